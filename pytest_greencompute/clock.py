@@ -1,0 +1,53 @@
+"""Time as an argument: the loop sleeps and stamps through a Clock, so that a simulated one can take its place."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A monotonic clock in nanoseconds that can wait and call back."""
+
+    def now_ns(self) -> int:
+        """Monotonic time in nanoseconds."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; returns at once for zero or less."""
+        ...
+
+    def every(self, period_s: float, call: Callable[[], None]) -> Callable[[], None]:
+        """Call ``call`` every ``period_s`` seconds in the background until the returned function is called."""
+        ...
+
+
+class RealClock:
+    """The machine's monotonic clock; ``every`` runs a daemon thread."""
+
+    __slots__ = ()
+
+    def now_ns(self) -> int:
+        return time.perf_counter_ns()
+
+    def sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            time.sleep(seconds)
+
+    def every(self, period_s: float, call: Callable[[], None]) -> Callable[[], None]:
+        stop = threading.Event()
+
+        def loop() -> None:
+            while not stop.wait(period_s):
+                call()
+
+        thread = threading.Thread(target=loop, name="greencompute-sampler", daemon=True)
+        thread.start()
+
+        def cancel() -> None:
+            stop.set()
+            thread.join(timeout=2 * period_s + 1)
+
+        return cancel

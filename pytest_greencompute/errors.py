@@ -1,0 +1,34 @@
+"""Errors, sorted by whose turn it is to act.
+
+Every error carries a remedy: what to type, install or ask for. Nothing here
+imports anything, so every floor can raise these.
+"""
+
+from __future__ import annotations
+
+
+class GreencomputeError(Exception):
+    """Base of all errors that this package raises on purpose.
+
+    ``message`` says what is wrong, ``remedy`` (may be empty) what to do about it.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".rstrip()
+
+
+class SettingsError(GreencomputeError):
+    """Something the user wrote: an option, a file, a marker, a call, or what the model under test returned."""
+
+
+class MeterError(GreencomputeError):
+    """Something the machine refused: no such meter, no permission, a read that failed, a counter that stands still."""
+
+
+class MeterLostError(MeterError):
+    """A meter that worked and stopped working; the samples in hand are lost, the session goes on."""

@@ -1,0 +1,1 @@
+"""Meters: sources of energy readings. They talk to hardware and know nothing of pytest."""

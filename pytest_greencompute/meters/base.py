@@ -1,0 +1,94 @@
+"""What a meter is: the contract that the built-in meters and those of others keep.
+
+A *meter* finds *counters*, one for each domain it covers. A counter gives energy since an arbitrary origin. The loop
+takes differences between two of its ticks, so the origin does not matter and nothing needs to be reset.
+
+Rules for whoever writes one:
+
+* A reading is a value or a MeterError with a remedy: never zero in place of a failure, never a guess.
+* Joules and nanoseconds, nothing else.
+* ``find`` opens what it needs and may raise MeterError; importing the module opens nothing and imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from pytest_greencompute.clock import Clock
+from pytest_greencompute.samples import Reading, Source
+
+
+@dataclass(frozen=True, slots=True)
+class MeterOptions:
+    """What a meter may need to know: the environment it is to believe, the clock, and the watts per core of the model.
+
+    ``cpu_watts_per_core`` is None where the user set none.
+    """
+
+    clock: Clock
+    environ: Mapping[str, str]
+    cpu_watts_per_core: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a counter sees of its device right now.
+
+    ``marks`` name what would spoil a block that is running: ``thermal slowdown``, ``power brake``, ``another process``.
+    ``facts`` are for the provenance: temperature in degrees Celsius, clocks in MHz, as plain JSON values.
+    """
+
+    marks: tuple[str, ...] = ()
+    facts: Mapping[str, str | float | int | bool | None] | None = None
+
+
+@runtime_checkable
+class Counter(Protocol):
+    """One domain's energy counter."""
+
+    @property
+    def source(self) -> Source:
+        """What the numbers are. ``tick_s`` 0 means that the counter changes continuously and needs no tick to wait for."""
+        ...
+
+    def read(self) -> Reading:
+        """Energy so far in joules, stamped with the clock. Raises MeterError (MeterLostError if it worked before)."""
+        ...
+
+    def condition(self) -> Condition:
+        """Marks and facts of this moment. Cheap enough to call at both ends of a block; empty where nothing is known."""
+        ...
+
+    def facts(self) -> Mapping[str, str | float | int | bool | None]:
+        """What belongs into the provenance once per run: driver, limits, modes. Plain JSON values."""
+        ...
+
+    def close(self) -> None:
+        """Give back what ``find`` opened. May be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """One line of ``greencompute doctor``: a domain that a meter can or cannot read here, and the remedy if it cannot."""
+
+    domain: str
+    works: bool
+    says: str
+    remedy: str = ""
+
+
+class Meter(Protocol):
+    """A way of reading energy, by name."""
+
+    name: str
+
+    def find(self, options: MeterOptions) -> Sequence[Counter]:
+        """Open a counter for each domain that can be read here; at least one. Raises MeterError with a remedy if there is none."""
+        ...
+
+    def abilities(self, options: MeterOptions) -> Sequence[Ability]:
+        """What works here and what does not, for people. Never raises MeterError."""
+        ...

@@ -1,0 +1,204 @@
+"""Raw samples of one run: frozen, finite, and enough to compute every figure again.
+
+Units are in the names: joules (``_j``), watts (``_w``), seconds (``_s``), nanoseconds of a monotonic clock (``_ns``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pytest_greencompute.errors import MeterError, SettingsError
+
+Method = Literal["counter", "integrated", "modelled"]
+METHODS: tuple[Method, ...] = ("counter", "integrated", "modelled")
+
+
+def _finite(what: str, *values: float) -> None:
+    for value in values:
+        if not math.isfinite(value):
+            raise MeterError(f"{what} is {value!r}, which is not a finite number.", remedy="Run `greencompute doctor` to see which meter gives it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One domain of one meter: what its numbers are and how it behaves.
+
+    ``tick_s`` is the period at which the counter changes (0: it changes continuously), ``jitter_s`` its spread,
+    ``step_j`` the smallest change it can show, ``lag_s`` how long energy goes on arriving after the work has stopped,
+    ``systematic`` the relative share of error that no repetition removes (0.05: 5 % between cards).
+    Invariant: all numbers are finite and not negative, ``method`` is one of METHODS.
+    """
+
+    meter: str
+    domain: str
+    method: Method
+    device: str = ""
+    uuid: str = ""
+    tick_s: float = 0.0
+    jitter_s: float = 0.0
+    step_j: float = 0.0
+    lag_s: float = 0.0
+    systematic: float = 0.0
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise SettingsError(f"Meter {self.meter!r} calls its method {self.method!r}.", remedy=f"Use one of {', '.join(METHODS)}.")
+        if not self.meter or not self.domain:
+            raise SettingsError("A source of energy readings needs a meter and a domain, such as 'nvml' and 'gpu:0'.")
+        for name in ("tick_s", "jitter_s", "step_j", "lag_s", "systematic"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0:
+                raise SettingsError(f"Meter {self.meter!r} says {name} = {value!r}.", remedy="It must be finite and not negative.")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Energy since an arbitrary origin, in joules, and the monotonic time at which it was read. Always finite."""
+
+    energy_j: float
+    t_ns: int
+
+    def __post_init__(self) -> None:
+        _finite("An energy reading", self.energy_j)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Energy of one domain between two ticks: ``energy_j`` over ``a_ns`` to ``b_ns``. Finite; ``a_ns <= b_ns``; energy not negative."""
+
+    energy_j: float
+    a_ns: int
+    b_ns: int
+
+    def __post_init__(self) -> None:
+        _finite("The energy of a block", self.energy_j)
+        if self.b_ns < self.a_ns:
+            raise MeterError("A block ended before it began.", remedy="The machine's monotonic clock ran backwards; measure again.")
+        if self.energy_j < 0:
+            raise MeterError(
+                f"An energy counter ran backwards by {-self.energy_j:g} J.", remedy="A driver reload resets it; measure again."
+            )
+
+    @property
+    def seconds(self) -> float:
+        return (self.b_ns - self.a_ns) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Queries run back to back and read as one sample.
+
+    ``spans`` maps each domain to its energy from the tick before the work to the tick after it, gaps included.
+    ``marks`` names what spoiled the block (empty: nothing did). ``phase`` in [0, 1) is the offset from the tick.
+    Invariant: at least one query, ``start_ns <= end_ns``, and the work lies inside every span.
+    """
+
+    set_index: int
+    phase: float
+    queries: int
+    start_ns: int
+    end_ns: int
+    spans: Mapping[str, Span]
+    marks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise SettingsError("A block without queries measures nothing.")
+        if not self.start_ns <= self.end_ns:
+            raise MeterError("A block ended before it began.", remedy="The machine's monotonic clock ran backwards; measure again.")
+        for domain, span in self.spans.items():
+            if span.a_ns > self.start_ns or span.b_ns < self.end_ns:
+                raise MeterError(f"The energy of {domain} was not read around the whole block.")
+        object.__setattr__(self, "spans", MappingProxyType(dict(self.spans)))
+
+    @property
+    def busy_s(self) -> float:
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """One reading of what a domain draws between blocks: energy over seconds, tick to tick. ``seconds`` is positive."""
+
+    domain: str
+    energy_j: float
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _finite("An idle reading", self.energy_j, self.seconds)
+        if self.seconds <= 0 or self.energy_j < 0:
+            raise MeterError(f"The idle power of {self.domain} was read over {self.seconds:g} s as {self.energy_j:g} J.")
+
+    @property
+    def watts(self) -> float:
+        return self.energy_j / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """One timed batch: how many queries it held and how long it took, device synchronised before and after."""
+
+    queries: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _finite("A latency", self.seconds)
+        if self.queries < 1 or self.seconds < 0:
+            raise MeterError(f"A batch of {self.queries} queries cannot take {self.seconds:g} s.")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All of one measurement of one test in one session, raw.
+
+    ``metered`` is False for the single pass without ``--energy-budget``: then there are no blocks and no latencies.
+    ``scores`` holds one value per query, in query order, or None where no references were given.
+    ``notes`` are sentences for people; ``problem`` (a sentence, or empty) says why there can be no energy figure.
+    """
+
+    test: str
+    name: str | None
+    queries: int
+    batch_size: int
+    metered: bool
+    seconds: float = 0.0
+    sources: tuple[Source, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    warmup: tuple[Block, ...] = ()
+    idles: tuple[Idle, ...] = ()
+    latencies: tuple[Latency, ...] = ()
+    scores: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+    window: bool = False
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.queries < 1 or self.batch_size < 1:
+            raise SettingsError(f"A run needs at least one query and a batch size of at least 1, not {self.queries} and {self.batch_size}.")
+        if self.scores is not None:
+            if len(self.scores) > self.queries:
+                raise SettingsError(f"{len(self.scores)} scores for {self.queries} queries.")
+            for index, score in enumerate(self.scores):
+                if not math.isfinite(score):
+                    raise SettingsError(f"The score of query {index} is {score!r}.", remedy="A score must be a finite number or a bool.")
+
+    def source(self, domain: str) -> Source:
+        """The source that metered ``domain``. Raises KeyError where it was not metered."""
+        for source in self.sources:
+            if source.domain == domain:
+                return source
+        raise KeyError(domain)
+
+
+def sets_of(blocks: Sequence[Block]) -> tuple[tuple[Block, ...], ...]:
+    """The blocks grouped by set, in order of measuring."""
+    groups: dict[int, list[Block]] = {}
+    for block in blocks:
+        groups.setdefault(block.set_index, []).append(block)
+    return tuple(tuple(groups[index]) for index in sorted(groups))
