@@ -20,7 +20,9 @@ METHODS: tuple[Method, ...] = ("counter", "integrated", "modelled")
 def _finite(what: str, *values: float) -> None:
     for value in values:
         if not math.isfinite(value):
-            raise MeterError(f"{what} is {value!r}, which is not a finite number.", remedy="Run `greencompute doctor` to see which meter gives it.")
+            raise MeterError(
+                f"{what} is {value!r}, which is not a finite number.", remedy="Run `greencompute doctor` to see which meter gives it."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ class Run:
 
     ``metered`` is False for the single pass without ``--energy-budget``: then there are no blocks and no latencies.
     ``scores`` holds one value per query, in query order, or None where no references were given.
+    ``looks`` is how many times the stopping rule was planned to look at the sets: intervals share their error among them.
+    ``window`` says that this is one stretch of code, not a loop of queries.
     ``notes`` are sentences for people; ``problem`` (a sentence, or empty) says why there can be no energy figure.
     """
 
@@ -176,6 +180,7 @@ class Run:
     notes: tuple[str, ...] = ()
     problem: str = ""
     window: bool = False
+    looks: int = 1
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

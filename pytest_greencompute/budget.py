@@ -1,0 +1,234 @@
+"""Budgets: what a marker, a file or an option wrote, parsed once, and which of the lines hold for a test on this hardware.
+
+A *line* is one place that wrote something: a marker, one table of a file, the command line, the defaults. A line may
+limit metrics, for the test's unnamed run or for a named one, and set how strictly they are judged (its terms).
+Precedence, first wins, key by key: a matching ``on`` line, the marker, the command line, the file, the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.metrics import METRICS, Metric
+from pytest_greencompute.units import RATIO, TIME, parse, parse_positive
+
+HARDWARE_KEYS = ("gpu", "cpu", "meter")
+TERMS = ("tolerance", "floor", "confidence", "max_seconds")
+DEFAULT_TOLERANCE = 0.05
+
+Where = Callable[..., str]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit of one metric, as an SI float, and where it was written."""
+
+    metric: Metric
+    value: float
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How strictly to judge. Empty or None: this line says nothing about it.
+
+    ``tolerance`` and ``floor`` map a metric's name to a share and to an SI amount; the key ``*`` stands for every metric
+    that has no tolerance of its own in the metric table (accuracy has: 0). Also how sure, and how long to measure.
+    """
+
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    floor: Mapping[str, float] = field(default_factory=dict)
+    confidence: float | None = None
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one place wrote about one test. ``on`` maps a hardware key to a pattern; empty: it holds everywhere."""
+
+    where: str
+    limits: Mapping[str | None, Mapping[str, Limit]] = field(default_factory=dict)
+    terms: Terms = field(default_factory=Terms)
+    on: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What holds for one test on one machine: limits by run name (None: the unnamed run) and metric, and the terms."""
+
+    limits: Mapping[str | None, Mapping[str, Limit]]
+    lines: tuple[Line, ...]
+    other_hardware: Mapping[str | None, frozenset[str]]
+
+    @property
+    def confidence(self) -> float:
+        return next((line.terms.confidence for line in self.lines if line.terms.confidence is not None), 0.99)
+
+    @property
+    def max_seconds(self) -> float:
+        return next((line.terms.max_seconds for line in self.lines if line.terms.max_seconds is not None), 60.0)
+
+    def tolerance(self, metric: Metric) -> float:
+        """The share by which the metric may be worse than its baseline."""
+        default = DEFAULT_TOLERANCE if metric.tolerance is None else metric.tolerance
+        return self._term(metric, "tolerance", default)
+
+    def floor(self, metric: Metric) -> float:
+        """The absolute change (SI) below which a worse metric is not a regression."""
+        return self._term(metric, "floor", 0.0)
+
+    def _term(self, metric: Metric, term: str, default: float) -> float:
+        for line in self.lines:
+            written: Mapping[str, float] = getattr(line.terms, term)
+            if metric.name in written:
+                return written[metric.name]
+            if "*" in written and metric.tolerance is None:
+                return written["*"]
+        return default
+
+
+def parse_lines(written: Mapping[str, Any], where: Where) -> tuple[Line, ...]:
+    """The lines that one marker or one table of a file wrote: its own, then its ``on`` lines.
+
+    ``where(*keys)`` says where a key stands ("pyproject.toml:14"). Raises one SettingsError that lists every problem.
+    """
+    problems: list[str] = []
+    lines = [_line({key: value for key, value in written.items() if key != "on"}, where, problems, on={})]
+    on_lines = written.get("on", [])
+    if not isinstance(on_lines, list | tuple) or not all(isinstance(entry, Mapping) for entry in on_lines):
+        problems.append(f"{where('on')}: 'on' must be a list of tables, each with a hardware key and limits.")
+        on_lines = []
+    for index, entry in enumerate(on_lines):
+        lines.append(_on_line(entry, lambda *keys, _index=index: where("on", _index, *keys), problems))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return tuple(lines)
+
+
+def _on_line(entry: Mapping[str, Any], where: Where, problems: list[str]) -> Line:
+    on = {key: entry[key] for key in HARDWARE_KEYS if key in entry}
+    if not on:
+        problems.append(f"{where()}: an 'on' line needs one of {', '.join(HARDWARE_KEYS)} to say where it holds.")
+    for key, pattern in on.items():
+        if not isinstance(pattern, str):
+            problems.append(f'{where(key)}: {key} = {pattern!r} must be a name, such as "NVIDIA H100 80GB HBM3".')
+    return _line({key: value for key, value in entry.items() if key not in on}, where, problems, on=on)
+
+
+def _line(written: Mapping[str, Any], where: Where, problems: list[str], *, on: Mapping[str, str]) -> Line:
+    limits: dict[str | None, dict[str, Limit]] = {}
+    terms: dict[str, Any] = {}
+    for key, value in written.items():
+        place = where(key)
+        try:
+            if key in METRICS:
+                limits.setdefault(None, {})[key] = _limit(METRICS[key], value, place)
+            elif key in TERMS:
+                terms[key] = parse_term(key, value)
+            elif isinstance(value, Mapping):
+                limits[key] = _named_run(key, value, where, problems)
+            else:
+                raise _unknown(key, [*METRICS, *TERMS, *(HARDWARE_KEYS if on else ("on",))], "budget key")
+        except SettingsError as error:
+            problems.append(f"{place}: {key}: {error}" if key in METRICS or key in TERMS else f"{place}: {error}")
+    return Line(where(), limits, Terms(**terms), on)
+
+
+def _named_run(name: str, written: Mapping[str, Any], where: Where, problems: list[str]) -> dict[str, Limit]:
+    limits: dict[str, Limit] = {}
+    for key, value in written.items():
+        place = where(name, key)
+        try:
+            if key not in METRICS:
+                raise _unknown(key, list(METRICS), f"budget key of the run {name!r}")
+            limits[key] = _limit(METRICS[key], value, place)
+        except SettingsError as error:
+            problems.append(f"{place}: {key}: {error}" if key in METRICS else f"{place}: {error}")
+    return limits
+
+
+def _limit(metric: Metric, written: object, where: str) -> Limit:
+    value = parse_positive(written, metric.dimension)
+    if metric.dimension is RATIO and value > 1:
+        raise SettingsError(f"{written!r} is more than 1.", remedy="Write a share between 0 and 1, such as 0.92 or '92 %'.")
+    return Limit(metric, value, where)
+
+
+def parse_term(key: str, written: object) -> Any:
+    """One of TERMS from what a user wrote. Raises SettingsError."""
+    if key in {"tolerance", "floor"}:
+        return _per_metric(key, written)
+    if key == "confidence":
+        value = parse(written, RATIO)
+        if not 0.5 <= value < 1:
+            raise SettingsError(f"{written!r} is not between 0.5 and 1.", remedy="Write it like 0.99.")
+        return value
+    return parse_positive(written, TIME)
+
+
+def _per_metric(key: str, written: object) -> dict[str, float]:
+    if isinstance(written, Mapping):
+        unknown = [name for name in written if name not in METRICS]
+        if unknown:
+            raise _unknown(str(unknown[0]), list(METRICS), f"metric in {key}")
+        return {name: _not_negative(value, key, METRICS[name]) for name, value in written.items()}
+    if key == "floor":
+        raise SettingsError(f"{written!r} has no metric.", remedy='Write a floor per metric, such as { energy_per_query = "1 mJ" }.')
+    return {"*": _not_negative(written, key, None)}
+
+
+def _not_negative(written: object, key: str, metric: Metric | None) -> float:
+    value = parse(written, RATIO if key == "tolerance" or metric is None else metric.dimension)
+    if value < 0:
+        raise SettingsError(f"{written!r} is negative.", remedy="A tolerance or a floor is zero or more.")
+    return value
+
+
+def _unknown(key: str, known: Sequence[str], what: str) -> SettingsError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    remedy = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+    return SettingsError(f"{key!r} is not a {what}.", remedy=remedy)
+
+
+unknown_key = _unknown
+
+
+def resolve(lines: Iterable[Line], hardware: Mapping[str, Sequence[str]]) -> Budget:
+    """What holds on ``hardware`` (names by hardware key) out of ``lines``, given in order of precedence without ``on`` lines' own.
+
+    ``other_hardware`` of the answer names the metrics that only have limits for other hardware: those are UNMEASURED.
+    """
+    every = tuple(lines)
+    holding = tuple(line for line in every if line.on and _matches(line.on, hardware))
+    holding += tuple(line for line in every if not line.on)
+    limits: dict[str | None, dict[str, Limit]] = {}
+    for line in holding:
+        for run, by_metric in line.limits.items():
+            for name, limit in by_metric.items():
+                limits.setdefault(run, {}).setdefault(name, limit)
+    other: dict[str | None, set[str]] = {}
+    for line in every:
+        for run, by_metric in line.limits.items():
+            other.setdefault(run, set()).update(name for name in by_metric if name not in limits.get(run, {}))
+    return Budget(limits, holding, {run: frozenset(names) for run, names in other.items() if names})
+
+
+def _matches(on: Mapping[str, str], hardware: Mapping[str, Sequence[str]]) -> bool:
+    return all(any(wild(pattern).fullmatch(name) for name in hardware.get(key, ())) for key, pattern in on.items())
+
+
+def wild(pattern: str) -> re.Pattern[str]:
+    """A pattern in which only ``*`` and ``?`` are wild; brackets are test parameters, not classes."""
+    return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern), re.DOTALL)
+
+
+def lines_for(node_id: str, table: Mapping[str, tuple[Line, ...]]) -> tuple[Line, ...]:
+    """The lines of a file that speak of ``node_id``: its exact entry first, then the wild ones, in the file's order."""
+    exact = table.get(node_id, ())
+    others = (line for pattern, lines in table.items() if pattern != node_id and wild(pattern).fullmatch(node_id) for line in lines)
+    return (*exact, *others)

@@ -1,0 +1,101 @@
+"""From collected tests to metered ones: markers read, budgets looked up, and stale budgets found out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_greencompute.budget import Line, lines_for, parse_lines, wild
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.session import MeteredTest
+from pytest_greencompute.settings import Settings
+
+
+def extra_meters(config: pytest.Config) -> dict[str, Any]:
+    """Meters that conftest files add through the hook, by name. Raises SettingsError where one returns something else."""
+    found: dict[str, Any] = {}
+    for meters in config.hook.pytest_greencompute_meters(config=config):
+        if not isinstance(meters, Mapping):
+            raise SettingsError(
+                f"pytest_greencompute_meters returned a {type(meters).__name__}.", remedy='Return a mapping such as {"mine": MyMeter()}.'
+            )
+        found.update(meters)
+    return found
+
+
+def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> dict[str, MeteredTest]:
+    """The metered tests by node id. Raises one SettingsError that lists every marker problem with file, line and node id."""
+    problems: list[str] = []
+    tests: dict[str, MeteredTest] = {}
+    for item in items:
+        lines: list[Line] = []
+        for mark in item.iter_markers(marker):
+            try:
+                lines.extend(_marker_lines(item, mark))
+            except SettingsError as error:
+                problems.extend(f"{line} ({item.nodeid})" for line in str(error).splitlines())
+        lines.append(Line("command line", terms=settings.terms))
+        lines.extend(lines_for(item.nodeid, settings.budgets))
+        lines.append(Line("the file", terms=settings.file_terms))
+        tests[item.nodeid] = MeteredTest(item.nodeid, item.nodeid.partition("::")[2] or item.name, tuple(lines))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return tests
+
+
+def _marker_lines(item: pytest.Item, mark: pytest.Mark) -> tuple[Line, ...]:
+    path, line, _ = item.location
+    place = f"{path}:{(line or 0) + 1}"
+
+    def where(*_: object) -> str:
+        return f"the marker at {place}"
+
+    if mark.args:
+        raise SettingsError(
+            f"{where()}: energy_budget takes no positional arguments, but got {', '.join(repr(arg) for arg in mark.args)}.",
+            remedy="Write it like energy_budget(energy_per_query='0.8 J').",
+        )
+    return parse_lines(mark.kwargs, where)
+
+
+def stale_budgets(settings: Settings, session: pytest.Session, config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Raises SettingsError for budgets and accepted failures whose test should have been collected and was not."""
+    if session.testsfailed or config.getoption("lf", False) or config.getoption("ignore", None) or config.getoption("ignore_glob", None):
+        return
+    ids = [item.nodeid for item in items]
+    roots = _collected_roots(config)
+    problems = []
+    named = [(pattern, settings.where[pattern], "budget") for pattern in settings.budgets]
+    named += [(entry.test, entry.where, "accepted failure") for entry in settings.accept]
+    for pattern, where, what in named:
+        if pattern in ids or any(wild(pattern).fullmatch(node_id) for node_id in ids) or not _covered(pattern, roots, config.rootpath):
+            continue
+        near = difflib.get_close_matches(pattern, ids, n=1, cutoff=0.6)
+        hint = f" Did you mean {near[0]!r}?" if near else " Was the test renamed or deleted? Remove the entry, or mend its name."
+        problems.append(f"{where}: the {what} for {pattern!r} matches no collected test.{hint}")
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _collected_roots(config: pytest.Config) -> tuple[Path, ...] | None:
+    """The files and folders that were collected whole; None: the whole suite (no arguments, or testpaths)."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        return None
+    folder = config.invocation_params.dir
+    return tuple((folder / arg).resolve() for arg in config.args if "::" not in str(arg))
+
+
+def _covered(pattern: str, roots: tuple[Path, ...] | None, rootdir: Path) -> bool:
+    """Whether all tests that ``pattern`` may name have been collected."""
+    if roots is None:
+        return True
+    literal = pattern.partition("::")[0]
+    for char in "*?":
+        head, found, _ = literal.partition(char)
+        literal = head.rpartition("/")[0] if found else literal
+    path = (rootdir / literal).resolve()
+    return any(path == root or root in path.parents for root in roots)

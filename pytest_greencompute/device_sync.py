@@ -1,0 +1,59 @@
+"""Waiting for accelerators, found without importing them: only a torch that the test has loaded is asked.
+
+Work on an accelerator is queued; without a synchronisation a clock or a meter sees the queueing, not the work.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def synchronizer() -> Callable[[], None]:
+    """A function that waits until every accelerator in use has finished. Look again after the first pass: models load lazily."""
+    torch = sys.modules.get("torch")
+    waits = [] if torch is None else [wait for find in (_cuda, _mps, _xpu) for wait in find(torch)]
+    if not waits:
+        return _nothing
+    if len(waits) == 1:
+        return waits[0]
+
+    def wait_for_all() -> None:
+        for wait in waits:
+            wait()
+
+    return wait_for_all
+
+
+def _nothing() -> None:
+    """Nothing runs asynchronously."""
+
+
+def _cuda(torch: Any) -> list[Callable[[], None]]:
+    """One wait per CUDA (or ROCm) device, only if this process has started CUDA: asking must not start it."""
+    cuda = getattr(torch, "cuda", None)
+    if cuda is None or not cuda.is_initialized():
+        return []
+    return [_waiting(cuda.synchronize, index) for index in range(cuda.device_count())]
+
+
+def _waiting(synchronize: Callable[[int], object], index: int) -> Callable[[], None]:
+    def wait() -> None:
+        synchronize(index)
+
+    return wait
+
+
+def _mps(torch: Any) -> list[Callable[[], None]]:
+    backend = getattr(getattr(torch, "backends", None), "mps", None)
+    if backend is None or not backend.is_available():
+        return []
+    return [torch.mps.synchronize]
+
+
+def _xpu(torch: Any) -> list[Callable[[], None]]:
+    xpu = getattr(torch, "xpu", None)
+    if xpu is None or not getattr(xpu, "is_initialized", bool)():
+        return []
+    return [_waiting(xpu.synchronize, index) for index in range(xpu.device_count())]

@@ -1,0 +1,311 @@
+"""From a raw run to estimates: every figure with its interval, or the reason why there is none.
+
+The unit of replication for energy is a complete *set* of blocks: within a set the blocks' phases are stratified, so they
+are not independent. With fewer than three sets the blocks themselves are taken as independent; for stratified phases
+that makes the interval too wide rather than too narrow (Cochran, Sampling Techniques, section 5A.1).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_greencompute.distributions import binomial_interval, order_statistic_ranks, student_t_quantile
+from pytest_greencompute.metrics import METRICS, Metric
+from pytest_greencompute.samples import Block, Method, Run, Source, sets_of
+from pytest_greencompute.units import Dimension, Quantity, show, show_share
+
+FOREIGN = "another process"
+MIN_SETS = 3
+MIN_WINDOW_TICKS = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate(Quantity):
+    """A figure with its interval, in SI units.
+
+    ``low`` and ``high`` bound it at ``confidence``; None on a side that the data cannot bound. ``n`` independent samples.
+    ``systematic`` is the sensor's relative error that no repetition removes, kept apart from the interval. ``note`` says
+    what a reader should know of it.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    dimension: Dimension
+    n: int
+    confidence: float
+    domain: str = ""
+    method: Method | None = None
+    systematic: float = 0.0
+    note: str = ""
+
+    def __str__(self) -> str:
+        half = self.half_width
+        sure = f" ±{show_share(half / abs(self.value))}" if half is not None and self.value else ""
+        return f"{show(self.value, self.dimension)}{sure}{' modelled' if self.method == 'modelled' else ''}"
+
+    @property
+    def half_width(self) -> float | None:
+        """The larger distance from the figure to an end of its interval; None where a side is open."""
+        if self.low is None or self.high is None:
+            return None
+        return max(self.high - self.value, self.value - self.low)
+
+    @property
+    def relative(self) -> float:
+        """Half-width over value: how precise the figure is (0.01: 1 %). Infinite where a side is open."""
+        half = self.half_width
+        return math.inf if half is None or self.value == 0 else half / abs(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Why there is no figure. ``unclear`` is True where there is one that is too coarse to judge (a short window)."""
+
+    reason: str
+    unclear: bool = False
+
+
+Outcome = Estimate | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What is asked of a run: how sure, and which domains energy counts ("auto", "gpu", "cpu", "dram", "all", or several)."""
+
+    confidence: float = 0.99
+    domains: tuple[str, ...] = ("auto",)
+
+
+def judged_sources(run: Run, aim: Aim) -> tuple[Source, ...] | Missing:
+    """The sources whose energy counts: GPUs wherever one is metered, unless ``domains`` says otherwise; idle GPUs left out."""
+    kinds = {source: source.domain.partition(":")[0] for source in run.sources}
+    wanted = set(aim.domains)
+    if "all" in wanted:
+        chosen = list(run.sources)
+    elif wanted == {"auto"}:
+        chosen = [source for source in run.sources if kinds[source] == "gpu"] or list(run.sources)
+    else:
+        absent = sorted(want for want in wanted if not any(want in (kinds[source], source.domain) for source in run.sources))
+        if absent:
+            here = ", ".join(source.domain for source in run.sources) or "nothing"
+            return Missing(f"no meter reads {' or '.join(absent)} here (metered: {here})")
+        chosen = [source for source in run.sources if kinds[source] in wanted or source.domain in wanted]
+    if not chosen:
+        return Missing("no energy meter works here; `greencompute doctor` says why")
+    return _working(run, chosen)
+
+
+def _working(run: Run, chosen: Sequence[Source]) -> tuple[Source, ...] | Missing:
+    working = tuple(source for source in chosen if not (source.domain.startswith("gpu") and stood_idle(run, source)))
+    if working:
+        return working
+    names = ", ".join(source.domain for source in chosen)
+    return Missing(f"{names} drew no more than idle power while the queries ran: the model did not run there")
+
+
+def idle_watts(run: Run, domain: str) -> tuple[float, float]:
+    """Idle power of a domain in watts and its standard error, from the readings between blocks; (0, 0) if there are none.
+
+    A domain without idle readings is one that is read without gaps, so nothing is subtracted for it.
+    """
+    readings = [idle for idle in run.idles if idle.domain == domain]
+    if not readings:
+        return 0.0, 0.0
+    watts = sum(idle.energy_j for idle in readings) / sum(idle.seconds for idle in readings)
+    spread = statistics.stdev(idle.watts for idle in readings) if len(readings) > 1 else 0.1 * watts
+    return watts, spread / math.sqrt(len(readings))
+
+
+def stood_idle(run: Run, source: Source) -> bool:
+    """Whether a domain's power in the blocks did not rise above its idle power (by 2 %, or three standard errors)."""
+    watts, error = idle_watts(run, source.domain)
+    blocks = run.blocks
+    busy = sum(block.busy_s for block in blocks)
+    if watts == 0 or busy == 0:
+        return False
+    power = sum(net_energy(block, source.domain, watts) for block in blocks) / busy
+    return power - watts <= max(0.02 * watts, 3 * error)
+
+
+def net_energy(block: Block, domain: str, idle_w: float) -> float:
+    """Energy of the block's work in joules: between its ticks, less idle power for the time that was not busy."""
+    span = block.spans[domain]
+    return span.energy_j - idle_w * (span.seconds - block.busy_s)
+
+
+def _spoiled(run: Run) -> str:
+    """Why the marks of the blocks leave no energy figure; empty if they leave one."""
+    marked = [block for block in run.blocks if block.marks]
+    foreign = [block for block in marked if FOREIGN in block.marks]
+    if foreign:
+        return f"another process used the GPU during {len(foreign)} of {len(run.blocks)} blocks"
+    if len(marked) * 2 > len(run.blocks):
+        seen = sorted({mark for block in marked for mark in block.marks})
+        return f"{len(marked)} of {len(run.blocks)} blocks were spoiled ({', '.join(seen)})"
+    return ""
+
+
+def _confidence(run: Run, aim: Aim) -> float:
+    """The confidence of one look, so that all planned looks together err with probability 1 - aim.confidence (Bonferroni)."""
+    return 1 - (1 - aim.confidence) / run.looks
+
+
+def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, float | None, float | None]:
+    """Mean of independent values with Student's t interval; a single value has no interval."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, None, None
+    half = student_t_quantile((1 + confidence) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def _samples(blocks: Sequence[Block], value: Callable[[Sequence[Block]], float]) -> list[float]:
+    """One value per complete set, or per block where there are too few sets."""
+    groups: Sequence[Sequence[Block]] = sets_of(blocks)
+    if len(groups) < MIN_SETS:
+        groups = [(block,) for block in blocks]
+    return [value(group) for group in groups]
+
+
+def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    problem = run.problem or _spoiled(run)
+    if problem:
+        return Missing(problem)
+    sources = judged_sources(run, aim)
+    if isinstance(sources, Missing):
+        return sources
+    blocks = run.blocks
+    if not blocks:
+        return Missing("no block was measured")
+    idle = {source.domain: idle_watts(run, source.domain) for source in sources}
+    if run.window:
+        return _window_energy(run, metric, sources, idle, aim)
+
+    def share(group: Sequence[Block]) -> float:
+        return _figure(metric, group, idle)
+
+    value, low, high = mean_interval(_samples(blocks, share), _confidence(run, aim))
+    gap = sum(span.seconds - block.busy_s for block in blocks for domain, span in block.spans.items() if domain in idle)
+    amount = _denominator(metric, blocks)
+    extra = 2.6 * max((error for _, error in idle.values()), default=0.0) * gap / amount
+    extra += sum(source.step_j for source in sources) * len(blocks) / amount
+    return _widened(metric, value, low, high, extra, sources, n=len(_samples(blocks, share)), aim=aim)
+
+
+def _figure(metric: Metric, group: Sequence[Block], idle: Mapping[str, tuple[float, float]]) -> float:
+    joules = 0.0
+    for domain, (watts, _) in idle.items():
+        joules += sum(net_energy(block, domain, watts) for block in group)
+        if metric.name == "energy_above_idle_per_query":
+            joules -= watts * sum(block.busy_s for block in group)
+    return joules / _denominator(metric, group)
+
+
+def _denominator(metric: Metric, group: Sequence[Block]) -> float:
+    if metric.name == "average_power":
+        return max(sum(block.busy_s for block in group), 1e-9)
+    return sum(block.queries for block in group)
+
+
+def _widened(
+    metric: Metric,
+    value: float,
+    low: float | None,
+    high: float | None,
+    extra: float,
+    sources: Sequence[Source],
+    *,
+    n: int,
+    aim: Aim,
+    note: str = "",
+) -> Estimate:
+    """The estimate with ``extra`` (an independent half-width, SI) joined to its interval in quadrature."""
+    if low is not None and high is not None:
+        half = math.hypot((high - low) / 2, extra)
+        low, high = value - half, value + half
+    methods: list[Method] = [source.method for source in sources]
+    weakest = next((method for method in ("modelled", "integrated", "counter") if method in methods), None)
+    domain = "+".join(source.domain for source in sources)
+    systematic = max(source.systematic for source in sources)
+    return Estimate(value, low, high, metric.dimension, n, aim.confidence, domain, weakest, systematic, note)
+
+
+def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Mapping[str, tuple[float, float]], aim: Aim) -> Outcome:
+    """One block: its interval is what the ticks leave open, the rise above idle power over half a tick at either end."""
+    (block,) = run.blocks
+    tick = max(source.tick_s for source in sources)
+    if block.busy_s < MIN_WINDOW_TICKS * tick:
+        need = show(MIN_WINDOW_TICKS * tick, METRICS["latency_p50"].dimension)
+        return Missing(f"the window lasted {block.busy_s:.3g} s; with this meter's ticks it must last {need}", unclear=True)
+    value = _figure(metric, run.blocks, idle)
+    half = 0.0
+    for source in sources:
+        power = net_energy(block, source.domain, idle[source.domain][0]) / max(block.busy_s, 1e-9)
+        half += abs(power - idle[source.domain][0]) * source.tick_s + source.step_j
+    half /= _denominator(metric, run.blocks)
+    return _widened(metric, value, value - half, value + half, 0.0, sources, n=1, aim=aim, note="one window: read once")
+
+
+def _latency(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """A percentile over batches: a query's latency is that of its batch, so batches are the independent samples."""
+    if metric.fraction is None or not run.latencies:
+        return Missing("no latency was measured" if not run.window else "a window has no latency per query; use measure()")
+    ordered = sorted(latency.seconds for latency in run.latencies)
+    value = ordered[math.ceil(len(ordered) * metric.fraction) - 1]
+    low, high = order_statistic_ranks(len(ordered), metric.fraction, aim.confidence)
+    note = "" if low and high else f"{len(ordered)} batches bound only one side"
+    return Estimate(
+        value,
+        ordered[low - 1] if low else None,
+        ordered[high - 1] if high else None,
+        metric.dimension,
+        len(ordered),
+        aim.confidence,
+        note=note,
+    )
+
+
+def _throughput(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    blocks = run.blocks
+    if not blocks:
+        return Missing(run.problem or "no block was measured")
+    rates = _samples(blocks, lambda group: sum(b.queries for b in group) / max(sum(b.busy_s for b in group), 1e-9))
+    value, low, high = mean_interval(rates, _confidence(run, aim))
+    return Estimate(value, low, high, metric.dimension, len(rates), aim.confidence)
+
+
+def _score(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """Mean score of the fixed queries; exact binomial interval where every score is 0 or 1, Student's t otherwise."""
+    if not run.scores:
+        return Missing("no references were given to measure(), so there is no accuracy")
+    n = len(run.scores)
+    value = statistics.fmean(run.scores)
+    if all(score in (0.0, 1.0) for score in run.scores):
+        low, high = binomial_interval(round(sum(run.scores)), n, aim.confidence)
+        return Estimate(value, low, high, metric.dimension, n, aim.confidence)
+    _, t_low, t_high = mean_interval(run.scores, aim.confidence)
+    return Estimate(value, t_low, t_high, metric.dimension, n, aim.confidence)
+
+
+_BY_KIND: Mapping[str, Callable[[Run, Metric, Aim], Outcome]] = {
+    "energy": _energy,
+    "latency": _latency,
+    "rate": _throughput,
+    "score": _score,
+}
+
+
+def estimate(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """The estimate of one metric of a run, or why there is none."""
+    if metric.needs_meter and not run.metered:
+        return Missing("not measured: run pytest with --energy-budget")
+    return _BY_KIND[metric.kind](run, metric, aim)
+
+
+def estimates(run: Run, aim: Aim) -> dict[str, Outcome]:
+    """Every metric of the run by name."""
+    return {name: estimate(run, metric, aim) for name, metric in METRICS.items()}

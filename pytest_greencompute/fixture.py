@@ -1,0 +1,129 @@
+"""What a test sees: ``energy_meter``. Everything it uses is injected."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_greencompute.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pytest_greencompute.measured import MeasuredRun
+    from pytest_greencompute.measuring import Window
+    from pytest_greencompute.samples import Run
+    from pytest_greencompute.session import MeteredTest, Session
+    from pytest_greencompute.workload import Score
+
+
+class EnergyMeter:
+    """Measures runs of one test.
+
+    With ``--energy-budget`` it runs the whole protocol under the session's meters; without, each query once and unmetered.
+    ``skip`` ends the test as skipped, with a reason.
+    """
+
+    def __init__(self, session: Session, test: MeteredTest, skip: Callable[[str], NoReturn]) -> None:
+        self._session = session
+        self._test = test
+        self._skip = skip
+        self._held = contextlib.ExitStack()
+        self._locked = False
+
+    def measure(
+        self,
+        model: Callable[[Any], Any],
+        queries: Iterable[Any],
+        *,
+        batch_size: int = 1,
+        references: Iterable[Any] | None = None,
+        score: Score = "accuracy",
+        collate: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> MeasuredRun:
+        """Measure ``model``, any callable on a batch, on ``queries``.
+
+        ``references`` are the right answers, one per query; ``score`` is "accuracy" or a function of (answer, reference).
+        ``collate`` turns a slice of the queries into a batch. ``name`` tells the runs of one test apart. ``outputs`` of the
+        answer holds the model's answers in query order. Raises SettingsError for bad input, MeterError where a meter fails
+        while measuring, and what the model raises.
+        """
+        from pytest_greencompute.measuring import Task, run_metered, run_once
+
+        self._check_name(name)
+        task = Task(model, queries, batch_size, references, score, collate, name, self._test.node_id)
+        settings = self._session.settings
+        if settings.enabled:
+            self._lock()
+            assert self._session.instruments is not None
+            raw, outputs = run_metered(task, self._session.instruments, self._effort(name), self._session.problem)
+        elif settings.unmetered == "skip":
+            self._skip('not measured: unmetered = "skip" and no --energy-budget')
+        else:
+            raw, outputs = run_once(task, self._session.clock, settings.unmetered if isinstance(settings.unmetered, int) else None)
+        self._test.runs.append(raw)
+        return self._result(raw, outputs)
+
+    def window(self, name: str | None = None) -> Window:
+        """``with energy_meter.window("prefill") as w: …`` for code that is not a loop of queries; then ``w.energy``.
+
+        One window is read once: its interval is what the meter's ticks leave open, and one shorter than ten ticks is INCONCLUSIVE.
+        """
+        from pytest_greencompute.measuring import Window
+
+        self._check_name(name)
+        instruments = None
+        if self._session.settings.enabled:
+            self._lock()
+            instruments = self._session.instruments
+        window = Window(name, instruments, self._session.bench().aim, self._unmetered)
+        self._test.windows.append(window)
+        return window
+
+    def close(self) -> None:
+        """Free the devices for other measured runs."""
+        self._held.close()
+
+    def _check_name(self, name: str | None) -> None:
+        if name is not None and (not isinstance(name, str) or not name):
+            raise SettingsError(f"name is {name!r}.", remedy="Name a run with a text, such as name='prefill'.")
+        if name in [run.name for run in self._test.runs] + [window.name for window in self._test.windows]:
+            which = f"a run named {name!r}" if name else "a run without a name"
+            raise SettingsError(f"This test has measured {which} already.", remedy="Tell its runs apart: measure(..., name='large').")
+
+    def _lock(self) -> None:
+        if not self._locked:
+            self._session.open()
+            self._held.enter_context(self._session.lock())
+            self._locked = True
+
+    def _effort(self, name: str | None) -> Any:
+        from pytest_greencompute.judging import judge_run
+        from pytest_greencompute.measuring import Effort, precise_enough
+        from pytest_greencompute.metrics import METRICS
+
+        session, test = self._session, self._test
+        budget, bench = session.budget(test), session.bench()
+        precise = precise_enough(bench.aim)
+
+        def enough(run: Run) -> bool:
+            """Whether all that more blocks could make certain is certain."""
+            key = run.name if run.name in budget.limits else None
+            verdicts = [
+                each for each in judge_run(run, key, budget, bench, test.subject) if METRICS[each.metric].kind in {"energy", "rate"}
+            ]
+            return all(each.word != "INCONCLUSIVE" for each in verdicts) if verdicts else precise(run)
+
+        limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
+        return Effort(budget.max_seconds, "latency_p99" in limits, tell=session.tell(test), enough=enough, provenance=session.provenance())
+
+    def _result(self, raw: Run, outputs: list[Any]) -> MeasuredRun:
+        from dataclasses import replace
+
+        from pytest_greencompute.measured import MeasuredRun
+
+        aim = replace(self._session.bench().aim, confidence=self._session.budget(self._test).confidence)
+        return MeasuredRun(raw, outputs, aim, self._unmetered)
+
+    def _unmetered(self, metric: str) -> NoReturn:
+        self._skip(f"{metric} was not measured: run pytest with --energy-budget")

@@ -1,0 +1,193 @@
+"""The open counters of a session and what is done with them: probe ticks, wait for ticks, read marks, lock the devices."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pytest_greencompute.clock import Clock
+from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
+from pytest_greencompute.meters.base import Counter
+from pytest_greencompute.samples import Reading, Source
+
+PROBE_CHANGES = 5
+STILL_S = 2.0  # a counter that has not changed for so long stands still
+LOCK_WAIT_S = 600.0
+
+
+class Instruments:
+    """The counters that a session has opened. ``counters`` are those that work; ``refusals`` the meters that do not, and why.
+
+    Ticks are probed once per counter and kept. ``lock_folder`` holds one lock file per device, so that two measured runs on one
+    device wait for each other; containers may share one.
+    """
+
+    def __init__(
+        self,
+        counters: Sequence[Counter],
+        clock: Clock,
+        *,
+        refusals: Sequence[tuple[str, MeterError]] = (),
+        lock_folder: Path | None = None,
+        allowed_marks: frozenset[str] = frozenset(),
+    ) -> None:
+        self.counters = tuple(counters)
+        self.clock = clock
+        self.refusals = tuple(refusals)
+        self._lock_folder = lock_folder or Path(tempfile.gettempdir()) / "greencompute-locks"
+        self._allowed = allowed_marks
+        self._probed: dict[str, Source] = {}
+        self._ticking = tuple(counter for counter in self.counters if counter.source.tick_s > 0)
+        self._continuous = tuple(counter for counter in self.counters if counter.source.tick_s == 0)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """One per domain, with the tick as probed where that has happened."""
+        return tuple(self._probed.get(counter.source.domain, counter.source) for counter in self.counters)
+
+    @property
+    def ticking(self) -> bool:
+        """Whether any counter changes in ticks that must be waited for."""
+        return bool(self._ticking)
+
+    def facts(self) -> dict[str, Any]:
+        """What the counters know of their devices, by domain, for the provenance."""
+        return {
+            counter.source.domain: {
+                **counter.facts(),
+                "device": counter.source.device,
+                "uuid": counter.source.uuid,
+                "meter": counter.source.meter,
+                "method": counter.source.method,
+            }
+            for counter in self.counters
+        }
+
+    def conditions(self) -> dict[str, Any]:
+        """Temperature, clocks and the like of this moment, by domain."""
+        return {counter.source.domain: dict(facts) for counter in self.counters if (facts := counter.condition().facts)}
+
+    def marks(self) -> tuple[str, ...]:
+        """What would spoil a block right now, except what the user allowed by name."""
+        return tuple(mark for counter in self.counters for mark in counter.condition().marks if mark not in self._allowed)
+
+    def read(self) -> dict[str, Reading]:
+        """Every counter, now, without waiting for a tick."""
+        return {counter.source.domain: counter.read() for counter in self.counters}
+
+    def read_continuous(self) -> dict[str, Reading]:
+        """The counters that change continuously, now."""
+        return {counter.source.domain: counter.read() for counter in self._continuous}
+
+    def ticks(self) -> dict[str, Reading]:
+        """Wait until every ticking counter has changed; each is read at its own tick. Raises MeterLostError if one stands still."""
+        waiting = [(counter, counter.read()) for counter in self._ticking]
+        if not waiting:
+            return {}
+        step_s = min(max(self._tick_s(counter) / 200, 50e-6) for counter in self._ticking)
+        until_ns = self.clock.now_ns() + int(max(STILL_S, 20 * max(self._tick_s(c) for c in self._ticking)) * 1e9)
+        found: dict[str, Reading] = {}
+        while waiting:
+            self.clock.sleep(step_s)
+            still = []
+            for counter, before in waiting:
+                reading = counter.read()
+                if reading.energy_j != before.energy_j:
+                    found[counter.source.domain] = reading
+                else:
+                    still.append((counter, before))
+            waiting = still
+            if waiting and self.clock.now_ns() > until_ns:
+                raise MeterLostError(f"the energy counter of {waiting[0][0].source.domain} stands still.", remedy=_STILL_REMEDY)
+        return found
+
+    def _tick_s(self, counter: Counter) -> float:
+        return self._probed.get(counter.source.domain, counter.source).tick_s
+
+    def probe(self) -> dict[str, Source]:
+        """The sources with tick period, jitter and step as seen; looked at once per session, while the device idles.
+
+        Raises MeterError for a counter that does not change within two seconds or runs backwards.
+        """
+        for counter in self._ticking:
+            if counter.source.domain not in self._probed:
+                self._probed[counter.source.domain] = self._probe(counter)
+        return {source.domain: source for source in self.sources}
+
+    def _probe(self, counter: Counter) -> Source:
+        changes: list[Reading] = []
+        last = counter.read()
+        since_ns = last.t_ns
+        while len(changes) <= PROBE_CHANGES:
+            self.clock.sleep(100e-6)
+            reading = counter.read()
+            if reading.energy_j < last.energy_j:
+                raise MeterError(f"The energy counter of {counter.source.domain} ran backwards while it was probed.", remedy=_BACK_REMEDY)
+            if reading.energy_j > last.energy_j:
+                changes.append(reading)
+                since_ns = reading.t_ns
+            elif reading.t_ns - since_ns > STILL_S * 1e9:
+                raise MeterError(f"The energy counter of {counter.source.domain} did not change for {STILL_S:g} s.", remedy=_STILL_REMEDY)
+            last = reading
+        periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(changes)]
+        steps = [b.energy_j - a.energy_j for a, b in itertools.pairwise(changes)]
+        return replace(
+            counter.source,
+            tick_s=statistics.median(periods),
+            jitter_s=max(periods) - min(periods),
+            step_j=min([*steps, counter.source.step_j or steps[0]]),
+        )
+
+    @contextlib.contextmanager
+    def locked(self, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Hold the lock of every metered device. ``waiting`` is told the device while another measured run holds it.
+
+        Raises MeterError after ten minutes. The operating system frees the locks of a process that was killed.
+        """
+        import filelock
+
+        names = sorted({counter.source.uuid or counter.source.domain for counter in self.counters})
+        try:
+            self._lock_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"The folder for device locks, {self._lock_folder}, cannot be made: {error.strerror}.", remedy="Set lock_folder to another."
+            ) from error
+        with contextlib.ExitStack() as held:
+            for name in names:
+                lock = filelock.FileLock(str(self._lock_folder / (re.sub(r"[^\w.-]", "_", name) + ".lock")))
+                self._acquire(lock, name, waiting)
+                held.callback(lock.release)
+            yield
+
+    @staticmethod
+    def _acquire(lock: Any, name: str, waiting: Callable[[str], None]) -> None:
+        import filelock
+
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            waiting(name)
+            try:
+                lock.acquire(timeout=LOCK_WAIT_S)
+            except filelock.Timeout as error:
+                raise MeterError(
+                    f"Another measured run held {name} for {LOCK_WAIT_S / 60:.0f} minutes ({lock.lock_file}).",
+                    remedy="Wait for it to end, or measure on another device.",
+                ) from error
+
+    def close(self) -> None:
+        """Close every counter; may be called twice."""
+        for counter in self.counters:
+            counter.close()
+
+
+_STILL_REMEDY = "`greencompute doctor` shows which meters work here; a virtual GPU or an old driver may have no energy counter."
+_BACK_REMEDY = "A driver reload resets it; measure again."

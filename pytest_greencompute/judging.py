@@ -1,0 +1,144 @@
+"""Which verdicts a test's runs get: its budgets, its baseline, what the file accepts. Takes values, gives values."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_greencompute.budget import Budget
+from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, estimate, judged_sources
+from pytest_greencompute.metrics import METRICS, Metric
+from pytest_greencompute.samples import Run
+from pytest_greencompute.store.baselines import Match, matching
+from pytest_greencompute.verdict import Acceptance, Verdict, accepted, judge_baseline, judge_budget, judge_scores, unmeasured
+
+ALWAYS_COMPARED = ("energy_per_query", "accuracy")
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What verdicts are judged against besides a test's own budget. ``sessions`` are the baseline's saved sessions."""
+
+    aim: Aim
+    accuracy_confidence: float | None = None
+    accept: tuple[Acceptance, ...] = ()
+    today: datetime.date = datetime.date.max
+    baseline: str | None = None
+    sessions: Sequence[Sequence[Run]] = ()
+
+
+def hardware_of(runs: Iterable[Run], machine: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
+    """Hardware names by budget key: what ``on`` lines match against."""
+    sources = [source for run in runs for source in run.sources]
+    return {
+        "gpu": tuple(dict.fromkeys(source.device for source in sources if source.domain.startswith("gpu"))),
+        "cpu": (str(machine.get("cpu") or ""),),
+        "meter": tuple(dict.fromkeys(source.meter for source in sources)),
+    }
+
+
+def limits_for(run: Run, budget: Budget, *, only: bool) -> str | None:
+    """The run name whose limits hold for ``run``: its own, or the unnamed ones where it is the test's only run."""
+    return None if only and run.name not in budget.limits and run.name not in budget.other_hardware else run.name
+
+
+def judge_run(run: Run, key: str | None, budget: Budget, bench: Bench, subject: str) -> tuple[Verdict, ...]:
+    """All verdicts of one run, budgets first. ``key`` is the run name whose limits hold for it."""
+    aim = replace(bench.aim, confidence=budget.confidence)
+    verdicts = []
+    for name, limit in budget.limits.get(key, {}).items():
+        metric = METRICS[name]
+        if run.metered or not metric.needs_meter:
+            verdicts.append(_by_limit(run, metric, budget, bench, aim, subject, key=key))
+            verdicts[-1] = replace(verdicts[-1], where=limit.where)
+    for name in sorted(budget.other_hardware.get(key, ())):
+        if run.metered or not METRICS[name].needs_meter:
+            verdicts.append(unmeasured(METRICS[name], subject, "no limit for this hardware"))
+    if bench.baseline is not None and run.metered:
+        compared = dict.fromkeys((*ALWAYS_COMPARED, *budget.limits.get(key, {})))
+        verdicts.extend(_by_baseline(run, tuple(compared), budget, bench, aim, subject))
+    return tuple(replace(accepted(verdict, run.test, bench.accept, bench.today), run=run.name) for verdict in verdicts)
+
+
+def _by_limit(run: Run, metric: Metric, budget: Budget, bench: Bench, aim: Aim, subject: str, *, key: str | None) -> Verdict:
+    by_interval = metric.kind != "score" or bench.accuracy_confidence is not None
+    if metric.kind == "score" and bench.accuracy_confidence is not None:
+        aim = replace(aim, confidence=bench.accuracy_confidence)
+    return judge_budget(metric, estimate(run, metric, aim), budget.limits[key][metric.name], subject, by_interval=by_interval)
+
+
+def _by_baseline(run: Run, names: Sequence[str], budget: Budget, bench: Bench, aim: Aim, subject: str) -> list[Verdict]:
+    name = bench.baseline or ""
+    sources = judged_sources(run, aim)
+    cpu_judged = not isinstance(sources, Missing) and any(not source.domain.startswith("gpu") for source in sources)
+    match = matching(run, bench.sessions, cpu_judged=cpu_judged)
+    verdicts = []
+    for metric in (METRICS[each] for each in names):
+        if metric.kind == "score" and not run.scores:
+            continue
+        outcome = estimate(run, metric, aim)
+        if not match.runs:
+            verdicts.append(unmeasured(metric, subject, _why_no_match(match, name), kind="baseline", where=name))
+        elif metric.kind == "score" and isinstance(outcome, Estimate):
+            base = match.runs[-1].scores or ()
+            verdicts.append(
+                judge_scores(
+                    metric,
+                    run.scores or (),
+                    base,
+                    outcome,
+                    subject,
+                    name=name,
+                    tolerance=budget.tolerance(metric),
+                    confidence=aim.confidence,
+                )
+            )
+        else:
+            verdicts.append(_ratio(metric, outcome, match, budget, aim, subject, name))
+    return verdicts
+
+
+def _ratio(metric: Metric, outcome: Outcome, match: Match, budget: Budget, aim: Aim, subject: str, name: str) -> Verdict:
+    bases = [each for run in match.runs if isinstance(each := estimate(run, metric, aim), Estimate)]
+    verdict = judge_baseline(
+        metric,
+        outcome,
+        bases,
+        subject,
+        name=name,
+        tolerance=budget.tolerance(metric),
+        floor=budget.floor(metric),
+        confidence=aim.confidence,
+    )
+    if match.warnings:
+        return replace(verdict, reason=f"{verdict.reason} Differs: {'; '.join(str(each) for each in match.warnings)}.")
+    return verdict
+
+
+def _why_no_match(match: Match, name: str) -> str:
+    save = f"`pytest --energy-budget --energy-save {name}` saves one"
+    if match.refused:
+        return f"baseline {name!r} was measured otherwise ({'; '.join(str(each) for each in match.refused)}); {save}"
+    return f"baseline {name!r} has no run of it; {save}"
+
+
+def missing_runs(budget: Budget, measured: Iterable[Run], subject: str, *, metered: bool) -> tuple[Verdict, ...]:
+    """UNMEASURED verdicts for limits of runs that the test did not measure. Without a meter only scores are expected."""
+    runs = list(measured)
+    claimed = {limits_for(run, budget, only=len(runs) == 1) for run in runs}
+    verdicts = []
+    for key, limits in budget.limits.items():
+        if key in claimed:
+            continue
+        why = (
+            "the test measured nothing"
+            if not runs
+            else f"it measured no run named {key!r}"
+            if key
+            else "all its runs are named, the limit is not"
+        )
+        for limit in limits.values():
+            if metered or not limit.metric.needs_meter:
+                verdicts.append(replace(unmeasured(limit.metric, subject, why, where=limit.where), run=key))
+    return tuple(verdicts)

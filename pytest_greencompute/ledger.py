@@ -1,0 +1,150 @@
+"""Collects the results that come in on test reports, and at the end has them printed, written and saved.
+
+Registered in every session, so its import and its hooks cost next to nothing where no test is metered.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_greencompute.session import Session
+
+
+class Ledger:
+    """What one pytest session knows of energy. ``session`` is the measuring session, once tests have been collected."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.session: Session | None = None
+        self.metered: set[str] = set()
+        self.results: list[dict[str, Any]] = []
+        self.failed: set[str] = set()
+        self.not_measured: list[tuple[str, str]] = []
+        self.total: dict[str, Any] | None = None
+        self.said: list[tuple[str, bool]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        results = getattr(report, "greencompute", None)
+        if results:
+            self.results.extend(results)
+        if report.failed:
+            self.failed.add(report.nodeid)
+        if report.skipped and report.nodeid in self.metered and not results:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
+            self.not_measured.append((report.nodeid, str(reason).removeprefix("Skipped: ")))
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        measuring = self.session
+        if measuring is None or hasattr(self.config, "workerinput"):
+            return
+        measuring.close()
+        if measuring.settings.enabled:
+            self._judge_session(session, measuring)
+        self._save(session, measuring)
+        self._write_json(session, measuring)
+
+    def _judge_session(self, session: pytest.Session, measuring: Session) -> None:
+        """The total, and a gate that measured nothing: red where the policy says so."""
+        from pytest_greencompute.store.runfile import verdict_to_json
+        from pytest_greencompute.verdict import effect
+
+        verdict = measuring.judge_total()
+        if verdict is not None:
+            self.total = {**verdict_to_json(verdict), "effect": effect(verdict, measuring.settings.policy)}
+            if self.total["effect"] == "fail":
+                self._redden(session)
+            if verdict.word != "PASS":
+                self.say(verdict.reason, bad=self.total["effect"] == "fail")
+        if not self.metered:
+            self.say("no test uses energy_meter, so nothing was measured", bad=False)
+
+    @staticmethod
+    def _redden(session: pytest.Session) -> None:
+        if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def say(self, sentence: str, *, bad: bool) -> None:
+        """A line under the table."""
+        self.said.append((sentence, bad))
+
+    def _save(self, session: pytest.Session, measuring: Session) -> None:
+        from pytest_greencompute.errors import SettingsError
+        from pytest_greencompute.report.document import document
+        from pytest_greencompute.store.baselines import save
+
+        name = measuring.settings.save
+        if name is None or not measuring.settings.enabled:
+            return
+        if session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+            self.say(f"baseline {name!r} was not saved: the session did not end by itself", bad=False)
+            return
+        good = [run for run in self.results if self._may_be_saved(run)]
+        if good:
+            try:
+                path = save(measuring.root, name, document(measuring, good, self.total, int(session.exitstatus)))
+            except SettingsError as error:
+                self._redden(session)
+                self.say(f"baseline {name!r} was not saved: {error}", bad=True)
+                return
+            left = len(self.results) - len(good)
+            also = f"; {left} that failed or measured nothing left out" if left else ""
+            self.say(f"saved {len(good)} run{'s' if len(good) > 1 else ''} to baseline {name!r} ({_short(path)}){also}", bad=False)
+        else:
+            self.say(f"baseline {name!r} was not saved: no run passed", bad=False)
+
+    def _may_be_saved(self, run: dict[str, Any]) -> bool:
+        failed = run["test"] in self.failed or any(verdict["verdict"] == "FAIL" for verdict in run["verdicts"])
+        return bool(run["metered"] and not failed)
+
+    def _write_json(self, session: pytest.Session, measuring: Session) -> None:
+        from pytest_greencompute.errors import SettingsError
+        from pytest_greencompute.report.document import document
+        from pytest_greencompute.store.files import to_json, write_atomically
+
+        path = measuring.settings.json_path
+        if path is None:
+            return
+        try:
+            write_atomically(path, to_json(document(measuring, self.results, self.total, int(session.exitstatus))) + "\n")
+        except SettingsError as error:
+            self._redden(session)
+            self.say(f"the JSON report was not written: {error}", bad=True)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.session is None or hasattr(self.config, "workerinput"):
+            return
+        from pytest_greencompute.report.terminal import Summary, write
+
+        measuring = self.session
+        write(
+            terminalreporter,
+            Summary(
+                enabled=measuring.settings.enabled,
+                sources=() if measuring.instruments is None else measuring.instruments.sources,
+                refusals=() if measuring.instruments is None else measuring.instruments.refusals,
+                problem=measuring.problem,
+                results=self.results,
+                metered=len(self.metered),
+                not_measured=self.not_measured,
+                total_j=measuring.total_j(),
+                total_modelled=measuring.total_modelled,
+                total=self.total,
+                seconds=measuring.seconds,
+                said=self.said,
+            ),
+        )
+
+    def pytest_unconfigure(self) -> None:
+        if self.session is not None:
+            self.session.close()
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

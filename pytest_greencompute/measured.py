@@ -1,0 +1,95 @@
+"""What a test gets back: the answers, and every figure of the run as a quantity that can be asserted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from pytest_greencompute.errors import MeterError
+from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, estimate
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.samples import Run
+
+
+class MeasuredRun:
+    """One measured run. Figures compare with SI numbers and with strings: ``run.energy_per_query < "0.8 J"``.
+
+    Such a comparison uses the point estimate; budgets use the whole interval. Asking a run that was not metered
+    (no ``--energy-budget``) for a figure that needs a meter calls ``unmetered``, which in a test skips the rest, saying why.
+    Asking a metered run for a figure that could not be had raises MeterError with the reason.
+    """
+
+    __slots__ = ("_aim", "_unmetered", "outputs", "raw")
+
+    def __init__(self, raw: Run, outputs: list[Any], aim: Aim, unmetered: Callable[[str], NoReturn]) -> None:
+        self.raw = raw
+        self.outputs = outputs
+        self._aim = aim
+        self._unmetered = unmetered
+
+    def __repr__(self) -> str:
+        return (
+            f"<MeasuredRun {self.raw.name or self.raw.test or ''} {self.raw.queries} queries{'' if self.raw.metered else ', not metered'}>"
+        )
+
+    def outcome(self, metric: str) -> Outcome:
+        """The estimate of a metric by name, or the reason why there is none."""
+        return estimate(self.raw, METRICS[metric], self._aim)
+
+    def _figure(self, metric: str) -> Estimate:
+        if METRICS[metric].needs_meter and not self.raw.metered:
+            self._unmetered(metric)
+        outcome = self.outcome(metric)
+        if isinstance(outcome, Missing):
+            raise MeterError(f"There is no {metric}: {outcome.reason}.")
+        return outcome
+
+    @property
+    def queries(self) -> int:
+        """How many queries the run was given."""
+        return self.raw.queries
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about this run for people: a generator collected, a set lost, a warm-up cut short."""
+        return self.raw.notes
+
+    @property
+    def energy_per_query(self) -> Estimate:
+        """Joules per query, idle power while busy included."""
+        return self._figure("energy_per_query")
+
+    @property
+    def energy_above_idle_per_query(self) -> Estimate:
+        """Joules per query beyond what the device would have drawn idle in the same time."""
+        return self._figure("energy_above_idle_per_query")
+
+    @property
+    def average_power(self) -> Estimate:
+        """Watts while busy."""
+        return self._figure("average_power")
+
+    @property
+    def latency_p50(self) -> Estimate:
+        """Seconds; a query's latency is that of its batch."""
+        return self._figure("latency_p50")
+
+    @property
+    def latency_p95(self) -> Estimate:
+        """Seconds; the interval needs 104 batches to be closed on both sides."""
+        return self._figure("latency_p95")
+
+    @property
+    def latency_p99(self) -> Estimate:
+        """Seconds; the interval needs 528 batches to be closed on both sides."""
+        return self._figure("latency_p99")
+
+    @property
+    def throughput(self) -> Estimate:
+        """Queries per second while busy."""
+        return self._figure("throughput")
+
+    @property
+    def accuracy(self) -> Estimate:
+        """Mean score of the queries, each counted once."""
+        return self._figure("accuracy")

@@ -1,0 +1,389 @@
+"""The loop: drives the protocol with a real or simulated clock, counters and a model. The only place that runs the queries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, NoReturn
+
+from pytest_greencompute.clock import Clock, RealClock
+from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
+from pytest_greencompute.estimate import Aim
+from pytest_greencompute.instruments import Instruments
+from pytest_greencompute.measured import MeasuredRun
+from pytest_greencompute.meters.base import MeterOptions
+from pytest_greencompute.protocol import (
+    Ask,
+    Enough,
+    Marks,
+    Measured,
+    Plan,
+    Probe,
+    Steps,
+    Tell,
+    Ticks,
+    Wait,
+    Work,
+    measuring,
+    read_idle,
+    spanned,
+)
+from pytest_greencompute.samples import Block, Idle, Reading, Run
+from pytest_greencompute.workload import Score, Workload, check_references, check_score, collected, scores
+
+Telling = Callable[[Tell], None]
+
+
+def tell_nobody(_: Tell) -> None:
+    """For whoever wants no progress line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to measure, as the user gave it. Nothing is checked before ``prepare``."""
+
+    model: Callable[[Any], Any]
+    queries: Iterable[Any]
+    batch_size: int = 1
+    references: Iterable[Any] | None = None
+    score: Score = "accuracy"
+    collate: Callable[[Any], Any] | None = None
+    name: str | None = None
+    test: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure, whether p99 must be bounded, the seed of the phases, and what the loop is to tell and to ask.
+
+    ``enough`` is asked after each planned look with the run so far: True ends the measurement.
+    """
+
+    max_seconds: float = 60.0
+    needs_p99: bool = False
+    seed: int = 0
+    tell: Telling = tell_nobody
+    enough: Callable[[Run], bool] = lambda _: False
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Prepared:
+    """A task whose input has been checked."""
+
+    __slots__ = ("notes", "references", "task", "workload")
+
+    def __init__(self, task: Task) -> None:
+        queries, self.notes = collected(task.queries)
+        self.task = task
+        self.references = check_references(task.references, len(queries))
+        check_score(task.score)
+        self.workload = Workload(task.model, queries, task.batch_size, task.collate)
+
+    def scores(self, outputs: list[Any]) -> tuple[float, ...] | None:
+        return None if self.references is None else scores(outputs, self.references, self.task.score)
+
+    def run(self, *, metered: bool, **fields: Any) -> Run:
+        task, workload = self.task, self.workload
+        notes = self.notes + fields.pop("notes", ())
+        return Run(task.test, task.name, workload.queries, workload.batch_size, metered, notes=notes, **fields)
+
+
+def run_once(task: Task, clock: Clock, keep: int | None = None) -> tuple[Run, list[Any]]:
+    """Every query (or the first ``keep``) once, without a meter: answers and scores only."""
+    prepared = _Prepared(task)
+    outputs, worked = prepared.workload.first_pass(clock, keep)
+    notes = (
+        ()
+        if keep is None or keep >= prepared.workload.queries
+        else (f"unmetered: the first {keep} of {prepared.workload.queries} queries",)
+    )
+    return prepared.run(metered=False, seconds=worked.seconds, scores=prepared.scores(outputs), notes=notes), outputs
+
+
+def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> tuple[Run, list[Any]]:
+    """The whole protocol. ``problem`` says why there is no meter, if there is none: then latency and accuracy alone are measured.
+
+    Raises SettingsError for bad input, MeterError for a meter that fails, and whatever the model raises, untouched.
+    """
+    import numpy as np
+
+    prepared = _Prepared(task)
+    workload, clock = prepared.workload, instruments.clock
+    start_ns = clock.now_ns()
+    if instruments.counters:
+        effort.tell(Tell("finding the meter's tick"))
+        instruments.probe()
+    effort.tell(Tell("first pass"))
+    outputs, first = workload.first_pass(clock)
+    scored = prepared.scores(outputs)
+    before = instruments.conditions()
+    provenance = {**effort.provenance, "devices": instruments.facts(), "batch_size": workload.batch_size}
+
+    def run(measured: Measured) -> Run:
+        return prepared.run(
+            metered=True,
+            seconds=(clock.now_ns() - start_ns) / 1e9,
+            sources=measured.sources,
+            blocks=measured.blocks,
+            warmup=measured.warmup,
+            idles=measured.idles,
+            latencies=measured.latencies,
+            scores=scored,
+            notes=measured.notes,
+            problem=problem,
+            looks=measured.looks,
+            provenance={**provenance, "conditions": {"start": before, "end": instruments.conditions()}},
+        )
+
+    plan = Plan(workload.batches, instruments.sources, effort.max_seconds, effort.needs_p99)
+    driver = _Driver(workload, instruments, effort.tell, lambda measured: effort.enough(run(measured)))
+    return run(driver.drive(measuring(plan, np.random.default_rng(effort.seed), first))), outputs
+
+
+class _Driver:
+    """Answers the protocol's asks, one by one."""
+
+    __slots__ = ("_enough", "_instruments", "_tell", "_workload")
+
+    def __init__(self, workload: Workload, instruments: Instruments, tell: Telling, enough: Callable[[Measured], bool]) -> None:
+        self._workload = workload
+        self._instruments = instruments
+        self._tell = tell
+        self._enough = enough
+
+    def drive(self, steps: Steps) -> Measured:
+        """Answer until the protocol returns. A meter lost on the way is thrown into it, so that it can give up that set."""
+        answer: Any = None
+        lost: MeterLostError | None = None
+        while True:
+            try:
+                ask = steps.send(answer) if lost is None else steps.throw(lost)
+            except StopIteration as done:
+                measured: Measured = done.value
+                return measured
+            try:
+                answer, lost = self._answer(ask), None
+            except MeterLostError as error:
+                lost = error
+
+    def _answer(self, ask: Ask) -> Any:
+        answers: Mapping[type, Callable[[Any], Any]] = {
+            Work: self._work,
+            Ticks: lambda _: self._instruments.ticks(),
+            Wait: lambda wait: self._instruments.clock.sleep(wait.seconds),
+            Marks: lambda _: self._instruments.marks(),
+            Probe: lambda _: self._instruments.probe(),
+            Tell: self._tell,
+            Enough: lambda enough: self._enough(enough.measured),
+        }
+        return answers[type(ask)](ask)
+
+    def _work(self, work: Work) -> Any:
+        clock = self._instruments.clock
+        if work.timed:
+            return self._workload.run_timed(work.part, clock, work.seconds)
+        before = self._instruments.read_continuous()
+        worked = self._workload.run(work.part, clock)
+        return _with_spans(worked, before, self._instruments.read_continuous())
+
+
+def _with_spans(worked: Any, before: Mapping[str, Reading], after: Mapping[str, Reading]) -> Any:
+    from dataclasses import replace
+
+    return replace(worked, around={domain: spanned(domain, a, after[domain]) for domain, a in before.items()}) if before else worked
+
+
+def _drive_idle(instruments: Instruments) -> tuple[Idle, ...]:
+    """Idle power as the protocol reads it, for a window."""
+    steps = read_idle(instruments.sources)
+    answer: Any = None
+    while True:
+        try:
+            ask = steps.send(answer)
+        except StopIteration as done:
+            idles: tuple[Idle, ...] = done.value
+            return idles
+        if isinstance(ask, Ticks):
+            answer = instruments.ticks()
+        else:
+            instruments.clock.sleep(ask.seconds)
+
+
+class Window:
+    """A stretch of code read once: ``with energy_meter.window("prefill") as w: …``, then ``w.energy``.
+
+    Opens at a tick of every counter that ticks, closes at the first one after the work, and reads idle power after that, so that
+    the part of the first and the last tick in which nothing ran can be taken off. Without instruments it only runs the body.
+    """
+
+    __slots__ = (
+        "_a",
+        "_aim",
+        "_b",
+        "_continuous",
+        "_idles",
+        "_instruments",
+        "_marks",
+        "_run",
+        "_start_ns",
+        "_sync",
+        "_times",
+        "_unmetered",
+        "name",
+    )
+
+    def __init__(self, name: str | None, instruments: Instruments | None, aim: Aim, unmetered: Callable[[str], NoReturn]) -> None:
+        from pytest_greencompute.device_sync import synchronizer
+
+        self.name = name
+        self._instruments = instruments
+        self._aim = aim
+        self._unmetered = unmetered
+        self._sync = synchronizer
+        self._times = (0, 0)
+        self._a: dict[str, Reading] = {}
+        self._b: dict[str, Reading] = {}
+        self._idles: tuple[Idle, ...] = ()
+        self._marks: tuple[str, ...] = ()
+        self._run: Run | None = None
+
+    def __enter__(self) -> Window:
+        instruments = self._instruments
+        if instruments is not None:
+            if instruments.ticking:
+                instruments.probe()
+                self._a = instruments.ticks()
+            self._marks = instruments.marks()
+            self._sync()()
+            self._a.update(instruments.read_continuous())
+            self._times = (instruments.clock.now_ns(), 0)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        instruments = self._instruments
+        if instruments is None or kind is not None:
+            return
+        self._sync()()
+        self._times = (self._times[0], instruments.clock.now_ns())
+        self._b = instruments.read_continuous()
+        self._marks += instruments.marks()
+        if instruments.ticking:
+            instruments.clock.sleep(max(source.lag_s for source in instruments.sources))
+            self._b.update(instruments.ticks())
+            self._idles = _drive_idle(instruments)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the body has ended without an error and was metered."""
+        return bool(self._times[1])
+
+    @property
+    def seconds(self) -> float:
+        """How long the body took; 0 before it has ended or where nothing was metered."""
+        return (self._times[1] - self._times[0]) / 1e9 if self.closed else 0.0
+
+    @property
+    def energy(self) -> Any:
+        """Joules of the body as an Estimate. Not metered: the rest of the test is skipped, saying why."""
+        return self.result("").energy_per_query
+
+    def raw(self, test: str, provenance: Mapping[str, Any] | None = None) -> Run:
+        """The window as a run of one query and one block. Raises MeterLostError where a counter ran backwards."""
+        if self._instruments is None:
+            return Run(test, self.name, 1, 1, metered=False, window=True)
+        if self._run is None:
+            spans = {domain: spanned(domain, a, self._b[domain]) for domain, a in self._a.items()}
+            block = Block(0, 0.0, 1, *self._times, spans, tuple(dict.fromkeys(self._marks)))
+            devices = {"devices": self._instruments.facts(), "batch_size": 1}
+            self._run = Run(
+                test,
+                self.name,
+                1,
+                1,
+                metered=True,
+                seconds=self.seconds,
+                sources=self._instruments.sources,
+                blocks=(block,),
+                idles=self._idles,
+                window=True,
+                provenance={**(provenance or {}), **devices},
+                problem="" if spans else "no energy meter works here",
+            )
+        return self._run
+
+    def result(self, test: str) -> MeasuredRun:
+        """The window as a MeasuredRun."""
+        if self._instruments is not None and not self.closed:
+            raise SettingsError("The window has not ended yet.", remedy="Ask for its energy after the with block.")
+        return MeasuredRun(self.raw(test), [], self._aim, self._unmetered)
+
+
+def precise_enough(aim: Aim, relative: float = 0.02) -> Callable[[Run], bool]:
+    """A stopping rule where there is no limit to judge: the energy's half-width is within ``relative`` of the figure."""
+    from pytest_greencompute.estimate import Estimate, estimate
+    from pytest_greencompute.metrics import METRICS
+
+    def enough(run: Run) -> bool:
+        outcome = estimate(run, METRICS["energy_per_query"], aim)
+        return isinstance(outcome, Estimate) and outcome.relative <= relative
+
+    return enough
+
+
+def open_instruments(
+    meters: Iterable[str],
+    *,
+    clock: Clock | None = None,
+    environ: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    cpu_watts_per_core: float | None = None,
+    **options: Any,
+) -> Instruments:
+    """Open every domain that the named meters can read here. Raises MeterError where none works, SettingsError for unknown names."""
+    from pytest_greencompute.meters.registry import open_counters
+
+    clock = clock or RealClock()
+    asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core)
+    opened = open_counters(tuple(meters), asked, extra or {})
+    return Instruments(opened.counters, clock, refusals=opened.refusals, **options)
+
+
+def measure(
+    model: Callable[[Any], Any],
+    queries: Iterable[Any],
+    *,
+    batch_size: int = 1,
+    references: Iterable[Any] | None = None,
+    score: Score = "accuracy",
+    collate: Callable[[Any], Any] | None = None,
+    name: str | None = None,
+    meters: Iterable[str] | None = None,
+    domains: Iterable[str] | str = "auto",
+    confidence: float = 0.99,
+    max_seconds: float = 60.0,
+    cpu_watts_per_core: float | None = None,
+    instruments: Instruments | None = None,
+) -> MeasuredRun:
+    """Measure a model outside a test, for a notebook or a script; the same protocol as the fixture's.
+
+    Stops when the energy per query is known to within 2 % or after ``max_seconds`` (warm-up aside). ``meters`` are names in order of
+    preference (default: nvml, rapl). Raises MeterError where no meter works, SettingsError for bad input.
+    """
+    from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT
+
+    aim = Aim(confidence, (domains,) if isinstance(domains, str) else tuple(domains))
+    opened = instruments or open_instruments(meters or ORDER_BY_DEFAULT, cpu_watts_per_core=cpu_watts_per_core)
+    task = Task(model, queries, batch_size, references, score, collate, name)
+    try:
+        with opened.locked(lambda _: None):
+            raw, outputs = run_metered(task, opened, Effort(max_seconds, enough=precise_enough(aim)))
+    finally:
+        if instruments is None:
+            opened.close()
+    return MeasuredRun(raw, outputs, aim, _no_meter)
+
+
+def _no_meter(metric: str) -> NoReturn:
+    raise MeterError(f"There is no {metric}: the run was not metered.")

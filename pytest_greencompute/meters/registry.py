@@ -1,0 +1,134 @@
+"""Meters by name, and the counters that a session measures with.
+
+A name is looked up among the built-in meters, then among those that a project's ``conftest.py`` supplied, then among the
+entry points of the group ``greencompute.meters``. Nothing of a meter is imported before its name is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import metadata
+from typing import cast
+
+from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
+
+GROUP = "greencompute.meters"
+
+BUILT_IN: Mapping[str, tuple[str, str]] = {
+    "nvml": ("pytest_greencompute.meters.nvml", "NvmlMeter"),
+    "rapl": ("pytest_greencompute.meters.rapl", "RaplMeter"),
+    "codecarbon": ("pytest_greencompute.meters.codecarbon", "CodeCarbonMeter"),
+    "cputime": ("pytest_greencompute.meters.cputime", "CpuTimeMeter"),
+}
+
+# Only meters that measure. Those that model are used where they are listed by name.
+ORDER_BY_DEFAULT = ("nvml", "rapl")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Counters whose domains do not overlap, at least one, and the meters that refused, each with its reason."""
+
+    counters: tuple[Counter, ...]
+    refusals: tuple[tuple[str, MeterError], ...] = ()
+
+
+def names(extra: Mapping[str, Meter]) -> tuple[str, ...]:
+    """All names that ``meter`` knows, each once, in the order in which they are looked up. Loads none of them."""
+    return tuple(dict.fromkeys([*BUILT_IN, *extra, *(point.name for point in metadata.entry_points(group=GROUP))]))
+
+
+def meter(name: str, extra: Mapping[str, Meter]) -> Meter:
+    """The meter of this name.
+
+    Raises SettingsError for a name that is not known (with the nearest one), or that ``extra`` takes from a built-in meter,
+    and MeterError for an entry point that does not load.
+    """
+    if name in BUILT_IN:
+        if name in extra:
+            raise SettingsError(f"The meter {name!r} is built in.", remedy="Give the meter of your conftest.py another name.")
+        module, attribute = BUILT_IN[name]
+        return cast("Meter", getattr(importlib.import_module(module), attribute)())
+    if name in extra:
+        return extra[name]
+    for point in metadata.entry_points(group=GROUP):
+        if point.name == name:
+            return _load(point)
+    known = names(extra)
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"Did you mean {near[0]!r}? " if near else ""
+    raise SettingsError(f"There is no meter {name!r}.", remedy=f"{meant}There are: {', '.join(known)}.")
+
+
+def _load(point: metadata.EntryPoint) -> Meter:
+    """The meter behind an entry point: an instance, or a class or function that gives one when called without arguments."""
+    owner = point.dist.name if point.dist is not None else "an unknown distribution"
+    try:
+        found = point.load()
+        if not hasattr(found, "name") or isinstance(found, type):
+            found = found()
+    except Exception as error:
+        raise MeterError(
+            f"The meter {point.name!r} of {owner} does not load ({type(error).__name__}: {error}).",
+            remedy=f"Update or uninstall {owner}, or leave the meter out of the list.",
+        ) from error
+    if not (callable(getattr(found, "find", None)) and callable(getattr(found, "abilities", None))):
+        raise MeterError(f"The meter {point.name!r} of {owner} has no find and abilities.", remedy=f"Tell the makers of {owner}.")
+    return cast("Meter", found)
+
+
+def open_counters(names: Sequence[str], options: MeterOptions, extra: Mapping[str, Meter]) -> Opened:
+    """Counters of the meters in ``names``, which is an order of preference: of each domain the first one found, all others closed.
+
+    A meter that refuses is kept with its reason as long as another one works. Raises MeterError with all reasons where none
+    works, and SettingsError for an unknown name; whatever was opened by then is closed.
+    """
+    if not names:
+        raise SettingsError("The list of meters is empty.", remedy=f"List some, such as {', '.join(ORDER_BY_DEFAULT)}.")
+    counters: list[Counter] = []
+    refusals: list[tuple[str, MeterError]] = []
+    with ExitStack() as opened:
+        for name in dict.fromkeys(names):
+            try:
+                found = list(meter(name, extra).find(options))
+                for counter in found:
+                    opened.callback(counter.close)
+                if not found:
+                    raise MeterError(f"The meter {name!r} found nothing to read.")
+            except MeterError as error:
+                refusals.append((name, error))
+                continue
+            _add(counters, found)
+        if not counters:
+            raise MeterError("No meter works here. " + _told(refusals), remedy=_last_resort(names))
+        # Losers of a domain were closed as they lost; closing may be done twice. The winners stay open.
+        opened.pop_all()
+    return Opened(tuple(counters), tuple(refusals))
+
+
+def _add(counters: list[Counter], found: Sequence[Counter]) -> None:
+    for counter in found:
+        if any(overlap(counter.source.domain, other.source.domain) for other in counters):
+            counter.close()
+        else:
+            counters.append(counter)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two domains cover the same joules: equal, or one is the whole family (``gpu``) of the other (``gpu:0``)."""
+    family, _, index = one.partition(":")
+    other_family, _, other_index = other.partition(":")
+    return family == other_family and (index == other_index or not index or not other_index)
+
+
+def _told(refusals: Sequence[tuple[str, MeterError]]) -> str:
+    return " ".join(f"{name}: {error}" for name, error in refusals)
+
+
+def _last_resort(names: Sequence[str]) -> str:
+    return "" if "cputime" in names else "To model the energy of the CPU instead, add 'cputime' to the list of meters."

@@ -1,0 +1,285 @@
+"""pytest's hooks, each a few lines. Nothing heavy is imported before a metered test runs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Generator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from pytest_greencompute.ledger import Ledger
+from pytest_greencompute.settings import OPTIONS
+
+if TYPE_CHECKING:
+    from pytest_greencompute.fixture import EnergyMeter
+    from pytest_greencompute.session import MeteredTest, Session
+    from pytest_greencompute.verdict import Verdict
+
+MARKER = "energy_budget"
+FIXTURE = "energy_meter"
+_TEST: pytest.StashKey[MeteredTest] = pytest.StashKey()
+_LEDGER: pytest.StashKey[Ledger] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("energy", "energy, latency and accuracy budgets (pytest-greencompute)")
+    for option in OPTIONS:
+        if option.flag:
+            group.addoption(f"--energy-{option.name}", dest=option.dest, action="store_true", default=None, help=option.help)
+        else:
+            group.addoption(
+                f"--energy-{option.name}", dest=option.dest, default=None, metavar=option.metavar, choices=option.choices, help=option.help
+            )
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_greencompute import hookspec
+
+    pluginmanager.add_hookspecs(hookspec)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        f"{MARKER}(energy_per_query='0.8 J', latency_p95='40 ms', accuracy=0.92, …): budgets that the test's measured run must meet;"
+        " run=dict(…) for a run measured with name='run' (pytest-greencompute)",
+    )
+    ledger = config.stash[_LEDGER] = Ledger(config)
+    config.pluginmanager.register(ledger, "greencompute-ledger")
+    if config.option.collectonly:
+        return
+    given = _given(config)
+    if "budget" in given:
+        _refuse_value(config)
+        _refuse_workers(config)
+    else:
+        for option in OPTIONS:
+            if option.needs_budget and option.key in given:
+                raise pytest.UsageError(f"--energy-{option.name} does nothing without --energy-budget: add it.")
+    if "only" in given and "skip" in given:
+        raise pytest.UsageError("--energy-only and --energy-skip leave no test to run: use one of them.")
+
+
+def _given(config: pytest.Config) -> dict[str, Any]:
+    """Option key -> value for what the command line (or addopts) really gave."""
+    values = ((option.key, getattr(config.option, option.dest, None)) for option in OPTIONS)
+    return {key: value for key, value in values if value is not None}
+
+
+def _refuse_value(config: pytest.Config) -> None:
+    args = config.invocation_params.args
+    for flag, value in itertools.pairwise(args):
+        if flag == "--energy-budget" and re.match(r"[\d.]+ ?[a-zA-Zµ%]*$", str(value)) and not Path(str(value)).exists():
+            raise pytest.UsageError(
+                f"--energy-budget takes no value, but {str(value)!r} follows it. A limit goes into the marker,"
+                f" @pytest.mark.{MARKER}(energy_per_query={str(value)!r}), or into pyproject.toml;"
+                " a limit for the whole session is --energy-total."
+            )
+
+
+def _refuse_workers(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return
+    if getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None):
+        raise pytest.UsageError(
+            "--energy-budget measures one test at a time and cannot run under xdist workers: tests side by side would pay for each other."
+            " Use -n 0 (or -p no:xdist) with --energy-only, and run the others with -n and --energy-skip."
+        )
+
+
+def _ledger(config: pytest.Config) -> Ledger:
+    return config.stash[_LEDGER]
+
+
+# --- collection -------------------------------------------------------------------------------------------------------
+
+
+def _is_metered(item: pytest.Item) -> bool:
+    return FIXTURE in getattr(item, "fixturenames", ()) or item.get_closest_marker(MARKER) is not None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.collectonly:
+        return
+    metered = [item for item in items if _is_metered(item)]
+    given = _given(config)
+    if metered or "budget" in given or "budget_file" in given:
+        _prepare(session, config, items, metered, given)
+    keep = {"only": True, "skip": False}.get(next((key for key in ("only", "skip") if _asked(config, key, given)), ""))
+    if keep is not None:
+        chosen = set(metered)
+        config.hook.pytest_deselected(items=[item for item in items if (item in chosen) is not keep])
+        items[:] = [item for item in items if (item in chosen) is keep]
+
+
+def _asked(config: pytest.Config, key: str, given: dict[str, Any]) -> bool:
+    """Whether --energy-only or --energy-skip holds, by option or by its TOML twin."""
+    measuring = _ledger(config).session
+    return key in given or (measuring is not None and getattr(measuring.settings, key))
+
+
+def _prepare(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item], given: dict[str, Any]
+) -> None:
+    """Settings, markers and budgets of the collected tests, all problems in one usage error."""
+    from pytest_greencompute.collecting import extra_meters, stale_budgets, tests_of
+    from pytest_greencompute.errors import SettingsError
+    from pytest_greencompute.session import Session, check_meters
+    from pytest_greencompute.settings import build, read_files
+
+    folder = config.invocation_params.dir
+    try:
+        files = read_files(config.rootpath, given.get("budget_file"), folder)
+        settings = build(given, files, os.environ, folder)
+        if settings.enabled:
+            _refuse_workers(config)
+        extra = extra_meters(config)
+        if settings.enabled:
+            check_meters(settings, extra)
+        tests = tests_of(metered, settings, MARKER)
+        stale_budgets(settings, session, config, items)
+        measuring = Session(settings, config.rootpath, os.environ, extra_meters=extra, tell=_progress(config), waiting=_waiting(config))
+    except SettingsError as error:
+        raise pytest.UsageError(str(error)) from error
+    for item in metered:
+        item.stash[_TEST] = tests[item.nodeid]
+    ledger = _ledger(config)
+    ledger.session = measuring
+    ledger.metered = {item.nodeid for item in metered}
+    if metered:
+        config.pluginmanager.register(MeteredHooks(measuring), "greencompute-metered")
+
+
+def _progress(config: pytest.Config) -> Any:
+    """A progress line on a terminal; nothing in a log file."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not reporter.isatty or config.option.verbose < 0:
+        return None
+    from pytest_greencompute.report.progress import ProgressLine
+
+    return ProgressLine(_writer(config, reporter))
+
+
+def _writer(config: pytest.Config, reporter: Any) -> Callable[[str], None]:
+    """Write past pytest's capturing."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+
+    def write(text: str) -> None:
+        if capture is None:
+            reporter.write(text, flush=True)
+        else:
+            with capture.global_and_fixture_disabled():
+                reporter.write(text, flush=True)
+
+    return write
+
+
+def _waiting(config: pytest.Config) -> Callable[[str], None]:
+    def say(device: str) -> None:
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            _writer(config, reporter)(f"\nenergy: waiting for another measured run on {device} to end\n")
+
+    return say
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def energy_meter(request: pytest.FixtureRequest) -> Generator[EnergyMeter, None, None]:
+    """Measures model inference: ``energy_meter.measure(model, queries, …)`` and ``energy_meter.window(name)``."""
+    from pytest_greencompute.fixture import EnergyMeter
+
+    measuring = _ledger(request.config).session
+    test = request.node.stash.get(_TEST, None)
+    if measuring is None or test is None:
+        measuring, test = _unplanned(request)
+    meter = EnergyMeter(measuring, test, _skip)
+    yield meter
+    meter.close()
+
+
+def _unplanned(request: pytest.FixtureRequest) -> NoReturn:
+    raise pytest.UsageError(
+        f"{request.node.nodeid}: energy_meter was asked for at run time (getfixturevalue), so its budgets were not read."
+        " Name it in the test's arguments, or mark the test with @pytest.mark.usefixtures('energy_meter')."
+    )
+
+
+def _skip(reason: str) -> NoReturn:
+    pytest.skip(reason)
+
+
+class MeteredHooks:
+    """The hooks of a session that has metered tests; other sessions never register them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
+        if _TEST in item.stash and self._session.settings.enabled:
+            self._session.open()
+        yield
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Judge after the body, so that the test itself fails. The body's own assertion wins; a skip does not hide a FAIL."""
+        test = item.stash.get(_TEST, None)
+        if test is None:
+            return (yield)
+        try:
+            answer = yield
+        except pytest.skip.Exception:
+            self._enforce(item, test, only_failures=True)
+            raise
+        except BaseException:
+            self._record(item, test)
+            raise
+        self._enforce(item, test, only_failures=False)
+        return answer
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
+        yield
+        if _TEST in item.stash:
+            self._session.note_total()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        test = item.stash.get(_TEST, None)
+        if test is not None and call.when == "call":
+            report.greencompute = test.results  # type: ignore[attr-defined]  # rides on the report, so that xdist carries it
+        return report
+
+    def _record(self, item: pytest.Item, test: MeteredTest) -> list[Verdict]:
+        from pytest_greencompute.report.junit import properties
+
+        verdicts = self._session.judge(test)
+        item.user_properties.extend(properties(test.results))
+        return verdicts
+
+    def _enforce(self, item: pytest.Item, test: MeteredTest, *, only_failures: bool) -> None:
+        from pytest_greencompute.session import BudgetsFailedError, BudgetsSkippedError
+
+        __tracebackhide__ = True
+        verdicts = self._record(item, test)
+        ends: list[Callable[[], NoReturn]] = []
+        try:
+            self._session.enforce(verdicts, only_failures=only_failures)
+        except BudgetsFailedError as failed:
+            ends.append(partial(pytest.fail, str(failed), pytrace=False))
+        except BudgetsSkippedError as skipped:
+            ends.append(partial(pytest.skip, str(skipped)))
+        for end in ends:  # outside the except, so that no second traceback is chained to the sentence
+            end()

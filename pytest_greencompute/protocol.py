@@ -1,0 +1,269 @@
+"""The measuring protocol as a state machine that asks and is told: no clock, no hardware, no model in here.
+
+``measuring(plan, rng)`` is a generator. It yields *asks* ("run this part", "wait for a tick of every counter") and is sent
+the answers; whoever drives it (measure.py, and later an async and a two-process driver) owns all I/O. It returns
+``Measured``, the raw samples. The steps are those of docs/explanation/measuring.md.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.samples import Block, Idle, Latency, Reading, Source, Span
+from pytest_greencompute.schedule import Part, block_seconds, blocks_per_set, parts, phases
+from pytest_greencompute.sequential import looks, sets_that_fit
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WARMUP_CHUNK_S = 0.2
+WARMUP_LIMIT_S = 10.0
+WARMUP_CHUNKS = 6  # the last three against the three before them
+PLATEAU = 0.02
+IDLE_TICKS = 5
+IDLE_SECONDS = 0.05
+LATENCY_BATCHES = 104  # bounds p95 on both sides at 99 %
+LATENCY_BATCHES_P99 = 528
+LATENCY_SHARE = 0.3  # of the time limit, at most
+LOST_SETS = 3
+
+
+# --- asks, and what their answers are ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Find each ticking counter's tick. Answer: Mapping[domain, Source] with tick, jitter and step as seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Run a part, device synchronised at both ends (``timed``: and around every batch). Answer: Worked."""
+
+    part: Part
+    timed: bool = False
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """Wait until every ticking counter has changed. Answer: Mapping[domain, Reading], each at its own tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait so many seconds. Answer: None."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What would spoil a block right now. Answer: tuple of marks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """Are the verdicts certain on what has been measured so far? Answer: bool."""
+
+    measured: Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Say how far it is: ``done`` of ``total`` seconds (an estimate; 0: not known yet). Answer: None."""
+
+    what: str
+    done_s: float = 0.0
+    total_s: float = 0.0
+
+
+Ask = Probe | Work | Ticks | Wait | Marks | Enough | Tell
+Steps = Generator[Ask, Any, "Measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What a Work did: monotonic times of its ends, queries run, latencies if timed, readings of the continuous counters."""
+
+    start_ns: int
+    end_ns: int
+    queries: int
+    latencies: tuple[Latency, ...] = ()
+    around: Mapping[str, Span] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure: batches in a pass, the sources found, the limits of effort, whether p99 must be bounded."""
+
+    batches: int
+    sources: tuple[Source, ...]
+    max_seconds: float = 60.0
+    needs_p99: bool = False
+
+    @property
+    def ticking(self) -> bool:
+        return any(source.tick_s > 0 for source in self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The raw samples of one measurement, as Run holds them."""
+
+    sources: tuple[Source, ...]
+    blocks: tuple[Block, ...] = ()
+    warmup: tuple[Block, ...] = ()
+    idles: tuple[Idle, ...] = ()
+    latencies: tuple[Latency, ...] = ()
+    notes: tuple[str, ...] = ()
+    looks: int = 1
+
+
+# --- the steps --------------------------------------------------------------------------------------------------------
+
+
+def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps:
+    """The whole protocol after the first pass over the queries, which the driver ran to collect the answers."""
+    if plan.ticking:
+        yield Tell("finding the meter's tick")
+        probed: Mapping[str, Source] = yield Probe()
+        plan = replace(plan, sources=tuple(probed.get(source.domain, source) for source in plan.sources))
+    warmup, batch_s, notes = yield from _warm_up(plan, first_pass)
+    latencies, spent = yield from _time_batches(plan, batch_s)
+    measured = Measured(plan.sources, warmup=warmup, latencies=latencies, notes=notes)
+    if not plan.sources:
+        return measured
+    return (yield from _sets(plan, rng, measured, batch_s, spent))
+
+
+def _warm_up(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, tuple[tuple[Block, ...], float, tuple[str, ...]]]:
+    """Run until the time per query has stopped trending, or the limit; those blocks are kept apart, with no energy."""
+    batch_s = max(first_pass.seconds / plan.batches, 1e-9)
+    spent = 0.0
+    chunks: list[Block] = []
+    rates: list[float] = []
+    while True:
+        part = parts(plan.batches, batch_s, WARMUP_CHUNK_S)[0]
+        yield Tell("warming up", spent, 0.0)
+        worked: Worked = yield Work(part)
+        chunks.append(Block(len(chunks), 0.0, worked.queries, worked.start_ns, worked.end_ns, {}))
+        spent += worked.seconds
+        batch_s = max(worked.seconds / len(part), 1e-9)
+        rates.append(worked.seconds / worked.queries)
+        if _levelled(rates):
+            return tuple(chunks), batch_s, ()
+        if spent >= WARMUP_LIMIT_S and len(chunks) >= min(3, WARMUP_CHUNKS):
+            return tuple(chunks), batch_s, (f"time per query was still changing when warm-up ended after {spent:.0f} s",)
+
+
+def _levelled(rates: list[float]) -> bool:
+    """Whether the last three chunks differ from the three before by no more than 2 %, or by no more than their own noise."""
+    if len(rates) < WARMUP_CHUNKS:
+        return False
+    before, last = rates[-6:-3], rates[-3:]
+    change = abs(statistics.fmean(last) - statistics.fmean(before))
+    noise = (statistics.stdev(before) + statistics.stdev(last)) / 2
+    return change <= max(PLATEAU * statistics.fmean(before), noise)
+
+
+def _time_batches(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[tuple[Latency, ...], float]]:
+    """The latency pass: whole batches, each synchronised, until a percentile can be bounded or the time share is spent."""
+    want = LATENCY_BATCHES_P99 if plan.needs_p99 else LATENCY_BATCHES
+    limit = LATENCY_SHARE * plan.max_seconds
+    latencies: list[Latency] = []
+    spent = 0.0
+    while len(latencies) < want and spent < limit:
+        yield Tell("timing batches", spent, min(limit, want * batch_s))
+        worked: Worked = yield Work(Part(plan.batches), timed=True, seconds=limit - spent)
+        latencies.extend(worked.latencies)
+        spent += worked.seconds
+    return tuple(latencies), spent
+
+
+def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: float, spent: float) -> Steps:
+    """Complete sets of blocks until the verdicts are certain at a planned look, or the time limit."""
+    tick = max(source.tick_s for source in plan.sources)
+    lag = max(source.lag_s for source in plan.sources)
+    shares = parts(plan.batches, batch_s, block_seconds(tick))
+    block_s = max(len(shares[0]) * batch_s, 1e-9)
+    size = blocks_per_set(tick, block_s)
+    set_s = size * (block_s + lag + (2 * tick if plan.ticking else 0.0)) + _idle_seconds(tick)
+    planned = looks(sets_that_fit(plan.max_seconds - spent, set_s))
+    measured = replace(measured, looks=len(planned), idles=(yield from read_idle(plan.sources)))
+    lost = 0
+    for index in range(planned[-1]):
+        yield Tell(f"set {index + 1} of at most {planned[-1]}", index * set_s, planned[-1] * set_s)
+        try:
+            blocks = yield from _one_set(plan, shares, phases(size, rng), index * size, index, tick, lag)
+            idles = yield from read_idle(plan.sources)
+        except MeterLostError as error:
+            lost += 1
+            if lost >= LOST_SETS:
+                raise MeterError(f"{lost} sets were lost: {error.message}", remedy=error.remedy) from error
+            measured = replace(measured, notes=(*measured.notes, f"set {index + 1} was lost: {error.message}"))
+            continue
+        measured = replace(measured, blocks=measured.blocks + blocks, idles=measured.idles + idles)
+        if index + 1 in planned and (yield Enough(measured)):
+            break
+    return measured
+
+
+def _one_set(
+    plan: Plan, shares: tuple[Part, ...], offsets: tuple[float, ...], first: int, index: int, tick: float, lag: float
+) -> Generator[Ask, Any, tuple[Block, ...]]:
+    blocks: list[Block] = []
+    for number, phase in enumerate(offsets):
+        part = shares[(first + number) % len(shares)]
+        before: Mapping[str, Reading] = {}
+        if plan.ticking:
+            before = yield Ticks()
+            yield Wait(phase * tick)
+        marks: tuple[str, ...] = yield Marks()
+        worked: Worked = yield Work(part)
+        marks += yield Marks()
+        after: Mapping[str, Reading] = {}
+        if plan.ticking:
+            yield Wait(lag)
+            after = yield Ticks()
+        spans = dict(worked.around)
+        for domain, a in before.items():
+            b = after[domain]
+            spans[domain] = spanned(domain, a, b)
+        unique = tuple(dict.fromkeys(marks))
+        blocks.append(Block(index, phase, worked.queries, worked.start_ns, worked.end_ns, spans, unique))
+    return tuple(blocks)
+
+
+def spanned(domain: str, a: Reading, b: Reading) -> Span:
+    """The energy of a domain between two readings. Raises MeterLostError where the counter ran backwards."""
+    if b.energy_j < a.energy_j:
+        raise MeterLostError(
+            f"the energy counter of {domain} ran backwards by {a.energy_j - b.energy_j:.3g} J.",
+            remedy="A driver reload or a reset of the GPU does this; measure again.",
+        )
+    return Span(b.energy_j - a.energy_j, a.t_ns, b.t_ns)
+
+
+def _idle_seconds(tick: float) -> float:
+    return max(IDLE_TICKS * tick, IDLE_SECONDS) if tick > 0 else 0.0
+
+
+def read_idle(sources: Iterable[Source]) -> Generator[Ticks | Wait, Any, tuple[Idle, ...]]:
+    """Idle power right after work, tick to tick, for the counters that tick; the others are read without a gap."""
+    tick = max((source.tick_s for source in sources), default=0.0)
+    if tick == 0:
+        return ()
+    before: Mapping[str, Reading] = yield Ticks()
+    yield Wait(_idle_seconds(tick) - tick)
+    after: Mapping[str, Reading] = yield Ticks()
+    spans = {domain: spanned(domain, a, after[domain]) for domain, a in before.items()}
+    return tuple(Idle(domain, span.energy_j, span.seconds) for domain, span in spans.items())

@@ -1,0 +1,39 @@
+"""The progress line of a long measurement, on terminals only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+EVERY_S = 0.3
+WIDTH = 100
+
+
+class Step(Protocol):
+    """What a measurement says of itself."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def done_s(self) -> float: ...
+    @property
+    def total_s(self) -> float: ...
+
+
+class ProgressLine:
+    """Rewrites one line in place, at most every 0.3 s, and only between blocks, so that it costs no query anything."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._last = 0.0
+
+    def __call__(self, step: Step) -> None:
+        now = time.monotonic()
+        if now - self._last < EVERY_S:
+            return
+        self._last = now
+        left = f", at most {step.total_s - step.done_s:.0f} s left" if step.total_s > step.done_s else ""
+        # The line wipes itself: whatever pytest writes next begins at the line's start.
+        text = f"measuring {step.what}{left}"[:WIDTH]
+        self._write(f"\r\x1b[2K{text}\r")

@@ -1,0 +1,186 @@
+"""The table, the sentences and the totals line at the end of a pytest session. Works on the results' plain dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_greencompute.errors import MeterError
+from pytest_greencompute.metrics import METRICS, Metric
+from pytest_greencompute.samples import Source
+from pytest_greencompute.units import ENERGY, TIME, show, show_limit, show_share
+
+SHOWN_ALWAYS = ("energy_per_query", "latency_p95", "accuracy")
+ORDER = ("FAIL", "UNMEASURED", "INCONCLUSIVE", "ACCEPTED", "PASS")
+COLOURS = {"FAIL": "red", "UNMEASURED": "yellow", "INCONCLUSIVE": "yellow", "ACCEPTED": "yellow", "PASS": "green"}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the end of a session is told from."""
+
+    enabled: bool
+    sources: Sequence[Source]
+    refusals: Sequence[tuple[str, MeterError]]
+    problem: str
+    results: Sequence[Mapping[str, Any]]
+    metered: int
+    not_measured: Sequence[tuple[str, str]]
+    total_j: float | None
+    total_modelled: bool
+    total: Mapping[str, Any] | None
+    seconds: float
+    said: Sequence[tuple[str, bool]]
+
+
+def show_nothing_metered(reporter: Any, summary: Summary) -> None:
+    """Without --energy-budget: one quiet line, so that nobody takes a green run for a measured one."""
+    ran = len({run["test"] for run in summary.results})
+    if ran:
+        tests = "test" if ran == 1 else "tests"
+        reporter.write_line(f"energy: {ran} {tests} ran unmetered; pytest --energy-budget measures {'it' if ran == 1 else 'them'}")
+    for sentence, bad in summary.said:
+        reporter.write_line(f"energy: {sentence}", red=bad)
+
+
+def show_summary(reporter: Any, summary: Summary) -> None:
+    """The whole section."""
+    reporter.write_sep(_dash(reporter), f"energy: {heading(summary)}")
+    if summary.results:
+        for line, word in table(summary.results):
+            reporter.write_line(line, **({COLOURS[word]: True} if word in COLOURS else {}))
+    for test, reason in summary.not_measured:
+        reporter.write_line(f"not measured: {test} ({reason})")
+    for sentence in remarks(summary):
+        reporter.write_line(sentence)
+    for sentence, bad in summary.said:
+        reporter.write_line(sentence, red=bad)
+    reporter.write_line(totals(summary))
+
+
+def write(reporter: Any, summary: Summary) -> None:
+    """Print what there is to say at the end of a session."""
+    (show_summary if summary.enabled else show_nothing_metered)(reporter, summary)
+
+
+def _dash(reporter: Any) -> str:
+    encoding = getattr(getattr(reporter, "_tw", None), "_file", None)
+    name = (getattr(encoding, "encoding", "") or "").lower()
+    return "─" if "utf" in name else "-"
+
+
+def heading(summary: Summary) -> str:
+    """'nvml gpu:0 NVIDIA H100 80GB HBM3, counter, tick 100 ms', one part a source."""
+    if not summary.sources:
+        return "no meter" if summary.problem or summary.metered else "nothing measured"
+    parts = []
+    for source in summary.sources:
+        tick = f", tick {show(source.tick_s, TIME)}" if source.tick_s else ""
+        parts.append(f"{source.meter} {source.domain} {source.device}".rstrip() + f", {source.method}{tick}")
+    return "; ".join(parts)
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The lines of the table, heading first, each with the worst verdict word of its run."""
+    from tabulate import tabulate
+
+    metrics = [metric for metric in METRICS.values() if _has_column(metric, results)]
+    limited = {metric.name for metric in metrics if any(_budget(run, metric) for run in results)}
+    heads = ["test"]
+    for metric in metrics:
+        heads += [metric.label, "budget"] if metric.name in limited and metric.kind != "score" else [metric.label]
+    heads += ["verdict", "limits from"]
+    rows = [_row(run, metrics, limited) for run in results]
+    if not any(row[-1] for row in rows):
+        heads, rows = heads[:-1], [row[:-1] for row in rows]
+    lines = tabulate(rows, headers=heads, tablefmt="plain", disable_numparse=True).splitlines()
+    return [(line.rstrip(), word) for line, word in zip(lines, ["", *map(_worst, results)], strict=True)]
+
+
+def _has_column(metric: Metric, results: Sequence[Mapping[str, Any]]) -> bool:
+    judged = any(verdict["metric"] == metric.name for run in results for verdict in run["verdicts"])
+    return judged or (metric.name in SHOWN_ALWAYS and any(metric.name in run["metrics"] for run in results))
+
+
+def _budget(run: Mapping[str, Any], metric: Metric) -> Mapping[str, Any] | None:
+    for verdict in run["verdicts"]:
+        if verdict["metric"] == metric.name and verdict["kind"] == "budget" and verdict["limit"] is not None:
+            found: Mapping[str, Any] = verdict
+            return found
+    return None
+
+
+def _row(run: Mapping[str, Any], metrics: Sequence[Metric], limited: set[str]) -> list[str]:
+    node = run["test"].partition("::")[2] or run["test"]
+    cells = [node if run["name"] is None else f"{node} ({run['name']})"]
+    for metric in metrics:
+        figure, budget = run["metrics"].get(metric.name), _budget(run, metric)
+        limit = show_limit(budget["limit"], metric.dimension) if budget else ""
+        if metric.kind == "score":
+            cells.append(f"{_figure(metric, figure)}{f' ≥ {limit}' if limit else ''}")
+        else:
+            cells += [_figure(metric, figure), limit] if metric.name in limited else [_figure(metric, figure)]
+    sources = dict.fromkeys(_place(verdict["where"]) for verdict in run["verdicts"] if verdict["kind"] == "budget" and verdict["where"])
+    return [*cells, _verdict(run), ", ".join(sources)]
+
+
+def _place(where: str) -> str:
+    return "marker" if where.startswith("the marker") else where
+
+
+def _figure(metric: Metric, figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "-"
+    text = show(figure["value"], metric.dimension)
+    if metric.kind != "energy":
+        return text
+    if figure["low"] is not None and figure["high"] is not None and figure["value"]:
+        half = max(figure["high"] - figure["value"], figure["value"] - figure["low"])
+        text += f" ±{show_share(half / abs(figure['value']))}"
+    return f"{text} modelled" if figure["method"] == "modelled" else text
+
+
+def _worst(run: Mapping[str, Any]) -> str:
+    words = {verdict["verdict"] for verdict in run["verdicts"]}
+    return next((word for word in ORDER if word in words), "")
+
+
+def _verdict(run: Mapping[str, Any]) -> str:
+    word = _worst(run)
+    if word in {"", "PASS"}:
+        return word or "no budget"
+    named = dict.fromkeys(METRICS[verdict["metric"]].short for verdict in run["verdicts"] if verdict["verdict"] == word)
+    return f"{word} {', '.join(named)}"
+
+
+def remarks(summary: Summary) -> list[str]:
+    """Sentences under the table: why something is unmeasured or not certain, what was noted, which meters were not used."""
+    found = []
+    for run in summary.results:
+        found += [f"warning: {verdict['reason']}" for verdict in run["verdicts"] if verdict["effect"] == "warn"]
+        found += [f"note: {run['test'].partition('::')[2]}: {note}" for note in run["notes"]]
+    modelled = [source for source in summary.sources if source.method == "modelled"]
+    found += [f"{each.domain} energy is modelled, not measured: {each.note or each.meter}" for each in modelled]
+    found += [f"not used: {name}: {error}" for name, error in summary.refusals]
+    if summary.problem:
+        found.append(f"no meter: {summary.problem}")
+    return found
+
+
+def totals(summary: Summary) -> str:
+    """'total 3.1 kJ in 41 s · smallest regression visible 1.7 % · 1 budget failed'."""
+    parts = []
+    if summary.total_j is not None:
+        modelled = " modelled" if summary.total_modelled else ""
+        limit = f" of {show_limit(summary.total['limit'], ENERGY)}" if summary.total else ""
+        parts.append(f"total {show(summary.total_j, ENERGY, 2)}{modelled}{limit} in {summary.seconds:.0f} s")
+    else:
+        parts.append("total not measured")
+    verdicts = [verdict for run in summary.results for verdict in run["verdicts"]]
+    seen = [verdict["sees"] for verdict in verdicts if verdict["sees"] is not None and METRICS[verdict["metric"]].kind == "energy"]
+    if seen:
+        parts.append(f"smallest regression visible {show_share(max(seen))}")
+    failed = sum(verdict["verdict"] == "FAIL" for verdict in verdicts) + bool(summary.total and summary.total["verdict"] == "FAIL")
+    parts.append(f"{failed} budget{'' if failed == 1 else 's'} failed")
+    return " · ".join(parts)

@@ -1,0 +1,327 @@
+"""One pytest session's measuring: what is open, what each metered test measured, and what its verdicts do.
+
+Everything comes in as an argument, so that tests drive it with a simulated GPU and clock. Nothing here knows pytest's hooks;
+it raises plain exceptions that plugin.py places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_greencompute.budget import Budget, Line
+    from pytest_greencompute.clock import Clock
+    from pytest_greencompute.instruments import Instruments
+    from pytest_greencompute.judging import Bench
+    from pytest_greencompute.measuring import Telling, Window
+    from pytest_greencompute.samples import Reading, Run
+    from pytest_greencompute.verdict import Verdict
+
+
+class BudgetsFailedError(Exception):
+    """Verdicts that turn the test red; the message is their sentences."""
+
+
+class BudgetsSkippedError(Exception):
+    """Verdicts that skip the test (``--energy-unmeasured skip``)."""
+
+
+@dataclass
+class MeteredTest:
+    """One collected test that may measure: its budget's lines, in order of precedence, and what it has measured so far."""
+
+    node_id: str
+    subject: str
+    lines: tuple[Line, ...] = ()
+    runs: list[Run] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Session:
+    """Opens the meters when the first metered test is set up, measures, judges, and keeps the total."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        environ: Mapping[str, str],
+        *,
+        clock: Clock | None = None,
+        extra_meters: Mapping[str, Any] | None = None,
+        tell: Telling | None = None,
+        waiting: Callable[[str], None] = lambda _: None,
+        today: datetime.date | None = None,
+    ) -> None:
+        self.settings = settings
+        self.root = root
+        self.environ = environ
+        self.extra_meters = dict(extra_meters or {})
+        self.problem = ""
+        self.seconds = 0.0
+        self.instruments: Instruments | None = None
+        self.machine: dict[str, Any] = {}
+        self._clock = clock
+        self._tell = tell
+        self._waiting = waiting
+        self._today = today or datetime.datetime.now(tz=datetime.timezone.utc).date()
+        self._first: dict[str, Reading] = {}
+        self._last: dict[str, Reading] = {}
+        self._start_ns = 0
+        self._total_problem = ""
+        self._sessions: Sequence[Sequence[Run]] = ()
+        self._signal: Any = None
+        if settings.baseline is not None and settings.enabled:
+            from pytest_greencompute.store.baselines import load
+
+            self._sessions = load(root, settings.baseline)
+
+    # --- opening and the total ---
+
+    @property
+    def clock(self) -> Clock:
+        if self._clock is None:
+            from pytest_greencompute.clock import RealClock
+
+            self._clock = RealClock()
+        return self._clock
+
+    def open(self) -> None:
+        """Open the meters once; a session without any goes on, and says why each energy is unmeasured."""
+        if self.instruments is not None:
+            return
+        from pytest_greencompute import machine
+        from pytest_greencompute.instruments import Instruments
+        from pytest_greencompute.measuring import open_instruments
+        from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT
+
+        options: dict[str, Any] = {"lock_folder": self.settings.lock_folder, "allowed_marks": self.settings.allow}
+        try:
+            self.instruments = open_instruments(
+                self.settings.meters or ORDER_BY_DEFAULT,
+                clock=self.clock,
+                environ=self.environ,
+                extra=self.extra_meters,
+                cpu_watts_per_core=self.settings.cpu_watts_per_core,
+                **options,
+            )
+        except MeterError as error:
+            self.problem = str(error)
+            self.instruments = Instruments((), self.clock, **options)
+        self.machine = machine.facts(self.environ)
+        self._start_ns = self.clock.now_ns()
+        self._handle_termination()
+        self._first = self._last = self._read_total()
+
+    def note_total(self) -> None:
+        """Read the counters once more: the total ends here unless another metered test follows."""
+        if self.instruments is not None:
+            self._last = self._read_total()
+            self.seconds = (self.clock.now_ns() - self._start_ns) / 1e9
+
+    def _read_total(self) -> dict[str, Reading]:
+        assert self.instruments is not None
+        try:
+            return self.instruments.read()
+        except MeterError as error:
+            self._total_problem = str(error)
+            return self._last
+
+    def total_j(self) -> float | None:
+        """Joules of all domains from the first metered test's set-up to the end of the last; None where there is no honest figure."""
+        if self.instruments is None or not self._first or self._total_problem:
+            return None
+        spent = [self._last[domain].energy_j - before.energy_j for domain, before in self._first.items()]
+        return None if min(spent) < 0 else sum(spent)
+
+    @property
+    def total_modelled(self) -> bool:
+        return self.instruments is not None and any(source.method == "modelled" for source in self.instruments.sources)
+
+    def judge_total(self) -> Verdict | None:
+        """The verdict of ``--energy-total``, or None where none was asked for. The total is one reading: it has no interval."""
+        from pytest_greencompute.units import ENERGY, show, show_limit
+        from pytest_greencompute.verdict import Verdict
+
+        limit = self.settings.total_j
+        if limit is None or not self.settings.enabled:
+            return None
+        spent = self.total_j()
+        if spent is None:
+            why = self.problem or self._total_problem or "no metered test ran"
+            return Verdict("UNMEASURED", "total", "budget", f"The session has no total to judge: {why}", limit=limit)
+        word: Any = "PASS" if spent <= limit else "FAIL"
+        side = "within" if word == "PASS" else "over"
+        how = " (modelled)" if self.total_modelled else ""
+        reason = f"The session used {show(spent, ENERGY)}{how}, {side} its total of {show_limit(limit, ENERGY)}."
+        return Verdict(word, "total", "budget", reason, limit=limit)
+
+    def _handle_termination(self) -> None:
+        """Make SIGTERM end the session as Ctrl-C does, so that a cancelled CI job still writes what it has."""
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            self._signal = signal.signal(signal.SIGTERM, _terminate)
+
+    def close(self) -> None:
+        """Close the meters and put the signal handler back; may be called twice."""
+        if self._signal is not None:
+            signal.signal(signal.SIGTERM, self._signal)
+            self._signal = None
+        if self.instruments is not None:
+            self.instruments.close()
+
+    # --- judging ---
+
+    def budget(self, test: MeteredTest) -> Budget:
+        """What holds for a test on the hardware that is open."""
+        from pytest_greencompute.budget import resolve
+        from pytest_greencompute.judging import hardware_of
+
+        sources = self.instruments.sources if self.instruments is not None else ()
+        hardware = hardware_of(test.runs, self.machine)
+        hardware["gpu"] += tuple(source.device for source in sources if source.domain.startswith("gpu"))
+        hardware["meter"] += tuple(source.meter for source in sources)
+        return resolve(test.lines, hardware)
+
+    def bench(self) -> Bench:
+        """What all tests are judged against."""
+        from pytest_greencompute.estimate import Aim
+        from pytest_greencompute.judging import Bench
+
+        settings = self.settings
+        baseline = settings.baseline if settings.enabled else None
+        return Bench(Aim(domains=settings.domains), settings.accuracy_confidence, settings.accept, self._today, baseline, self._sessions)
+
+    def judge(self, test: MeteredTest) -> list[Verdict]:
+        """Judge all that a test measured, keep the results as plain dicts on it, and return the verdicts."""
+        from pytest_greencompute.estimate import estimates
+        from pytest_greencompute.judging import judge_run, limits_for, missing_runs
+        from pytest_greencompute.store.runfile import run_to_json
+
+        runs = [*test.runs, *(window.raw(test.node_id, self.provenance()) for window in test.windows if self._counts(window))]
+        budget, bench = self.budget(test), self.bench()
+        test.results = []
+        verdicts: list[Verdict] = []
+        for run in runs:
+            subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
+            judged = judge_run(run, limits_for(run, budget, only=len(runs) == 1), budget, bench, subject)
+            aim = replace(bench.aim, confidence=budget.confidence)
+            test.results.append(self._marked(run_to_json(run, estimates(run, aim), judged), judged))
+            verdicts.extend(judged)
+        missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled)
+        for name in dict.fromkeys(verdict.run for verdict in missing):
+            mine = [verdict for verdict in missing if verdict.run == name]
+            test.results.append(self._marked(_nothing(test.node_id, name, mine), mine))
+        return [*verdicts, *missing]
+
+    def _counts(self, window: Window) -> bool:
+        return not self.settings.enabled or window.closed
+
+    def _marked(self, result: dict[str, Any], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+        """The result with the effect of each verdict on the build beside it."""
+        from pytest_greencompute.verdict import effect
+
+        for shown, verdict in zip(result["verdicts"], verdicts, strict=True):
+            shown["effect"] = effect(verdict, self.settings.policy)
+        return result
+
+    def enforce(self, verdicts: Sequence[Verdict], *, only_failures: bool = False) -> None:
+        """Raise BudgetsFailedError or BudgetsSkippedError with the sentences of the verdicts that ask for it."""
+        from pytest_greencompute.verdict import effect
+
+        by_effect: dict[str, list[str]] = {}
+        for verdict in verdicts:
+            if not only_failures or verdict.word == "FAIL":
+                by_effect.setdefault(effect(verdict, self.settings.policy), []).append(_sentence(verdict, self.settings))
+        if "fail" in by_effect:
+            raise BudgetsFailedError("\n".join(by_effect["fail"]))
+        if "skip" in by_effect:
+            raise BudgetsSkippedError("\n".join(by_effect["skip"]))
+
+    def provenance(self) -> dict[str, Any]:
+        """What ran where, for every run of this session."""
+        return {"machine": self.machine}
+
+    # --- what the fixture needs ---
+
+    def tell(self, test: MeteredTest) -> Telling:
+        """Progress of one test, for whoever shows it."""
+        from pytest_greencompute.measuring import tell_nobody
+
+        if self._tell is None:
+            return tell_nobody
+        show = self._tell
+        return lambda step: show(replace(step, what=f"{test.subject}: {step.what}"))
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """The locks of all metered devices."""
+        assert self.instruments is not None
+        return self.instruments.locked(self._waiting)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, in the clothes that pytest already knows how to end a session for."""
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise _Terminated("terminated (SIGTERM)")
+
+
+def _nothing(node_id: str, name: str | None, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """The result of a run that a budget named and the test did not measure."""
+    from pytest_greencompute.store.runfile import verdict_to_json
+
+    return {
+        "test": node_id,
+        "name": name,
+        "queries": 0,
+        "blocks": 0,
+        "seconds": 0.0,
+        "metered": False,
+        "metrics": {},
+        "verdicts": [verdict_to_json(verdict) for verdict in verdicts],
+        "notes": [],
+        "problem": "",
+        "provenance": {},
+        "raw": None,
+    }
+
+
+_NEXT = {
+    "FAIL": "The limit is in {where}.",
+    "UNMEASURED": "`greencompute doctor` lists the meters; --energy-unmeasured warn lets it pass.",
+    "INCONCLUSIVE": "--energy-max-seconds gives it more time; --energy-inconclusive warn lets it pass.",
+    "PASS": "The figure is modelled, and --energy-modelled fail asks for a measured one.",
+    "ACCEPTED": "",
+}
+
+
+def _sentence(verdict: Verdict, settings: Settings) -> str:
+    """The reason and what to do next."""
+    follow = _NEXT[verdict.word].format(where=verdict.where or "the baseline")
+    if verdict.kind == "baseline" and verdict.word == "FAIL":
+        follow = (
+            f"If it is meant to cost more: pytest --energy-budget --energy-save NAME keeps a new baseline; {settings.baseline!r} stays."
+        )
+    return f"{verdict.reason} {follow}".strip()
+
+
+def check_meters(settings: Settings, extra: Mapping[str, Any]) -> None:
+    """Raises SettingsError for a meter name that nobody registered."""
+    from pytest_greencompute.meters.registry import meter
+
+    for name in settings.meters:
+        try:
+            meter(name, extra)
+        except MeterError as error:
+            raise SettingsError(error.message, remedy=error.remedy) from error

@@ -1,0 +1,413 @@
+"""Options, files and markers -> frozen settings. Each option is declared once, in OPTIONS; help, TOML twins and docs come from it.
+
+Importing this module is part of every pytest start where the plugin is installed: it imports nothing but what pytest has
+loaded already. What reads files or parses quantities is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_greencompute.budget import Line, Terms
+    from pytest_greencompute.toml_file import TomlFile
+    from pytest_greencompute.verdict import Acceptance, Policy
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: ``--energy-<name>`` and its TOML twin, ``name`` with underscores.
+
+    ``choices`` and ``metavar`` as in argparse; a ``flag`` takes no value. ``needs_budget``: on the command line it means nothing without
+    ``--energy-budget``, so alone it is an error rather than silence.
+    """
+
+    name: str
+    help: str
+    flag: bool = False
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+    needs_budget: bool = False
+
+    @property
+    def dest(self) -> str:
+        return "energy_" + self.name.replace("-", "_")
+
+    @property
+    def key(self) -> str:
+        return self.name.replace("-", "_")
+
+
+OPTIONS = (
+    Option("budget", "measure the tests that use energy_meter and enforce their energy, latency and accuracy budgets", flag=True),
+    Option("budget-file", "read settings and budgets from this TOML file (default: pyproject.toml)", metavar="PATH"),
+    Option("total", 'budget for the whole session, such as "5 kJ"', metavar="QUANTITY", needs_budget=True),
+    Option("only", "run only the tests that use energy_meter", flag=True),
+    Option("skip", "run all but the tests that use energy_meter", flag=True),
+    Option("meter", "meters in order of preference, such as nvml,rapl,cputime (default: nvml,rapl)", metavar="NAME,…", needs_budget=True),
+    Option("save", "save this session's runs to a baseline, unless a budget failed", metavar="NAME", needs_budget=True),
+    Option("baseline", "judge against the saved runs of a baseline", metavar="NAME", needs_budget=True),
+    Option("max-seconds", "longest time to measure one run, warm-up aside (default: 60)", metavar="S", needs_budget=True),
+    Option("confidence", "confidence of intervals and verdicts (default: 0.99)", metavar="C"),
+    Option("tolerance", "how much worse than a baseline is still fine (default: 5%%)", metavar="P", needs_budget=True),
+    Option("enforce", "what a failed budget does (default: fail)", choices=("fail", "warn")),
+    Option("inconclusive", "what an interval that holds the limit does (default: warn)", choices=("warn", "fail")),
+    Option(
+        "unmeasured", "what a budget without a figure does (default: fail where CI is set, else warn)", choices=("fail", "warn", "skip")
+    ),
+    Option("modelled", "what a modelled energy figure does (default: warn)", choices=("warn", "fail")),
+    Option("strict", "fail on inconclusive, unmeasured and modelled", flag=True),
+    Option("json", "write the JSON report here", metavar="PATH"),
+)
+
+# Settings that only a file has.
+FILE_KEYS = (
+    "meters",
+    "domains",
+    "floor",
+    "accuracy_confidence",
+    "unmetered",
+    "cpu_watts_per_core",
+    "lock_folder",
+    "allow",
+    "budgets",
+    "accept",
+)
+ALLOWABLE = ("another process", "thermal slowdown", "power brake")
+DOMAINS = ("auto", "gpu", "cpu", "dram", "all")
+ACCEPT_KEYS = ("test", "metric", "up_to", "reason", "expires")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a session was told, checked. ``terms`` is what the command line says of every budget, ``file_terms`` what the file says."""
+
+    enabled: bool
+    policy: Policy
+    meters: tuple[str, ...]
+    domains: tuple[str, ...]
+    terms: Terms
+    file_terms: Terms
+    budgets: Mapping[str, tuple[Line, ...]] = field(default_factory=dict)
+    accept: tuple[Acceptance, ...] = ()
+    total_j: float | None = None
+    save: str | None = None
+    baseline: str | None = None
+    json_path: Path | None = None
+    accuracy_confidence: float | None = None
+    unmetered: str | int = "once"
+    cpu_watts_per_core: float | None = None
+    lock_folder: Path | None = None
+    only: bool = False
+    skip: bool = False
+    allow: frozenset[str] = frozenset()
+    files: tuple[str, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+
+
+def in_ci(environ: Mapping[str, str]) -> bool:
+    """Whether CI is set to anything but an explicit no."""
+    return environ.get("CI", "").lower() not in {"", "0", "false", "no"}
+
+
+def read_files(rootdir: Path, named: str | None, invocation_dir: Path) -> tuple[TomlFile, ...]:
+    """The files that hold settings: the one named by the option first, then pyproject.toml if it exists. Keys of the first win."""
+    from pytest_greencompute.toml_file import TomlFile
+
+    files = []
+    if named is not None:
+        files.append(TomlFile(invocation_dir / named, named))
+    project = rootdir / "pyproject.toml"
+    if project.is_file():
+        files.append(TomlFile(project, "pyproject.toml"))
+    return tuple(files)
+
+
+def build(given: Mapping[str, Any], files: tuple[TomlFile, ...], environ: Mapping[str, str], invocation_dir: Path) -> Settings:
+    """Settings from what the command line gave (option key -> value; absent where not given) over what the files say.
+
+    Raises one SettingsError that lists every problem with file and line.
+    """
+    return _Builder(given, files, environ, invocation_dir).build()
+
+
+class _Builder:
+    """Collects problems instead of stopping at the first."""
+
+    def __init__(self, given: Mapping[str, Any], files: tuple[TomlFile, ...], environ: Mapping[str, str], folder: Path) -> None:
+        self.given = given
+        self.environ = environ
+        self.folder = folder
+        self.problems: list[str] = []
+        self.tables = [self._table(file) for file in files]
+        self.files = files
+
+    def _table(self, file: TomlFile) -> tuple[TomlFile, tuple[str, ...], Mapping[str, Any]]:
+        """A file's table: [tool.greencompute], or the whole file where it has no [tool]."""
+        tool = file.data.get("tool")
+        if file.path.name == "pyproject.toml" or isinstance(tool, Mapping):
+            table = tool.get("greencompute", {}) if isinstance(tool, Mapping) else {}
+            prefix: tuple[str, ...] = ("tool", "greencompute")
+        else:
+            table, prefix = file.data, ()
+        if not isinstance(table, Mapping):
+            self.problems.append(f"{file.where(*prefix)}: [tool.greencompute] must be a table.")
+            table = {}
+        known = [option.key for option in OPTIONS] + list(FILE_KEYS)
+        for key in table:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+                hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
+                self.problems.append(f"{file.where(*prefix, key)}: {key!r} is not a setting.{hint}")
+        return file, prefix, table
+
+    def written(self, key: str) -> tuple[Any, str]:
+        """What the first file that has ``key`` says, and where; (None, '') where none has it."""
+        for file, prefix, table in self.tables:
+            if key in table:
+                return table[key], file.where(*prefix, key)
+        return None, ""
+
+    def value(self, key: str, parse: Any, default: Any) -> Any:
+        """``key`` from the command line, else from a file, parsed; problems are collected."""
+        option = next((option for option in OPTIONS if option.key == key), None)
+        if option is not None and key in self.given:
+            value, where = self.given[key], f"--energy-{option.name}"
+        else:
+            value, where = self.written(key)
+        return default if where == "" else self.parsed(value, where, key, parse, default)
+
+    def parsed(self, value: Any, where: str, key: str, parse: Any, default: Any) -> Any:
+        from pytest_greencompute.errors import SettingsError
+
+        try:
+            return parse(value)
+        except SettingsError as error:
+            self.problems.append(f"{where}: {error}" if where.startswith("--") else f"{where}: {key}: {error}")
+            return default
+
+    def build(self) -> Settings:
+        from pytest_greencompute.errors import SettingsError
+        from pytest_greencompute.units import ENERGY, POWER, parse_positive
+
+        meters = self.value("meter", _names, None) or self.value("meters", _names, ())
+        budgets = self._budgets()
+        settings = Settings(
+            enabled=self.value("budget", _flag, False),
+            policy=self._policy(),
+            meters=meters,
+            domains=self.value("domains", _domains, ("auto",)),
+            terms=self._terms(self.given, ""),
+            file_terms=self._terms({}, "file"),
+            budgets=budgets,
+            accept=self._accept(),
+            total_j=self.value("total", lambda value: parse_positive(value, ENERGY), None),
+            save=self.value("save", _baseline_name, None),
+            baseline=self.value("baseline", _baseline_name, None),
+            json_path=self.value("json", lambda value: self.folder / _text(value), None),
+            accuracy_confidence=self.value("accuracy_confidence", _confidence, None),
+            unmetered=self.value("unmetered", _unmetered, "once"),
+            cpu_watts_per_core=self.value("cpu_watts_per_core", lambda value: parse_positive(value, POWER), None),
+            lock_folder=self.value("lock_folder", lambda value: Path(_text(value)).expanduser(), None),
+            only=self.value("only", _flag, False),
+            skip=self.value("skip", _flag, False),
+            allow=self.value("allow", _allow, frozenset()),
+            files=tuple(file.name for file in self.files),
+            where={pattern: self._where_budget(pattern) for pattern in budgets},
+        )
+        if self.problems:
+            raise SettingsError("\n".join(self.problems))
+        return settings
+
+    def _policy(self) -> Policy:
+        from pytest_greencompute.verdict import Policy
+
+        def choice(key: str, default: str) -> Any:
+            option = next(option for option in OPTIONS if option.key == key)
+            return self.value(key, lambda value: _choice(value, option.choices or ()), default)
+
+        policy = Policy(
+            enforce=choice("enforce", "fail"),
+            inconclusive=choice("inconclusive", "warn"),
+            unmeasured=choice("unmeasured", "fail" if in_ci(self.environ) else "warn"),
+            modelled=choice("modelled", "warn"),
+        )
+        if self.value("strict", _flag, False):
+            return Policy(policy.enforce, "fail", "fail", "fail")
+        return policy
+
+    def _terms(self, given: Mapping[str, Any], source: str) -> Terms:
+        from pytest_greencompute.budget import TERMS, Terms, parse_term
+
+        found: dict[str, Any] = {}
+        for key in TERMS:
+            value, where = (given.get(key), f"--energy-{key.replace('_', '-')}") if not source else self.written(key)
+            if value is not None:
+                parsed = self.parsed(value, where, key, lambda written, key=key: parse_term(key, _number_like(written)), None)
+                if parsed is not None:
+                    found[key] = parsed
+        return Terms(**found)
+
+    def _where_budget(self, pattern: str) -> str:
+        for file, prefix, table in self.tables:
+            if "budgets" in table:
+                return file.where(*prefix, "budgets", pattern)
+        return ""
+
+    def _budgets(self) -> dict[str, tuple[Line, ...]]:
+        from pytest_greencompute.budget import parse_lines
+        from pytest_greencompute.errors import SettingsError
+
+        for file, prefix, table in self.tables:
+            if "budgets" not in table:
+                continue
+            budgets = table["budgets"]
+            if not isinstance(budgets, Mapping) or not all(isinstance(each, Mapping) for each in budgets.values()):
+                self.problems.append(f"{file.where(*prefix, 'budgets')}: budgets must be tables, one per test.")
+                return {}
+            found = {}
+            for pattern, written in budgets.items():
+
+                def where(*keys: str, _pattern: str = pattern, _file: TomlFile = file, _prefix: tuple[str, ...] = prefix) -> str:
+                    return _file.where(*_prefix, "budgets", _pattern, *keys)
+
+                try:
+                    found[pattern] = parse_lines(written, where)
+                except SettingsError as error:
+                    self.problems.extend(f"{line} (budget of {pattern})" for line in str(error).splitlines())
+            return found
+        return {}
+
+    def _accept(self) -> tuple[Acceptance, ...]:
+        from pytest_greencompute.errors import SettingsError
+
+        for file, prefix, table in self.tables:
+            if "accept" not in table:
+                continue
+            entries = table["accept"]
+            if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+                self.problems.append(f"{file.where(*prefix, 'accept')}: accept must be a list of tables, [[tool.greencompute.accept]].")
+                return ()
+            found = []
+            for index, entry in enumerate(entries):
+                where = file.where(*prefix, "accept", index)
+                try:
+                    found.append(acceptance(entry, where))
+                except SettingsError as error:
+                    self.problems.append(f"{where}: accept: {error}")
+            return tuple(found)
+        return ()
+
+
+def acceptance(entry: Mapping[str, Any], where: str) -> Acceptance:
+    """One [[accept]] entry. Raises SettingsError for missing or unknown keys and values that do not parse."""
+    import datetime
+
+    from pytest_greencompute.budget import unknown_key
+    from pytest_greencompute.errors import SettingsError
+    from pytest_greencompute.metrics import METRICS
+    from pytest_greencompute.units import parse_positive
+    from pytest_greencompute.verdict import Acceptance
+
+    for key in entry:
+        if key not in ACCEPT_KEYS:
+            raise unknown_key(key, ACCEPT_KEYS, "key of accept")
+    missing = [key for key in ACCEPT_KEYS if not entry.get(key)]
+    if missing:
+        raise SettingsError(f"{', '.join(missing)} missing.", remedy=f"An accepted failure needs {', '.join(ACCEPT_KEYS)}.")
+    if entry["metric"] not in METRICS:
+        raise unknown_key(str(entry["metric"]), list(METRICS), "metric")
+    expires = entry["expires"]
+    try:
+        date = datetime.date.fromisoformat(expires) if isinstance(expires, str) else expires
+    except ValueError:
+        date = None
+    date = date.date() if isinstance(date, datetime.datetime) else date
+    if not isinstance(date, datetime.date):
+        raise SettingsError(f"expires = {expires!r} is not a date.", remedy="Write it like 2027-03-01.")
+    metric = METRICS[entry["metric"]]
+    return Acceptance(_text(entry["test"]), metric, parse_positive(entry["up_to"], metric.dimension), _text(entry["reason"]), date, where)
+
+
+def _settings_error(message: str, remedy: str) -> Exception:
+    from pytest_greencompute.errors import SettingsError
+
+    return SettingsError(message, remedy=remedy)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _settings_error(f"{value!r} is not true or false.", "Write true or false.")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _settings_error(f"{value!r} is not a text.", "Write it in quotes.")
+    return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise _settings_error(f"{value!r} is not a list of names.", 'Write it like "nvml,rapl" or ["nvml", "rapl"].')
+    return tuple(name.strip() for name in names)
+
+
+def _domains(value: Any) -> tuple[str, ...]:
+    import re
+
+    names = _names(value.replace("+", ",") if isinstance(value, str) else value)
+    for name in names:
+        if not re.fullmatch(rf"({'|'.join(DOMAINS)})(:\w+)?", name):
+            raise _settings_error(f"{name!r} is not a domain.", f"Use one or more of {', '.join(DOMAINS)}, or one device such as 'gpu:0'.")
+    return names
+
+
+def _choice(value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise _settings_error(f"{value!r} is not one of {', '.join(choices)}.", "")
+    return str(value)
+
+
+def _confidence(value: Any) -> float:
+    from pytest_greencompute.budget import parse_term
+
+    confidence: float = parse_term("confidence", value)
+    return confidence
+
+
+def _unmetered(value: Any) -> str | int:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if value not in {"once", "skip"} and not whole:
+        raise _settings_error(f"{value!r} is not 'once', 'skip' or a number of queries.", "")
+    return value  # type: ignore[no-any-return]  # just checked
+
+
+def _allow(value: Any) -> frozenset[str]:
+    names = _names(value)
+    for name in names:
+        if name not in ALLOWABLE:
+            raise _settings_error(f"{name!r} cannot be allowed.", f"Known: {', '.join(ALLOWABLE)}.")
+    return frozenset(names)
+
+
+def _number_like(value: Any) -> Any:
+    """A command-line string that is a bare number, as a number: options have no types, so that the units parser has the last word."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _baseline_name(value: Any) -> str:
+    import re
+
+    name = _text(value)
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise _settings_error(f"{name!r} cannot name a baseline.", "Use letters, digits, '.', '-' and '_'.")
+    return name

@@ -1,0 +1,70 @@
+"""Baselines: ``.greencompute/baselines/NAME/`` holds one run file per saved session, oldest first by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_greencompute.machine import Difference, differences
+from pytest_greencompute.samples import Run
+from pytest_greencompute.store.files import to_json, write_atomically
+from pytest_greencompute.store.runfile import read_runs
+
+FOLDER = Path(".greencompute") / "baselines"
+KEPT = 20  # the newest runs that are read; older ones say little of today's machine
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The saved runs of one test that may be compared with a run, and why the others may not."""
+
+    runs: tuple[Run, ...]
+    refused: tuple[Difference, ...]
+    warnings: tuple[Difference, ...]
+    saved: int
+
+
+def folder_of(root: Path, name: str) -> Path:
+    """Where the runs of baseline ``name`` lie below the project's root."""
+    return root / FOLDER / name
+
+
+def save(root: Path, name: str, report: dict[str, Any]) -> Path:
+    """Add a session's report to a baseline; returns the new file."""
+    stamp = report["created"].replace(":", "").replace("-", "")
+    folder = folder_of(root, name)
+    path = folder / f"{stamp}.json"
+    number = 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stamp}-{number}.json"
+    write_atomically(path, to_json(report) + "\n")
+    return path
+
+
+def load(root: Path, name: str) -> tuple[tuple[Run, ...], ...]:
+    """The runs of a baseline, one tuple per saved session; empty where there is none. Raises SettingsError for a broken file."""
+    folder = folder_of(root, name)
+    files = sorted(folder.glob("*.json"))[-KEPT:] if folder.is_dir() else []
+    return tuple(read_runs(path) for path in files)
+
+
+def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool) -> Match:
+    """The saved runs of the same test and name that were measured on comparable hardware in a comparable way."""
+    runs, refused, warnings = [], {}, {}
+    saved = 0
+    for session in sessions:
+        for other in session:
+            if (other.test, other.name) != (run.test, run.name) or not other.metered:
+                continue
+            saved += 1
+            found = differences(run.provenance, other.provenance, cpu_judged=cpu_judged)
+            blocking = [each for each in found if each.blocks]
+            if blocking:
+                refused.update({each.name: each for each in blocking})
+            else:
+                runs.append(other)
+                warnings.update({each.name: each for each in found})
+    return Match(tuple(runs), tuple(refused.values()), tuple(warnings.values()), saved)

@@ -1,0 +1,45 @@
+"""Writing files so that a killed process leaves the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pytest_greencompute.errors import SettingsError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` beside ``path`` and rename it into place. Raises SettingsError with the reason where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}.", remedy="Check the path and its permissions.") from error
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise SettingsError(f"{path} cannot be written: {error.strerror}.", remedy="Check the path and its permissions.") from error
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def to_json(value: Any, indent: int = 0) -> str:
+    """JSON that reads well in a diff: one key a line, one row of numbers a line. Raises ValueError for NaN and infinities."""
+    pad, inner = " " * indent, " " * (indent + 1)
+    if isinstance(value, dict) and value:
+        rows = [f"{inner}{json.dumps(key)}: {to_json(each, indent + 1)}" for key, each in value.items()]
+        return "{\n" + ",\n".join(rows) + f"\n{pad}}}"
+    if isinstance(value, list) and any(isinstance(each, dict | list) and each for each in value):
+        rows = [inner + to_json(each, indent + 1) for each in value]
+        return "[\n" + ",\n".join(rows) + f"\n{pad}]"
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)

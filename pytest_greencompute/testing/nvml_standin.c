@@ -1,0 +1,565 @@
+/* A stand-in for libnvidia-ml.so.1: real pynvml runs against it, no GPU is needed, and the truth is known.
+ *
+ * Build: gcc -shared -fPIC -O2 -Wl,-soname,libnvidia-ml.so.1 -o libnvidia-ml.so.1 nvml_standin.c -lm -lpthread   (standin.py does it)
+ *
+ * Everything comes from one file, named by the environment variable GREENCOMPUTE_STANDIN and mapped at nvmlInit: what devices there are,
+ * how their sensors behave, what is wrong with them, and a log of their true power that the workload, in any process, appends to. Its
+ * writer is standin.py; the structs below and their ctypes twins there must stay the same. What counter and power field show follows the rule in
+ * sensor.py, step by step as simulated.py does it, in the time of CLOCK_MONOTONIC.
+ *
+ * A power change that is published a few microseconds after its time stamp may come too late for a tick that falls between the two: an
+ * error of microseconds times watts.
+ *
+ * It also answers the four calls of libcuda.so.1 that ask for CUDA's own order of the devices.
+ */
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAGIC 0x3153504d43475247ULL
+#define MAX_DEVICES 16
+#define SLOW_READ_NS 300000000LL
+
+enum {
+    SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
+    DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15, LIB_RM_VERSION_MISMATCH = 18, ARGUMENT_VERSION_MISMATCH = 25
+};
+
+/* Bits of device.faults, in the order of _DEVICE_FAULTS in standin.py. */
+enum {
+    F_LOST = 1 << 0, F_NOT_SUPPORTED = 1 << 1, F_NO_ENERGY = 1 << 2, F_THROTTLED = 1 << 3, F_SW_THERMAL = 1 << 4, F_POWER_BRAKE = 1 << 5,
+    F_POWER_CAP = 1 << 6, F_FOREIGN = 1 << 7, F_NO_OWN_PID = 1 << 8, F_MIG = 1 << 9, F_SLOW_READ = 1 << 10, F_NO_PERMISSION = 1 << 11
+};
+
+struct header {
+    uint64_t magic;
+    int64_t start_ns;
+    uint64_t devices_at, device_size, events_at, events_per_device;
+    uint32_t devices;
+    int32_t init_error;
+    int32_t cuda_version;
+    uint32_t unused;
+    char driver[80], nvml[80];
+};
+
+struct device {
+    double update_s, window_s, gain, offset_w, quantum_j, quantum_w, jitter_s, rise_s, phase_s, read_s, power_limit_w;
+    uint64_t has_counter;
+    uint64_t faults;   /* bits */
+    int64_t reset_ns;  /* when the counter restarted at zero; 0: never */
+    int64_t stuck_ns;  /* since when it stands still; 0: it does not */
+    uint64_t events;   /* how many of the log are published */
+    int32_t cuda_rank; /* place in CUDA's own order */
+    uint32_t bus;
+    char name[96], uuid[96], bus_id[32];
+};
+
+struct event { int64_t t_ns; double watts; };
+
+/* What one process knows of one device: prefix sums over the log, and the sensor's state at its last tick. */
+struct state {
+    double *sensed_w, *sensed_j; /* sensed power and its integral at the start of each segment */
+    uint64_t known, room;
+    int64_t index, last_ns, next_ns, window_ns;
+    double power_w, counted_j, zero_j, stuck_j;
+    int64_t reset_seen_ns, stuck_seen_ns;
+};
+
+static struct header *head;
+static size_t mapped;
+static struct state states[MAX_DEVICES];
+static int users;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static void sleep_ns(int64_t ns)
+{
+    struct timespec t = { ns / 1000000000LL, ns % 1000000000LL };
+    if (ns > 0)
+        nanosleep(&t, NULL);
+}
+
+static struct device *device_at(unsigned i) { return (struct device *)((char *)head + head->devices_at + i * head->device_size); }
+static struct event *log_of(unsigned i) { return (struct event *)((char *)head + head->events_at) + i * head->events_per_device; }
+
+/* ---- the sensor ---- */
+
+static int64_t in_ns(double seconds) { return (int64_t)floor(seconds * 1e9 + 0.5); }
+static double rounded_down(double value, double quantum) { return floor(value / quantum + 1e-6) * quantum; }
+
+static double uniform(int64_t index)
+{
+    uint64_t z = (uint64_t)index * 0x9E3779B97F4A7C15ULL + 0x9E3779B97F4A7C15ULL;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+    return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
+}
+
+static int64_t tick_ns(const struct device *d, int64_t index)
+{
+    int64_t at = head->start_ns + in_ns(d->phase_s) + index * in_ns(d->update_s);
+    if (d->jitter_s != 0)
+        at += (int64_t)floor((2 * uniform(index) - 1) * d->jitter_s * 1e9);
+    return at;
+}
+
+static void sensed_after(unsigned i, uint64_t k, double seconds, double *watts, double *joules)
+{
+    const struct state *s = &states[i];
+    double power = log_of(i)[k].watts, rise = device_at(i)->rise_s, start = s->sensed_w[k], left;
+    if (rise == 0) {
+        *watts = power;
+        *joules = s->sensed_j[k] + power * seconds;
+    } else if (seconds <= 0) {
+        *watts = start;
+        *joules = s->sensed_j[k] + start * seconds;
+    } else {
+        left = exp(-seconds / rise);
+        *watts = power + (start - power) * left;
+        *joules = s->sensed_j[k] + power * seconds + (start - power) * rise * (1 - left);
+    }
+}
+
+static double sensed_until(unsigned i, int64_t t_ns)
+{
+    const struct event *log = log_of(i);
+    uint64_t low = 0, high = states[i].known; /* the last event at or before t_ns, or the first */
+    double watts, joules;
+    while (high - low > 1) {
+        uint64_t middle = low + (high - low) / 2;
+        if (log[middle].t_ns <= t_ns) low = middle; else high = middle;
+    }
+    sensed_after(i, low, (double)(t_ns - log[low].t_ns) / 1e9, &watts, &joules);
+    return joules;
+}
+
+static int learn(unsigned i)
+{
+    struct state *s = &states[i];
+    const struct event *log = log_of(i);
+    uint64_t published = __atomic_load_n(&device_at(i)->events, __ATOMIC_ACQUIRE);
+    if (published > s->room) {
+        uint64_t room = published * 2 + 64;
+        double *watts = realloc(s->sensed_w, room * sizeof *watts);
+        if (watts) s->sensed_w = watts;
+        double *joules = realloc(s->sensed_j, room * sizeof *joules);
+        if (joules) s->sensed_j = joules;
+        if (!watts || !joules) return -1;
+        s->room = room;
+    }
+    for (; s->known < published; s->known++) {
+        uint64_t k = s->known;
+        if (k == 0) {
+            s->sensed_j[0] = 0;
+            s->sensed_w[0] = log[0].watts;
+        } else {
+            double seconds = (double)(log[k].t_ns - log[k - 1].t_ns) / 1e9;
+            sensed_after(i, k - 1, seconds, &s->sensed_w[k], &s->sensed_j[k]);
+        }
+    }
+    return 0;
+}
+
+static double power_at(unsigned i, int64_t t_ns)
+{
+    const struct device *d = device_at(i);
+    int64_t window = states[i].window_ns;
+    double mean = (sensed_until(i, t_ns) - sensed_until(i, t_ns - window)) / ((double)window / 1e9);
+    double watts = mean * d->gain + d->offset_w;
+    return watts > 0 ? watts : 0;
+}
+
+static void advance(unsigned i, int64_t t_ns)
+{
+    struct state *s = &states[i];
+    const struct device *d = device_at(i);
+    while (s->next_ns <= t_ns) {
+        s->power_w = power_at(i, s->next_ns);
+        s->counted_j += s->power_w * ((double)(s->next_ns - s->last_ns) / 1e9);
+        s->last_ns = s->next_ns;
+        s->next_ns = tick_ns(d, ++s->index);
+    }
+}
+
+static void start(unsigned i)
+{
+    struct state *s = &states[i];
+    const struct device *d = device_at(i);
+    free(s->sensed_w);
+    free(s->sensed_j);
+    memset(s, 0, sizeof *s);
+    if (learn(i) != 0 || s->known == 0) return;
+    s->window_ns = in_ns(d->window_s) > 0 ? in_ns(d->window_s) : 1;
+    s->last_ns = tick_ns(d, -1);
+    s->next_ns = tick_ns(d, 0);
+    s->power_w = power_at(i, s->last_ns);
+}
+
+/* Counter in millijoules and power field in milliwatts at t_ns. Times may not run backwards. */
+static void show(unsigned i, int64_t t_ns, unsigned long long *mj, unsigned *mw)
+{
+    struct state *s = &states[i];
+    struct device *d = device_at(i);
+    int64_t reset_ns = __atomic_load_n(&d->reset_ns, __ATOMIC_ACQUIRE), stuck_ns = __atomic_load_n(&d->stuck_ns, __ATOMIC_ACQUIRE);
+    learn(i);
+    if (reset_ns && reset_ns != s->reset_seen_ns && reset_ns <= t_ns) {
+        advance(i, reset_ns);
+        s->zero_j = s->counted_j;
+        s->stuck_j = 0;
+        s->reset_seen_ns = reset_ns;
+    }
+    if (stuck_ns && stuck_ns != s->stuck_seen_ns && stuck_ns <= t_ns) {
+        advance(i, stuck_ns);
+        s->stuck_j = s->counted_j - s->zero_j;
+        s->stuck_seen_ns = stuck_ns;
+    }
+    advance(i, t_ns);
+    double joules = stuck_ns && stuck_ns <= t_ns ? s->stuck_j : s->counted_j - s->zero_j;
+    if (mj) *mj = (unsigned long long)llround(rounded_down(joules, d->quantum_j) * 1e3);
+    if (mw) *mw = (unsigned)llround(rounded_down(s->power_w, d->quantum_w) * 1e3);
+}
+
+/* For tests: what device i shows at a moment of the caller's choice. */
+int greencompute_standin_at(unsigned i, int64_t t_ns, unsigned long long *mj, unsigned *mw)
+{
+    if (!head) return UNINITIALIZED;
+    if (i >= head->devices) return INVALID_ARGUMENT;
+    pthread_mutex_lock(&lock);
+    show(i, t_ns, mj, mw);
+    pthread_mutex_unlock(&lock);
+    return SUCCESS;
+}
+
+/* ---- the library ---- */
+
+static int map_state(void)
+{
+    const char *path = getenv("GREENCOMPUTE_STANDIN");
+    struct stat info;
+    int fd = path ? open(path, O_RDWR) : -1;
+    if (fd < 0) return DRIVER_NOT_LOADED;
+    if (fstat(fd, &info) != 0 || (size_t)info.st_size < sizeof(struct header)) {
+        close(fd);
+        return DRIVER_NOT_LOADED;
+    }
+    void *at = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    if (at == MAP_FAILED) return DRIVER_NOT_LOADED;
+    struct header *h = at;
+    if (h->magic != MAGIC || h->devices > MAX_DEVICES || h->device_size != sizeof(struct device) || h->init_error) {
+        int error = h->magic == MAGIC && h->init_error ? h->init_error : DRIVER_NOT_LOADED;
+        munmap(at, (size_t)info.st_size);
+        return error;
+    }
+    if (head) munmap(head, mapped);
+    head = h;
+    mapped = (size_t)info.st_size;
+    for (unsigned i = 0; i < head->devices; i++) start(i);
+    return SUCCESS;
+}
+
+int nvmlInitWithFlags(unsigned flags)
+{
+    int error = SUCCESS;
+    (void)flags;
+    pthread_mutex_lock(&lock);
+    if (users == 0) error = map_state();
+    if (!error) users++;
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+int nvmlInit(void) { return nvmlInitWithFlags(0); }
+
+int nvmlShutdown(void)
+{
+    int error = SUCCESS;
+    pthread_mutex_lock(&lock);
+    if (users == 0) error = UNINITIALIZED; else users--;
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+const char *nvmlErrorString(int error)
+{
+    switch (error) {
+    case SUCCESS: return "Success";
+    case UNINITIALIZED: return "Uninitialized";
+    case INVALID_ARGUMENT: return "Invalid Argument";
+    case NOT_SUPPORTED: return "Not Supported";
+    case NO_PERMISSION: return "Insufficient Permissions";
+    case NOT_FOUND: return "Not Found";
+    case INSUFFICIENT_SIZE: return "Insufficient Size";
+    case DRIVER_NOT_LOADED: return "Driver Not Loaded";
+    case GPU_IS_LOST: return "GPU is lost";
+    case LIB_RM_VERSION_MISMATCH: return "Driver/library version mismatch";
+    case ARGUMENT_VERSION_MISMATCH: return "Argument version mismatch";
+    default: return "Unknown Error";
+    }
+}
+
+static int put(char *to, unsigned room, const char *text)
+{
+    if (strlen(text) + 1 > room) return INSUFFICIENT_SIZE;
+    strcpy(to, text);
+    return SUCCESS;
+}
+
+#define NEED_INIT if (users == 0 || !head) return UNINITIALIZED
+
+int nvmlSystemGetDriverVersion(char *to, unsigned room) { NEED_INIT; return put(to, room, head->driver); }
+int nvmlSystemGetNVMLVersion(char *to, unsigned room) { NEED_INIT; return put(to, room, head->nvml); }
+int nvmlSystemGetCudaDriverVersion(int *to) { NEED_INIT; *to = head->cuda_version; return SUCCESS; }
+int nvmlSystemGetCudaDriverVersion_v2(int *to) { NEED_INIT; *to = head->cuda_version; return SUCCESS; }
+int nvmlDeviceGetCount_v2(unsigned *to) { NEED_INIT; *to = head->devices; return SUCCESS; }
+int nvmlDeviceGetCount(unsigned *to) { return nvmlDeviceGetCount_v2(to); }
+
+/* A handle is the device's index plus one, so that it is never NULL. */
+typedef void *handle;
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, handle *to)
+{
+    NEED_INIT;
+    if (i >= head->devices) return INVALID_ARGUMENT;
+    *to = (handle)(uintptr_t)(i + 1);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetHandleByIndex(unsigned i, handle *to) { return nvmlDeviceGetHandleByIndex_v2(i, to); }
+
+int nvmlDeviceGetHandleByUUID(const char *uuid, handle *to)
+{
+    NEED_INIT;
+    for (unsigned i = 0; i < head->devices; i++)
+        if (strcmp(uuid, device_at(i)->uuid) == 0) return nvmlDeviceGetHandleByIndex_v2(i, to);
+    return NOT_FOUND;
+}
+
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, handle *to)
+{
+    NEED_INIT;
+    for (unsigned i = 0; i < head->devices; i++)
+        if (strcasecmp(bus_id, device_at(i)->bus_id) == 0) return nvmlDeviceGetHandleByIndex_v2(i, to);
+    return NOT_FOUND;
+}
+
+/* Finds index and device; a lost one and a Tegra answer nothing. */
+static int find(handle h, unsigned *i, struct device **d)
+{
+    NEED_INIT;
+    uintptr_t number = (uintptr_t)h;
+    if (number < 1 || number > head->devices) return INVALID_ARGUMENT;
+    *i = (unsigned)number - 1;
+    *d = device_at(*i);
+    uint64_t faults = __atomic_load_n(&(*d)->faults, __ATOMIC_ACQUIRE);
+    if (faults & F_LOST) return GPU_IS_LOST;
+    if (faults & F_NOT_SUPPORTED) return NOT_SUPPORTED;
+    return SUCCESS;
+}
+
+#define FIND unsigned i; struct device *d; int error = find(h, &i, &d); if (error) return error; (void)i; (void)d
+
+int nvmlDeviceGetName(handle h, char *to, unsigned room) { FIND; return put(to, room, d->name); }
+int nvmlDeviceGetUUID(handle h, char *to, unsigned room) { FIND; return put(to, room, d->uuid); }
+int nvmlDeviceGetIndex(handle h, unsigned *to) { FIND; *to = i; return SUCCESS; }
+
+struct pci_info { char legacy[16]; unsigned domain, bus, device, device_id, subsystem_id; char bus_id[32]; };
+
+int nvmlDeviceGetPciInfo_v3(handle h, struct pci_info *to)
+{
+    FIND;
+    memset(to, 0, sizeof *to);
+    to->bus = d->bus;
+    to->device_id = 0x233010DE;
+    snprintf(to->legacy, sizeof to->legacy, "0000:%02X:00.0", d->bus & 0xff);
+    return put(to->bus_id, sizeof to->bus_id, d->bus_id);
+}
+
+static int read_device(handle h, unsigned long long *mj, unsigned *mw)
+{
+    FIND;
+    if (d->faults & F_NO_PERMISSION) return NO_PERMISSION;
+    if (mj && (d->faults & F_NO_ENERGY || !d->has_counter)) return NOT_SUPPORTED;
+    sleep_ns(d->faults & F_SLOW_READ ? SLOW_READ_NS : in_ns(d->read_s));
+    pthread_mutex_lock(&lock);
+    show(i, now_ns(), mj, mw);
+    pthread_mutex_unlock(&lock);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(handle h, unsigned long long *to) { return read_device(h, to, NULL); }
+int nvmlDeviceGetPowerUsage(handle h, unsigned *to) { return read_device(h, NULL, to); }
+
+struct field {
+    uint32_t id, scope;
+    int64_t timestamp_us, latency_us;
+    int32_t type, error;
+    union { unsigned u; unsigned long long ull; } value;
+};
+
+int nvmlDeviceGetFieldValues(handle h, int count, struct field *fields)
+{
+    FIND;
+    for (int k = 0; k < count; k++) {
+        struct field *f = &fields[k];
+        f->timestamp_us = now_ns() / 1000;
+        f->latency_us = 0;
+        f->value.ull = 0;
+        if (f->id == 83) {
+            f->type = 3; /* unsigned long long */
+            f->error = nvmlDeviceGetTotalEnergyConsumption(h, &f->value.ull);
+        } else if (f->id == 185 || f->id == 186) {
+            f->type = 1; /* unsigned int */
+            f->error = nvmlDeviceGetPowerUsage(h, &f->value.u);
+        } else {
+            f->type = 1;
+            f->error = NOT_SUPPORTED;
+        }
+    }
+    return SUCCESS;
+}
+
+struct temperature_v1 { unsigned version; int sensor, celsius; };
+
+int nvmlDeviceGetTemperature(handle h, int sensor, unsigned *to) { FIND; (void)sensor; *to = 45; return SUCCESS; }
+int nvmlDeviceGetTemperatureV(handle h, struct temperature_v1 *to) { FIND; to->celsius = 45; return SUCCESS; }
+
+static int slowed(const struct device *d) { return (d->faults & (F_THROTTLED | F_SW_THERMAL | F_POWER_BRAKE)) != 0; }
+
+int nvmlDeviceGetClockInfo(handle h, int type, unsigned *to) { FIND; *to = type == 2 ? 2619 : slowed(d) ? 900 : 1500; return SUCCESS; }
+int nvmlDeviceGetMaxClockInfo(handle h, int type, unsigned *to) { FIND; *to = type == 2 ? 2619 : 1980; return SUCCESS; }
+int nvmlDeviceGetApplicationsClock(handle h, int type, unsigned *to) { return nvmlDeviceGetMaxClockInfo(h, type, to); }
+int nvmlDeviceGetEnforcedPowerLimit(handle h, unsigned *to) { FIND; *to = (unsigned)llround(d->power_limit_w * 1e3); return SUCCESS; }
+int nvmlDeviceGetPowerManagementLimit(handle h, unsigned *to) { return nvmlDeviceGetEnforcedPowerLimit(h, to); }
+int nvmlDeviceGetPowerManagementDefaultLimit(handle h, unsigned *to) { return nvmlDeviceGetEnforcedPowerLimit(h, to); }
+int nvmlDeviceGetPersistenceMode(handle h, int *to) { FIND; *to = 1; return SUCCESS; }
+int nvmlDeviceGetArchitecture(handle h, unsigned *to) { FIND; *to = 9; return SUCCESS; }
+int nvmlDeviceGetCudaComputeCapability(handle h, int *major, int *minor) { FIND; *major = 9; *minor = 0; return SUCCESS; }
+
+int nvmlDeviceGetCurrentClocksEventReasons(handle h, unsigned long long *to)
+{
+    FIND;
+    *to = 0;
+    if (d->faults & F_THROTTLED) *to |= 0x48; /* hardware slowdown, for heat */
+    if (d->faults & F_SW_THERMAL) *to |= 0x20;
+    if (d->faults & F_POWER_BRAKE) *to |= 0x88; /* hardware slowdown, for the power brake */
+    if (d->faults & F_POWER_CAP) *to |= 0x04;
+    if (!*to) *to = 0x01; /* idle */
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(handle h, unsigned long long *to) { return nvmlDeviceGetCurrentClocksEventReasons(h, to); }
+
+struct process { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; };
+
+int nvmlDeviceGetComputeRunningProcesses_v3(handle h, unsigned *count, struct process *to)
+{
+    FIND;
+    unsigned pids[2], have = 0;
+    if (!(d->faults & F_NO_OWN_PID)) pids[have++] = (unsigned)getpid();
+    if (d->faults & F_FOREIGN) pids[have++] = 4000000;
+    unsigned room = *count;
+    *count = have;
+    if (have > room || (have && !to)) return INSUFFICIENT_SIZE;
+    for (unsigned k = 0; k < have; k++) to[k] = (struct process){ pids[k], 1ULL << 30, 0xFFFFFFFF, 0xFFFFFFFF };
+    return SUCCESS;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v2(handle h, unsigned *count, struct process *to)
+{
+    return nvmlDeviceGetComputeRunningProcesses_v3(h, count, to);
+}
+
+struct utilization { unsigned gpu, memory; };
+struct memory { unsigned long long total, free, used; };
+struct memory_v2 { unsigned version; unsigned long long total, reserved, free, used; };
+
+int nvmlDeviceGetUtilizationRates(handle h, struct utilization *to)
+{
+    FIND;
+    uint64_t events = __atomic_load_n(&d->events, __ATOMIC_ACQUIRE);
+    to->gpu = events && log_of(i)[events - 1].watts > log_of(i)[0].watts ? 100 : 0;
+    to->memory = to->gpu / 2;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMemoryInfo(handle h, struct memory *to)
+{
+    FIND;
+    *to = (struct memory){ 80ULL << 30, 79ULL << 30, 1ULL << 30 };
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMemoryInfo_v2(handle h, struct memory_v2 *to)
+{
+    FIND;
+    *to = (struct memory_v2){ to->version, 80ULL << 30, 0, 79ULL << 30, 1ULL << 30 };
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigMode(handle h, unsigned *current, unsigned *pending)
+{
+    FIND;
+    *current = *pending = d->faults & F_MIG ? 1 : 0;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(handle h, unsigned *to)
+{
+    FIND;
+    *to = d->faults & F_MIG ? 7 : 0;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(handle h, unsigned k, handle *to)
+{
+    FIND;
+    (void)k;
+    (void)to;
+    return d->faults & F_MIG ? NOT_FOUND : NOT_SUPPORTED;
+}
+
+/* ---- CUDA's own order ---- */
+
+int cuInit(unsigned flags) { return nvmlInitWithFlags(flags) == SUCCESS ? 0 : 100; /* CUDA_ERROR_NO_DEVICE */ }
+int cuDeviceGetCount(int *to) { *to = head ? (int)head->devices : 0; return 0; }
+
+int cuDeviceGet(int *device, int rank)
+{
+    for (unsigned i = 0; head && i < head->devices; i++)
+        if (device_at(i)->cuda_rank == rank) {
+            *device = (int)i;
+            return 0;
+        }
+    return 101; /* CUDA_ERROR_INVALID_DEVICE */
+}
+
+int cuDeviceGetUuid(unsigned char *to, int device)
+{
+    if (!head || device < 0 || (unsigned)device >= head->devices) return 101;
+    const char *at = device_at((unsigned)device)->uuid + 4; /* after "GPU-" */
+    for (int k = 0; k < 16; k++) {
+        if (*at == '-') at++;
+        unsigned byte;
+        if (sscanf(at, "%2x", &byte) != 1) return 999;
+        to[k] = (unsigned char)byte;
+        at += 2;
+    }
+    return 0;
+}

@@ -1,0 +1,198 @@
+"""The only place that parses and prints quantities. Inside, everything is an SI float.
+
+Laws: a string without a unit is an error unless the dimension has none; a number is taken as SI; nothing that is not
+finite passes; a wrong dimension names the units that would have been right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_greencompute.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A kind of quantity: ``si`` is the unit of the floats inside, ``units`` what people may write, ``prints`` what we write."""
+
+    name: str
+    si: str
+    units: Mapping[str, float]
+    prints: tuple[tuple[str, float], ...]
+    example: str
+
+
+ENERGY = Dimension(
+    "energy",
+    "J",
+    {"J": 1.0, "mJ": 1e-3, "µJ": 1e-6, "uJ": 1e-6, "nJ": 1e-9, "kJ": 1e3, "MJ": 1e6, "Wh": 3600.0, "mWh": 3.6, "kWh": 3.6e6, "Ws": 1.0},
+    (("MJ", 1e6), ("kJ", 1e3), ("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)),
+    "0.8 J",
+)
+TIME = Dimension(
+    "time",
+    "s",
+    {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0},
+    (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)),
+    "40 ms",
+)
+POWER = Dimension("power", "W", {"W": 1.0, "mW": 1e-3, "kW": 1e3}, (("kW", 1e3), ("W", 1.0), ("mW", 1e-3)), "250 W")
+RATE = Dimension("rate", "1/s", {"/s": 1.0, "1/s": 1.0, "queries/s": 1.0, "/min": 1 / 60}, (("/s", 1.0),), "120 /s")
+RATIO = Dimension("ratio", "1", {"": 1.0, "%": 0.01}, (("", 1.0),), "0.92")
+
+DIMENSIONS: tuple[Dimension, ...] = (ENERGY, TIME, POWER, RATE, RATIO)
+
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))\s*(.*?)\s*", re.IGNORECASE)
+_PER_QUERIES = re.compile(r"(\S+?)\s*(?:/|\bper\b)\s*([\d,_ ]*)\s*quer(?:y|ies)")
+
+
+def parse(written: object, dimension: Dimension) -> float:
+    """``written`` ("3.2 J", "0.4 Wh/1000 queries", 0.8, "92 %") as an SI float of ``dimension``.
+
+    A number is taken to be SI already. Raises SettingsError for any other dimension, an unknown unit, a string that is
+    not a quantity, a bool, and anything that is not finite.
+    """
+    if isinstance(written, bool) or not isinstance(written, str | int | float):
+        raise SettingsError(f"{written!r} is not a quantity.", remedy=_remedy(dimension))
+    if isinstance(written, str):
+        number, unit = _split(written, dimension)
+        value = number * _factor(written, unit, dimension) if math.isfinite(number) else number
+    else:
+        value = float(written)
+    if not math.isfinite(value):
+        raise SettingsError(f"{written!r} is not a finite number.", remedy=_remedy(dimension))
+    return value
+
+
+def parse_positive(written: object, dimension: Dimension) -> float:
+    """As ``parse``, for limits: zero and negative values are errors too."""
+    value = parse(written, dimension)
+    if value <= 0:
+        raise SettingsError(f"{written!r} is not greater than zero.", remedy=_remedy(dimension))
+    return value
+
+
+def _split(written: str, dimension: Dimension) -> tuple[float, str]:
+    match = _QUANTITY.fullmatch(written)
+    if match is None:
+        raise SettingsError(f"{written!r} is not a quantity.", remedy=_remedy(dimension))
+    return float(match.group(1).replace("_", "")), match.group(2).replace("μ", "µ")
+
+
+def _factor(written: str, unit: str, dimension: Dimension) -> float:
+    if unit in dimension.units:
+        return dimension.units[unit]
+    per = _PER_QUERIES.fullmatch(unit) if dimension is ENERGY else None
+    if per is not None and per.group(1) in dimension.units:
+        count = re.sub(r"[,_ ]", "", per.group(2))
+        if count == "" or int(count) > 0:
+            return dimension.units[per.group(1)] / int(count or 1)
+    for other in DIMENSIONS:
+        if other is not dimension and unit and unit in other.units:
+            raise SettingsError(f"{written!r} is {_a(other.name)}, not {_a(dimension.name)}.", remedy=_remedy(dimension))
+    if not unit:
+        raise SettingsError(f"{written!r} has no unit.", remedy=_remedy(dimension))
+    if unit.startswith(","):
+        raise SettingsError(f"{written!r} has a decimal comma.", remedy=_remedy(dimension))
+    near = difflib.get_close_matches(unit, [u for u in dimension.units if u], n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise SettingsError(f"{written!r} has an unknown unit, {unit!r}.{hint}", remedy=_remedy(dimension))
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _remedy(dimension: Dimension) -> str:
+    known = ", ".join(unit for unit in dimension.units if unit and unit not in {"µJ", "µs"})
+    return f"Write it like {dimension.example!r} (units: {known})." if known else f"Write it like {dimension.example!r}."
+
+
+def show(value: float, dimension: Dimension, digits: int = 3) -> str:
+    """``value`` (SI) for people, with ``digits`` significant digits: ``show(0.0312, TIME)`` is '31.2 ms'."""
+    size = abs(value)
+    unit, factor = dimension.prints[-1]
+    for unit, factor in dimension.prints:  # noqa: B007  the pair outlives the loop on purpose
+        if size / factor >= 0.1:
+            break
+    if size == 0 or not math.isfinite(value):
+        unit, factor = dimension.si if dimension.si != "1" else "", 1.0
+    return f"{significant(value / factor, digits)} {unit}".rstrip()
+
+
+def significant(value: float, digits: int) -> str:
+    """``value`` with ``digits`` significant digits and no exponent below a million: 0.612, 31.2, 310."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    rounded = float(f"{value:.{digits - 1}e}")
+    places = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:.{places}f}"
+
+
+def show_limit(value: float, dimension: Dimension) -> str:
+    """A limit for people, with no more digits than it needs: 0.8 is '0.8 J', 0.04 is '40 ms'."""
+    number, space, unit = show(value, dimension, 6).partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number}{space}{unit}"
+
+
+def show_interval(value: float, low: float | None, high: float | None, dimension: Dimension, digits: int = 4) -> str:
+    """A value with its interval in one unit: '1.931 J [1.920, 1.942]'; an open side is written as '-' ."""
+    text = show(value, dimension, digits)
+    number, _, unit = text.partition(" ")
+    factor = dict(dimension.prints).get(unit, 1.0)
+    places = len(number.partition(".")[2])
+    sides = ["-" if side is None else f"{side / factor:.{places}f}" for side in (low, high)]
+    return f"{text} [{sides[0]}, {sides[1]}]"
+
+
+def show_share(share: float) -> str:
+    """A relative share for people: 0.0083 is '0.8 %'."""
+    percent = share * 100
+    return f"{percent:.1f} %" if percent < 9.95 else f"{percent:.0f} %"
+
+
+class Quantity:
+    """Comparison of a value that knows its dimension with numbers (SI), strings ("0.8 J") and its like.
+
+    Subclasses have ``value`` (SI float) and ``dimension``. Comparing different dimensions raises SettingsError.
+    Comparisons use ``value``, the point estimate; budgets use the interval.
+    """
+
+    __slots__ = ()
+
+    value: float
+    dimension: Dimension
+
+    def _other(self, other: object) -> float:
+        if isinstance(other, Quantity):
+            if other.dimension is not self.dimension:
+                raise SettingsError(f"{_a(self.dimension.name)} does not compare with {_a(other.dimension.name)}.".capitalize())
+            return other.value
+        return parse(other, self.dimension)
+
+    def __lt__(self, other: object) -> bool:
+        return self.value < self._other(other)
+
+    def __le__(self, other: object) -> bool:
+        return self.value <= self._other(other)
+
+    def __gt__(self, other: object) -> bool:
+        return self.value > self._other(other)
+
+    def __ge__(self, other: object) -> bool:
+        return self.value >= self._other(other)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Quantity | str | int | float):
+            return self.value == self._other(other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __float__(self) -> float:
+        return self.value

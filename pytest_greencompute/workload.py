@@ -1,0 +1,174 @@
+"""A model and its queries as something that can be run part by part.
+
+Bad input is refused here, before anything is measured: an empty list, references of another length, a model that
+returns too few answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from pytest_greencompute.clock import Clock
+from pytest_greencompute.device_sync import synchronizer
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.protocol import Worked
+from pytest_greencompute.samples import Latency
+from pytest_greencompute.schedule import Part
+
+Score = str | Callable[[Any, Any], float]
+
+
+def collected(queries: Iterable[Any]) -> tuple[Sequence[Any], tuple[str, ...]]:
+    """The queries as something with a length that can be sliced, and a note where a generator had to be collected first.
+
+    Raises SettingsError for an empty list, a string and a mapping.
+    """
+    if isinstance(queries, str | bytes) or hasattr(queries, "keys"):
+        raise SettingsError(f"queries is a {type(queries).__name__}.", remedy="Pass a list with one entry per query.")
+    notes: tuple[str, ...] = ()
+    if hasattr(queries, "__len__") and hasattr(queries, "__getitem__"):
+        listed: Sequence[Any] = queries  # type: ignore[assignment]  # a tensor or an array is no Sequence, but has what is needed
+    elif hasattr(queries, "__iter__"):
+        listed = list(queries)
+        if not hasattr(queries, "__len__"):
+            notes = (f"queries came from a {type(queries).__name__}: all {len(listed)} were collected before measuring",)
+    else:
+        raise SettingsError(f"queries is a {type(queries).__name__}.", remedy="Pass a list with one entry per query.")
+    if len(listed) == 0:
+        raise SettingsError("The list of queries is empty.", remedy="A measurement needs at least one query.")
+    return listed, notes
+
+
+class Workload:
+    """Runs batches of ``queries`` through ``model``; ``batch_size`` queries at a time, the last batch may be smaller.
+
+    ``collate`` turns a slice of the queries into what the model takes; it is part of the query's work and is measured.
+    """
+
+    __slots__ = ("_collate", "_model", "_queries", "_sync", "batch_size", "batches", "queries")
+
+    def __init__(self, model: Callable[[Any], Any], queries: Sequence[Any], batch_size: int, collate: Callable[[Any], Any] | None) -> None:
+        if not callable(model):
+            raise SettingsError(f"The model is a {type(model).__name__}, which cannot be called.", remedy="Pass a function of a batch.")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size!r}.", remedy="It must be a whole number of at least 1.")
+        self._model = model
+        self._queries = queries
+        self._collate = collate
+        self._sync = synchronizer()
+        self.queries = len(queries)
+        self.batch_size = batch_size
+        self.batches = math.ceil(self.queries / batch_size)
+
+    def first_pass(self, clock: Clock, keep: int | None = None) -> tuple[list[Any], Worked]:
+        """Run every query once (or the first ``keep``), and collect the answers in query order.
+
+        Raises SettingsError where the model returns another number of answers than it got queries; what the model itself raises
+        goes through untouched.
+        """
+        outputs: list[Any] = []
+        start_ns = clock.now_ns()
+        end = self.queries if keep is None else min(keep, self.queries)
+        for first in range(0, end, self.batch_size):
+            batch = self._queries[first : min(first + self.batch_size, end)]
+            outputs.extend(_answers(self._call(batch), len(batch), first))
+        self._sync = synchronizer()
+        self._sync()
+        return outputs, Worked(start_ns, clock.now_ns(), end)
+
+    def _call(self, batch: Any) -> Any:
+        return self._model(batch if self._collate is None else self._collate(batch))
+
+    def run(self, part: Part, clock: Clock) -> Worked:
+        """Run a part back to back, the device synchronised at both ends. Answers are thrown away."""
+        model, queries, size, collate = self._model, self._queries, self.batch_size, self._collate
+        self._sync()
+        start_ns = clock.now_ns()
+        for index in part:
+            batch = queries[index * size : (index + 1) * size]
+            model(batch if collate is None else collate(batch))
+        self._sync()
+        return Worked(start_ns, clock.now_ns(), self._queries_in(part))
+
+    def run_timed(self, part: Part, clock: Clock, seconds: float | None) -> Worked:
+        """Run a part with the device synchronised around every batch, until done or ``seconds`` are over (one batch at least)."""
+        latencies: list[Latency] = []
+        self._sync()
+        start_ns = before_ns = clock.now_ns()
+        for index in part:
+            batch = self._queries[index * self.batch_size : (index + 1) * self.batch_size]
+            before_ns = clock.now_ns()
+            self._call(batch)
+            self._sync()
+            after_ns = clock.now_ns()
+            latencies.append(Latency(len(batch), (after_ns - before_ns) / 1e9))
+            if seconds is not None and (after_ns - start_ns) / 1e9 >= seconds:
+                break
+        return Worked(start_ns, clock.now_ns(), sum(each.queries for each in latencies), tuple(latencies))
+
+    def _queries_in(self, part: Part) -> int:
+        last = self.queries - (self.batches - 1) * self.batch_size
+        each = range(part.first, part.batches, part.step)
+        short = self.batch_size - last if self.batches - 1 in each else 0
+        return part.passes * (len(each) * self.batch_size - short)
+
+
+def _answers(answer: Any, asked: int, first: int) -> list[Any]:
+    """The answers of one batch as a list. Raises SettingsError if there are not as many as queries."""
+    where = f"queries {first} to {first + asked - 1}" if asked > 1 else f"query {first}"
+    if answer is None or isinstance(answer, str | bytes) or hasattr(answer, "keys") or not hasattr(answer, "__len__"):
+        raise SettingsError(
+            f"The model returned a {type(answer).__name__} for {where}.",
+            remedy="It is called with a batch and must return one answer per query, in order, as a list, a tuple, an array or a tensor.",
+        )
+    if len(answer) != asked:
+        raise SettingsError(
+            f"The model returned {len(answer)} answers for {asked} queries ({where}).", remedy="One answer per query, in order."
+        )
+    return list(answer)
+
+
+def check_score(score: Score) -> None:
+    """Raises SettingsError for a score that is neither "accuracy" nor callable."""
+    if not callable(score) and score != "accuracy":
+        raise SettingsError(f"score is {score!r}.", remedy="Use 'accuracy' or a function of (answer, reference) that returns a number.")
+
+
+def scores(outputs: Sequence[Any], references: Sequence[Any], score: Score) -> tuple[float, ...]:
+    """One score per answer: 1.0 or 0.0 for "accuracy" (answer == reference), or what ``score(answer, reference)`` returns.
+
+    Raises SettingsError for a score that is not a finite number.
+    """
+    judge = score if callable(score) else _equal
+    return tuple(
+        _number(judge(answer, reference), index) for index, (answer, reference) in enumerate(zip(outputs, references, strict=False))
+    )
+
+
+def check_references(references: Iterable[Any] | None, queries: int) -> list[Any] | None:
+    """The references as a list, refused before anything is run where their number is wrong."""
+    if references is None:
+        return None
+    listed = list(references)
+    if len(listed) != queries:
+        raise SettingsError(f"{len(listed)} references for {queries} queries.", remedy="One reference per query, in the same order.")
+    return listed
+
+
+def _equal(answer: Any, reference: Any) -> float:
+    same = answer == reference
+    return float(bool(same.all() if hasattr(same, "all") else same))
+
+
+def _number(value: Any, index: int) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"The score of query {index} is {value!r}, not a number.", remedy="A score must be a number or a bool."
+        ) from error
+    if not math.isfinite(number):
+        raise SettingsError(f"The score of query {index} is {number!r}.", remedy="A score must be a finite number or a bool.")
+    return number

@@ -1,0 +1,429 @@
+"""The meter ``nvml``: real pynvml, a stand-in for the driver library, and a truth that is known."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_greencompute.clock import RealClock
+from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
+from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
+from pytest_greencompute.meters.nvml import NvmlMeter, _is_ours
+from pytest_greencompute.samples import Reading
+from pytest_greencompute.testing import PROFILES, Sensor, SimulatedClock, SimulatedGpu
+from pytest_greencompute.testing.standin import STANDIN_FAULTS, StandIn, StandInDevice, compile_standin
+
+FAST = Sensor(update_s=0.02, window_s=0.02)
+H100 = StandInDevice(FAST)
+A100 = StandInDevice(FAST, name="NVIDIA A100-SXM4-80GB", idle_w=50)
+MakeStandIn = Callable[..., StandIn]
+
+
+def options(**environ: str) -> MeterOptions:
+    return MeterOptions(clock=RealClock(), environ=environ)
+
+
+def find(**environ: str) -> Sequence[Counter]:
+    return NvmlMeter().find(options(**environ))
+
+
+def refused(**environ: str) -> MeterError:
+    with pytest.raises(MeterError) as caught:
+        find(**environ)
+    assert caught.value.remedy
+    return caught.value
+
+
+def next_tick(counter: Counter) -> Reading:
+    first = counter.read()
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        reading = counter.read()
+        if reading.energy_j != first.energy_j:
+            return reading
+    raise AssertionError("the counter stands still")
+
+
+# Energy
+
+
+def test_the_counter_gives_the_known_energy(make_standin: MakeStandIn) -> None:
+    standin = make_standin(H100)
+    (counter,) = find()
+    a = next_tick(counter)
+    standin.work(0, 0.8, 350)
+    standin.work(0, 0.4, 200)
+    time.sleep(0.03)
+    b = next_tick(counter)
+    truth = standin.true_energy_j(0, a.t_ns, b.t_ns)
+    assert truth > 300
+    assert b.energy_j - a.energy_j == pytest.approx(truth, rel=0.005)
+    counter.close()
+
+
+def test_its_source_says_what_is_known_before_probing(make_standin: MakeStandIn) -> None:
+    standin = make_standin(H100)
+    (counter,) = find()
+    assert isinstance(counter, Counter)
+    source = counter.source
+    assert (source.meter, source.domain, source.method) == ("nvml", "gpu:0", "counter")
+    assert (source.device, source.uuid) == ("NVIDIA H100 80GB HBM3", standin.uuid(0))
+    assert (source.systematic, source.step_j, source.lag_s) == (0.05, 0.001, 0)
+    assert source.tick_s > 0
+    counter.close()
+
+
+def test_a_device_without_a_counter_is_integrated(make_standin: MakeStandIn) -> None:
+    standin = make_standin(replace(H100, sensor=replace(FAST, has_counter=False)))
+    (counter,) = find()
+    assert (counter.source.method, counter.source.lag_s, counter.source.domain) == ("integrated", 1.0, "gpu:0")
+    a = next_tick(counter)
+    standin.work(0, 1.0, 300)
+    time.sleep(0.1)
+    b = next_tick(counter)
+    assert b.energy_j - a.energy_j == pytest.approx(standin.true_energy_j(0, a.t_ns, b.t_ns), rel=0.05)
+    standin.fault("lost")
+    time.sleep(0.1)
+    with pytest.raises(MeterLostError, match="gpu:0") as caught:
+        counter.read()
+    assert "reboot" in caught.value.remedy
+    counter.close()
+    counter.close()
+
+
+def test_each_gpu_has_its_own_counter(make_standin: MakeStandIn) -> None:
+    standin = make_standin(H100, A100)
+    counters = find()
+    assert [counter.source.domain for counter in counters] == ["gpu:0", "gpu:1"]
+    before = [next_tick(counter) for counter in counters]
+    standin.work(1, 0.5, 400)
+    time.sleep(0.03)
+    after = [next_tick(counter) for counter in counters]
+    for device, (a, b) in enumerate(zip(before, after, strict=True)):
+        assert b.energy_j - a.energy_j == pytest.approx(standin.true_energy_j(device, a.t_ns, b.t_ns), rel=0.01)
+    assert after[1].energy_j - before[1].energy_j > 200 > after[0].energy_j - before[0].energy_j
+    for counter in counters:
+        counter.close()
+
+
+@pytest.mark.parametrize(
+    "sensor",
+    [
+        *PROFILES.values(),
+        Sensor(update_s=0.1, window_s=0.025, jitter_s=0.02, phase_s=0.013, gain=0.945, offset_w=-3),
+        Sensor(update_s=0.1, window_s=0.1, rise_s=0.08, quantum_j=0.5, quantum_w=1),
+    ],
+)
+def test_python_and_c_show_the_same(make_standin: MakeStandIn, standin_lib: ctypes.CDLL, sensor: Sensor) -> None:
+    standin = make_standin(StandInDevice(replace(sensor, read_s=0)))
+    clock = SimulatedClock(start_ns=standin.start_ns)
+    gpu = SimulatedGpu(clock, sensor=replace(sensor, read_s=0), idle_w=60)
+    counter = gpu.energy_counter()
+    assert standin_lib.nvmlInit_v2() == 0
+    rng = random.Random(7)
+    millijoules, milliwatts = ctypes.c_ulonglong(), ctypes.c_uint()
+    for _ in range(300):
+        watts = rng.uniform(0, 700)
+        gpu.set_power(watts)
+        standin.set_power(0, watts, t_ns=clock.now_ns())
+        clock.sleep(rng.choice([0.0007, 0.03, 0.11, 0.7]))
+        at_ns = ctypes.c_int64(clock.now_ns())
+        assert standin_lib.greencompute_standin_at(0, at_ns, ctypes.byref(millijoules), ctypes.byref(milliwatts)) == 0
+        assert millijoules.value == pytest.approx(counter.read().energy_j * 1000, abs=1)
+        assert milliwatts.value == pytest.approx(gpu.read_power_w() * 1000, abs=1)
+    assert millijoules.value > 1_000_000
+
+
+# Faults at opening
+
+
+def test_without_a_driver_library(tmp_path: Path) -> None:
+    (tmp_path / "libnvidia-ml.so.1").write_text("no library")
+    code = (
+        "import os; from pytest_greencompute.meters.nvml import NvmlMeter; from pytest_greencompute.meters.base import MeterOptions\n"
+        "from pytest_greencompute.clock import RealClock; from pytest_greencompute.errors import MeterError\n"
+        "try: NvmlMeter().find(MeterOptions(clock=RealClock(), environ=os.environ))\n"
+        "except MeterError as error: print(error)"
+    )
+    env = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert "libnvidia-ml.so.1 was not found" in out
+    assert "Install the NVIDIA driver" in out
+
+
+@pytest.mark.parametrize(
+    ("fault", "message", "remedy"),
+    [
+        ("driver mismatch", "different versions", "Reboot"),
+        ("no driver", "not loaded", "modprobe"),
+        ("no permission at init", "may not be read", "group"),
+        ("no permission", "gpu:0 .NVIDIA H100 80GB HBM3. may not be read", "group"),
+        ("not supported", "neither its energy nor its power", "CUDA_VISIBLE_DEVICES"),
+        ("lost", "gpu:0 is lost", "CUDA_VISIBLE_DEVICES"),
+        ("mig", "MIG mode", "nvidia-smi -i 0 -mig 0"),
+    ],
+)
+def test_what_is_wrong_is_said_with_a_remedy(make_standin: MakeStandIn, fault: str, message: str, remedy: str) -> None:
+    make_standin(H100).fault(fault)
+    error = refused()
+    assert not isinstance(error, MeterLostError)
+    with pytest.raises(MeterError, match=message):
+        raise error
+    assert remedy in error.remedy
+    (ability,) = NvmlMeter().abilities(options())
+    assert (ability.works, ability.says, ability.remedy) == (False, error.message, error.remedy)
+
+
+def test_one_gpu_that_cannot_be_metered_refuses_all_until_it_is_hidden(make_standin: MakeStandIn) -> None:
+    standin = make_standin(H100, A100)
+    standin.fault("no permission", device=1)
+    error = refused()
+    assert "gpu:1" in error.message
+    assert "CUDA_VISIBLE_DEVICES" in error.remedy
+    (counter,) = find(CUDA_VISIBLE_DEVICES=standin.uuid(0))
+    assert counter.source.domain == "gpu:0"
+    counter.close()
+    assert [ability.works for ability in NvmlMeter().abilities(options())] == [True, False]
+
+
+def test_a_lost_gpu_that_was_named_by_its_uuid_is_the_one_that_is_said(make_standin: MakeStandIn) -> None:
+    standin = make_standin(H100, H100)
+    standin.fault("lost", device=1)
+    assert "gpu:1 is lost" in refused(CUDA_VISIBLE_DEVICES=f"{standin.uuid(0)},{standin.uuid(1)}").message
+    (counter,) = find(CUDA_VISIBLE_DEVICES="0")
+    counter.close()
+
+
+def test_every_gpu_hidden(make_standin: MakeStandIn) -> None:
+    make_standin(H100)
+    assert "hides every GPU" in refused(CUDA_VISIBLE_DEVICES="").message
+
+
+def test_a_driver_without_gpus(standin_lib: ctypes.CDLL, standin_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    standin = StandIn.create(tmp_path, [], library=standin_library)
+    monkeypatch.setenv("GREENCOMPUTE_STANDIN", str(standin.state))
+    assert "sees no GPU" in refused().message
+    standin.close()
+
+
+def test_the_library_is_closed_after_a_refusal_and_after_the_last_counter(make_standin: MakeStandIn, standin_lib: ctypes.CDLL) -> None:
+    count, uninitialised = ctypes.c_uint(), 1
+    standin = make_standin(H100, A100)
+    standin.fault("no permission", device=1)
+    refused()
+    assert standin_lib.nvmlDeviceGetCount_v2(ctypes.byref(count)) == uninitialised
+    standin.clear_faults()
+    first, second = find()
+    first.close()
+    first.close()
+    second.read()
+    second.close()
+    assert standin_lib.nvmlDeviceGetCount_v2(ctypes.byref(count)) == uninitialised
+    with pytest.raises(MeterError, match="closed"):
+        second.read()
+
+
+# Faults while measuring
+
+
+def test_a_gpu_lost_while_measuring(make_standin: MakeStandIn) -> None:
+    standin = make_standin(H100)
+    (counter,) = find()
+    counter.read()
+    standin.fault("lost")
+    with pytest.raises(MeterLostError, match="lost") as caught:
+        counter.read()
+    assert caught.value.remedy
+    assert counter.condition().marks == ()
+    standin.clear_faults()
+    counter.read()
+    counter.close()
+
+
+def test_a_reset_counter_is_seen_to_run_backwards_and_a_stuck_one_to_stand_still(make_standin: MakeStandIn) -> None:
+    standin = make_standin(H100)
+    (counter,) = find()
+    time.sleep(0.3)
+    before = counter.read().energy_j
+    standin.fault("reset")
+    assert counter.read().energy_j < before
+    standin.fault("stuck")
+    stuck = counter.read().energy_j
+    time.sleep(0.1)
+    assert counter.read().energy_j == stuck
+    standin.clear_faults()
+    assert counter.read().energy_j > stuck
+    counter.close()
+
+
+def test_a_slow_read_is_stamped_when_its_answer_is_there(make_standin: MakeStandIn) -> None:
+    standin = make_standin(H100)
+    (counter,) = find()
+    standin.fault("slow read")
+    start = time.perf_counter_ns()
+    assert counter.read().t_ns - start >= 300_000_000
+    counter.close()
+
+
+@pytest.mark.parametrize(
+    ("faults", "marks"),
+    [
+        ((), ()),
+        (("throttled",), ("thermal slowdown",)),
+        (("software thermal",), ("thermal slowdown",)),
+        (("power brake",), ("power brake",)),
+        (("power cap",), ()),
+        (("foreign",), ("another process",)),
+        (("no own pid",), ()),
+        (("no own pid", "foreign"), ()),  # in a container, whose processes they are is not known
+        (("throttled", "power brake", "foreign"), ("thermal slowdown", "power brake", "another process")),
+    ],
+)
+def test_conditions(make_standin: MakeStandIn, faults: tuple[str, ...], marks: tuple[str, ...]) -> None:
+    standin = make_standin(H100)
+    (counter,) = find()
+    for fault in faults:
+        standin.fault(fault)
+    condition = counter.condition()
+    assert condition.marks == marks
+    assert condition.facts == {
+        "temperature_c": 45,
+        "sm_clock_mhz": 900 if {"throttled", "software thermal", "power brake"} & set(faults) else 1500,
+        "processes_known": "no own pid" not in faults,
+    }
+    counter.close()
+
+
+def test_processes_that_we_started_are_ours() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert _is_ours(child.pid)
+    finally:
+        child.communicate(b"\n")
+    assert _is_ours(os.getpid())
+    assert not _is_ours(1)
+    assert not _is_ours(os.getppid())
+    assert not _is_ours(4_000_000)
+
+
+def test_facts_for_the_provenance(make_standin: MakeStandIn) -> None:
+    standin = make_standin(replace(H100, power_limit_w=500))
+    (counter,) = find()
+    assert counter.facts() == {
+        "gpu": "NVIDIA H100 80GB HBM3",
+        "uuid": standin.uuid(0),
+        "pci_id": "00000000:01:00.0",
+        "driver": "550.54.15",
+        "cuda_driver": "12.4",
+        "power_limit_w": 500.0,
+        "persistence_mode": True,
+        "sm_clock_mhz": 1500,
+        "memory_clock_mhz": 2619,
+        "max_sm_clock_mhz": 1980,
+        "temperature_c": 45,
+    }
+    counter.close()
+
+
+# Which GPUs
+
+
+def domains(**environ: str) -> list[str]:
+    counters = find(**environ)
+    for counter in counters:
+        counter.close()
+    return [counter.source.domain for counter in counters]
+
+
+def test_visible_gpus_of_one_model_are_numbered_by_pci_address(make_standin: MakeStandIn) -> None:
+    standin = make_standin(H100, H100, H100)
+    assert domains() == ["gpu:0", "gpu:1", "gpu:2"]
+    assert domains(CUDA_VISIBLE_DEVICES="2,0") == ["gpu:0", "gpu:2"]
+    assert domains(CUDA_VISIBLE_DEVICES="1,-1,0") == ["gpu:1"]
+    assert domains(CUDA_VISIBLE_DEVICES=standin.uuid(2)) == ["gpu:2"]
+    assert "hides every GPU" in refused(CUDA_VISIBLE_DEVICES="7").message
+    assert standin.uuid(0) in refused(CUDA_VISIBLE_DEVICES="-1").remedy
+
+
+def test_a_mig_instance_has_no_energy(make_standin: MakeStandIn) -> None:
+    make_standin(H100)
+    error = refused(CUDA_VISIBLE_DEVICES="MIG-9e2f7c1a-0b3d-5e6f-8a91-b2c3d4e5f607")
+    assert "MIG instance" in error.message
+    assert "-mig 0" in error.remedy
+
+
+def test_numbers_for_mixed_models_follow_the_order_that_the_driver_gives(make_standin: MakeStandIn) -> None:
+    standin = make_standin(replace(A100, cuda_rank=1), replace(H100, cuda_rank=0))
+    assert domains(CUDA_VISIBLE_DEVICES="0", **standin.cuda_env) == ["gpu:1"]
+    assert domains(CUDA_VISIBLE_DEVICES="0", CUDA_DEVICE_ORDER="PCI_BUS_ID") == ["gpu:0"]
+    assert domains(CUDA_VISIBLE_DEVICES=standin.uuid(0)) == ["gpu:0"]
+    assert domains(CUDA_VISIBLE_DEVICES="1,0") == ["gpu:0", "gpu:1"]  # the order cannot matter
+
+
+def test_mixed_models_whose_order_the_driver_does_not_give(make_standin: MakeStandIn, tmp_path: Path) -> None:
+    make_standin(A100, H100)
+    (tmp_path / "libcuda.so.1").write_text("no library")
+    error = refused(CUDA_VISIBLE_DEVICES="0", LD_LIBRARY_PATH=str(tmp_path))
+    assert "several models" in error.message
+    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in error.remedy
+
+
+def test_what_the_doctor_says(make_standin: MakeStandIn) -> None:
+    meter: Meter = NvmlMeter()
+    assert meter.name == "nvml"
+    standin = make_standin(H100, replace(A100, sensor=replace(FAST, has_counter=False)))
+    counted, integrated = meter.abilities(options())
+    assert (counted.domain, counted.works) == ("gpu:0", True)
+    assert standin.uuid(0) in counted.says
+    assert "energy counter" in counted.says
+    assert "power only" in integrated.says
+
+
+# The stand-in itself
+
+
+def test_another_process_meters_it_and_steers_it(make_standin: MakeStandIn) -> None:
+    standin = make_standin(H100)
+    code = (
+        "import pynvml; from pytest_greencompute.testing.standin import StandIn\n"
+        "StandIn.attach().set_power(0, 123.0)\n"
+        "pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(0)))"
+    )
+    env = {**os.environ, **standin.env}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == standin.uuid(0)
+    now = time.perf_counter_ns()
+    assert standin.true_energy_j(0, now + 10**9, now + 2 * 10**9) == pytest.approx(123)
+
+
+def test_no_compiler_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MeterError, match="gcc"):
+        compile_standin(tmp_path)
+
+
+def test_unknown_faults_and_foreign_files_are_refused(make_standin: MakeStandIn, tmp_path: Path) -> None:
+    standin = make_standin(H100)
+    with pytest.raises(SettingsError, match="slow read"):
+        standin.fault("gremlins")
+    for name in STANDIN_FAULTS:
+        standin.fault(name)
+    (tmp_path / "other").write_bytes(b"x" * 4096)
+    with pytest.raises(SettingsError, match="not a state file"):
+        StandIn(tmp_path / "other")
+    with pytest.raises(SettingsError, match="GREENCOMPUTE_STANDIN"):
+        StandIn.attach({})
+
+
+def test_importing_the_meter_imports_nothing_heavy() -> None:
+    code = "import sys, pytest_greencompute.meters.nvml; print([m for m in ('numpy', 'torch', 'pynvml', 'pytest') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

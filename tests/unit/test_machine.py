@@ -1,0 +1,247 @@
+"""What ran where, and which runs may be compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_greencompute.machine import RULES, Difference, Processor, differences, facts, parse_cpuinfo, read_processor
+
+# ── the processor ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+BARE = """processor\t: 0
+model name\t: Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz
+physical id\t: 0
+cpu cores\t: 20
+flags\t\t: fpu vme sse2
+
+processor\t: 1
+model name\t: another
+"""
+
+
+def test_a_bare_machine_shows_its_cores() -> None:
+    assert parse_cpuinfo(BARE) == Processor("Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz", virtual=False, cores=20)
+
+
+def test_a_virtual_machine_hides_its_cores() -> None:
+    assert parse_cpuinfo(BARE.replace("sse2", "hypervisor sse2")) == Processor(
+        "Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz", virtual=True, cores=None
+    )
+
+
+@pytest.mark.parametrize("text", ["", "no colons here", "cpu cores\t: 0\nflags\t:\n", "processor\t: 0\nBogoMIPS\t: 50\nFeatures\t: fp\n"])
+def test_what_the_text_does_not_say_is_unknown(text: str) -> None:
+    found = parse_cpuinfo(text)
+    assert (found.model, found.cores) == ("", None)
+    assert not found.virtual
+
+
+def test_arm_does_not_say_whether_it_is_virtual() -> None:
+    assert parse_cpuinfo("processor\t: 0\nFeatures\t: fp asimd\n").virtual is None
+
+
+def test_without_cpuinfo_the_operating_system_names_the_processor(tmp_path: Path) -> None:
+    found = read_processor(tmp_path / "none")
+    assert found.model
+    assert found.virtual is None
+
+
+# ── the facts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "model.py").write_text("1\n")
+    git(tmp_path, "add", "model.py")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    return tmp_path
+
+
+def test_facts_are_json_and_tell_this_machine(tmp_path: Path) -> None:
+    found = facts({"PATH": os.environ["PATH"]}, tmp_path)
+    assert json.loads(json.dumps(found)) == found
+    assert found["python"] == platform.python_version()
+    assert found["cores"] == os.cpu_count()
+    assert found["os"] == platform.system()
+    assert found["kernel"] == platform.release()
+
+
+def test_versions_come_from_metadata_and_only_of_what_is_installed() -> None:
+    script = (
+        "import os, sys; from pytest_greencompute.machine import PACKAGES, facts\n"
+        "found = facts(os.environ)\n"
+        "assert not {'numpy', 'torch', 'transformers', 'onnxruntime', 'pytest'} & set(sys.modules)\n"
+        "from importlib import metadata\n"
+        "here = {d.metadata['Name']: d.version for d in metadata.distributions()}\n"
+        "assert {n: found[n] for n in PACKAGES if n in found} == {n: here[n] for n in PACKAGES if n in here}\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+@pytest.mark.parametrize(("value", "ci"), [("true", True), ("1", True), ("false", False), ("0", False), ("", False), (None, False)])
+def test_ci_is_what_the_environment_says(tmp_path: Path, value: str | None, ci: bool) -> None:
+    environ = {"PATH": os.environ["PATH"]} | ({} if value is None else {"CI": value})
+    assert facts(environ, tmp_path)["ci"] is ci
+
+
+def test_the_commit_and_whether_tracked_files_changed(repository: Path) -> None:
+    clean = facts(os.environ, repository)
+    assert (clean["commit"], clean["dirty"]) == (git(repository, "rev-parse", "HEAD"), False)
+    (repository / "notes.txt").write_text("untracked\n")
+    assert facts(os.environ, repository)["dirty"] is False
+    (repository / "model.py").write_text("2\n")
+    assert facts(os.environ, repository)["dirty"] is True
+
+
+def test_looking_at_the_commit_writes_nothing(repository: Path) -> None:
+    (repository / "model.py").touch()
+    before = (repository / ".git" / "index").stat().st_mtime_ns
+    facts(os.environ, repository)
+    assert (repository / ".git" / "index").stat().st_mtime_ns == before
+
+
+def test_no_repository_no_commit_yet_and_no_git_give_none(tmp_path: Path) -> None:
+    # GIT_CEILING_DIRECTORIES: the folder of the tests may itself lie in a repository.
+    environ = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    for prepare in (lambda: None, lambda: git(tmp_path, "init", "-q"), lambda: environ.update(PATH=str(tmp_path))):
+        prepare()
+        found = facts(environ, tmp_path)
+        assert (found["commit"], found["dirty"]) == (None, None)
+
+
+# ── differences ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+H100 = {
+    "device": "NVIDIA H100 80GB HBM3",
+    "uuid": "GPU-8d0a",
+    "meter": "nvml",
+    "method": "counter",
+    "power_limit_w": 700.0,
+    "driver": "550.54",
+}
+CPU = {"device": "AMD EPYC 7763", "uuid": "", "meter": "rapl", "method": "counter", "zone": "package-0"}
+MACHINE = {
+    "cpu": "AMD EPYC 7763",
+    "kernel": "6.1",
+    "os": "Linux",
+    "python": "3.11.7",
+    "torch": "2.13.0",
+    "commit": "a",
+    "dirty": False,
+    "ci": True,
+}
+
+
+def run(
+    machine: Mapping[str, Any] = MACHINE, devices: Mapping[str, Any] | None = None, batch_size: Any = 32, **more: Any
+) -> dict[str, Any]:
+    return {"machine": machine, "devices": {"gpu:0": H100, "cpu": CPU} if devices is None else devices, "batch_size": batch_size, **more}
+
+
+def told(*found: Difference) -> list[str]:
+    return [str(difference) for difference in found]
+
+
+def test_a_run_does_not_differ_from_itself() -> None:
+    assert differences(run(), run()) == ()
+    assert differences(run(), run(), cpu_judged=True) == ()
+    assert differences({}, {}) == ()
+
+
+def test_commit_uuid_and_ci_are_expected_to_differ() -> None:
+    other = run({**MACHINE, "commit": "b", "dirty": True, "ci": False}, {"gpu:0": {**H100, "uuid": "GPU-1"}, "cpu": CPU})
+    assert differences(run(), other, cpu_judged=True) == ()
+
+
+def test_another_gpu_blocks_in_one_phrase() -> None:
+    (found,) = differences(
+        run(devices={"gpu:0": {**H100, "device": "NVIDIA A100"}}), run(devices={"gpu:0": {**H100, "device": "NVIDIA H100"}})
+    )
+    assert found.blocks
+    assert str(found) == "GPU: NVIDIA A100 here, NVIDIA H100 in the baseline"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "phrase"),
+    [
+        (run(devices={"gpu:0": {**H100, "power_limit_w": 400}}), "power limit: 700 W here, 400 W in the baseline"),
+        (run(devices={"gpu:0": {**H100, "meter": "codecarbon"}}), "meter: nvml here, codecarbon in the baseline"),
+        (run(devices={"gpu:0": {**H100, "method": "integrated"}}), "method: counter here, integrated in the baseline"),
+        (run(devices={"gpu:1": H100}), "domain: gpu:0 here, gpu:1 in the baseline"),
+        (run(batch_size=1), "batch size: 32 here, 1 in the baseline"),
+    ],
+)
+def test_what_changes_the_energy_blocks(theirs: dict[str, Any], phrase: str) -> None:
+    found = differences(run(devices={"gpu:0": H100}), theirs)
+    assert told(*found) == [phrase]
+    assert found[0].blocks
+
+
+@pytest.mark.parametrize(
+    ("theirs", "phrase"),
+    [
+        (run({**MACHINE, "torch": "2.12.0"}), "torch: 2.13.0 here, 2.12.0 in the baseline"),
+        (run({**MACHINE, "python": "3.12.0"}), "Python: 3.11.7 here, 3.12.0 in the baseline"),
+        (run({**MACHINE, "kernel": "5.15"}), "kernel: 6.1 here, 5.15 in the baseline"),
+        (run({**MACHINE, "transformers": "5.23.0"}), "transformers: not installed here, 5.23.0 in the baseline"),
+        (run(devices={"gpu:0": {**H100, "driver": "535.1"}, "cpu": CPU}), "driver: 550.54 here, 535.1 in the baseline"),
+    ],
+)
+def test_versions_only_warn(theirs: dict[str, Any], phrase: str) -> None:
+    found = differences(run(), theirs)
+    assert told(*found) == [phrase]
+    assert not found[0].blocks
+
+
+def test_another_cpu_blocks_only_where_a_cpu_is_judged() -> None:
+    other = run({**MACHINE, "cpu": "Intel Xeon"})
+    (warning,) = differences(run(), other)
+    (block,) = differences(run(), other, cpu_judged=True)
+    assert str(warning) == str(block) == "CPU: AMD EPYC 7763 here, Intel Xeon in the baseline"
+    assert (warning.blocks, block.blocks) == (False, True)
+
+
+def test_the_meter_of_the_cpu_matters_only_where_a_cpu_is_judged() -> None:
+    other = run(devices={"gpu:0": H100, "cpu": {**CPU, "meter": "cputime", "method": "modelled"}})
+    assert differences(run(), other) == ()
+    assert told(*differences(run(), other, cpu_judged=True)) == [
+        "meter: rapl, nvml here, cputime, nvml in the baseline",
+        "method: counter here, modelled, counter in the baseline",
+    ]
+    assert told(*differences(run(), run(devices={"gpu:0": H100}), cpu_judged=True)) == ["domain: cpu, gpu:0 here, gpu:0 in the baseline"]
+
+
+def test_several_gpus_are_counted_and_sorted_by_number() -> None:
+    two, ten = {f"gpu:{n}": H100 for n in (1, 0)}, {f"gpu:{n}": H100 for n in (10, 2)}
+    assert differences(run(devices=two), run(devices=dict(reversed(two.items())))) == ()
+    found = told(*differences(run(devices={"gpu:0": H100}), run(devices=two)))
+    assert found == [
+        "domain: gpu:0 here, gpu:0, gpu:1 in the baseline",
+        "GPU: NVIDIA H100 80GB HBM3 here, 2 × NVIDIA H100 80GB HBM3 in the baseline",
+    ]
+    assert told(*differences(run(devices={}), run(devices=ten)))[0] == "domain: none here, gpu:2, gpu:10 in the baseline"
+
+
+@pytest.mark.parametrize("theirs", [{}, {"machine": None, "devices": None, "batch_size": None}, {"machine": [], "devices": {"gpu:0": "x"}}])
+def test_what_a_baseline_lacks_is_unknown_and_blocks(theirs: dict[str, Any]) -> None:
+    found = differences(run(), theirs)
+    assert "batch size: 32 here, unknown in the baseline" in told(*(difference for difference in found if difference.blocks))
+
+
+def test_each_rule_has_a_name_of_its_own() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
