@@ -62,6 +62,11 @@ def _marker_lines(item: pytest.Item, mark: pytest.Mark) -> tuple[Line, ...]:
     return parse_lines(mark.kwargs, where)
 
 
+def report_problem(session: pytest.Session, problem: str) -> None:
+    """Report a usage error from an xdist worker as an error of collection, which the controller shows once and turns red for."""
+    session.config.hook.pytest_collectreport(report=pytest.CollectReport(session.nodeid or "energy budgets", "failed", problem, None))
+
+
 def stale_budgets(settings: Settings, session: pytest.Session, config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Raises SettingsError for budgets and accepted failures whose test should have been collected and was not."""
     if session.testsfailed or config.getoption("lf", False) or config.getoption("ignore", None) or config.getoption("ignore_glob", None):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 _TINY = 1e-300
 _STEPS = 400
@@ -63,6 +64,7 @@ def student_t_cdf(t: float, df: float) -> float:
     return 1 - tail if t > 0 else tail
 
 
+@lru_cache(maxsize=1024)  # every look at a run asks for the same few
 def student_t_quantile(p: float, df: float) -> float:
     """The value that Student's t with ``df`` degrees of freedom stays below with probability ``p`` (0 < p < 1)."""
     if p < 0.5:

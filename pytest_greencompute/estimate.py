@@ -1,8 +1,8 @@
 """From a raw run to estimates: every figure with its interval, or the reason why there is none.
 
 The unit of replication for energy is a complete *set* of blocks: within a set the blocks' phases are stratified, so they
-are not independent. With fewer than three sets the blocks themselves are taken as independent; for stratified phases
-that makes the interval too wide rather than too narrow (Cochran, Sampling Techniques, section 5A.1).
+are not independent. With five sets or more their own spread gives the interval; with fewer, a model of the phase does
+(phase.py), and never less than the spread of the sets that are there.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from pytest_greencompute.distributions import binomial_interval, order_statistic_ranks, student_t_quantile
 from pytest_greencompute.metrics import METRICS, Metric
+from pytest_greencompute.phase import PHASES, half_width
 from pytest_greencompute.samples import Block, Method, Run, Source, sets_of
 from pytest_greencompute.units import Dimension, Quantity, show, show_share
 
 FOREIGN = "another process"
-MIN_SETS = 3
+MIN_SETS = 5
 MIN_WINDOW_TICKS = 10
 
 
@@ -163,12 +165,21 @@ def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, fl
     return mean, mean - half, mean + half
 
 
-def _samples(blocks: Sequence[Block], value: Callable[[Sequence[Block]], float]) -> list[float]:
-    """One value per complete set, or per block where there are too few sets."""
-    groups: Sequence[Sequence[Block]] = sets_of(blocks)
-    if len(groups) < MIN_SETS:
-        groups = [(block,) for block in blocks]
-    return [value(group) for group in groups]
+def interval_over_sets(
+    blocks: Sequence[Block], value: Callable[[Sequence[Block]], float], confidence: float
+) -> tuple[float, float | None, float | None, int]:
+    """Mean, interval and number of samples of a figure, given how to compute it for a group of blocks."""
+    groups = sets_of(blocks)
+    samples = [value(group) for group in groups]
+    mean, low, high = mean_interval(samples, confidence)
+    if len(groups) >= MIN_SETS or any(len(group) != PHASES for group in groups):
+        return mean, low, high, len(samples)
+    in_order = [[value((block,)) for block in sorted(group, key=lambda block: block.phase)] for group in groups]
+    half = half_width(in_order, confidence)
+    if len(samples) > 1:
+        between = NormalDist().inv_cdf((1 + confidence) / 2) * statistics.stdev(samples) / math.sqrt(len(samples))
+        half = max(half, between)
+    return mean, mean - half, mean + half, len(samples)
 
 
 def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
@@ -188,12 +199,12 @@ def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
     def share(group: Sequence[Block]) -> float:
         return _figure(metric, group, idle)
 
-    value, low, high = mean_interval(_samples(blocks, share), _confidence(run, aim))
+    value, low, high, n = interval_over_sets(blocks, share, _confidence(run, aim))
     gap = sum(span.seconds - block.busy_s for block in blocks for domain, span in block.spans.items() if domain in idle)
     amount = _denominator(metric, blocks)
     extra = 2.6 * max((error for _, error in idle.values()), default=0.0) * gap / amount
     extra += sum(source.step_j for source in sources) * len(blocks) / amount
-    return _widened(metric, value, low, high, extra, sources, n=len(_samples(blocks, share)), aim=aim)
+    return _widened(metric, value, low, high, extra, sources, n=n, aim=aim)
 
 
 def _figure(metric: Metric, group: Sequence[Block], idle: Mapping[str, tuple[float, float]]) -> float:
@@ -273,9 +284,12 @@ def _throughput(run: Run, metric: Metric, aim: Aim) -> Outcome:
     blocks = run.blocks
     if not blocks:
         return Missing(run.problem or "no block was measured")
-    rates = _samples(blocks, lambda group: sum(b.queries for b in group) / max(sum(b.busy_s for b in group), 1e-9))
-    value, low, high = mean_interval(rates, _confidence(run, aim))
-    return Estimate(value, low, high, metric.dimension, len(rates), aim.confidence)
+
+    def rate(group: Sequence[Block]) -> float:
+        return sum(block.queries for block in group) / max(sum(block.busy_s for block in group), 1e-9)
+
+    value, low, high, n = interval_over_sets(blocks, rate, _confidence(run, aim))
+    return Estimate(value, low, high, metric.dimension, n, aim.confidence)
 
 
 def _score(run: Run, metric: Metric, aim: Aim) -> Outcome:

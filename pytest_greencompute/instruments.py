@@ -15,6 +15,7 @@ from typing import Any
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import Counter
+from pytest_greencompute.protocol import LAG_SHORTEST_TICK_S
 from pytest_greencompute.samples import Reading, Source
 
 PROBE_CHANGES = 5
@@ -44,6 +45,7 @@ class Instruments:
         self._lock_folder = lock_folder or Path(tempfile.gettempdir()) / "greencompute-locks"
         self._allowed = allowed_marks
         self._probed: dict[str, Source] = {}
+        self._lag_known = {counter.source.domain for counter in self.counters if counter.source.lag_s > 0}
         self._ticking = tuple(counter for counter in self.counters if counter.source.tick_s > 0)
         self._continuous = tuple(counter for counter in self.counters if counter.source.tick_s == 0)
 
@@ -112,7 +114,7 @@ class Instruments:
         return self._probed.get(counter.source.domain, counter.source).tick_s
 
     def probe(self) -> dict[str, Source]:
-        """The sources with tick period, jitter and step as seen; looked at once per session, while the device idles.
+        """The sources with tick period and jitter as seen; looked at once per session, while the device idles.
 
         Raises MeterError for a counter that does not change within two seconds or runs backwards.
         """
@@ -120,6 +122,17 @@ class Instruments:
             if counter.source.domain not in self._probed:
                 self._probed[counter.source.domain] = self._probe(counter)
         return {source.domain: source for source in self.sources}
+
+    @property
+    def lag_unknown(self) -> bool:
+        """Whether some counter ticks slowly enough to hide a lag that nobody has looked for yet in this session."""
+        return any(each.source.domain not in self._lag_known and self._tick_s(each) >= LAG_SHORTEST_TICK_S for each in self._ticking)
+
+    def learn(self, sources: Sequence[Source]) -> None:
+        """Keep the lags that a run has found."""
+        for source in sources:
+            self._probed[source.domain] = source
+            self._lag_known.add(source.domain)
 
     def _probe(self, counter: Counter) -> Source:
         changes: list[Reading] = []
@@ -137,12 +150,10 @@ class Instruments:
                 raise MeterError(f"The energy counter of {counter.source.domain} did not change for {STILL_S:g} s.", remedy=_STILL_REMEDY)
             last = reading
         periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(changes)]
-        steps = [b.energy_j - a.energy_j for a, b in itertools.pairwise(changes)]
         return replace(
             counter.source,
             tick_s=statistics.median(periods),
             jitter_s=max(periods) - min(periods),
-            step_j=min([*steps, counter.source.step_j or steps[0]]),
         )
 
     @contextlib.contextmanager

@@ -17,6 +17,7 @@ from pytest_greencompute.meters.base import MeterOptions
 from pytest_greencompute.protocol import (
     Ask,
     Enough,
+    Learn,
     Marks,
     Measured,
     Plan,
@@ -137,7 +138,7 @@ def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: s
             provenance={**provenance, "conditions": {"start": before, "end": instruments.conditions()}},
         )
 
-    plan = Plan(workload.batches, instruments.sources, effort.max_seconds, effort.needs_p99)
+    plan = Plan(workload.batches, instruments.sources, effort.max_seconds, effort.needs_p99, instruments.lag_unknown)
     driver = _Driver(workload, instruments, effort.tell, lambda measured: effort.enough(run(measured)))
     return run(driver.drive(measuring(plan, np.random.default_rng(effort.seed), first))), outputs
 
@@ -175,6 +176,7 @@ class _Driver:
             Wait: lambda wait: self._instruments.clock.sleep(wait.seconds),
             Marks: lambda _: self._instruments.marks(),
             Probe: lambda _: self._instruments.probe(),
+            Learn: lambda learn: self._instruments.learn(learn.sources),
             Tell: self._tell,
             Enough: lambda enough: self._enough(enough.measured),
         }

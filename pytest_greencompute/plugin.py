@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_greencompute.ledger import Ledger
-from pytest_greencompute.settings import OPTIONS
+from pytest_greencompute.options import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_greencompute.fixture import EnergyMeter
@@ -58,11 +58,30 @@ def pytest_configure(config: pytest.Config) -> None:
         _refuse_value(config)
         _refuse_workers(config)
     else:
-        for option in OPTIONS:
-            if option.needs_budget and option.key in given:
-                raise pytest.UsageError(f"--energy-{option.name} does nothing without --energy-budget: add it.")
+        lone = [option for option in OPTIONS if option.needs_budget and option.key in given]
+        if lone and not _file_enables(config, given):
+            raise pytest.UsageError(f"--energy-{lone[0].name} does nothing without --energy-budget: add it.")
     if "only" in given and "skip" in given:
         raise pytest.UsageError("--energy-only and --energy-skip leave no test to run: use one of them.")
+
+
+def _file_enables(config: pytest.Config, given: dict[str, Any]) -> bool:
+    """Whether a file says budget = true, which is as good as --energy-budget."""
+    from pytest_greencompute.errors import SettingsError
+    from pytest_greencompute.settings import build, read_files
+
+    folder = config.invocation_params.dir
+    try:
+        return build(given, read_files(config.rootpath, given.get("budget_file"), folder), os.environ, folder).enabled
+    except SettingsError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Under xdist the tests are collected and run by workers; the controller says, writes and refuses for all of them."""
+    if session.config.pluginmanager.hasplugin("dsession"):
+        _prepare(session, session.config, [], [], _given(session.config))
 
 
 def _given(config: pytest.Config) -> dict[str, Any]:
@@ -110,7 +129,16 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     metered = [item for item in items if _is_metered(item)]
     given = _given(config)
     if metered or "budget" in given or "budget_file" in given:
-        _prepare(session, config, items, metered, given)
+        try:
+            _prepare(session, config, items, metered, given)
+        except pytest.UsageError as error:
+            if not hasattr(config, "workerinput"):
+                raise
+            from pytest_greencompute.collecting import report_problem
+
+            report_problem(session, str(error))  # a worker that raises is a crash without words to xdist
+            items.clear()
+            return
     keep = {"only": True, "skip": False}.get(next((key for key in ("only", "skip") if _asked(config, key, given)), ""))
     if keep is not None:
         chosen = set(metered)
@@ -143,7 +171,8 @@ def _prepare(
         if settings.enabled:
             check_meters(settings, extra)
         tests = tests_of(metered, settings, MARKER)
-        stale_budgets(settings, session, config, items)
+        if not config.pluginmanager.hasplugin("dsession"):
+            stale_budgets(settings, session, config, items)
         measuring = Session(settings, config.rootpath, os.environ, extra_meters=extra, tell=_progress(config), waiting=_waiting(config))
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from error
@@ -235,16 +264,20 @@ class MeteredHooks:
         test = item.stash.get(_TEST, None)
         if test is None:
             return (yield)
+        answer, skipped = None, None
         try:
             answer = yield
-        except pytest.skip.Exception:
-            self._enforce(item, test, only_failures=True)
-            raise
+        except pytest.skip.Exception as skip:
+            skipped = skip
         except BaseException:
             self._record(item, test)
             raise
-        self._enforce(item, test, only_failures=False)
-        return answer
+        if skipped is None:
+            self._enforce(item, test, only_failures=False)
+            return answer
+        if test.runs or test.windows:  # a test that skips before it measures is listed as not measured, with its own reason
+            self._enforce(item, test, only_failures=True)  # outside the except, so that no skip is chained to the sentence
+        raise skipped
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:

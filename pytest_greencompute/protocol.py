@@ -7,14 +7,16 @@ the answers; whoever drives it (measure.py, and later an async and a two-process
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.samples import Block, Idle, Latency, Reading, Source, Span
-from pytest_greencompute.schedule import Part, block_seconds, blocks_per_set, parts, phases
+from pytest_greencompute.schedule import Part, block_seconds, blocks_per_set, part, phases, whole_pass
 from pytest_greencompute.sequential import looks, sets_that_fit
 
 if TYPE_CHECKING:
@@ -26,10 +28,17 @@ WARMUP_CHUNKS = 6  # the last three against the three before them
 PLATEAU = 0.02
 IDLE_TICKS = 5
 IDLE_SECONDS = 0.05
+IDLE_LAGS = 0.5
 LATENCY_BATCHES = 104  # bounds p95 on both sides at 99 %
 LATENCY_BATCHES_P99 = 528
 LATENCY_SHARE = 0.3  # of the time limit, at most
 LOST_SETS = 3
+LAG_WORK_S = 1.5
+LAG_LOOK_S = 3.0
+LAG_TICKS = 20
+LAG_SHARE = 0.05
+LAG_FROM_TICK = 2
+LAG_SHORTEST_TICK_S = 0.005
 
 
 # --- asks, and what their answers are ---------------------------------------------------------------------------------
@@ -67,6 +76,13 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
+class Learn:
+    """Keep what was found out about the sources for the session's later runs. Answer: None."""
+
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Enough:
     """Are the verdicts certain on what has been measured so far? Answer: bool."""
 
@@ -82,7 +98,7 @@ class Tell:
     total_s: float = 0.0
 
 
-Ask = Probe | Work | Ticks | Wait | Marks | Enough | Tell
+Ask = Probe | Work | Ticks | Wait | Marks | Learn | Enough | Tell
 Steps = Generator[Ask, Any, "Measured"]
 
 
@@ -103,12 +119,13 @@ class Worked:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure: batches in a pass, the sources found, the limits of effort, whether p99 must be bounded."""
+    """What to measure: batches in a pass, the sources found, the limits of effort; whether p99 must be bounded, a lag looked for."""
 
     batches: int
     sources: tuple[Source, ...]
     max_seconds: float = 60.0
     needs_p99: bool = False
+    find_lag: bool = False
 
     @property
     def ticking(self) -> bool:
@@ -138,6 +155,8 @@ def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps
         probed: Mapping[str, Source] = yield Probe()
         plan = replace(plan, sources=tuple(probed.get(source.domain, source) for source in plan.sources))
     warmup, batch_s, notes = yield from _warm_up(plan, first_pass)
+    if plan.find_lag and plan.ticking:
+        plan = replace(plan, sources=(yield from _find_lag(plan, batch_s)))
     latencies, spent = yield from _time_batches(plan, batch_s)
     measured = Measured(plan.sources, warmup=warmup, latencies=latencies, notes=notes)
     if not plan.sources:
@@ -152,17 +171,47 @@ def _warm_up(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, tuple[tuple[
     chunks: list[Block] = []
     rates: list[float] = []
     while True:
-        part = parts(plan.batches, batch_s, WARMUP_CHUNK_S)[0]
+        chunk = part(len(chunks), plan.batches, batch_s, WARMUP_CHUNK_S)
         yield Tell("warming up", spent, 0.0)
-        worked: Worked = yield Work(part)
+        worked: Worked = yield Work(chunk)
         chunks.append(Block(len(chunks), 0.0, worked.queries, worked.start_ns, worked.end_ns, {}))
         spent += worked.seconds
-        batch_s = max(worked.seconds / len(part), 1e-9)
+        batch_s = max(worked.seconds / len(chunk), 1e-9)
         rates.append(worked.seconds / worked.queries)
         if _levelled(rates):
             return tuple(chunks), batch_s, ()
         if spent >= WARMUP_LIMIT_S and len(chunks) >= min(3, WARMUP_CHUNKS):
             return tuple(chunks), batch_s, (f"time per query was still changing when warm-up ended after {spent:.0f} s",)
+
+
+def _find_lag(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Source, ...]]:
+    """How long energy goes on arriving after work has stopped: a counter that integrates a running mean has such a tail.
+
+    Looks at the power between ticks after a stretch of work, until it has come down to its level at the end of the look.
+    """
+    tick = max(source.tick_s for source in plan.sources)
+    yield Tell("looking for a lag of the meter")
+    worked: Worked = yield Work(part(0, plan.batches, batch_s, LAG_WORK_S))
+    seen: dict[str, list[Reading]] = {}
+    for _ in range(math.ceil(LAG_LOOK_S / tick) if tick * LAG_TICKS < LAG_LOOK_S else LAG_TICKS):
+        readings: Mapping[str, Reading] = yield Ticks()
+        for domain, reading in readings.items():
+            seen.setdefault(domain, []).append(reading)
+    found = {domain: lag_of(readings, worked.end_ns) for domain, readings in seen.items()}
+    sources = tuple(replace(each, lag_s=max(each.lag_s, found.get(each.domain, 0.0))) for each in plan.sources)
+    yield Learn(sources)
+    return sources
+
+
+def lag_of(readings: Sequence[Reading], end_ns: int) -> float:
+    """Seconds from the end of work to the tick at which power had come down to its last level; 0 where the first two ticks hold it all.
+
+    ``readings`` are at ticks after ``end_ns``. The first whole tick may hold the end of the work, so only what comes later is a tail.
+    """
+    powers = [(b.energy_j - a.energy_j) / ((b.t_ns - a.t_ns) / 1e9) for a, b in itertools.pairwise(readings)]
+    level = statistics.median(powers[len(powers) // 2 :])
+    high = [index for index, power in enumerate(powers) if power > level + LAG_SHARE * max(max(powers) - level, 0.2 * level)]
+    return (readings[high[-1] + 1].t_ns - end_ns) / 1e9 if high and high[-1] >= LAG_FROM_TICK else 0.0
 
 
 def _levelled(rates: list[float]) -> bool:
@@ -183,7 +232,7 @@ def _time_batches(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[tuple
     spent = 0.0
     while len(latencies) < want and spent < limit:
         yield Tell("timing batches", spent, min(limit, want * batch_s))
-        worked: Worked = yield Work(Part(plan.batches), timed=True, seconds=limit - spent)
+        worked: Worked = yield Work(whole_pass(plan.batches), timed=True, seconds=limit - spent)
         latencies.extend(worked.latencies)
         spent += worked.seconds
     return tuple(latencies), spent
@@ -193,17 +242,20 @@ def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: flo
     """Complete sets of blocks until the verdicts are certain at a planned look, or the time limit."""
     tick = max(source.tick_s for source in plan.sources)
     lag = max(source.lag_s for source in plan.sources)
-    shares = parts(plan.batches, batch_s, block_seconds(tick))
-    block_s = max(len(shares[0]) * batch_s, 1e-9)
-    size = blocks_per_set(tick, block_s)
-    set_s = size * (block_s + lag + (2 * tick if plan.ticking else 0.0)) + _idle_seconds(tick)
+
+    def share(number: int) -> Part:
+        return part(number, plan.batches, batch_s, block_seconds(tick, lag))
+
+    block_s = max(len(share(0)) * batch_s, 1e-9)
+    size = blocks_per_set(tick, block_s, lag)
+    set_s = size * (block_s + lag + (2 * tick if plan.ticking else 0.0)) + _idle_seconds(tick, lag)
     planned = looks(sets_that_fit(plan.max_seconds - spent, set_s))
-    measured = replace(measured, looks=len(planned), idles=(yield from read_idle(plan.sources)))
+    measured = replace(measured, looks=len(planned), idles=(yield from read_idle(plan.sources, settle=True)))
     lost = 0
     for index in range(planned[-1]):
         yield Tell(f"set {index + 1} of at most {planned[-1]}", index * set_s, planned[-1] * set_s)
         try:
-            blocks = yield from _one_set(plan, shares, phases(size, rng), index * size, index, tick, lag)
+            blocks = yield from _one_set(plan, share, phases(size, rng), index * size, index, tick, lag)
             idles = yield from read_idle(plan.sources)
         except MeterLostError as error:
             lost += 1
@@ -218,17 +270,16 @@ def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: flo
 
 
 def _one_set(
-    plan: Plan, shares: tuple[Part, ...], offsets: tuple[float, ...], first: int, index: int, tick: float, lag: float
+    plan: Plan, share: Callable[[int], Part], offsets: tuple[float, ...], first: int, index: int, tick: float, lag: float
 ) -> Generator[Ask, Any, tuple[Block, ...]]:
     blocks: list[Block] = []
     for number, phase in enumerate(offsets):
-        part = shares[(first + number) % len(shares)]
         before: Mapping[str, Reading] = {}
         if plan.ticking:
             before = yield Ticks()
             yield Wait(phase * tick)
         marks: tuple[str, ...] = yield Marks()
-        worked: Worked = yield Work(part)
+        worked: Worked = yield Work(share(first + number))
         marks += yield Marks()
         after: Mapping[str, Reading] = {}
         if plan.ticking:
@@ -253,17 +304,23 @@ def spanned(domain: str, a: Reading, b: Reading) -> Span:
     return Span(b.energy_j - a.energy_j, a.t_ns, b.t_ns)
 
 
-def _idle_seconds(tick: float) -> float:
-    return max(IDLE_TICKS * tick, IDLE_SECONDS) if tick > 0 else 0.0
+def _idle_seconds(tick: float, lag: float) -> float:
+    return max(IDLE_TICKS * tick, IDLE_SECONDS, IDLE_LAGS * lag) if tick > 0 else 0.0
 
 
-def read_idle(sources: Iterable[Source]) -> Generator[Ticks | Wait, Any, tuple[Idle, ...]]:
-    """Idle power right after work, tick to tick, for the counters that tick; the others are read without a gap."""
+def read_idle(sources: Iterable[Source], *, settle: bool = False) -> Generator[Ticks | Wait, Any, tuple[Idle, ...]]:
+    """Idle power right after work, tick to tick, for the counters that tick; the others are read without a gap.
+
+    ``settle``: work has just ended and its energy may still be arriving.
+    """
     tick = max((source.tick_s for source in sources), default=0.0)
+    lag = max((source.lag_s for source in sources), default=0.0)
     if tick == 0:
         return ()
+    if settle:
+        yield Wait(lag)
     before: Mapping[str, Reading] = yield Ticks()
-    yield Wait(_idle_seconds(tick) - tick)
+    yield Wait(_idle_seconds(tick, lag) - tick)
     after: Mapping[str, Reading] = yield Ticks()
     spans = {domain: spanned(domain, a, after[domain]) for domain, a in before.items()}
     return tuple(Idle(domain, span.energy_j, span.seconds) for domain, span in spans.items())

@@ -1,7 +1,7 @@
 """How many queries, blocks, sets and phases: the plan of a measurement, pure.
 
-Terms: a *pass* runs every batch once. A *part* is what one block runs: whole passes, or one share of a fixed partition
-of a pass where a pass is longer than a block should be. A *set* is the blocks whose phases cover a tick period evenly.
+Terms: a *pass* runs every batch once. A *part* is what one block runs: whole passes, or a share of one where a pass is longer
+than a block should be. A *set* is the blocks whose phases cover a tick period evenly.
 """
 
 from __future__ import annotations
@@ -11,52 +11,79 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_greencompute.phase import PHASES
+
 if TYPE_CHECKING:
     import numpy as np
 
 BLOCK_TICKS = 10
 BLOCK_SECONDS = 0.5
-SET_BLOCKS = 9  # odd; 10 leaves 4 % of error at 50 ms loads on a 100/25 ms sensor
+SET_BLOCKS = PHASES  # nine, odd: ten leave 4 % of error at 50 ms loads on a 100/25 ms sensor
+BLOCK_LAGS = 2
+LONGER = 1.25  # a block of whole passes may take so much longer than it should; else it is a share
 MANY_TICKS = 200  # a block of so many ticks is off by at most half a per cent, whatever its phase
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Batches ``first``, ``first + step``, … below ``batches``, run ``passes`` times. All at least 1, ``first`` at least 0."""
+    """``count`` batches out of ``batches``, from position ``start`` of an endless walk over them in steps of ``step``.
+
+    ``step`` has no common factor with ``batches``, so the walk visits every batch once before it repeats one.
+    """
 
     batches: int
-    first: int = 0
+    count: int
+    start: int = 0
     step: int = 1
-    passes: int = 1
 
     def __iter__(self) -> Iterator[int]:
-        for _ in range(self.passes):
-            yield from range(self.first, self.batches, self.step)
+        for position in range(self.start, self.start + self.count):
+            yield position * self.step % self.batches
 
     def __len__(self) -> int:
-        return self.passes * len(range(self.first, self.batches, self.step))
+        return self.count
+
+    def times(self, batch: int) -> int:
+        """How many times the part runs a batch."""
+        position = batch * pow(self.step, -1, self.batches) % self.batches
+        first = self.start + (position - self.start) % self.batches
+        return max(0, -(-(self.start + self.count - first) // self.batches))
 
 
-def block_seconds(tick_s: float) -> float:
-    """Busy time that one block should have: ten ticks and half a second at least."""
-    return max(BLOCK_TICKS * tick_s, BLOCK_SECONDS)
+def whole_pass(batches: int) -> Part:
+    """Every batch once, in order."""
+    return Part(batches, batches)
 
 
-def parts(batches: int, batch_s: float, target_s: float) -> tuple[Part, ...]:
-    """What the blocks run, in turn, so that each takes about ``target_s``.
+def block_seconds(tick_s: float, lag_s: float = 0.0) -> float:
+    """Busy time that one block should have: ten ticks and half a second at least, and twice the lag, which is spent after it."""
+    return max(BLOCK_TICKS * tick_s, BLOCK_SECONDS, BLOCK_LAGS * lag_s)
 
-    A partition takes every n-th batch, so that a sorted query list (short to long) gives alike parts.
+
+def part(index: int, batches: int, batch_s: float, target_s: float) -> Part:
+    """What block number ``index`` runs so that it takes about ``target_s``: whole passes, or a share of one.
+
+    All blocks run the same number of batches, since a phase with more work would weigh more in its set. Shares walk over the batches in
+    steps near the golden section, so that each has short and long queries of a sorted list alike.
     """
     pass_s = max(batches * batch_s, 1e-9)
-    if pass_s <= target_s:
-        return (Part(batches, passes=math.ceil(target_s / pass_s)),)
-    shares = min(batches, max(1, int(pass_s / target_s)))
-    return tuple(Part(batches, first=index, step=shares) for index in range(shares))
+    passes = math.ceil(target_s / pass_s)
+    if passes * pass_s <= LONGER * target_s:
+        return Part(batches, batches * passes)
+    count = max(1, math.ceil(target_s / batch_s))
+    step = max(1, round(batches * 0.618))
+    while math.gcd(step, batches) > 1:
+        step += 1
+    return Part(batches, count, index * count % batches, step)
 
 
-def blocks_per_set(tick_s: float, block_s: float) -> int:
-    """Nine phases where the tick matters, one where it does not: no tick, or so many in a block that a phase is lost in it."""
-    return 1 if tick_s == 0 or block_s >= MANY_TICKS * tick_s else SET_BLOCKS
+def blocks_per_set(tick_s: float, block_s: float, lag_s: float = 0.0) -> int:
+    """Nine phases where the tick matters, one where it does not.
+
+    It does not where there is none, where a block holds so many that a phase is lost in it, and where energy arrives with a lag: that is
+    a running mean over more than a tick, which sees all of the time.
+    """
+    return 1 if tick_s == 0 or lag_s > 0 or block_s >= MANY_TICKS * tick_s else SET_BLOCKS
 
 
 def phases(blocks: int, rng: np.random.Generator) -> tuple[float, ...]:

@@ -1,8 +1,4 @@
-"""Options, files and markers -> frozen settings. Each option is declared once, in OPTIONS; help, TOML twins and docs come from it.
-
-Importing this module is part of every pytest start where the plugin is installed: it imports nothing but what pytest has
-loaded already. What reads files or parses quantities is imported when it is needed.
-"""
+"""Options and files -> frozen settings, checked, with every problem in one error."""
 
 from __future__ import annotations
 
@@ -12,57 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_greencompute.options import OPTIONS
+
 if TYPE_CHECKING:
     from pytest_greencompute.budget import Line, Terms
     from pytest_greencompute.toml_file import TomlFile
     from pytest_greencompute.verdict import Acceptance, Policy
 
-
-@dataclass(frozen=True)
-class Option:
-    """One option: ``--energy-<name>`` and its TOML twin, ``name`` with underscores.
-
-    ``choices`` and ``metavar`` as in argparse; a ``flag`` takes no value. ``needs_budget``: on the command line it means nothing without
-    ``--energy-budget``, so alone it is an error rather than silence.
-    """
-
-    name: str
-    help: str
-    flag: bool = False
-    metavar: str | None = None
-    choices: tuple[str, ...] | None = None
-    needs_budget: bool = False
-
-    @property
-    def dest(self) -> str:
-        return "energy_" + self.name.replace("-", "_")
-
-    @property
-    def key(self) -> str:
-        return self.name.replace("-", "_")
-
-
-OPTIONS = (
-    Option("budget", "measure the tests that use energy_meter and enforce their energy, latency and accuracy budgets", flag=True),
-    Option("budget-file", "read settings and budgets from this TOML file (default: pyproject.toml)", metavar="PATH"),
-    Option("total", 'budget for the whole session, such as "5 kJ"', metavar="QUANTITY", needs_budget=True),
-    Option("only", "run only the tests that use energy_meter", flag=True),
-    Option("skip", "run all but the tests that use energy_meter", flag=True),
-    Option("meter", "meters in order of preference, such as nvml,rapl,cputime (default: nvml,rapl)", metavar="NAME,…", needs_budget=True),
-    Option("save", "save this session's runs to a baseline, unless a budget failed", metavar="NAME", needs_budget=True),
-    Option("baseline", "judge against the saved runs of a baseline", metavar="NAME", needs_budget=True),
-    Option("max-seconds", "longest time to measure one run, warm-up aside (default: 60)", metavar="S", needs_budget=True),
-    Option("confidence", "confidence of intervals and verdicts (default: 0.99)", metavar="C"),
-    Option("tolerance", "how much worse than a baseline is still fine (default: 5%%)", metavar="P", needs_budget=True),
-    Option("enforce", "what a failed budget does (default: fail)", choices=("fail", "warn")),
-    Option("inconclusive", "what an interval that holds the limit does (default: warn)", choices=("warn", "fail")),
-    Option(
-        "unmeasured", "what a budget without a figure does (default: fail where CI is set, else warn)", choices=("fail", "warn", "skip")
-    ),
-    Option("modelled", "what a modelled energy figure does (default: warn)", choices=("warn", "fail")),
-    Option("strict", "fail on inconclusive, unmeasured and modelled", flag=True),
-    Option("json", "write the JSON report here", metavar="PATH"),
-)
 
 # Settings that only a file has.
 FILE_KEYS = (

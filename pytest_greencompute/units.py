@@ -144,7 +144,7 @@ def show_interval(value: float, low: float | None, high: float | None, dimension
     text = show(value, dimension, digits)
     number, _, unit = text.partition(" ")
     factor = dict(dimension.prints).get(unit, 1.0)
-    places = len(number.partition(".")[2])
+    places = len(number.partition(".")[2]) if value else digits - 1  # a bare 0 must not round its interval to [0, 0]
     sides = ["-" if side is None else f"{side / factor:.{places}f}" for side in (low, high)]
     return f"{text} [{sides[0]}, {sides[1]}]"
 

@@ -106,7 +106,7 @@ def _point_word(estimate: Estimate, limit: float, better: Better) -> Word:
 
 
 def figure(metric: Metric, estimate: Estimate) -> str:
-    """The subject-less sentence part: 'used 1.931 J [1.920, 1.942] per query on gpu:0 (counter)'."""
+    """The subject-less sentence part: 'used 1.931 J per query [1.920, 1.942] on gpu:0'; a modelled figure says so behind its domain."""
     text = metric.says.format(show(estimate.value, metric.dimension, 4))
     number = show(estimate.value, metric.dimension, 4)
     interval = show_interval(estimate.value, estimate.low, estimate.high, metric.dimension)
@@ -153,7 +153,7 @@ def _times(word: Word, outcome: Estimate, limit: float) -> str:
 
 def _unsure(outcome: Estimate) -> str:
     if outcome.half_width is None:
-        return outcome.note or f"{outcome.n} samples are too few"
+        return outcome.note or f"{outcome.n} sample{' is' if outcome.n == 1 else 's are'} too few"
     return "the interval holds the limit; more seconds (--energy-max-seconds) narrow it"
 
 
@@ -163,25 +163,31 @@ def unmeasured(metric: Metric, subject: str, why: str, *, kind: Kind = "budget",
 
 
 def accepted(verdict: Verdict, node_id: str, acceptances: Sequence[Acceptance], today: datetime.date) -> Verdict:
-    """A FAIL that an entry of the file accepts becomes ACCEPTED, unless the entry has expired or is exceeded (then it says so)."""
+    """A FAIL that an entry of the file accepts becomes ACCEPTED, unless all that speak of it have expired or are exceeded (said).
+
+    A score is exceeded by its figure, since that is what its floor is judged by; everything else by its whole interval.
+    """
     if verdict.word != "FAIL" or verdict.estimate is None:
         return verdict
+    refused = ""
     for entry in acceptances:
         if entry.metric.name != verdict.metric or not (entry.test == node_id or wild(entry.test).fullmatch(node_id)):
             continue
-        if today > entry.expires:
-            return replace(verdict, reason=f"{verdict.reason} It was accepted until {entry.expires} ({entry.where}).")
         up_to = show_limit(entry.up_to, entry.metric.dimension)
-        if word_for(verdict.estimate, entry.up_to, entry.metric.better) == "FAIL":
-            return replace(verdict, reason=f"{verdict.reason} It was accepted only up to {up_to} ({entry.where}).")
-        why = f"{verdict.reason} Accepted up to {up_to} until {entry.expires}: {entry.reason} ({entry.where})."
-        return replace(verdict, word="ACCEPTED", reason=why)
-    return verdict
+        word = (_point_word if entry.metric.kind == "score" else word_for)(verdict.estimate, entry.up_to, entry.metric.better)
+        if today > entry.expires:
+            refused += f" It was accepted until {entry.expires} ({entry.where})."
+        elif word == "FAIL":
+            refused += f" It was accepted only up to {up_to} ({entry.where})."
+        else:
+            why = f"{verdict.reason} Accepted up to {up_to} until {entry.expires}: {entry.reason} ({entry.where})."
+            return replace(verdict, word="ACCEPTED", reason=why)
+    return replace(verdict, reason=verdict.reason + refused)
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times worse than the baseline (1.10: 10 % worse), with its interval."""
+    """How many times worse than the baseline (1.10: 10 % worse), with its interval; 0 and infinity are open sides."""
 
     value: float
     low: float
@@ -193,22 +199,38 @@ def worse_ratio(head: Estimate, bases: Sequence[Estimate], better: Better, confi
 
     With three saved runs or more their own spread is the error of one launch (a random-effects model with as many
     launches as runs; Student's t). With fewer, a spread of ASSUMED_SPREAD between launches is assumed and joined to the
-    within-launch error of the intervals. All estimates must be positive.
+    within-launch error of the intervals. A side that an interval leaves open is open in the ratio too; those of the saved
+    runs do not matter where their own spread is what counts. All estimates must be positive.
     """
     sign = 1.0 if better == "lower" else -1.0
     logs = [math.log(base.value) for base in bases]
     change = sign * (math.log(head.value) - statistics.fmean(logs))
     m = len(bases)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    within = sum(((base.relative if math.isfinite(base.relative) else 0.0) / z) ** 2 for base in bases) / m
-    own = ((head.relative if math.isfinite(head.relative) else 0.0) / z) ** 2
+    within = sum((_known_error(base) / z) ** 2 for base in bases) / m
+    own = (_known_error(head) / z) ** 2
+    judged_by_interval = () if m >= ENOUGH_RUNS else bases
+    bigger = head.high is None or any(base.low is None for base in judged_by_interval)
+    smaller = head.low is None or any(base.high is None for base in judged_by_interval)
+    worse_open, better_open = (bigger, smaller) if better == "lower" else (smaller, bigger)
     if m >= ENOUGH_RUNS:
         spread = max(statistics.variance(logs), own)
         half = student_t_quantile((1 + confidence) / 2, m - 1) * math.sqrt(spread * (1 + 1 / m))
     else:
         between = max(ASSUMED_SPREAD**2, statistics.variance(logs) if m > 1 else 0.0)
         half = z * math.sqrt(between * (1 + 1 / m) + within / m + own)
-    return Ratio(math.exp(change), math.exp(change - half), math.exp(change + half))
+    return Ratio(math.exp(change), 0.0 if better_open else _exp(change - half), math.inf if worse_open else _exp(change + half))
+
+
+def _known_error(estimate: Estimate) -> float:
+    """The larger relative distance to an end of the interval that is known; 0 where both are open."""
+    ends = [end for end in (estimate.low, estimate.high) if end is not None]
+    return max((abs(end - estimate.value) / estimate.value for end in ends), default=0.0)
+
+
+def _exp(log: float) -> float:
+    """e to the power of ``log``, infinite rather than an OverflowError: an interval of a figure near zero can be that wide."""
+    return math.exp(log) if log < 700 else math.inf
 
 
 def judge_baseline(
@@ -225,11 +247,14 @@ def judge_baseline(
     """Against the saved runs of baseline ``name``: FAIL only if the whole interval is beyond the tolerance and beyond the floor."""
     if isinstance(outcome, Missing):
         return unmeasured(metric, subject, outcome.reason, kind="baseline", where=name)
-    if not bases or outcome.value <= 0 or any(base.value <= 0 for base in bases):
+    if outcome.value <= 0:
+        why = f"{show(outcome.value, metric.dimension)} has no ratio to a baseline"
+        return unmeasured(metric, subject, why, kind="baseline", where=name)
+    if not bases or any(base.value <= 0 for base in bases):
         return unmeasured(metric, subject, f"baseline {name!r} holds no {metric.name} for it", kind="baseline", where=name)
     ratio = worse_ratio(outcome, bases, metric.better, confidence)
     base = math.exp(statistics.fmean(math.log(each.value) for each in bases))
-    worse = [base * (side - 1) if metric.better == "lower" else base * (1 - 1 / side) for side in (ratio.low, ratio.high)]
+    worse = [base * (side - 1 if metric.better == "lower" else 1 - 1 / (side or 5e-324)) for side in (ratio.low, ratio.high)]
     word: Word = "INCONCLUSIVE"
     if ratio.high <= 1 + tolerance or worse[1] <= floor:
         word = "PASS"
@@ -237,7 +262,8 @@ def judge_baseline(
         word = "FAIL"
     limit = base * (1 + tolerance) if metric.better == "lower" else base / (1 + tolerance)
     reason = _against(word, metric, outcome, ratio, base, subject, name, tolerance, len(bases))
-    return Verdict(word, metric.name, "baseline", reason, outcome, limit, tolerance + (ratio.high / ratio.value - 1), name)
+    sees = tolerance + (ratio.high / ratio.value - 1)
+    return Verdict(word, metric.name, "baseline", reason, outcome, limit, sees if math.isfinite(sees) else None, name)
 
 
 def _against(
@@ -249,14 +275,17 @@ def _against(
         "PASS": f"within the tolerance of {show_share(tolerance)}",
         "FAIL": f"worse than the tolerance of {show_share(tolerance)}",
     }.get(word, f"not clearly on either side of the tolerance of {show_share(tolerance)}")
-    text = f"{subject} {figure(metric, outcome)}: {change} against {against}, {judged}."
+    unsure = f": {_unsure(outcome)}" if word == "INCONCLUSIVE" and outcome.half_width is None else ""
+    text = f"{subject} {figure(metric, outcome)}: {change} against {against}, {judged}{unsure}."
     if runs < ENOUGH_RUNS:
         text += f" With {runs} saved run{'s' if runs > 1 else ''}, launches are assumed to differ by {show_share(ASSUMED_SPREAD)}."
     return text
 
 
 def _signed(ratio: float) -> str:
-    """1.104 -> '+10.4 %', for how much worse; a value below 1 is better."""
+    """1.104 -> '+10.4 %', for how much worse; a value below 1 is better; '-' for an open side."""
+    if ratio == 0 or math.isinf(ratio):
+        return "-"
     percent = (ratio - 1) * 100
     return f"{percent:+.1f} %" if abs(percent) < 9.95 else f"{percent:+.0f} %"
 
@@ -272,8 +301,12 @@ def judge_scores(
     tolerance: float,
     confidence: float = 0.99,
 ) -> Verdict:
-    """A drop of the score against a baseline, paired query by query (exact McNemar for right/wrong scores, else Student's t)."""
-    if len(head) != len(base):
+    """A drop of the score against a baseline, paired query by query (exact McNemar for right/wrong scores, else Student's t).
+
+    McNemar's test can only say that there is a drop, so beyond a tolerance above zero Student's t interval of the paired
+    differences must lie as well.
+    """
+    if len(head) != len(base) or not head:
         why = f"baseline {name!r} has {len(base)} scores and this run {len(head)}: other queries"
         return unmeasured(metric, subject, why, kind="baseline", where=name)
     drops = [before - now for before, now in zip(base, head, strict=True)]
@@ -282,11 +315,11 @@ def judge_scores(
     changed = sum(1 for each in drops if each)
     word: Word = "PASS" if drop <= tolerance else "INCONCLUSIVE"
     if drop > tolerance:
+        low = mean_interval(drops, confidence)[1]
+        sure = low is not None and low > tolerance
         if all(score in (0.0, 1.0) for score in (*head, *base)):
-            sure = mcnemar_p(sum(each > 0 for each in drops), sum(each < 0 for each in drops)) < 1 - confidence
-        else:
-            low = mean_interval(drops, confidence)[1]
-            sure = low is not None and low > tolerance
+            drop_p = mcnemar_p(sum(each > 0 for each in drops), sum(each < 0 for each in drops))
+            sure = drop_p < 1 - confidence and (sure or tolerance == 0)
         word = "FAIL" if sure else "INCONCLUSIVE"
     judged = {"PASS": "no drop beyond the tolerance", "FAIL": "a drop"}.get(word, "a drop that chance may explain")
     reason = (
@@ -300,13 +333,16 @@ def judge_limit(samples: Sequence[float], limit: float, *, direction: Literal["m
     """Independent ``samples`` against a number, by Student's t interval of their mean.
 
     ``direction`` "max": the mean must not exceed ``limit``; "min": it must not fall below it. Fewer than two samples are
-    UNMEASURED or INCONCLUSIVE, never PASS. Raises SettingsError for values that are not finite and unknown directions.
+    UNMEASURED or INCONCLUSIVE, never PASS. Raises SettingsError for what is not a finite number and for unknown directions.
     """
     if direction not in {"max", "min"}:
         raise SettingsError(f"direction is {direction!r}.", remedy="Write 'max' or 'min'.")
     if not 0 < confidence < 1:
         raise SettingsError(f"confidence is {confidence!r}.", remedy="Write it like 0.99.")
-    values = [float(sample) for sample in samples]
+    try:
+        values, limit = [float(sample) for sample in samples], float(limit)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"A sample or the limit is not a number: {error}.", remedy="Pass a flat list of numbers and a number.") from error
     if not all(math.isfinite(value) for value in (*values, limit)):
         raise SettingsError("A sample or the limit is not a finite number.")
     if not values:
@@ -315,6 +351,6 @@ def judge_limit(samples: Sequence[float], limit: float, *, direction: Literal["m
     estimate = Estimate(mean, low, high, RATIO, len(values), confidence)
     word = word_for(estimate, limit, "lower" if direction == "max" else "higher")
     shown = "with no interval" if low is None or high is None else f"[{low:.4g}, {high:.4g}]"
-    reason = f"The mean of {len(values)} samples is {mean:.4g} {shown}; the limit is {limit:.4g}: {word}."
+    reason = f"The mean of {len(values)} sample{'' if len(values) == 1 else 's'} is {mean:.4g} {shown}; the limit is {limit:.4g}: {word}."
     sees = (high - mean) / abs(limit) if high is not None and limit else None
     return Verdict(word, "samples", "budget", reason, estimate, limit, sees)

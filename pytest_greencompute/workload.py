@@ -109,10 +109,8 @@ class Workload:
         return Worked(start_ns, clock.now_ns(), sum(each.queries for each in latencies), tuple(latencies))
 
     def _queries_in(self, part: Part) -> int:
-        last = self.queries - (self.batches - 1) * self.batch_size
-        each = range(part.first, part.batches, part.step)
-        short = self.batch_size - last if self.batches - 1 in each else 0
-        return part.passes * (len(each) * self.batch_size - short)
+        missing_in_last = self.batches * self.batch_size - self.queries
+        return part.count * self.batch_size - part.times(self.batches - 1) * missing_in_last
 
 
 def _answers(answer: Any, asked: int, first: int) -> list[Any]:

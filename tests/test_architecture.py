@@ -12,14 +12,14 @@ PACKAGE = Path(__file__).parent.parent / "pytest_greencompute"
 # The table of docs/explanation/architecture.md. A folder's name stands for all modules in it.
 FLOORS: dict[int, tuple[str, ...]] = {
     0: ("errors", "units", "metrics", "distributions"),
-    1: ("samples", "estimate", "budget", "verdict", "sequential"),
+    1: ("samples", "estimate", "budget", "verdict", "sequential", "phase"),
     2: ("clock", "meters", "machine"),
     3: ("schedule", "protocol", "device_sync", "workload", "instruments", "measured", "measuring", "testing"),
     4: ("store",),
     5: ("report", "judging"),
-    6: ("toml_file", "settings", "session", "fixture", "collecting", "ledger", "hookspec", "plugin", "cli"),
+    6: ("options", "toml_file", "settings", "session", "fixture", "collecting", "ledger", "hookspec", "plugin", "cli"),
 }
-PURE = ("errors", "units", "metrics", "distributions", "samples", "estimate", "budget", "verdict", "sequential", "schedule", "protocol")
+PURE = ("errors", "units", "metrics", "distributions", "samples", "estimate", "budget", "verdict", "sequential", "phase", "schedule", "protocol")
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
 NOT_AT_IMPORT = {"numpy", "torch", "scipy", "codecarbon", "pynvml", "tabulate", "filelock", "transformers"}
 PYTEST_BELONGS_TO = 6

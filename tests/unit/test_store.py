@@ -1,0 +1,447 @@
+"""Run files and baselines: what is written can be read back and judged again, and a broken file is refused by name."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from making import block, figure, idle, latencies, source
+from making import run as made_run
+
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.estimate import Aim, estimates
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.report.document import document
+from pytest_greencompute.samples import METHODS, Block, Idle, Latency, Run, Source, Span
+from pytest_greencompute.store.baselines import KEPT, folder_of, load, matching, save
+from pytest_greencompute.store.files import to_json, write_atomically
+from pytest_greencompute.store.runfile import SCHEMA, read_runs, run_from_json, run_to_json, schema, verdict_to_json
+from pytest_greencompute.verdict import Verdict, judge_budget, unmeasured
+
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+
+
+class Told:
+    """What the report asks of a session."""
+
+    machine: dict[str, Any] = {"cpu": "Made CPU", "commit": "0123abcd"}  # noqa: RUF012  never changed
+    seconds = 12.5
+    problem = ""
+    instruments = None
+
+    def total_j(self) -> float | None:
+        return 3100.0
+
+
+FULL = made_run(
+    [
+        block(100 + k + index, set_index=k, phase=index / 9, marks=("thermal slowdown",) if k == 0 else ())
+        for k in range(3)
+        for index in range(9)
+    ],
+    name="prefill",
+    seconds=41.2,
+    sources=(source(systematic=0.05, step_j=0.001, note="made by hand"),),
+    warmup=(replace(block(1), spans={}),),
+    idles=(idle(60), idle(61)),
+    latencies=latencies([0.01, 0.02, 0.03]),
+    scores=(1.0, 0.0, 0.5),
+    notes=("a set was lost", "ein Hinweis: µJ"),
+    looks=3,
+    provenance={"commit": "0123abcd", "batch_size": 32, "devices": {"gpu:0": {"gpu": "Made GPU", "limit_w": 700.0}}, "none": None},
+)
+
+
+def report(*runs: Run, verdicts: tuple[Verdict, ...] = ()) -> dict[str, Any]:
+    rows = [run_to_json(run, estimates(run, Aim()), verdicts) for run in runs]
+    for row in rows:
+        for verdict in row["verdicts"]:
+            verdict["effect"] = "fail"
+    return document(Told(), rows, None, 1)
+
+
+def written(path: Path, value: Any) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+# Round trips
+
+
+names = st.text(st.characters(codec="utf-8"), max_size=12)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(1e-9, 1e9)
+domains = st.sampled_from(["gpu:0", "gpu:1", "cpu", "dram"])
+
+
+@st.composite
+def blocks(draw: st.DrawFn, index: int) -> Block:
+    start = draw(st.integers(0, 10**18))
+    end = start + draw(st.integers(0, 10**12))
+    spans = {
+        domain: Span(draw(st.floats(0, 1e9)), start - draw(st.integers(0, 10**9)), end + draw(st.integers(0, 10**9)))
+        for domain in draw(st.sets(domains, max_size=2))
+    }
+    phase = draw(st.floats(0, 1, exclude_max=True))
+    return Block(index, phase, draw(st.integers(1, 10**6)), start, end, spans, tuple(draw(st.lists(names, max_size=2))))
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Run:
+    queries = draw(st.integers(1, 50))
+    counts = draw(st.lists(st.integers(1, 3), max_size=3))
+    measured = tuple(draw(blocks(index)) for index, count in enumerate(counts) for _ in range(count))
+    sources = [
+        Source(
+            meter=draw(names.filter(bool)),
+            domain=domain,
+            method=draw(st.sampled_from(METHODS)),
+            device=draw(names),
+            uuid=draw(names),
+            tick_s=draw(st.floats(0, 10)),
+            step_j=draw(st.floats(0, 10)),
+            systematic=draw(st.floats(0, 1)),
+            note=draw(names),
+        )
+        for domain in draw(st.sets(domains, max_size=2))
+    ]
+    plain = st.none() | st.booleans() | st.integers(-(10**15), 10**15) | finite | names
+    return Run(
+        test=draw(names),
+        name=draw(st.none() | names),
+        queries=queries,
+        batch_size=draw(st.integers(1, 64)),
+        metered=draw(st.booleans()),
+        seconds=draw(st.floats(0, 1e6)),
+        sources=tuple(sources),
+        blocks=measured,
+        warmup=tuple(draw(st.lists(blocks(0), max_size=1))),
+        idles=tuple(Idle(draw(domains), draw(st.floats(0, 1e6)), draw(positive)) for _ in range(draw(st.integers(0, 2)))),
+        latencies=tuple(Latency(draw(st.integers(1, 64)), draw(st.floats(0, 1e6))) for _ in range(draw(st.integers(0, 3)))),
+        scores=draw(st.none() | st.lists(finite, max_size=queries).map(tuple)),
+        notes=tuple(draw(st.lists(names, max_size=2))),
+        problem=draw(names),
+        window=draw(st.booleans()),
+        looks=draw(st.integers(1, 9)),
+        provenance=draw(
+            st.dictionaries(names, plain | st.lists(plain, max_size=2) | st.dictionaries(names, plain, max_size=2), max_size=3)
+        ),
+    )
+
+
+@settings(max_examples=80, deadline=None)
+@given(runs())
+def test_every_run_comes_back_from_its_json_as_it_was(run: Run) -> None:
+    text = to_json(run_to_json(run, {}, ()))
+    assert run_from_json(json.loads(text)) == run
+
+
+@settings(max_examples=30, deadline=None)
+@given(runs())
+def test_every_document_validates_against_the_schema_that_ships(run: Run) -> None:
+    VALIDATOR.validate(json.loads(to_json(document(Told(), [run_to_json(run, {}, ())], None, 0))))
+
+
+def test_estimates_are_the_same_after_reading(tmp_path: Path) -> None:
+    (again,) = read_runs(written(tmp_path / "run.json", to_json(report(FULL))))
+    before, after = estimates(FULL, Aim()), estimates(again, Aim())
+    assert before.keys() == after.keys() == METRICS.keys()
+    for name, outcome in before.items():
+        assert str(outcome) == str(after[name])
+        assert getattr(outcome, "low", None) == getattr(after[name], "low", None)
+
+
+def test_a_report_with_everything_validates() -> None:
+    verdicts = (
+        judge_budget(METRICS["energy_per_query"], figure(1.0, 0.9, None), _limit(), "t"),
+        unmeasured(METRICS["latency_p95"], "t", "no limit for this hardware"),
+    )
+    made = report(FULL, made_run([], metered=False, sources=(), scores=(1.0,)), verdicts=verdicts)
+    total = verdict_to_json(Verdict("FAIL", "energy_per_query", "budget", "the session used 3.1 kJ", limit=5.0)) | {"effect": "fail"}
+    made["session"]["total"] = total
+    VALIDATOR.validate(json.loads(to_json(made)))
+    assert made["runs"][0]["metrics"]["energy_per_query"]["unit"] == "J"
+    assert made["runs"][0]["metrics"]["energy_per_query"]["domain"] == "gpu:0"
+    assert made["runs"][0]["blocks"] == 27
+
+
+def _limit() -> Any:
+    from pytest_greencompute.budget import Limit
+
+    return Limit(METRICS["energy_per_query"], 0.8, "pyproject.toml:3")
+
+
+def test_the_schema_is_itself_valid() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+
+
+BREAKS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another schema": lambda made: made.update(schema="greencompute.report/2"),
+    "no runs": lambda made: made.pop("runs"),
+    "an unknown key": lambda made: made.update(more=1),
+    "a unit that is not SI": lambda made: made["runs"][0]["metrics"]["energy_per_query"].update(unit="mJ"),
+    "a word that is none": lambda made: made["runs"][0]["verdicts"][0].update(verdict="OK"),
+    "an empty reason": lambda made: made["runs"][0]["verdicts"][0].update(reason=""),
+    "a figure without a value": lambda made: made["runs"][0]["metrics"]["energy_per_query"].update(value=None),
+    "a phase of one": lambda made: made["runs"][0]["raw"]["sets"][0][0].__setitem__(1, 1.0),
+    "a block without queries": lambda made: made["runs"][0]["raw"]["sets"][0][0].__setitem__(2, 0),
+    "a short block": lambda made: made["runs"][0]["raw"]["sets"][0][0].pop(),
+    "no looks": lambda made: made["runs"][0]["raw"].update(looks=0),
+    "a score that is text": lambda made: made["runs"][0]["raw"].update(scores=["good"]),
+    "a local time": lambda made: made.update(created="2026-11-23 10:00:00"),
+}
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_the_schema_rejects_a_broken_document(broken: str) -> None:
+    verdict = judge_budget(METRICS["energy_per_query"], figure(1.0, 0.9, 1.1), _limit(), "t")
+    made = json.loads(to_json(report(FULL, verdicts=(verdict,))))
+    VALIDATOR.validate(made)
+    BREAKS[broken](made)
+    assert not VALIDATOR.is_valid(made)
+
+
+# Broken files
+
+
+def test_a_file_that_is_cut_short_anywhere_is_refused_by_name(tmp_path: Path) -> None:
+    text = to_json(report(FULL)).rstrip()
+    for end in range(0, len(text), 97):
+        path = written(tmp_path / "cut.json", text[:end])
+        with pytest.raises(SettingsError, match=r"cut\.json") as caught:
+            read_runs(path)
+        assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "not a whole run file"),
+        ("[]", "has schema None"),
+        ("3", "has schema None"),
+        ('{"runs": []}', "has schema None"),
+        (f'{{"schema": "{SCHEMA}"}}', "KeyError: 'runs'"),
+        (f'{{"schema": "{SCHEMA}", "runs": 5}}', "not a whole run file"),
+        (f'{{"schema": "{SCHEMA}", "runs": [5]}}', "not a whole run file"),
+        (f'{{"schema": "{SCHEMA}", "runs": [{{"raw": {{}}}}]}}', "not a whole run file"),
+    ],
+)
+def test_what_is_no_run_file_is_refused_by_name(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_runs(written(tmp_path / "odd.json", text))
+    assert "odd.json" in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_a_newer_schema_asks_for_an_update(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="Update pytest-greencompute"):
+        read_runs(written(tmp_path / "new.json", report(FULL) | {"schema": "greencompute.report/2"}))
+
+
+def test_a_missing_file_a_folder_and_bytes_that_are_no_text_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    for name in ("missing.json", "folder.json", "bytes.json"):
+        with pytest.raises(SettingsError, match=name.replace(".", r"\.")):
+            read_runs(tmp_path / name)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all leaves and of all inner values."""
+    if path:
+        yield path
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from leaves(child, (*path, key))
+
+
+SMALL = made_run(
+    [block(100, set_index=k) for k in range(2)],
+    warmup=(block(3),),
+    idles=(idle(60),),
+    latencies=latencies([0.01]),
+    scores=(1.0,),
+    notes=("a note",),
+    provenance={"commit": "abc"},
+)
+# What has no invariant of its own: any JSON is fine there.
+FREE = {"provenance", "metrics", "verdicts", "blocks"}
+
+
+@pytest.mark.parametrize("wrong", ["text", None, [], {}, -1, 0.5, True, math.nan], ids=repr)
+def test_a_wrong_type_anywhere_is_refused_by_name_or_read_as_it_stands(tmp_path: Path, wrong: Any) -> None:
+    """Whatever is read without complaint can be estimated without one."""
+    whole = report(SMALL)
+    for path in leaves(whole["runs"]):
+        if FREE & set(path):
+            continue
+        broken = copy.deepcopy(whole)
+        place = broken["runs"]
+        for key in path[:-1]:
+            place = place[key]
+        if type(place[path[-1]]) is type(wrong) and not isinstance(wrong, float):
+            continue
+        place[path[-1]] = wrong
+        file = written(tmp_path / "wrong.json", broken)
+        try:
+            read = read_runs(file)
+        except SettingsError as error:
+            assert "wrong.json" in str(error), path
+            continue
+        for run in read:
+            outcomes = estimates(run, Aim())
+            VALIDATOR.validate(json.loads(to_json(document(Told(), [run_to_json(run, outcomes, ())], None, 0))))
+
+
+# Writing
+
+
+def test_json_never_holds_what_is_not_finite() -> None:
+    for value in (math.nan, math.inf, [1.0, math.nan], {"a": [{"b": -math.inf}]}):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            to_json(value)
+
+
+def test_a_provenance_that_is_not_finite_becomes_null_rather_than_losing_the_report() -> None:
+    odd = replace(SMALL, provenance={"clock": math.nan, "list": [math.inf, 1], "path": Path("x"), 5: ("a", 1)})
+    assert run_to_json(odd, {}, ())["provenance"] == {"clock": None, "list": [None, 1], "path": "x", "5": ["a", 1]}
+    to_json(run_to_json(odd, {}, ()))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | finite | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_our_json_reads_back_as_json(value: Any) -> None:
+    assert json.loads(to_json(value)) == value
+
+
+def test_rows_of_numbers_stand_on_one_line() -> None:
+    assert to_json({"rows": [[1, 2.5], [3, 4]], "empty": {}, "none": []}) == (
+        '{\n "rows": [\n  [1, 2.5],\n  [3, 4]\n ],\n "empty": {},\n "none": []\n}'
+    )
+
+
+def test_writing_makes_the_folder_and_replaces_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.json"
+    write_atomically(path, "old µ")
+    write_atomically(path, "new")
+    assert path.read_text(encoding="utf-8") == "new"
+    assert [each.name for each in path.parent.iterdir()] == ["b.json"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    write_atomically(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SettingsError, match=r"report\.json cannot be written: No space left on device"):
+        write_atomically(path, "new")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_write_leaves_the_old_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    write_atomically(path, "old")
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_is_said_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SettingsError, match=r"report\.json cannot be written: (Not a directory|File exists)"):
+        write_atomically(tmp_path / "file" / "report.json", "{}")
+
+
+# Baselines
+
+
+GPU = {
+    "gpu": "NVIDIA H100 80GB HBM3",
+    "driver": "550.54",
+    "uuid": "GPU-1",
+    "meter": "nvml",
+    "method": "counter",
+    "device": "NVIDIA H100 80GB HBM3",
+}
+
+
+def on(joules: float = 100.0, **facts: Any) -> Run:
+    device = {**GPU, **facts}
+    return made_run(
+        [block(joules, set_index=k) for k in range(5)], provenance={"devices": {"gpu:0": device}, "batch_size": 1, "cpu": "Made CPU"}
+    )
+
+
+def test_a_baseline_is_one_file_per_saved_session_oldest_first(tmp_path: Path) -> None:
+    assert load(tmp_path, "main") == ()
+    first = report(on(100)) | {"created": "2026-11-23T10:00:00Z"}
+    second = report(on(101)) | {"created": "2026-11-23T10:00:01Z"}
+    assert save(tmp_path, "main", second).parent == folder_of(tmp_path, "main")
+    save(tmp_path, "main", first)
+    assert [run.blocks[0].spans["gpu:0"].energy_j for (run,) in load(tmp_path, "main")] == [100, 101]
+
+
+def test_sessions_of_the_same_second_are_all_kept_in_order(tmp_path: Path) -> None:
+    for joules in range(100, 112):
+        save(tmp_path, "main", report(on(joules)) | {"created": "2026-11-23T10:00:00Z"})
+    assert [run.blocks[0].spans["gpu:0"].energy_j for (run,) in load(tmp_path, "main")] == list(range(100, 112))
+
+
+def test_only_the_newest_sessions_are_read(tmp_path: Path) -> None:
+    for second in range(KEPT + 5):
+        save(tmp_path, "main", report(on(100 + second)) | {"created": f"2026-11-23T10:00:{second:02}Z"})
+    read = load(tmp_path, "main")
+    assert len(read) == KEPT
+    assert read[-1][0].blocks[0].spans["gpu:0"].energy_j == 100 + KEPT + 4
+
+
+def test_a_broken_baseline_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = save(tmp_path, "main", report(on()))
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(SettingsError, match=path.name):
+        load(tmp_path, "main")
+
+
+def test_runs_of_the_same_test_and_hardware_match() -> None:
+    found = matching(on(), [(on(101),), (on(102), replace(on(), test="another")), (replace(on(), name="prefill"),)], cpu_judged=False)
+    assert [run.blocks[0].spans["gpu:0"].energy_j for run in found.runs] == [101, 102]
+    assert (found.refused, found.warnings, found.saved) == ((), (), 2)
+
+
+def test_a_run_on_another_gpu_is_refused_and_the_difference_named() -> None:
+    found = matching(on(), [(on(gpu="NVIDIA A100-SXM4-40GB", device="NVIDIA A100-SXM4-40GB"),), (on(101),)], cpu_judged=False)
+    assert [run.blocks[0].spans["gpu:0"].energy_j for run in found.runs] == [101]
+    assert found.saved == 2
+    told = "; ".join(str(each) for each in found.refused)
+    assert "NVIDIA A100-SXM4-40GB" in told
+    assert "NVIDIA H100 80GB HBM3" in told
+
+
+def test_unmetered_runs_are_no_baseline() -> None:
+    assert matching(on(), [(replace(on(), metered=False),)], cpu_judged=False).saved == 0
