@@ -22,10 +22,12 @@ export PIP_NO_INPUT := 1
 
 # $(call install,WORDS FOR PIP): one line for each big download, all of pip's words in the log, the end of the log if it fails.
 define install
-set -o pipefail; "$(PY)" -m pip install --constraint constraints.txt $(1) 2>&1 | tee -a $(LOG) | awk ' \
-  /^ *Downloading .*\([0-9.]+ [MG]B\)/ && (/ GB\)/ || substr($$(NF-1), 2) + 0 >= 10) { sub(/^ *Downloading /, ""); print "      " $$0; fflush() } \
-  /^Installing collected packages:/ { print "      unpacking " NF - 3 " packages"; fflush() }' \
-|| { echo "Installing failed. The end of $(LOG):" >&2; tail -n 25 $(LOG) >&2; exit 1; }
+set -o pipefail; "$(PY)" -m pip install --constraint constraints.txt $(1) 2>&1 | tee -a $(LOG) | while IFS= read -r line; do \
+  case "$$line" in \
+    *"Downloading "*"("[0-9][0-9]*" MB)"* | *"Downloading "*" GB)"*) echo "      $${line##*Downloading }" ;; \
+    "Installing collected packages: "*) echo "      unpacking $$(set -- $${line#*: }; echo $$#) packages" ;; \
+  esac; \
+done || { echo "Installing failed. The end of $(LOG):" >&2; tail -n 25 $(LOG) >&2; exit 1; }
 endef
 
 help: ## this list

@@ -97,7 +97,7 @@ class Block:
 
     ``spans`` maps each domain to its energy from the tick before the work to the tick after it, gaps included.
     ``marks`` names what spoiled the block (empty: nothing did). ``phase`` in [0, 1) is the offset from the tick.
-    Invariant: at least one query, ``start_ns <= end_ns``, and the work lies inside every span.
+    Invariant: at least one query, ``start_ns <= end_ns``, a phase in its range, and the work lies inside every span.
     """
 
     set_index: int
@@ -111,6 +111,8 @@ class Block:
     def __post_init__(self) -> None:
         if self.queries < 1:
             raise SettingsError("A block without queries measures nothing.")
+        if not 0 <= self.phase < 1:
+            raise SettingsError(f"A block's phase is {self.phase!r}.", remedy="It must be at least 0 and less than 1.")
         if not self.start_ns <= self.end_ns:
             raise MeterError("A block ended before it began.", remedy="The machine's monotonic clock ran backwards; measure again.")
         for domain, span in self.spans.items():
@@ -163,6 +165,8 @@ class Run:
     ``looks`` is how many times the stopping rule was planned to look at the sets: intervals share their error among them.
     ``window`` says that this is one stretch of code, not a loop of queries.
     ``notes`` are sentences for people; ``problem`` (a sentence, or empty) says why there can be no energy figure.
+    Invariant: at least one query, batch and look; a window has one block at most; scores are finite, and no more than queries;
+    every block was read by every source.
     """
 
     test: str
@@ -186,6 +190,11 @@ class Run:
     def __post_init__(self) -> None:
         if self.queries < 1 or self.batch_size < 1:
             raise SettingsError(f"A run needs at least one query and a batch size of at least 1, not {self.queries} and {self.batch_size}.")
+        if self.looks < 1 or (self.window and len(self.blocks) > 1):
+            raise SettingsError("A run has at least one look, and a window one block.")
+        for source in self.sources:
+            if not all(source.domain in block.spans for block in self.blocks):
+                raise MeterError(f"A block of {self.test} was not read by the meter of {source.domain}.")
         if self.scores is not None:
             if len(self.scores) > self.queries:
                 raise SettingsError(f"{len(self.scores)} scores for {self.queries} queries.")

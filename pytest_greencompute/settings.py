@@ -29,7 +29,7 @@ FILE_KEYS = (
     "budgets",
     "accept",
 )
-ALLOWABLE = ("another process", "thermal slowdown", "power brake")
+ALLOWABLE = ("another process", "thermal slowdown", "power brake", "hardware slowdown")
 DOMAINS = ("auto", "gpu", "cpu", "dram", "all")
 ACCEPT_KEYS = ("test", "metric", "up_to", "reason", "expires")
 

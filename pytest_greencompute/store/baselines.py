@@ -39,7 +39,7 @@ def save(root: Path, name: str, report: dict[str, Any]) -> Path:
     number = 1
     while path.exists():
         number += 1
-        path = folder / f"{stamp}-{number}.json"
+        path = folder / f"{stamp}-{number:03}.json"  # in order of name up to 999 sessions of one second
     write_atomically(path, to_json(report) + "\n")
     return path
 
@@ -47,7 +47,7 @@ def save(root: Path, name: str, report: dict[str, Any]) -> Path:
 def load(root: Path, name: str) -> tuple[tuple[Run, ...], ...]:
     """The runs of a baseline, one tuple per saved session; empty where there is none. Raises SettingsError for a broken file."""
     folder = folder_of(root, name)
-    files = sorted(folder.glob("*.json"))[-KEPT:] if folder.is_dir() else []
+    files = sorted(folder.glob("*.json"), key=lambda path: path.stem)[-KEPT:] if folder.is_dir() else []
     return tuple(read_runs(path) for path in files)
 
 

@@ -7,6 +7,7 @@ The JSON Schema ships beside this module as report.schema.json.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool) or value is None else str(value)
 
 
 def _raw(run: Run) -> dict[str, Any]:
@@ -100,29 +103,68 @@ def run_from_json(data: Mapping[str, Any]) -> Run:
     """The raw run out of its JSON. Raises KeyError, TypeError, ValueError or GreencomputeError where it is not one."""
     raw = data["raw"]
     return Run(
-        test=data["test"],
-        name=data["name"],
-        queries=data["queries"],
-        batch_size=raw["batch_size"],
-        metered=data["metered"],
-        seconds=data["seconds"],
-        sources=tuple(Source(**source) for source in raw["sources"]),
-        blocks=tuple(_block_from(row) for group in raw["sets"] for row in group),
-        warmup=tuple(_block_from(row) for row in raw["warmup"]),
-        idles=tuple(Idle(*row) for row in raw["idle"]),
-        latencies=tuple(Latency(*row) for row in raw["latencies"]),
-        scores=None if raw["scores"] is None else tuple(float(score) for score in raw["scores"]),
-        notes=tuple(data["notes"]),
-        problem=data["problem"],
-        window=raw["window"],
-        looks=raw["looks"],
-        provenance=data["provenance"],
+        test=_typed(data["test"], str),
+        name=_typed(data["name"], str, type(None)),
+        queries=_whole(data["queries"]),
+        batch_size=_whole(raw["batch_size"]),
+        metered=_typed(data["metered"], bool),
+        seconds=_number(data["seconds"]),
+        sources=tuple(_source_from(source) for source in _typed(raw["sources"], list)),
+        blocks=tuple(_block_from(row) for group in _typed(raw["sets"], list) for row in _typed(group, list)),
+        warmup=tuple(_block_from(row) for row in _typed(raw["warmup"], list)),
+        idles=tuple(Idle(_typed(domain, str), _number(joules), _number(seconds)) for domain, joules, seconds in raw["idle"]),
+        latencies=tuple(Latency(_whole(queries), _number(seconds)) for queries, seconds in raw["latencies"]),
+        scores=None if raw["scores"] is None else tuple(_number(score, -math.inf) for score in _typed(raw["scores"], list)),
+        notes=tuple(_typed(note, str) for note in _typed(data["notes"], list)),
+        problem=_typed(data["problem"], str),
+        window=_typed(raw["window"], bool),
+        looks=_whole(raw["looks"]),
+        provenance=_typed(data["provenance"], dict),
     )
+
+
+def _source_from(source: Mapping[str, Any]) -> Source:
+    numbers: dict[str, Any] = {
+        name: _number(source[name]) for name in _SOURCE_FIELDS if name.endswith(("_s", "_j")) or name == "systematic"
+    }
+    texts: dict[str, Any] = {name: _typed(source[name], str) for name in _SOURCE_FIELDS if name not in numbers}
+    return Source(**texts, **numbers)
 
 
 def _block_from(row: Sequence[Any]) -> Block:
     set_index, phase, queries, start_ns, end_ns, spans, marks = row
-    return Block(set_index, phase, queries, start_ns, end_ns, {domain: Span(*span) for domain, span in spans.items()}, tuple(marks))
+    return Block(
+        _whole(set_index, 0),
+        _number(phase),
+        _whole(queries),
+        _whole(start_ns, -math.inf),
+        _whole(end_ns, -math.inf),
+        {domain: Span(_number(joules), _whole(a, -math.inf), _whole(b, -math.inf)) for domain, (joules, a, b) in spans.items()},
+        tuple(_typed(mark, str) for mark in _typed(marks, list)),
+    )
+
+
+def _typed(value: Any, *kinds: type) -> Any:
+    """``value``, if it is of one of ``kinds``; a bool is no number. Raises TypeError."""
+    if type(value) not in kinds:
+        raise TypeError(f"{value!r} stands where a {' or '.join(kind.__name__ for kind in kinds)} should")
+    return value
+
+
+def _whole(value: Any, least: float = 1) -> int:
+    """``value``, if it is a whole number of at least ``least``. Raises TypeError or ValueError."""
+    whole: int = _typed(value, int)
+    if whole < least:
+        raise ValueError(f"{whole} is less than {least}")
+    return whole
+
+
+def _number(value: Any, least: float = 0.0) -> float:
+    """``value``, if it is a finite number of at least ``least``. Raises TypeError or ValueError."""
+    number = float(_typed(value, int, float))
+    if not math.isfinite(number) or number < least:
+        raise ValueError(f"{number!r} is not a finite number of at least {least}")
+    return number
 
 
 def read_runs(path: Path) -> tuple[Run, ...]:
@@ -145,5 +187,5 @@ def read_runs(path: Path) -> tuple[Run, ...]:
         return tuple(run_from_json(run) for run in data["runs"] if run["raw"] is not None)
     except GreencomputeError as error:
         raise SettingsError(f"{path}: {error.message}", remedy=remedy) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise SettingsError(f"{path} is not a whole run file ({type(error).__name__}: {error}).", remedy=remedy) from error

@@ -73,12 +73,10 @@ def test_a_gpu_is_measured_and_judged_and_an_idle_one_is_unmeasured(project: Pro
                 gpu.model(seconds=1.0)("a")
             assert window.energy.value == pytest.approx(300, rel=0.03)
 
-        @pytest.mark.energy_budget(energy_per_query="4 J", latency_p95="1 s", accuracy=0.9)
-        def test_on_cpu(energy_meter, gpu):
-            def model(batch):
-                time.sleep(0.002)
-                return batch
-            energy_meter.measure(model, list("abcd"), references=list("abcd"))
+        @pytest.mark.energy_budget(energy_per_query="4 J")
+        def test_on_cpu(energy_meter):
+            with energy_meter.window():
+                time.sleep(0.5)
         """,
     )
     result = project.run_apart("--energy-budget", "--energy-max-seconds=5", "--energy-json=energy.json", "--energy-unmeasured=fail", "-s")
@@ -86,11 +84,11 @@ def test_a_gpu_is_measured_and_judged_and_an_idle_one_is_unmeasured(project: Pro
     uuid = standin.uuid(0)
     result.stdout.fnmatch_lines(
         [
-            "test_on_gpu_over used 30?.? J per query [[]*] on gpu:0, over its budget of 1 J (* times).*",
+            "test_on_gpu_over used 0.3??? kJ per query [[]*] on gpu:0, over its budget of 1 J (* times).*",
             "test_on_cpu has no energy_per_query to judge: gpu:0 drew no more than idle power while the queries ran:"
             " the model did not run there.*",
             "*energy: nvml gpu:0 NVIDIA H100 80GB HBM3, counter, tick *",
-            "test_on_gpu *3.?? J*PASS*",
+            "test_on_gpu *3.?? J*",
         ]
     )
     report = project.report()
@@ -99,11 +97,7 @@ def test_a_gpu_is_measured_and_judged_and_an_idle_one_is_unmeasured(project: Pro
     assert meter["tick_s"] == pytest.approx(0.02, rel=0.1)
     runs = {run["test"].partition("::")[2]: run for run in report["runs"]}
     assert runs["test_on_gpu"]["metrics"]["energy_per_query"]["domain"] == "gpu:0"
-    assert {each["metric"]: each["verdict"] for each in runs["test_on_cpu"]["verdicts"]} == {
-        "energy_per_query": "UNMEASURED",
-        "latency_p95": "PASS",
-        "accuracy": "PASS",
-    }
+    assert [each["verdict"] for each in runs["test_on_gpu"]["verdicts"]] == ["PASS", "PASS", "PASS"]
     assert runs["test_on_gpu"]["provenance"]["devices"]["gpu:0"]["driver"] == "550.54.15"
 
 

