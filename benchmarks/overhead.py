@@ -1,12 +1,14 @@
 """What the plugin costs where it is not used, and what a window costs, beside its peers. Run: python benchmarks/overhead.py
 
 Starts are whole pytest processes on one trivial test, taken in turn (A B C A B C …), so that the machine's drift is shared; the ratio is
-taken round by round and its median printed. Peers that are not installed are left out.
+taken round by round and its median printed. Peers that are not installed are left out; those in the folder that PEERS names
+(`make bench` sets it) are put on the path of their own runs alone, since some of them load into every pytest.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import resource
 import statistics
 import subprocess
@@ -27,11 +29,12 @@ from pytest_greencompute.samples import Reading, Source
 ROUNDS = 15
 TESTS = 5000
 WINDOWS = 2000
-PLUGINS = {  # what is loaded by name -> the module that says whether it is installed
-    "pytest-greencompute": ("pytest_greencompute.plugin", "pytest_greencompute"),
-    "pytest-benchmark": ("pytest_benchmark.plugin", "pytest_benchmark"),
-    "pytest-codecarbon": ("pytest_codecarbon.plugin", "pytest_codecarbon"),
+PLUGINS = {  # package -> the module that pytest loads
+    "pytest-greencompute": "pytest_greencompute.plugin",
+    "pytest-benchmark": "pytest_benchmark.plugin",
+    "pytest-codecarbon": "pytest_codecarbon",
 }
+PEERS = os.environ.get("PEERS", "")
 
 
 def pytest_seconds(folder: Path, *options: str) -> float:
@@ -39,11 +42,17 @@ def pytest_seconds(folder: Path, *options: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(folder)]
     environ = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    environ |= {"PYTHONPATH": PEERS} if PEERS and "pytest_codecarbon" in options else {}
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, check=False)
     if done.returncode:
         raise SystemExit(done.stdout.decode() + done.stderr.decode())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def installed(module: str) -> bool:
+    """Whether a module can be imported here or lies among the peers."""
+    return bool(importlib.util.find_spec(module) or (PEERS and Path(PEERS, f"{module}.py").exists()))
 
 
 def in_turn(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -69,8 +78,8 @@ def ratios(seen: dict[str, list[float]], base: str) -> list[list[str]]:
 def start_up(folder: Path) -> list[list[str]]:
     (folder / "test_one.py").write_text("def test_one():\n    pass\n")
     runs: dict[str, Callable[[], float]] = {"no plugin": lambda: pytest_seconds(folder)}
-    for name, (plugin, module) in PLUGINS.items():
-        if importlib.util.find_spec(module):
+    for name, plugin in PLUGINS.items():
+        if installed(plugin.partition(".")[0]):
             runs[name] = lambda plugin=plugin: pytest_seconds(folder, "-p", plugin)
     return ratios(in_turn(runs, ROUNDS), "no plugin")
 
@@ -80,8 +89,8 @@ def per_test(folder: Path) -> list[list[str]]:
     (folder / "test_many.py").write_text(body)
     runs = {
         "no plugin": lambda: pytest_seconds(folder),
-        "pytest-greencompute": lambda: pytest_seconds(folder, "-p", PLUGINS["pytest-greencompute"][0]),
-        "pytest-greencompute --energy-budget": lambda: pytest_seconds(folder, "-p", PLUGINS["pytest-greencompute"][0], "--energy-budget"),
+        "pytest-greencompute": lambda: pytest_seconds(folder, "-p", PLUGINS["pytest-greencompute"]),
+        "pytest-greencompute --energy-budget": lambda: pytest_seconds(folder, "-p", PLUGINS["pytest-greencompute"], "--energy-budget"),
     }
     seen = in_turn(runs, 5)
     rows = []

@@ -186,10 +186,13 @@ def _not_negative(written: object, key: str, metric: Metric | None) -> float:
     value = parse(written, RATIO if key == "tolerance" or metric is None else metric.dimension)
     if value < 0:
         raise SettingsError(f"{written!r} is negative.", remedy="A tolerance or a floor is zero or more.")
+    if key == "tolerance" and value > 1:  # a bare 5 is 500 %, which nobody means, and which nothing would fail
+        raise SettingsError(f"{written!r} is more than 1.", remedy="Write a tolerance as '5 %' or as 0.05.")
     return value
 
 
-def _unknown(key: str, known: Sequence[str], what: str) -> SettingsError:
+def _unknown(key: object, known: Sequence[str], what: str) -> SettingsError:
+    key = str(key)  # a marker may hold any key
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     remedy = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
     return SettingsError(f"{key!r} is not a {what}.", remedy=remedy)

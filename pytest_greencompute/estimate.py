@@ -22,6 +22,7 @@ from pytest_greencompute.units import Dimension, Quantity, show, show_share
 FOREIGN = "another process"
 MIN_SETS = 5
 MIN_WINDOW_TICKS = 10
+FINEST = 1e-4  # time stamps and the quanta of power fields resolve nothing finer, however well the blocks agree
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +205,18 @@ def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
     amount = _denominator(metric, blocks)
     extra = 2.6 * max((error for _, error in idle.values()), default=0.0) * gap / amount
     extra += sum(source.step_j for source in sources) * len(blocks) / amount
+    extra += _stamping(blocks, sources) / amount + FINEST * abs(value)
     return _widened(metric, value, low, high, extra, sources, n=n, aim=aim)
+
+
+def _stamping(blocks: Sequence[Block], sources: Sequence[Source]) -> float:
+    """Energy, in joules, that the jitter of the ticks leaves open: at either end of each block, independent of one another."""
+    open_j = 0.0
+    for source in sources:
+        spans = [block.spans[source.domain] for block in blocks]
+        watts = sum(span.energy_j for span in spans) / max(sum(span.seconds for span in spans), 1e-9)
+        open_j += watts * source.jitter_s * math.sqrt(2 * len(blocks))
+    return open_j
 
 
 def _figure(metric: Metric, group: Sequence[Block], idle: Mapping[str, tuple[float, float]]) -> float:

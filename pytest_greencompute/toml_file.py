@@ -58,7 +58,7 @@ def _key_lines(text: str) -> dict[Path_, int]:
     lines: dict[Path_, int] = {}
     table: Path_ = ()
     counts: dict[Path_, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
         if stripped.startswith("["):
             heading = _path_of(stripped)

@@ -62,7 +62,7 @@ def parse(written: object, dimension: Dimension) -> float:
         number, unit = _split(written, dimension)
         value = number * _factor(written, unit, dimension) if math.isfinite(number) else number
     else:
-        value = float(written)
+        value = float(written) if abs(written) < 1e308 else math.inf  # an int may be too large for a float
     if not math.isfinite(value):
         raise SettingsError(f"{written!r} is not a finite number.", remedy=_remedy(dimension))
     return value

@@ -1,0 +1,21 @@
+"""The table of metrics holds together: what code, files and reports read from it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_greencompute.metrics import METRICS, Metric
+from pytest_greencompute.units import RATIO
+
+
+def test_names_are_the_keys_and_no_two_are_read_alike() -> None:
+    assert all(name == metric.name for name, metric in METRICS.items())
+    assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda each: each.name)
+def test_each_metric_can_be_told_and_estimated(metric: Metric) -> None:
+    assert metric.says.count("{}") == 1
+    assert (metric.fraction is not None) == (metric.kind == "latency")
+    assert metric.needs_meter == (metric.dimension is not RATIO)
+    assert metric.better == ("lower" if metric.kind in {"energy", "latency"} else "higher")

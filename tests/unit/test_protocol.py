@@ -1,0 +1,253 @@
+"""The protocol as a state machine: a plain function answers what it asks, and no clock, meter or model is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.protocol import (
+    Ask,
+    Enough,
+    Learn,
+    Marks,
+    Measured,
+    Plan,
+    Probe,
+    Tell,
+    Ticks,
+    Wait,
+    Work,
+    Worked,
+    lag_of,
+    measuring,
+    spanned,
+)
+from pytest_greencompute.samples import Latency, Reading, Source, sets_of
+
+SECOND = 1_000_000_000
+TICK_NS = SECOND // 10
+GPU = Source("made", "gpu:0", "counter", tick_s=0.1)
+
+
+class Script:
+    """Answers asks on a time line of its own: each batch takes ``batch_s``, idle draws 60 W and work 300 W, ticks come every 0.1 s."""
+
+    def __init__(self, batch_s: float = 0.05, lose: Callable[[int], bool] = lambda _: False, marks: tuple[str, ...] = ()) -> None:
+        self.now_ns = SECOND
+        self.joules = 0.0
+        self.batch_s, self.lose, self.marks = batch_s, lose, marks
+        self.asked: list[Ask] = []
+        self.ticks = 0
+        self.enough: Callable[[Measured], bool] = lambda _: False
+
+    def count(self, kind: type) -> int:
+        return sum(isinstance(ask, kind) for ask in self.asked)
+
+    def _pass_time(self, seconds: float, watts: float) -> None:
+        self.now_ns += round(seconds * SECOND)
+        self.joules += seconds * watts
+
+    def answer(self, ask: Ask) -> Any:
+        self.asked.append(ask)
+        if isinstance(ask, Work):
+            start, latencies = self.now_ns, []
+            for _ in ask.part:
+                self._pass_time(self.batch_s, 300)
+                latencies.append(Latency(1, self.batch_s))
+                if ask.timed and ask.seconds is not None and (self.now_ns - start) / SECOND >= ask.seconds:
+                    break
+            return Worked(start, self.now_ns, len(latencies), tuple(latencies) if ask.timed else ())
+        if isinstance(ask, Ticks):
+            self.ticks += 1
+            if self.lose(self.ticks):
+                raise MeterLostError("the counter went away.", remedy="Look for it.")
+            self._pass_time((TICK_NS - self.now_ns % TICK_NS) / SECOND, 60)
+            return {"gpu:0": Reading(self.joules, self.now_ns)}
+        if isinstance(ask, Wait):
+            self._pass_time(ask.seconds, 60)
+        return {
+            Probe: {"gpu:0": GPU},
+            Marks: self.marks,
+            Enough: isinstance(ask, Enough) and self.enough(ask.measured),
+        }.get(type(ask))
+
+
+def drive(script: Script, plan: Plan | None = None) -> Measured:
+    plan = plan or Plan(4, (GPU,), max_seconds=120)
+    steps = measuring(plan, np.random.default_rng(0), Worked(0, round(plan.batches * script.batch_s * SECOND), plan.batches))
+    answer, lost = None, None
+    while True:
+        try:
+            ask = steps.send(answer) if lost is None else steps.throw(lost)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        try:
+            answer, lost = script.answer(ask), None
+        except MeterLostError as error:
+            lost = error
+
+
+def test_the_steps_come_in_their_order() -> None:
+    script = Script()
+    drive(script)
+    said = list(dict.fromkeys(ask.what for ask in script.asked if isinstance(ask, Tell)))
+    assert said[:3] == ["finding the meter's tick", "warming up", "timing batches"]
+    assert said[3].startswith("set 1 of at most ")
+    assert script.count(Probe) == 1
+
+
+def test_every_block_waits_for_a_tick_then_its_phase_and_reads_at_the_next_tick_after() -> None:
+    script = Script()
+    drive(script)
+    first = next(number for number, ask in enumerate(script.asked) if isinstance(ask, Tell) and ask.what.startswith("set 1"))
+    kinds = [type(ask) for ask in script.asked[first + 1 : first + 8]]
+    assert kinds == [Ticks, Wait, Marks, Work, Marks, Wait, Ticks]
+
+
+def test_complete_sets_of_nine_blocks_hold_the_energy_of_their_work() -> None:
+    measured = drive(Script())
+    assert {len(group) for group in sets_of(measured.blocks)} == {9}
+    for block in measured.blocks:
+        span = block.spans["gpu:0"]
+        assert span.energy_j == pytest.approx(300 * block.busy_s + 60 * (span.seconds - block.busy_s))
+        assert block.busy_s >= 0.99
+    assert len(measured.idles) == len(sets_of(measured.blocks)) + 1
+    assert all(idle.watts == pytest.approx(60) for idle in measured.idles)
+
+
+def test_every_batch_is_run_equally_often_over_the_blocks() -> None:
+    script = Script(batch_s=0.2)
+    drive(script, Plan(100, (GPU,), max_seconds=300))
+    run = Counter(batch for ask in script.asked if isinstance(ask, Work) and not ask.timed for batch in list(ask.part))
+    blocks = [ask for ask in script.asked if isinstance(ask, Work) and not ask.timed and len(ask.part) == 5]
+    assert set(Counter(batch for ask in blocks for batch in ask.part)) == set(range(100))
+    assert set(run) <= set(range(100))
+
+
+def test_the_verdicts_are_asked_at_planned_looks_only_and_a_yes_ends_it() -> None:
+    looks: list[int] = []
+
+    def at_the_second_look(measured: Measured) -> bool:
+        looks.append(len(sets_of(measured.blocks)))
+        return len(looks) == 2
+
+    script = Script()
+    script.enough = at_the_second_look
+    measured = drive(script, Plan(4, (GPU,), max_seconds=600))
+    assert looks == [5, 8]
+    assert len(sets_of(measured.blocks)) == 8
+    assert measured.looks > 2
+
+
+def test_a_lost_set_is_given_up_and_noted_and_the_others_stay() -> None:
+    script = Script(lose=lambda number: number == 30)
+    measured = drive(script)
+    assert measured.notes == ("set 2 was lost: the counter went away.",)
+    kept = {block.set_index for block in measured.blocks}
+    assert 1 not in kept
+    assert 0 in kept
+    assert len(kept) == len(sets_of(drive(Script()).blocks)) - 1
+
+
+def test_three_lost_sets_are_a_meter_error_with_its_remedy() -> None:
+    with pytest.raises(MeterError, match="3 sets were lost: the counter went away") as caught:
+        drive(Script(lose=lambda number: number > 30))
+    assert caught.value.remedy == "Look for it."
+    assert not isinstance(caught.value, MeterLostError)
+
+
+def test_marks_of_both_ends_are_kept_once() -> None:
+    measured = drive(Script(marks=("thermal slowdown",)))
+    assert {block.marks for block in measured.blocks} == {("thermal slowdown",)}
+
+
+def test_a_program_that_never_settles_is_cut_off_and_noted() -> None:
+    script = Script()
+    answer = script.answer
+
+    def slowing(ask: Ask) -> Any:
+        if isinstance(ask, Work) and not ask.timed and script.count(Work) < 40:
+            script.batch_s *= 1.06
+        return answer(ask)
+
+    script.answer = slowing  # type: ignore[method-assign]
+    (note,) = drive(script).notes
+    assert note.startswith("time per query was still changing when warm-up ended after 1")
+
+
+def test_a_steady_program_warms_up_in_six_chunks_without_energy() -> None:
+    measured = drive(Script())
+    assert len(measured.warmup) == 6
+    assert all(not block.spans for block in measured.warmup)
+    assert measured.notes == ()
+
+
+@pytest.mark.parametrize(("needs_p99", "batches"), [(False, 104), (True, 528)])
+def test_latency_is_timed_until_its_percentiles_are_bounded(needs_p99: bool, batches: int) -> None:
+    assert len(drive(Script(batch_s=0.01), Plan(4, (GPU,), needs_p99=needs_p99)).latencies) == batches
+
+
+def test_slow_batches_are_timed_for_a_share_of_the_limit_only() -> None:
+    latencies = drive(Script(batch_s=2.0), Plan(4, (GPU,), max_seconds=60)).latencies
+    assert sum(each.seconds for each in latencies) == pytest.approx(18, abs=2)
+
+
+def test_without_sources_only_latency_is_measured() -> None:
+    script = Script()
+    measured = drive(script, Plan(4, ()))
+    assert measured.latencies
+    assert measured.blocks == ()
+    assert script.count(Ticks) == script.count(Probe) == 0
+
+
+def test_a_continuous_counter_needs_no_tick_no_phase_and_no_idle() -> None:
+    cpu = Source("made", "cpu", "modelled")
+    script = Script()
+    answer = script.answer
+
+    def around(ask: Ask) -> Any:
+        worked = answer(ask)
+        if isinstance(ask, Work) and not ask.timed:
+            span = spanned("cpu", Reading(0.0, worked.start_ns), Reading(5.0, worked.end_ns))
+            return replace(worked, around={"cpu": span})
+        return worked
+
+    script.answer = around  # type: ignore[method-assign]
+    measured = drive(script, Plan(4, (cpu,), max_seconds=20))
+    assert script.count(Ticks) == 0
+    assert measured.idles == ()
+    assert {len(group) for group in sets_of(measured.blocks)} == {1}
+    assert all(block.spans["cpu"].energy_j == 5.0 for block in measured.blocks)
+
+
+def test_a_lag_is_looked_for_where_asked_and_learnt() -> None:
+    script = Script()
+    measured = drive(script, Plan(4, (GPU,), max_seconds=60, find_lag=True))
+    assert script.count(Learn) == 1
+    assert measured.sources[0].lag_s == 0.0
+
+
+def readings(watts: list[float]) -> list[Reading]:
+    found, joules = [Reading(0.0, SECOND)], 0.0
+    for number, each in enumerate(watts, 1):
+        joules += each * 0.1
+        found.append(Reading(joules, SECOND + number * SECOND // 10))
+    return found
+
+
+def test_the_lag_is_the_time_until_power_has_come_down() -> None:
+    assert lag_of(readings([60.0] * 30), SECOND) == 0.0
+    assert lag_of(readings([300.0, 100.0] + [60.0] * 28), SECOND) == 0.0
+    assert lag_of(readings([300 - 24.0 * k for k in range(10)] + [60.0] * 20), SECOND) == pytest.approx(1.0)
+
+
+def test_a_counter_that_ran_backwards_loses_its_set() -> None:
+    assert spanned("gpu:0", Reading(1.0, 5), Reading(3.0, 9)).energy_j == 2.0
+    with pytest.raises(MeterLostError, match="gpu:0 ran backwards by 2 J"):
+        spanned("gpu:0", Reading(3.0, 5), Reading(1.0, 9))
