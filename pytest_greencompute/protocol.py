@@ -33,6 +33,7 @@ LATENCY_BATCHES = 104  # bounds p95 on both sides at 99 %
 LATENCY_BATCHES_P99 = 528
 LATENCY_SHARE = 0.3  # of the time limit, at most
 LOST_SETS = 3
+FASTEST_BATCH_S = 1e-7  # what a call costs in Python: a clock that shows less has stood still
 LAG_WORK_S = 1.5
 LAG_LOOK_S = 3.0
 LAG_TICKS = 20
@@ -166,7 +167,7 @@ def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps
 
 def _warm_up(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, tuple[tuple[Block, ...], float, tuple[str, ...]]]:
     """Run until the time per query has stopped trending, or the limit; those blocks are kept apart, with no energy."""
-    batch_s = max(first_pass.seconds / plan.batches, 1e-9)
+    batch_s = max(first_pass.seconds / plan.batches, FASTEST_BATCH_S)
     spent = 0.0
     chunks: list[Block] = []
     rates: list[float] = []
@@ -176,7 +177,7 @@ def _warm_up(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, tuple[tuple[
         worked: Worked = yield Work(chunk)
         chunks.append(Block(len(chunks), 0.0, worked.queries, worked.start_ns, worked.end_ns, {}))
         spent += worked.seconds
-        batch_s = max(worked.seconds / len(chunk), 1e-9)
+        batch_s = max(worked.seconds / len(chunk), FASTEST_BATCH_S)
         rates.append(worked.seconds / worked.queries)
         if _levelled(rates):
             return tuple(chunks), batch_s, ()
@@ -246,7 +247,7 @@ def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: flo
     def share(number: int) -> Part:
         return part(number, plan.batches, batch_s, block_seconds(tick, lag))
 
-    block_s = max(len(share(0)) * batch_s, 1e-9)
+    block_s = len(share(0)) * batch_s
     size = blocks_per_set(tick, block_s, lag)
     set_s = size * (block_s + lag + (2 * tick if plan.ticking else 0.0)) + _idle_seconds(tick, lag)
     planned = looks(sets_that_fit(plan.max_seconds - spent, set_s))

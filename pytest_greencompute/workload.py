@@ -28,9 +28,11 @@ def collected(queries: Iterable[Any]) -> tuple[Sequence[Any], tuple[str, ...]]:
     if isinstance(queries, str | bytes) or hasattr(queries, "keys"):
         raise SettingsError(f"queries is a {type(queries).__name__}.", remedy="Pass a list with one entry per query.")
     notes: tuple[str, ...] = ()
-    if hasattr(queries, "__len__") and hasattr(queries, "__getitem__"):
+    if hasattr(queries, "__len__") and hasattr(queries, "__getitem__") and getattr(queries, "shape", None) != ():
         listed: Sequence[Any] = queries  # type: ignore[assignment]  # a tensor or an array is no Sequence, but has what is needed
-    elif hasattr(queries, "__iter__"):
+        if not _slices(listed):
+            listed = [listed[index] for index in range(len(listed))]
+    elif hasattr(queries, "__iter__") and not hasattr(queries, "shape"):
         listed = list(queries)
         if not hasattr(queries, "__len__"):
             notes = (f"queries came from a {type(queries).__name__}: all {len(listed)} were collected before measuring",)
@@ -39,6 +41,15 @@ def collected(queries: Iterable[Any]) -> tuple[Sequence[Any], tuple[str, ...]]:
     if len(listed) == 0:
         raise SettingsError("The list of queries is empty.", remedy="A measurement needs at least one query.")
     return listed, notes
+
+
+def _slices(queries: Sequence[Any]) -> bool:
+    """Whether a slice of the queries is a batch: not of a deque, a map-style dataset, or a table whose slice is a dict of columns."""
+    try:
+        batch = queries[0:1]
+        return not hasattr(batch, "keys") and len(batch) == min(1, len(queries))
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
+        return False
 
 
 class Workload:
