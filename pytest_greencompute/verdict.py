@@ -342,7 +342,7 @@ def judge_limit(samples: Sequence[float], limit: float, *, direction: Literal["m
     try:
         values, limit = [float(sample) for sample in samples], float(limit)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"A sample or the limit is not a number: {error}.", remedy="Pass a flat list of numbers and a number.") from error
+        raise SettingsError(f"A sample or the limit is not a number: {error}.", remedy="Pass a flat list of numbers.") from error
     if not all(math.isfinite(value) for value in (*values, limit)):
         raise SettingsError("A sample or the limit is not a finite number.")
     if not values:

@@ -114,7 +114,8 @@ def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with the world's device and no settings but its meter."""
     # The one seam: no option may hand a session another clock, since a gate whose time can be bent is none.
-    monkeypatch.setattr("pytest_greencompute.clock.RealClock", SimulatedClock)
+    clock = SimulatedClock()
+    monkeypatch.setattr("pytest_greencompute.clock.RealClock", lambda: clock)
     shutil.copyfile(Path(__file__).with_name("world.py"), pytester.path / "world.py")
     made = Project(pytester, monkeypatch)
     made.write("conftest.py", CONFTEST)

@@ -32,7 +32,7 @@ def test_without_the_option_each_query_runs_once_and_one_quiet_line_says_so(proj
         + """
     def test_number_of_calls(world):
         assert world.calls == 6
-        assert world.clock is None, "no meter may be opened"
+        assert not world.opened, "no meter may be opened"
     """,
     )
     result = project.run()

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pytest_greencompute import clock
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.meters.base import Ability, Condition, MeterOptions
 from pytest_greencompute.samples import Reading, Source
@@ -22,7 +23,8 @@ class World:
     """What has been used and done so far."""
 
     def __init__(self) -> None:
-        self.clock: Clock | None = None
+        self.clock: Clock = clock.RealClock()
+        self.opened = False
         self.energy_j = 0.0
         self.calls = 0
 
@@ -36,10 +38,9 @@ class World:
         def run(batch: Sequence[Any]) -> list[Any]:
             nonlocal factor, until_ns
             self.calls += 1
-            if self.clock is not None:
-                self.clock.sleep(seconds)
-                if self.clock.now_ns() >= until_ns:
-                    factor, until_ns = 1 + luck.uniform(-spread, spread), self.clock.now_ns() + 500_000_000
+            self.clock.sleep(seconds)
+            if self.clock.now_ns() >= until_ns:
+                factor, until_ns = 1 + luck.uniform(-spread, spread), self.clock.now_ns() + 500_000_000
             self.energy_j += joules * factor * len(batch)
             return [answer(query) for query in batch]
 
@@ -58,7 +59,6 @@ class WorldCounter:
         return Source("world", "gpu:0", method, os.environ.get("WORLD_GPU", GPU), uuid="GPU-3000", note="made up for tests")
 
     def read(self) -> Reading:
-        assert world.clock is not None
         return Reading(world.energy_j, world.clock.now_ns())
 
     def condition(self) -> Condition:
@@ -77,7 +77,7 @@ class WorldMeter:
     name = "world"
 
     def find(self, options: MeterOptions) -> Sequence[WorldCounter]:
-        world.clock = options.clock
+        world.clock, world.opened = options.clock, True
         return [WorldCounter()]
 
     def abilities(self, options: MeterOptions) -> Sequence[Ability]:

@@ -1,0 +1,167 @@
+"""Error of energy per query against the simulated truth, on a grid of sensors, query times and duties. Run: python benchmarks/truth/grid.py
+
+Each query draws 350 W for the duty share of its time and 90 W for the rest; idle is 60 W. Everything runs on the simulated clock.
+``naive`` is the counter (or the integrated power field) read at both ends of a loop of 0.5 s, and of 6 s, idle not removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from tabulate import tabulate
+
+from pytest_greencompute.estimate import Aim, Estimate, estimate
+from pytest_greencompute.instruments import Instruments
+from pytest_greencompute.measuring import Effort, Task, run_metered
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.samples import Run
+from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedGpu
+
+BUSY_W, LOW_W, IDLE_W = 350.0, 90.0, 60.0
+SENSORS = {
+    "100/25 ms": Sensor(0.1, 0.025),
+    "100/100 ms": Sensor(0.1, 0.1),
+    "20/10 ms": Sensor(0.02, 0.01),
+    "15/15 ms": Sensor(0.015, 0.015),
+    "73/30 ms": Sensor(0.073, 0.03),
+    "power only 100/1000 ms": Sensor(0.1, 1.0, has_counter=False),
+}
+QUERY_S = (0.0001, 0.0007, 0.005, 0.025, 0.0365, 0.05, 0.1, 0.2, 0.7, 2.3)
+DUTIES = (0.1, 0.5, 0.9)
+MAX_SECONDS = 15.0
+LONG_QUERY_S = 0.7
+LONG_QUERIES = 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """One sensor and one load; ``seed`` moves the sensor's phase and the protocol's draws."""
+
+    sensor: Sensor
+    query_s: float
+    duty: float
+    seed: int
+
+    @property
+    def truth_j(self) -> float:
+        return self.query_s * (self.duty * BUSY_W + (1 - self.duty) * LOW_W)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Relative errors, whether the 99 % interval held the truth, its half-width, and the seconds and queries of measuring."""
+
+    error: float
+    covered: bool
+    half_width: float
+    seconds: float
+    queries: int
+    naive_short: float
+    naive_long: float
+
+
+class Bench:
+    """A simulated GPU under one case's load."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.clock = SimulatedClock()
+        phase = (case.seed * 0.0137) % case.sensor.update_s
+        self.gpu = SimulatedGpu(self.clock, sensor=replace(case.sensor, phase_s=phase), idle_w=IDLE_W)
+        self.counter = self.gpu.energy_counter() if case.sensor.has_counter else self.gpu.power_counter()
+
+    def query(self, batch: list[int]) -> list[int]:
+        self.gpu.set_power(BUSY_W)
+        self.clock.sleep(self.case.query_s * self.case.duty)
+        self.gpu.set_power(LOW_W)
+        self.clock.sleep(self.case.query_s * (1 - self.case.duty))
+        self.gpu.set_power(IDLE_W)
+        return batch
+
+    def naive(self, seconds: float) -> float:
+        """Joules per query from two readings around a loop."""
+        self.clock.sleep(2.0 + 0.00731 * self.case.seed)
+        before, queries = self.counter.read(), 0
+        until = self.clock.now_ns() + seconds * 1e9
+        while self.clock.now_ns() < until:
+            self.query([0])
+            queries += 1
+        return (self.counter.read().energy_j - before.energy_j) / queries
+
+
+def run(case: Case) -> Outcome:
+    """Measure one case by the protocol and naively."""
+    bench = Bench(case)
+    queries = LONG_QUERIES if case.query_s >= LONG_QUERY_S else 32
+    seconds = max(MAX_SECONDS, LONG_QUERIES * case.query_s)
+    raw, _ = run_metered(
+        Task(bench.query, list(range(queries))), Instruments([bench.counter], bench.clock), Effort(seconds, seed=case.seed)
+    )
+    found = estimate(raw, METRICS["energy_per_query"], Aim())
+    if not isinstance(found, Estimate) or found.low is None or found.high is None:
+        raise SystemExit(f"{case}: {found}")
+    return Outcome(
+        found.value / case.truth_j - 1,
+        found.low <= case.truth_j <= found.high,
+        found.relative,
+        _measuring_seconds(raw),
+        sum(block.queries for block in raw.blocks),
+        bench.naive(0.5) / case.truth_j - 1,
+        bench.naive(6.0) / case.truth_j - 1,
+    )
+
+
+def _measuring_seconds(raw: Run) -> float:
+    """From the first block's tick to the last one's, idle readings between them included."""
+    spans = [span for block in raw.blocks for span in block.spans.values()]
+    return (max(span.b_ns for span in spans) - min(span.a_ns for span in spans)) / 1e9
+
+
+def cases(sensor: Sensor, seeds: int) -> Iterator[Case]:
+    for query_s, duty, seed in itertools.product(QUERY_S, DUTIES, range(seeds)):
+        if seed == 0 or query_s > 0.001:  # microsecond queries cost real time to simulate, and their phase does not matter
+            yield Case(sensor, query_s, duty, seed)
+
+
+def rms(values: list[float]) -> float:
+    return math.sqrt(statistics.fmean(value * value for value in values))
+
+
+def row(name: str, outcomes: list[Outcome]) -> list[str]:
+    """One sensor's row of the table."""
+    errors = [outcome.error for outcome in outcomes]
+    return [
+        name,
+        str(len(outcomes)),
+        f"{rms(errors):.2%}",
+        f"{max(map(abs, errors)):.2%}",
+        f"{statistics.fmean(outcome.covered for outcome in outcomes):.1%}",
+        f"{statistics.median(outcome.half_width for outcome in outcomes):.2%}",
+        f"{rms([outcome.naive_short for outcome in outcomes]):.1%}",
+        f"{rms([outcome.naive_long for outcome in outcomes]):.1%}",
+        f"{max(abs(outcome.naive_long) for outcome in outcomes):.1%}",
+    ]
+
+
+HEADS = ["sensor", "cases", "error rms", "worst", "99 % interval holds", "median half-width", "naive 0.5 s rms", "naive 6 s rms", "worst"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=4, help="sensor phases for each load (default: 4)")
+    given = parser.parse_args()
+    start = time.perf_counter()
+    rows = [row(name, [run(case) for case in cases(sensor, given.seeds)]) for name, sensor in SENSORS.items()]
+    print(tabulate(rows, headers=HEADS, tablefmt="github"))
+    print(f"\nAt most {MAX_SECONDS:g} s of measuring a case ({LONG_QUERIES} queries where they take {LONG_QUERY_S} s or more).")
+    print(f"The grid took {time.perf_counter() - start:.0f} s on the simulated clock.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The open counters of a session: ticks probed and waited for, marks, and the lock that keeps two runs off one device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+
+from pytest_greencompute import instruments as module
+from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
+from pytest_greencompute.instruments import Instruments
+from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedCounter, SimulatedGpu
+
+
+def made(*sensors: Sensor, cpu: bool = False, **fields: Any) -> tuple[Instruments, list[SimulatedGpu]]:
+    clock = SimulatedClock()
+    gpus = [SimulatedGpu(clock, sensor=sensor, domain=f"gpu:{index}", uuid=f"GPU-{index}") for index, sensor in enumerate(sensors)]
+    counters: list[Any] = [gpu.energy_counter() for gpu in gpus]
+    return Instruments(counters + ([SimulatedCounter(clock)] if cpu else []), clock, **fields), gpus
+
+
+SLOW = Sensor(update_s=0.1, window_s=0.1)
+FAST = Sensor(update_s=0.02, window_s=0.02, phase_s=0.007, jitter_s=0.002)
+
+
+def test_the_tick_is_found_as_it_is_not_as_the_counter_guessed() -> None:
+    instruments, _ = made(SLOW, FAST, cpu=True)
+    found = instruments.probe()
+    assert found["gpu:0"].tick_s == pytest.approx(0.1, abs=0.001)
+    assert found["gpu:1"].tick_s == pytest.approx(0.02, abs=0.002)
+    assert 0 < found["gpu:1"].jitter_s < 0.009
+    assert found["cpu"].tick_s == 0
+    assert instruments.sources == tuple(found.values())
+
+
+def test_ticks_are_probed_once_a_session() -> None:
+    instruments, _ = made(SLOW)
+    instruments.probe()
+    now = instruments.clock.now_ns()
+    instruments.probe()
+    assert instruments.clock.now_ns() == now
+
+
+def test_waiting_for_ticks_reads_each_counter_just_after_its_own_change() -> None:
+    instruments, gpus = made(SLOW, FAST)
+    instruments.probe()
+    for _ in range(5):
+        start = instruments.clock.now_ns()
+        ticks = instruments.ticks()
+        for gpu in gpus:
+            after = ticks[gpu.domain].t_ns - start
+            assert 0 < after / 1e9 <= gpu.sensor.update_s + 0.01
+        # The reading is at most a polling step and a few reads after the change.
+        since_change = (ticks["gpu:0"].t_ns - 1_000_000_000) / 1e9 % 0.1
+        assert since_change < 0.002
+
+
+def test_a_counter_that_stops_while_it_is_waited_for_is_lost() -> None:
+    instruments, gpus = made(SLOW)
+    instruments.probe()
+    gpus[0].fault("stuck")
+    with pytest.raises(MeterLostError, match="gpu:0 stands still"):
+        instruments.ticks()
+
+
+def test_a_counter_that_runs_backwards_while_it_is_probed_is_an_error() -> None:
+    instruments, gpus = made(SLOW)
+    instruments.clock.sleep(5)
+    instruments.clock.every(0.35, lambda: gpus[0].fault("reset"))
+    with pytest.raises(MeterError, match="ran backwards while it was probed"):
+        instruments.probe()
+
+
+def test_only_the_counters_of_their_kind_are_read() -> None:
+    instruments, _ = made(SLOW, cpu=True)
+    assert set(instruments.read()) == {"gpu:0", "cpu"}
+    assert set(instruments.read_continuous()) == {"cpu"}
+    assert set(instruments.ticks()) == {"gpu:0"}
+    assert instruments.ticking
+    alone, _ = made(cpu=True)
+    assert not alone.ticking
+    assert alone.ticks() == {}
+
+
+def test_marks_are_those_of_all_counters_but_the_allowed_ones() -> None:
+    instruments, gpus = made(SLOW, SLOW, allowed_marks=frozenset({"thermal slowdown"}))
+    assert instruments.marks() == ()
+    gpus[0].fault("throttled")
+    gpus[1].fault("foreign")
+    assert instruments.marks() == ("another process",)
+
+
+def test_facts_and_conditions_come_by_domain() -> None:
+    instruments, _ = made(SLOW, cpu=True)
+    facts = instruments.facts()
+    assert facts["gpu:0"]["device"] == "Simulated GPU"
+    assert (facts["cpu"]["meter"], facts["cpu"]["method"]) == ("simulated", "counter")
+    assert instruments.conditions()["gpu:0"]["sm_clock_mhz"] == 1500
+
+
+# Locks
+
+
+def test_a_device_is_locked_while_it_is_measured_and_free_after(tmp_path: Path) -> None:
+    instruments, _ = made(SLOW, lock_folder=tmp_path / "locks")
+    waited: list[str] = []
+    with instruments.locked(waited.append):
+        other = filelock.FileLock(str(tmp_path / "locks" / "GPU-0.lock"))
+        with pytest.raises(filelock.Timeout):
+            other.acquire(timeout=0)
+    other.acquire(timeout=0)
+    other.release()
+    assert waited == []
+
+
+def test_who_waits_for_a_device_is_told_and_gives_up_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOCK_WAIT_S", 0.05)
+    instruments, _ = made(SLOW, lock_folder=tmp_path)
+    waited: list[str] = []
+    held = filelock.FileLock(str(tmp_path / "GPU-0.lock"))
+    with held, pytest.raises(MeterError, match="Another measured run held GPU-0") as caught, instruments.locked(waited.append):
+        pytest.fail("the device was not free")
+    assert waited == ["GPU-0"]
+    assert caught.value.remedy
+
+
+def test_an_error_inside_frees_the_lock(tmp_path: Path) -> None:
+    instruments, _ = made(SLOW, lock_folder=tmp_path)
+    with pytest.raises(ZeroDivisionError), instruments.locked(lambda _: None):
+        raise ZeroDivisionError
+    with instruments.locked(lambda _: None):
+        pass
+
+
+def test_a_lock_folder_that_cannot_be_made_is_a_settings_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    instruments, _ = made(SLOW, lock_folder=tmp_path / "file" / "locks")
+    with pytest.raises(SettingsError, match="Set lock_folder to another"), instruments.locked(lambda _: None):
+        pytest.fail("no folder, no lock")
