@@ -19,6 +19,10 @@ class Clock(Protocol):
         """Wait; returns at once for zero or less."""
         ...
 
+    def asleep_ns(self) -> int:
+        """How long the machine has been suspended so far, in nanoseconds, from any origin; the monotonic clock does not see it."""
+        ...
+
     def every(self, period_s: float, call: Callable[[], None]) -> Callable[[], None]:
         """Call ``call`` every ``period_s`` seconds in the background until the returned function is called."""
         ...
@@ -35,6 +39,10 @@ class RealClock:
     def sleep(self, seconds: float) -> None:
         if seconds > 0:
             time.sleep(seconds)
+
+    def asleep_ns(self) -> int:
+        boot = getattr(time, "CLOCK_BOOTTIME", None)  # Linux: counts on while the machine sleeps
+        return 0 if boot is None else time.clock_gettime_ns(boot) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
     def every(self, period_s: float, call: Callable[[], None]) -> Callable[[], None]:
         stop = threading.Event()

@@ -16,10 +16,9 @@ from statistics import NormalDist
 from pytest_greencompute.distributions import binomial_interval, order_statistic_ranks, student_t_quantile
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.phase import PHASES, half_width
-from pytest_greencompute.samples import Block, Method, Run, Source, sets_of
+from pytest_greencompute.samples import FOREIGN, Block, Method, Run, Source, sets_of
 from pytest_greencompute.units import Dimension, Quantity, show, show_share
 
-FOREIGN = "another process"
 MIN_SETS = 5
 MIN_WINDOW_TICKS = 10
 FINEST = 1e-4  # time stamps and the quanta of power fields resolve nothing finer, however well the blocks agree

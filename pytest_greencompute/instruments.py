@@ -21,6 +21,8 @@ from pytest_greencompute.samples import Reading, Source
 PROBE_CHANGES = 5
 STILL_S = 2.0  # a counter that has not changed for so long stands still
 LOCK_WAIT_S = 600.0
+SLOW_READ = "slow read"  # a read that took half a tick or more: the block's phase is not what it should be
+SLOW_READ_S = 0.005
 
 
 class Instruments:
@@ -43,7 +45,8 @@ class Instruments:
         self.clock = clock
         self.refusals = tuple(refusals)
         self._lock_folder = lock_folder or Path(tempfile.gettempdir()) / "greencompute-locks"
-        self._allowed = allowed_marks
+        self.allowed = allowed_marks
+        self._late = False
         self._probed: dict[str, Source] = {}
         self._lag_known = {counter.source.domain for counter in self.counters if counter.source.lag_s > 0}
         self._ticking = tuple(counter for counter in self.counters if counter.source.tick_s > 0)
@@ -78,7 +81,11 @@ class Instruments:
 
     def marks(self) -> tuple[str, ...]:
         """What would spoil a block right now, except what the user allowed by name."""
-        return tuple(mark for counter in self.counters for mark in counter.condition().marks if mark not in self._allowed)
+        marks = [mark for counter in self.counters for mark in counter.condition().marks]
+        if self._late:
+            marks.append(SLOW_READ)
+            self._late = False
+        return tuple(mark for mark in marks if mark not in self.allowed)
 
     def read(self) -> dict[str, Reading]:
         """Every counter, now, without waiting for a tick."""
@@ -100,7 +107,9 @@ class Instruments:
             self.clock.sleep(step_s)
             still = []
             for counter, before in waiting:
+                asked_ns = self.clock.now_ns()
                 reading = counter.read()
+                self._late |= self.clock.now_ns() - asked_ns > max(self._tick_s(counter) / 2, SLOW_READ_S) * 1e9
                 if reading.energy_j != before.energy_j:
                     found[counter.source.domain] = reading
                 else:

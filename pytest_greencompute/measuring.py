@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -138,7 +138,7 @@ def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: s
             provenance={**provenance, "conditions": {"start": before, "end": instruments.conditions()}},
         )
 
-    plan = Plan(workload.batches, instruments.sources, effort.max_seconds, effort.needs_p99, instruments.lag_unknown)
+    plan = Plan(workload.batches, instruments.sources, effort.max_seconds, effort.needs_p99, instruments.lag_unknown, instruments.allowed)
     driver = _Driver(workload, instruments, effort.tell, lambda measured: effort.enough(run(measured)))
     return run(driver.drive(measuring(plan, np.random.default_rng(effort.seed), first))), outputs
 
@@ -186,15 +186,12 @@ class _Driver:
         clock = self._instruments.clock
         if work.timed:
             return self._workload.run_timed(work.part, clock, work.seconds)
+        asleep_ns = clock.asleep_ns()
         before = self._instruments.read_continuous()
         worked = self._workload.run(work.part, clock)
-        return _with_spans(worked, before, self._instruments.read_continuous())
-
-
-def _with_spans(worked: Any, before: Mapping[str, Reading], after: Mapping[str, Reading]) -> Any:
-    from dataclasses import replace
-
-    return replace(worked, around={domain: spanned(domain, a, after[domain]) for domain, a in before.items()}) if before else worked
+        after = self._instruments.read_continuous()
+        around = {domain: spanned(domain, a, after[domain]) for domain, a in before.items()}
+        return replace(worked, around=around, asleep_s=(clock.asleep_ns() - asleep_ns) / 1e9)
 
 
 def _drive_idle(instruments: Instruments) -> tuple[Idle, ...]:

@@ -128,7 +128,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         return
     metered = [item for item in items if _is_metered(item)]
     given = _given(config)
-    if metered or "budget" in given or "budget_file" in given:
+    if metered or given:
         try:
             _prepare(session, config, items, metered, given)
         except pytest.UsageError as error:

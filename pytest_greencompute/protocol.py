@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.samples import Block, Idle, Latency, Reading, Source, Span
+from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Source, Span
 from pytest_greencompute.schedule import Part, block_seconds, blocks_per_set, part, phases, whole_pass
 from pytest_greencompute.sequential import looks, sets_that_fit
 
@@ -33,6 +33,10 @@ LATENCY_BATCHES = 104  # bounds p95 on both sides at 99 %
 LATENCY_BATCHES_P99 = 528
 LATENCY_SHARE = 0.3  # of the time limit, at most
 LOST_SETS = 3
+ASLEEP_S = 0.05
+JUMP_TIMES, JUMP_S = 3.0, 1.0
+LEAST_OF_IDLE = 0.5
+FOREIGN_TIMES, FOREIGN_W = 1.5, 10.0
 FASTEST_BATCH_S = 1e-7  # what a call costs in Python: a clock that shows less has stood still
 LAG_WORK_S = 1.5
 LAG_LOOK_S = 3.0
@@ -105,13 +109,17 @@ Steps = Generator[Ask, Any, "Measured"]
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """What a Work did: monotonic times of its ends, queries run, latencies if timed, readings of the continuous counters."""
+    """What a Work did: monotonic times of its ends, queries run, latencies if timed, readings of the continuous counters.
+
+    ``asleep_s``: how long the machine was suspended meanwhile.
+    """
 
     start_ns: int
     end_ns: int
     queries: int
     latencies: tuple[Latency, ...] = ()
     around: Mapping[str, Span] = field(default_factory=dict)
+    asleep_s: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -120,13 +128,17 @@ class Worked:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure: batches in a pass, the sources found, the limits of effort; whether p99 must be bounded, a lag looked for."""
+    """What to measure: batches in a pass, the sources found, the limits of effort.
+
+    Whether p99 must be bounded, whether a lag is to be looked for, and the marks that the user allowed.
+    """
 
     batches: int
     sources: tuple[Source, ...]
     max_seconds: float = 60.0
     needs_p99: bool = False
     find_lag: bool = False
+    allowed: frozenset[str] = frozenset()
 
     @property
     def ticking(self) -> bool:
@@ -257,7 +269,10 @@ def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: flo
         yield Tell(f"set {index + 1} of at most {planned[-1]}", index * set_s, planned[-1] * set_s)
         try:
             blocks = yield from _one_set(plan, share, phases(size, rng), index * size, index, tick, lag)
+            for block in blocks:
+                _check_block(block, block_s, measured.idles)
             idles = yield from read_idle(plan.sources)
+            blocks = _disturbed(blocks, measured.idles, idles, plan)
         except MeterLostError as error:
             lost += 1
             if lost >= LOST_SETS:
@@ -282,6 +297,8 @@ def _one_set(
         marks: tuple[str, ...] = yield Marks()
         worked: Worked = yield Work(share(first + number))
         marks += yield Marks()
+        if worked.asleep_s > ASLEEP_S:
+            raise MeterLostError(f"the machine was suspended for {worked.asleep_s:.0f} s while the queries ran.", remedy="Measure again.")
         after: Mapping[str, Reading] = {}
         if plan.ticking:
             yield Wait(lag)
@@ -293,6 +310,35 @@ def _one_set(
         unique = tuple(dict.fromkeys(marks))
         blocks.append(Block(index, phase, worked.queries, worked.start_ns, worked.end_ns, spans, unique))
     return tuple(blocks)
+
+
+def _check_block(block: Block, expected_s: float, idles: Sequence[Idle]) -> None:
+    """Raises MeterLostError for what no load can cause: a clock that jumped, a counter that moved less than idle power moves it."""
+    if block.busy_s > JUMP_TIMES * expected_s + JUMP_S:
+        raise MeterLostError(
+            f"a block took {block.busy_s:.1f} s instead of {expected_s:.1f} s: the machine was stopped or its clock jumped.",
+            remedy="Measure again; on a shared machine, keep other work off it.",
+        )
+    lowest = {idle.domain: idle.watts for idle in sorted(idles, key=lambda idle: -idle.watts)}
+    for domain, span in block.spans.items():
+        if span.energy_j < LEAST_OF_IDLE * lowest.get(domain, 0.0) * span.seconds:
+            raise MeterLostError(
+                f"the energy counter of {domain} moved by {span.energy_j:.3g} J in {span.seconds:.1f} s, less than idle power alone.",
+                remedy="A driver reload or a reset of the GPU does this; measure again.",
+            )
+
+
+def _disturbed(blocks: tuple[Block, ...], before: Sequence[Idle], now: Sequence[Idle], plan: Plan) -> tuple[Block, ...]:
+    """The blocks, marked where a GPU drew far more in the gap after them than in the quietest gap so far: somebody else uses it.
+
+    Process lists are often empty in containers; power in our own gaps shows on every machine. Gaps are always read the same time after
+    work, so that clocks and temperature are alike.
+    """
+    for idle in now:
+        quietest = min((each.watts for each in (*before, *now) if each.domain == idle.domain), default=idle.watts)
+        if idle.domain.startswith("gpu") and idle.watts > FOREIGN_TIMES * quietest + FOREIGN_W and FOREIGN not in plan.allowed:
+            return tuple(replace(block, marks=(*block.marks, FOREIGN)) for block in blocks)
+    return blocks
 
 
 def spanned(domain: str, a: Reading, b: Reading) -> Span:

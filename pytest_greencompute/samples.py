@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pytest_greencompute.errors import MeterError, SettingsError
 
 Method = Literal["counter", "integrated", "modelled"]
+FOREIGN = "another process"  # the mark that makes a run UNMEASURED wherever it stands
 METHODS: tuple[Method, ...] = ("counter", "integrated", "modelled")
 
 

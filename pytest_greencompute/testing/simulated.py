@@ -36,6 +36,7 @@ class SimulatedClock:
 
     def __init__(self, start_ns: int = 1_000_000_000) -> None:
         self._now_ns = start_ns
+        self._asleep_ns = 0
         self._queue: list[tuple[int, int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._cancelled: set[int] = set()
@@ -49,6 +50,14 @@ class SimulatedClock:
         """Move the clock by ``seconds``; zero or less is no time at all."""
         if seconds > 0:
             self.advance_to(self._now_ns + max(1, round(seconds * 1e9)))
+
+    def asleep_ns(self) -> int:
+        """How long the simulated machine has been suspended."""
+        return self._asleep_ns
+
+    def suspend(self, seconds: float) -> None:
+        """Suspend the machine: nothing happens for ``seconds`` that the monotonic clock does not see."""
+        self._asleep_ns += round(seconds * 1e9)
 
     def advance_to(self, t_ns: int) -> None:
         """Move the clock to ``t_ns``, calling on the way what was due. A time that has passed is left alone."""

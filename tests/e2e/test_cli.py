@@ -1,0 +1,121 @@
+"""greencompute doctor and init."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_greencompute import cli
+from pytest_greencompute.testing.sensor import PROFILES
+from pytest_greencompute.testing.standin import StandIn, StandInDevice
+
+from .conftest import Project
+
+
+def greencompute(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest_greencompute.cli", *args]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
+
+
+# --- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_lists_every_meter_and_the_remedy_for_each_refusal(
+    tmp_path: Path, standin_library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standin = StandIn.create(tmp_path, [StandInDevice(PROFILES["V100"]), StandInDevice(PROFILES["V100"])], library=standin_library)
+    for name, value in standin.env.items():
+        monkeypatch.setenv(name, value)
+    done = greencompute("doctor", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for heading in ("nvml (used by default)", "rapl (used by default)", "codecarbon (only where listed)", "cputime (only where listed)"):
+        assert heading in done.stdout
+    assert f"yes  gpu:0: NVIDIA H100 80GB HBM3 {standin.uuid(0)}: energy counter" in done.stdout
+    standin.fault("mig", 1)
+    done = greencompute("doctor", "--json", cwd=tmp_path)
+    told = json.loads(done.stdout)
+    gpus = {each["domain"]: each for each in told["meters"] if each["meter"] == "nvml"}
+    assert (gpus["gpu:0"]["works"], gpus["gpu:1"]["works"]) == (True, False)
+    assert "sudo nvidia-smi -i 1 -mig 0" in gpus["gpu:1"]["remedy"]
+    assert told["machine"]["python"]
+    standin.fault("no driver")
+    done = greencompute("doctor", cwd=tmp_path)
+    assert "no   gpu: The NVIDIA driver is not loaded." in done.stdout
+    assert "sudo modprobe nvidia" in done.stdout
+
+
+def test_doctor_exits_with_one_where_nothing_reads_energy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pytest_greencompute.meters.registry.ORDER_BY_DEFAULT", ("cputime-is-no-reader",))
+    assert cli.main(["doctor"]) == 1
+    assert "No meter reads energy here." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("args", [[], ["docter"], ["doctor", "--yaml"], ["init", "a", "b"]], ids=" ".join)
+def test_bad_usage_exits_with_two(args: list[str], tmp_path: Path) -> None:
+    done = greencompute(*args, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "usage: greencompute" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- init -------------------------------------------------------------------------------------------------------------
+
+WRITTEN = ("tests/test_energy.py", "pyproject.toml", ".github/workflows/energy.yml")
+
+
+def test_init_writes_a_test_that_passes_under_its_budget(project: Project) -> None:
+    for name in ("pyproject.toml", "conftest.py", "world.py"):
+        (project.path / name).unlink()
+    assert cli.main(["init", str(project.path)]) == 0
+    assert all((project.path / name).is_file() for name in WRITTEN)
+    project.run().assert_outcomes(passed=1)
+    result = project.run_apart("--energy-budget", "--energy-max-seconds=5", "--energy-json=energy.json")
+    result.assert_outcomes(passed=1)
+    (run,) = project.report()["runs"]
+    assert [each["verdict"] for each in run["verdicts"]] == ["PASS", "PASS", "PASS"]
+
+
+def test_init_never_overwrites_and_says_what_it_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = {tmp_path / name: f"# mine: {name}\n[tool.greencompute]\n" for name in WRITTEN}
+    for path, text in mine.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert cli.main(["init", str(tmp_path)]) == 1
+    assert {path: path.read_text(encoding="utf-8") for path in mine} == mine
+    assert capsys.readouterr().out.count("left as it is: ") == 3
+
+
+def test_init_adds_its_table_to_a_pyproject_and_keeps_the_rest_byte_for_byte(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = '# my project\n[project]\nname = "mine"   # spaces kept\n'
+    (tmp_path / "pyproject.toml").write_text(before, encoding="utf-8")
+    assert cli.main(["init", str(tmp_path)]) == 0
+    after = (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
+    assert after.startswith(before)
+    assert "[tool.greencompute]" in after
+    assert "Next: pytest --energy-budget tests/test_energy.py" in capsys.readouterr().out
+    assert cli.main(["init", str(tmp_path)]) == 1
+    assert (tmp_path / "pyproject.toml").read_text(encoding="utf-8") == after
+
+
+def test_init_leaves_a_broken_pyproject_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pyproject.toml").write_text("a = = b", encoding="utf-8")
+    assert cli.main(["init", str(tmp_path)]) == 0
+    assert (tmp_path / "pyproject.toml").read_text(encoding="utf-8") == "a = = b"
+    assert "is not valid TOML" in capsys.readouterr().out
+
+
+def test_init_into_a_folder_that_is_not_there_or_cannot_be_written_is_told(tmp_path: Path) -> None:
+    done = greencompute("init", "nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nowhere is not a folder." in done.stderr
+    (tmp_path / "tests").write_text("", encoding="utf-8")
+    done = greencompute("init", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr

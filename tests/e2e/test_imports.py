@@ -1,0 +1,60 @@
+"""What a pytest start pays for the plugin: nothing heavy is imported before a test measures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import Project
+
+HEAVY = {"numpy", "torch", "scipy", "codecarbon", "pynvml", "tabulate", "filelock"}
+CORE = {f"pytest_greencompute.{name}" for name in ("session", "settings", "budget", "units", "verdict", "measuring", "estimate", "fixture")}
+
+
+def imported(project: Project, *args: str) -> set[str]:
+    """The modules that a pytest run imports, by their full names."""
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        "-p",
+        "no:benchmark",
+    ]
+    done = subprocess.run([*command, *args], cwd=project.path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+def top(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+@pytest.mark.parametrize("options", [[], ["--energy-budget"], ["--help"], ["--collect-only"]], ids=["plain", "budget", "help", "collect"])
+def test_a_session_without_metered_tests_imports_nothing_heavy(project: Project, options: list[str]) -> None:
+    (project.path / "conftest.py").unlink()
+    project.write("test_it.py", "def test_plain(): pass")
+    modules = imported(project, *options)
+    assert "pytest_greencompute.plugin" in modules
+    assert top(modules) & (HEAVY - ({"tabulate"} if "--energy-budget" in options else set())) == set()
+    if options != ["--energy-budget"]:
+        assert modules & CORE == set()
+
+
+def test_an_unmetered_run_imports_nothing_heavy_either(project: Project) -> None:
+    project.write("conftest.py", "")
+    project.write("test_it.py", "def test_it(energy_meter):\n    energy_meter.measure(list, [1, 2, 3], references=[1, 2, 3])\n")
+    assert top(imported(project)) & HEAVY == set()
+
+
+def test_the_package_itself_imports_nothing_heavy_and_its_names_load_lazily(project: Project) -> None:
+    code = "import sys, pytest_greencompute as p; heavy = set(sys.modules) & %r; assert not heavy, heavy; p.judge_limit; p.measure; print(p.__all__)"
+    done = subprocess.run([sys.executable, "-c", code % HEAVY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,103 @@
+"""What the terminal says at the end: heading, table, sentences, totals; colours, narrow encodings, progress."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+
+from .conftest import Project
+
+TESTS = """
+    import pytest
+
+    @pytest.mark.energy_budget(energy_per_query="0.8 J", latency_p95="40 ms", accuracy=0.9)
+    def test_sentiment(energy_meter, world):
+        energy_meter.measure(world.model(0.612), list("abcd"), references=list("ABCD"))
+
+    @pytest.mark.energy_budget(energy_per_query="0.8 J", latency_p95="40 ms", accuracy=0.9)
+    def test_sentiment_large(energy_meter, world):
+        energy_meter.measure(world.model(1.931, seconds=0.088), list("abcd"), references=list("ABCD"))
+"""
+
+
+def test_heading_table_and_totals(project: Project) -> None:
+    project.write("test_it.py", TESTS)
+    result = project.measure()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.re_match_lines(
+        [
+            r"^─+ energy: world gpu:0 Test GPU 3000, counter ─+$",
+            r"^test +energy/query +budget +p95 +budget +accuracy +verdict +limits from$",
+            r"^test_sentiment +0\.612 J ±0\.0 % +0\.8 J +10\.0 ms +40 ms +1\.00 ≥ 0\.9 +PASS +marker$",
+            r"^test_sentiment_large +1\.93 J ±0\.0 % +0\.8 J +88\.0 ms +40 ms +1\.00 ≥ 0\.9 +FAIL energy, latency +marker$",
+            r"^total [\d.]+ k?J in \d+ s · smallest regression visible 0\.0 % · 2 budgets failed$",
+        ],
+        consecutive=False,
+    )
+
+
+def test_verdicts_are_coloured_as_pytest_is_told_to(project: Project) -> None:
+    project.write("test_it.py", TESTS)
+    plain = project.measure("--color=no")
+    assert "\x1b[" not in str(plain.stdout)
+    lines = project.measure("--color=yes").stdout.lines
+    assert any(line.startswith("\x1b[32mtest_sentiment ") for line in lines)
+    assert any(line.startswith("\x1b[31mtest_sentiment_large ") for line in lines)
+
+
+def test_the_end_is_printed_under_quiet_and_no_summary_too(project: Project) -> None:
+    project.write("test_it.py", TESTS)
+    for options in (["-q"], ["-qq"], ["--no-summary"]):
+        result = project.measure(*options)
+        assert result.ret == 1
+        if "--no-summary" not in options:
+            result.stdout.fnmatch_lines(["*2 budgets failed"])
+
+
+def test_a_terminal_that_cannot_print_unicode_gets_a_report_and_no_crash(project: Project) -> None:
+    project.write("test_it.py", TESTS)
+    project.monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    project.monkeypatch.setenv("PYTHONUTF8", "0")
+    result = project.run_apart("--energy-budget", "--energy-max-seconds=0.5", "-k", "not large")
+    assert result.ret == 0
+    assert "INTERNALERROR" not in str(result.stdout) + str(result.stderr)
+    result.stdout.fnmatch_lines(["test_sentiment *"])
+
+
+def test_a_log_file_gets_no_progress_line(project: Project) -> None:
+    project.write("test_it.py", TESTS)
+    assert "measuring test_sentiment" not in str(project.measure("-s").stdout)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_a_progress_line_that_wipes_itself(project: Project) -> None:
+    project.write("test_it.py", TESTS)
+    primary, secondary = pty.openpty()
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--energy-budget", "--energy-max-seconds=0.5", "-k", "not large"]
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=project.path, stdout=secondary, stderr=secondary, stdin=secondary, env=environment) as process:
+        os.close(secondary)
+        seen, until = b"", time.monotonic() + 40
+        while time.monotonic() < until:
+            if select.select([primary], [], [], 0.2)[0]:
+                try:
+                    data = os.read(primary, 65536)
+                except OSError:  # the other end is closed
+                    break
+                if not data:
+                    break
+                seen += data
+            elif process.poll() is not None:
+                break
+        assert process.wait(10) == 0
+    os.close(primary)
+    text = seen.decode(errors="replace")
+    assert "measuring test_sentiment: " in text
+    for piece in text.split("measuring test_sentiment: ")[1:]:
+        assert piece.partition("\x1b[2K")[0].partition("\n")[0].count("\r") >= 1

@@ -1,0 +1,180 @@
+"""Which verdicts a run gets: its own limits, those of a named run, the baseline, what is accepted, and what was never measured."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from making import block, latencies, run, source
+
+from pytest_greencompute.budget import Budget, parse_lines, resolve
+from pytest_greencompute.estimate import Aim
+from pytest_greencompute.judging import Bench, hardware_of, judge_run, limits_for, missing_runs
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.samples import Run
+from pytest_greencompute.verdict import Acceptance, Verdict
+
+GPU = {"gpu": "Made GPU", "uuid": "GPU-1", "meter": "made", "method": "counter", "device": "Made GPU", "driver": "550"}
+
+
+def measured(joules: float = 100.0, **fields: Any) -> Run:
+    """Ten joules a query, to about one per cent."""
+    blocks = [block(joules * (1 + 0.002 * (k % 3 - 1)), set_index=k) for k in range(9)]
+    provenance = {"devices": {"gpu:0": GPU}, "batch_size": 1}
+    return run(blocks, **{"provenance": provenance, "latencies": latencies([0.01] * 110), "scores": (1.0,) * 90 + (0.0,) * 10, **fields})
+
+
+def budget(**written: Any) -> Budget:
+    return resolve(parse_lines(written, lambda *keys: "file.toml:" + ".".join(map(str, keys))), {"gpu": ("Made GPU",)})
+
+
+def judged(made: Run, limits: Budget, key: str | None = None, **bench: Any) -> dict[tuple[str, str], Verdict]:
+    return {(each.metric, each.kind): each for each in judge_run(made, key, limits, Bench(Aim(), **bench), "t")}
+
+
+def words(verdicts: dict[tuple[str, str], Verdict]) -> dict[str, str]:
+    return {f"{metric}/{kind}": verdict.word for (metric, kind), verdict in verdicts.items()}
+
+
+# Limits
+
+
+def test_each_limit_gets_one_verdict() -> None:
+    found = judged(measured(), budget(energy_per_query="11 J", latency_p95="5 ms", accuracy=0.9))
+    assert words(found) == {"energy_per_query/budget": "PASS", "latency_p95/budget": "FAIL", "accuracy/budget": "PASS"}
+    assert found["energy_per_query", "budget"].where == "file.toml:energy_per_query"
+
+
+def test_an_unmetered_run_is_judged_by_its_score_alone() -> None:
+    made = run([], metered=False, sources=(), scores=(1.0,) * 8 + (0.0,) * 2)
+    limits = budget(energy_per_query="11 J", latency_p95="5 ms", accuracy=0.9)
+    assert words(judged(made, limits)) == {"accuracy/budget": "FAIL"}
+
+
+def test_accuracy_is_judged_by_its_interval_only_where_a_confidence_is_set() -> None:
+    limits = budget(accuracy=0.88)
+    assert words(judged(measured(), limits)) == {"accuracy/budget": "PASS"}
+    found = judged(measured(), limits, accuracy_confidence=0.95)
+    assert words(found) == {"accuracy/budget": "INCONCLUSIVE"}
+    assert found["accuracy", "budget"].estimate.confidence == 0.95  # type: ignore[union-attr]
+
+
+def test_the_confidence_of_the_budget_is_the_one_that_counts() -> None:
+    found = judged(measured(), budget(energy_per_query="11 J", confidence=0.9))
+    assert found["energy_per_query", "budget"].estimate.confidence == 0.9  # type: ignore[union-attr]
+
+
+def test_a_limit_for_other_hardware_only_is_unmeasured() -> None:
+    found = judged(measured(), budget(on=[{"gpu": "A100", "energy_per_query": "11 J"}]))
+    assert words(found) == {"energy_per_query/budget": "UNMEASURED"}
+    assert found["energy_per_query", "budget"].reason == "t has no energy_per_query to judge: no limit for this hardware."
+
+
+def test_a_failure_that_is_accepted_is_told_as_such() -> None:
+    entry = Acceptance("tests/test_x.py::*", METRICS["energy_per_query"], 12.0, "known", datetime.date(2027, 3, 1), "file.toml:9")
+    limits = budget(energy_per_query="8 J")
+    assert words(judged(measured(), limits, accept=(entry,), today=datetime.date(2027, 1, 1))) == {"energy_per_query/budget": "ACCEPTED"}
+    assert words(judged(measured(), limits, accept=(entry,), today=datetime.date(2027, 4, 1))) == {"energy_per_query/budget": "FAIL"}
+    assert words(judged(measured(), limits)) == {"energy_per_query/budget": "FAIL"}
+
+
+# Named runs
+
+
+def test_a_named_run_is_judged_by_its_own_limits_and_carries_its_name() -> None:
+    limits = budget(energy_per_query="8 J", prefill={"energy_per_query": "11 J"})
+    made = measured(name="prefill")
+    assert limits_for(made, limits, only=True) == "prefill"
+    found = judged(made, limits, key="prefill")
+    assert words(found) == {"energy_per_query/budget": "PASS"}
+    assert found["energy_per_query", "budget"].run == "prefill"
+
+
+@pytest.mark.parametrize(("only", "key"), [(True, None), (False, "prefill")])
+def test_the_unnamed_limits_hold_for_a_named_run_where_it_is_the_only_one(only: bool, key: str | None) -> None:
+    assert limits_for(measured(name="prefill"), budget(energy_per_query="8 J"), only=only) == key
+
+
+def test_limits_of_a_run_that_was_not_measured_are_unmeasured() -> None:
+    limits = budget(energy_per_query="8 J", accuracy=0.9, prefill={"latency_p95": "1 s"})
+    found = missing_runs(limits, [], "t", metered=True)
+    assert {(each.run, each.metric, each.word) for each in found} == {
+        (None, "energy_per_query", "UNMEASURED"),
+        (None, "accuracy", "UNMEASURED"),
+        ("prefill", "latency_p95", "UNMEASURED"),
+    }
+    assert all("the test measured nothing" in each.reason for each in found)
+    assert [each.metric for each in missing_runs(limits, [], "t", metered=False)] == ["accuracy"]
+    (other,) = missing_runs(limits, [measured()], "t", metered=True)
+    assert "it measured no run named 'prefill'" in other.reason
+    assert missing_runs(limits, [measured(), measured(name="prefill")], "t", metered=True) == ()
+    two = missing_runs(budget(energy_per_query="8 J"), [measured(name="a"), measured(name="b")], "t", metered=True)
+    assert [each.reason for each in two] == ["t has no energy_per_query to judge: all its runs are named, the limit is not."]
+
+
+# Baselines
+
+
+def test_energy_and_accuracy_are_always_compared_and_what_has_a_budget_too() -> None:
+    sessions = [(measured(joules),) for joules in (100, 101, 99)]
+    found = judged(measured(100.2), budget(latency_p95="1 s"), baseline="main", sessions=sessions)
+    assert words(found) == {
+        "latency_p95/budget": "PASS",
+        "energy_per_query/baseline": "INCONCLUSIVE",
+        "accuracy/baseline": "PASS",
+        "latency_p95/baseline": "PASS",
+    }
+    assert found["energy_per_query", "baseline"].where == "main"
+
+
+def test_twice_the_energy_of_the_baseline_fails() -> None:
+    sessions = [(measured(joules),) for joules in (100, 101, 99)]
+    assert words(judged(measured(200), budget(), baseline="main", sessions=sessions))["energy_per_query/baseline"] == "FAIL"
+    wide = judged(measured(200), budget(tolerance="100 %", floor={"energy_per_query": "20 J"}), baseline="main", sessions=sessions)
+    assert wide["energy_per_query", "baseline"].word == "PASS"
+
+
+def test_answers_that_got_worse_fail_against_the_newest_saved_run() -> None:
+    worse = measured(scores=(1.0,) * 70 + (0.0,) * 30)
+    found = judged(worse, budget(), baseline="main", sessions=[(measured(),)])
+    assert found["accuracy", "baseline"].word == "FAIL"
+    assert "20 of 100 scores changed" in found["accuracy", "baseline"].reason
+    assert "accuracy/baseline" not in words(judged(measured(scores=None), budget(), baseline="main", sessions=[(measured(),)]))
+
+
+def test_without_a_saved_run_it_is_unmeasured_and_says_what_saves_one() -> None:
+    found = judged(measured(), budget(), baseline="main", sessions=[])
+    reason = found["energy_per_query", "baseline"].reason
+    assert found["energy_per_query", "baseline"].word == "UNMEASURED"
+    assert "baseline 'main' has no run of it; `pytest --energy-budget --energy-save main` saves one" in reason
+
+
+def test_a_saved_run_of_another_gpu_is_unmeasured_and_the_difference_named() -> None:
+    other = measured(provenance={"devices": {"gpu:0": {**GPU, "gpu": "Other GPU", "device": "Other GPU"}}, "batch_size": 1})
+    found = judged(measured(), budget(), baseline="main", sessions=[(other,)])
+    assert found["energy_per_query", "baseline"].word == "UNMEASURED"
+    assert "Other GPU" in found["energy_per_query", "baseline"].reason
+
+
+def test_another_driver_is_a_warning_in_the_sentence() -> None:
+    older = [(measured(provenance={"devices": {"gpu:0": {**GPU, "driver": "535"}}, "batch_size": 1}),)]
+    found = judged(measured(), budget(), baseline="main", sessions=older)
+    assert found["energy_per_query", "baseline"].word != "UNMEASURED"
+    assert "Differs: " in found["energy_per_query", "baseline"].reason
+    assert "535" in found["energy_per_query", "baseline"].reason
+
+
+def test_an_unmetered_run_is_not_compared() -> None:
+    made = replace(measured(), metered=False, blocks=(), latencies=(), sources=())
+    assert judged(made, budget(), baseline="main", sessions=[(measured(),)]) == {}
+
+
+# Hardware
+
+
+def test_hardware_is_named_by_key() -> None:
+    made = run([], sources=(source("gpu:0", device="A"), source("gpu:1", device="A"), source("cpu", device="C", meter="rapl")))
+    assert hardware_of([made, made], {"cpu": "EPYC"}) == {"gpu": ("A",), "cpu": ("EPYC",), "meter": ("made", "rapl")}
+    assert hardware_of([], {}) == {"gpu": (), "cpu": ("",), "meter": ()}

@@ -1,0 +1,263 @@
+"""What is told: the table, the heading, the remarks, the totals, JUnit's properties. Nothing here judges."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from making import block, latencies, run, source
+
+from pytest_greencompute.budget import Limit
+from pytest_greencompute.errors import MeterError
+from pytest_greencompute.estimate import Aim, estimate, estimates
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.protocol import Tell
+from pytest_greencompute.report.document import meter
+from pytest_greencompute.report.junit import properties
+from pytest_greencompute.report.progress import WIDTH, ProgressLine
+from pytest_greencompute.report.terminal import Summary, heading, remarks, show_summary, table, totals, write
+from pytest_greencompute.samples import Run, Source
+from pytest_greencompute.store.runfile import run_to_json
+from pytest_greencompute.verdict import Verdict, judge_budget, unmeasured
+
+GPU = source(device="NVIDIA H100 80GB HBM3", meter="nvml")
+CPU = source("cpu", meter="cputime", method="modelled", tick_s=0.0, device="EPYC", note="7 W a core assumed")
+
+
+def measured(sources: tuple[Source, ...] = (GPU,), **fields: Any) -> Run:
+    each = {made.domain: 6.12 for made in sources}
+    blocks = [block({name: joules * (1 + 0.004 * (k % 3 - 1)) for name, joules in each.items()}, set_index=k) for k in range(9)]
+    made: dict[str, Any] = {"sources": sources, "latencies": latencies([0.0312] * 110), "scores": (1.0,) * 94 + (0.0,) * 6, **fields}
+    return run(blocks, **made)
+
+
+def told(
+    made: Run, effect: str = "green", where: str = "the marker at t.py:3", extra: tuple[Verdict, ...] = (), **limits: float
+) -> dict[str, Any]:
+    """A run's result as the session keeps it, judged by ``limits``."""
+    verdicts = []
+    for name, value in limits.items():
+        metric = METRICS[name]
+        outcome = estimate(made, metric, Aim())
+        verdicts.append(judge_budget(metric, outcome, Limit(metric, value, where), "test_y", by_interval=metric.kind != "score"))
+    row = run_to_json(made, estimates(made, Aim()), [*verdicts, *extra])
+    for verdict in row["verdicts"]:
+        verdict["effect"] = effect
+    return row
+
+
+def summary(*results: dict[str, Any], **fields: Any) -> Summary:
+    made = Summary(
+        enabled=True,
+        sources=(GPU,),
+        refusals=(),
+        problem="",
+        results=results,
+        metered=len(results),
+        not_measured=(),
+        total_j=3100.0,
+        total_modelled=False,
+        total=None,
+        seconds=41.0,
+        said=(),
+    )
+    return replace(made, **fields)
+
+
+class Reporter:
+    """Collects what is written."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self.lines: list[str] = []
+        self.marks: list[dict[str, bool]] = []
+        file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        self._tw = type("Writer", (), {"_file": file})()
+
+    def write_line(self, line: str, **marks: bool) -> None:
+        self.lines.append(line)
+        self.marks.append(marks)
+
+    def write_sep(self, sep: str, title: str) -> None:
+        self.lines.append(f"{sep * 3} {title}")
+        self.marks.append({})
+
+
+# The table
+
+
+def test_a_passing_run_is_one_row_with_its_figures_and_limits() -> None:
+    (head, _), (row, word) = table([told(measured(), energy_per_query=0.8, latency_p95=0.04, accuracy=0.92)])
+    assert head.split() == ["test", "energy/query", "budget", "p95", "budget", "accuracy", "verdict", "limits", "from"]
+    for cell in ("test_y", "0.612 J ±", "0.8 J", "31.2 ms", "40 ms", "0.940 ≥ 0.92", "PASS", "marker"):
+        assert cell in row
+    assert word == "PASS"
+
+
+def test_the_worst_word_stands_for_the_run_with_what_it_is_about() -> None:
+    found = table([told(measured(), energy_per_query=0.5, latency_p95=0.02, accuracy=0.92)])
+    assert found[1][0].rstrip().endswith("FAIL energy, latency  marker")
+    assert found[1][1] == "FAIL"
+    missing = told(measured(), extra=(unmeasured(METRICS["average_power"], "t", "no limit for this hardware"),), energy_per_query=0.8)
+    assert "UNMEASURED power" in table([missing])[1][0]
+
+
+def test_runs_without_budgets_have_no_column_of_limits() -> None:
+    found = table([told(measured(name="prefill")), told(measured(name="decode"))])
+    assert found[0][0].split() == ["test", "energy/query", "p95", "accuracy", "verdict"]
+    assert found[1][0].startswith("test_y (prefill)")
+    assert found[2][0].rstrip().endswith("no budget")
+
+
+def test_a_figure_that_is_missing_is_a_dash() -> None:
+    found = table([told(measured(problem="the counter is gone"), energy_per_query=0.8)])
+    row = found[1][0].split()
+    assert row[1] == "-"
+    assert "UNMEASURED" in row
+
+
+def test_a_metric_gets_a_column_when_it_is_judged() -> None:
+    found = table([told(measured(), throughput=5.0), told(measured())])
+    assert "throughput" in found[0][0]
+    assert "throughput" not in table([told(measured())])[0][0]
+
+
+def test_every_line_of_a_modelled_energy_says_so() -> None:
+    result = told(measured((CPU,)), energy_per_query=0.8, average_power=100.0, energy_above_idle_per_query=0.8)
+    for line, _ in table([result])[1:]:
+        assert line.count("modelled") == 3
+    assert any(
+        each.startswith("cpu energy is modelled, not measured: 7 W a core assumed") for each in remarks(summary(result, sources=(CPU,)))
+    )
+    assert "total 3.1 kJ modelled in 41 s" in totals(summary(result, total_modelled=True))
+    assert heading(summary(result, sources=(CPU,))) == "cputime cpu EPYC, modelled"
+    assert ("energy_per_query_method", "cpu modelled") in properties([result])
+    for verdict in result["verdicts"]:
+        assert verdict["modelled"]
+        assert "(modelled)" in verdict["reason"]
+    counted = told(measured(), energy_per_query=0.8)
+    assert "modelled" not in " ".join(line for line, _ in table([counted])) + " ".join(remarks(summary(counted)))
+
+
+# The lines around it
+
+
+def test_the_heading_names_meter_domain_device_method_and_tick() -> None:
+    assert heading(summary()) == "nvml gpu:0 NVIDIA H100 80GB HBM3, counter, tick 0.100 s"
+    assert heading(summary(sources=(GPU, CPU))).endswith("; cputime cpu EPYC, modelled")
+    assert heading(summary(sources=(), problem="no GPU")) == "no meter"
+    assert heading(summary(sources=())) == "nothing measured"
+
+
+def test_the_totals_tell_energy_time_what_could_be_seen_and_what_failed() -> None:
+    failed = told(measured(), energy_per_query=0.5, latency_p95=0.02)
+    assert totals(summary(failed)).startswith("total 3.1 kJ in 41 s · smallest regression visible ")
+    assert totals(summary(failed)).endswith(" · 2 budgets failed")
+    assert totals(summary(total_j=None)) == "total not measured · 0 budgets failed"
+    over = totals(summary(total={"limit": 3000.0, "verdict": "FAIL"}))
+    assert over == "total 3.1 kJ of 3 kJ in 41 s · 1 budget failed"
+
+
+def test_the_remarks_tell_warnings_notes_refusals_and_problems() -> None:
+    short = told(measured(notes=("a set was lost",)), "warn", energy_per_query=0.612)
+    found = remarks(
+        summary(short, refusals=(("rapl", MeterError("No permission.", remedy="Join the group power.")),), problem="no GPU counter")
+    )
+    assert found[0].startswith("warning: test_y used 0.6120 J per query")
+    assert found[1:] == ["note: test_y: a set was lost", "not used: rapl: No permission. Join the group power.", "no meter: no GPU counter"]
+
+
+def test_a_session_is_told_in_order_and_colours_follow_the_words() -> None:
+    reporter = Reporter()
+    made = summary(
+        told(measured(), energy_per_query=0.8),
+        told(measured(), "fail", energy_per_query=0.5),
+        not_measured=(("t.py::test_z", "skipped"),),
+        said=(("the report could not be written", True),),
+    )
+    write(reporter, made)
+    assert reporter.lines[0].startswith("─── energy: nvml gpu:0")
+    assert [mark for mark in reporter.marks if mark] == [{"green": True}, {"red": True}, {"red": True}]
+    assert "not measured: t.py::test_z (skipped)" in reporter.lines
+    assert reporter.lines[-1].startswith("total 3.1 kJ")
+
+
+def test_a_terminal_that_cannot_show_the_dash_gets_a_plain_one() -> None:
+    reporter = Reporter("ascii")
+    show_summary(reporter, summary())
+    assert reporter.lines[0].startswith("--- energy")
+
+
+@pytest.mark.parametrize(
+    ("results", "line"),
+    [
+        ([], []),
+        ([told(run([], metered=False, sources=(), scores=(1.0,)))], ["energy: 1 test ran unmetered; pytest --energy-budget measures it"]),
+        (
+            [told(run([], metered=False, sources=(), test=test)) for test in ("a", "b", "b")],
+            ["energy: 2 tests ran unmetered; pytest --energy-budget measures them"],
+        ),
+    ],
+)
+def test_without_measuring_one_quiet_line_says_so(results: list[dict[str, Any]], line: list[str]) -> None:
+    reporter = Reporter()
+    write(reporter, summary(*results, enabled=False))
+    assert reporter.lines == line
+
+
+# JUnit, JSON, progress
+
+
+def test_junit_gets_each_figure_with_its_unit_in_the_name() -> None:
+    found = dict(properties([told(measured(name="prefill"), energy_per_query=0.8, accuracy=0.99)]))
+    assert float(found["prefill.energy_per_query_j"]) == pytest.approx(0.612)
+    assert float(found["prefill.energy_per_query_low_j"]) < 0.612 < float(found["prefill.energy_per_query_high_j"])
+    assert float(found["prefill.latency_p95_s"]) == pytest.approx(0.0312)
+    assert float(found["prefill.average_power_w"]) == pytest.approx(6.12)
+    assert float(found["prefill.throughput_per_s"]) == pytest.approx(10)
+    assert float(found["prefill.accuracy"]) == pytest.approx(0.94)
+    assert found["prefill.energy_per_query_method"] == "gpu:0 counter"
+    assert found["prefill.energy_per_query_verdict"] == "PASS"
+    assert found["prefill.accuracy_verdict"] == "FAIL"
+    assert all(isinstance(value, str) for value in found.values())
+
+
+def test_an_open_side_has_no_property_and_a_baseline_one_of_its_own() -> None:
+    made = measured(latencies=latencies([0.01] * 20))
+    verdict = unmeasured(METRICS["energy_per_query"], "t", "no run", kind="baseline")
+    found = dict(properties([told(made, extra=(verdict,))]))
+    assert "latency_p95_high_s" not in found
+    assert found["energy_per_query_baseline_verdict"] == "UNMEASURED"
+
+
+def test_the_report_describes_a_meter_in_plain_values() -> None:
+    assert meter(GPU) == {
+        "name": "nvml",
+        "domain": "gpu:0",
+        "method": "counter",
+        "tick_s": 0.1,
+        "device": "NVIDIA H100 80GB HBM3",
+        "uuid": "",
+        "note": "",
+    }
+
+
+def test_the_progress_line_rewrites_itself_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    line = ProgressLine(written.append)
+    line(Tell("set 1 of at most 5", 10.0, 50.0))
+    line(Tell("set 2 of at most 5", 20.0, 50.0))
+    now[0] += 0.4
+    line(Tell("x" * 500))
+    assert written[0] == "\r\x1b[2Kmeasuring set 1 of at most 5, at most 40 s left\r"
+    assert len(written) == 2
+    assert len(written[1]) <= WIDTH + 10
+
+
+def test_no_figure_of_a_result_is_anything_but_finite() -> None:
+    for figure in told(measured())["metrics"].values():
+        assert all(figure[side] is None or math.isfinite(figure[side]) for side in ("value", "low", "high"))
