@@ -1,4 +1,7 @@
-"""``greencompute``: doctor and init. Exit codes: 0 done; 1 doctor found no meter that works, or init had nothing to write; 2 bad usage."""
+"""``greencompute``: doctor and init.
+
+Exit codes: 0 done; 1 doctor found no meter that works, or init had nothing to write; 2 bad usage, or a file that cannot be written.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_greencompute.errors import GreencomputeError
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
@@ -20,14 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     init_parser = commands.add_parser("init", help="write a first test, the settings and a GitHub workflow; never overwrites anything")
     init_parser.add_argument("folder", nargs="?", default=".", help="the project's folder (default: this one)")
     given = parser.parse_args(argv)
-    return doctor(as_json=given.json) if given.command == "doctor" else init(Path(given.folder))
+    try:
+        return doctor(as_json=given.json) if given.command == "doctor" else init(Path(given.folder))
+    except GreencomputeError as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def doctor(*, as_json: bool) -> int:
     """Print what every meter can do here. 1 where none works that reads rather than models."""
     from pytest_greencompute import machine
     from pytest_greencompute.clock import RealClock
-    from pytest_greencompute.errors import GreencomputeError
     from pytest_greencompute.meters.base import Ability, MeterOptions
     from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter, names
 

@@ -15,10 +15,12 @@ from typing import Any
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import Counter
-from pytest_greencompute.protocol import LAG_SHORTEST_TICK_S
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.protocol import LAG_SHORTEST_TICK_S, Probed
+from pytest_greencompute.samples import Idle, Reading, Source
 
 PROBE_CHANGES = 5
+POLLS = 200  # a tick is found to within a 200th of its period
+DUE_MARGIN = 0.08  # of a period, before a tick is due
 STILL_S = 2.0  # a counter that has not changed for so long stands still
 LOCK_WAIT_S = 600.0
 SLOW_READ = "slow read"  # a read that took half a tick or more: the block's phase is not what it should be
@@ -48,6 +50,8 @@ class Instruments:
         self.allowed = allowed_marks
         self._late = False
         self._probed: dict[str, Source] = {}
+        self._quiet: list[Idle] = []
+        self._ticked_ns: dict[str, int] = {}
         self._lag_known = {counter.source.domain for counter in self.counters if counter.source.lag_s > 0}
         self._ticking = tuple(counter for counter in self.counters if counter.source.tick_s > 0)
         self._continuous = tuple(counter for counter in self.counters if counter.source.tick_s == 0)
@@ -96,41 +100,60 @@ class Instruments:
         return {counter.source.domain: counter.read() for counter in self._continuous}
 
     def ticks(self) -> dict[str, Reading]:
-        """Wait until every ticking counter has changed; each is read at its own tick. Raises MeterLostError if one stands still."""
-        waiting = [(counter, counter.read()) for counter in self._ticking]
-        if not waiting:
+        """Wait until every ticking counter has changed; each is read at its own tick. Raises MeterLostError if one stands still.
+
+        Sleeps until shortly before the next tick is due, then polls: polling throughout would cost a tenth of a core.
+        """
+        if not self._ticking:
             return {}
-        step_s = min(max(self._tick_s(counter) / 200, 50e-6) for counter in self._ticking)
+        self._sleep_until_due()
+        waiting = [(counter, counter.read()) for counter in self._ticking]
+        step_s = min(max(self._tick_s(counter) / POLLS, 50e-6) for counter in self._ticking)
         until_ns = self.clock.now_ns() + int(max(STILL_S, 20 * max(self._tick_s(c) for c in self._ticking)) * 1e9)
         found: dict[str, Reading] = {}
         while waiting:
             self.clock.sleep(step_s)
-            still = []
-            for counter, before in waiting:
-                asked_ns = self.clock.now_ns()
-                reading = counter.read()
-                self._late |= self.clock.now_ns() - asked_ns > max(self._tick_s(counter) / 2, SLOW_READ_S) * 1e9
-                if reading.energy_j != before.energy_j:
-                    found[counter.source.domain] = reading
-                else:
-                    still.append((counter, before))
-            waiting = still
+            waiting = [(counter, before) for counter, before in waiting if not self._has_ticked(counter, before, found)]
             if waiting and self.clock.now_ns() > until_ns:
                 raise MeterLostError(f"the energy counter of {waiting[0][0].source.domain} stands still.", remedy=_STILL_REMEDY)
         return found
 
+    def _has_ticked(self, counter: Counter, before: Reading, found: dict[str, Reading]) -> bool:
+        domain = counter.source.domain
+        asked_ns = self.clock.now_ns()
+        reading = counter.read()
+        self._late |= self.clock.now_ns() - asked_ns > max(self._tick_s(counter) / 2, SLOW_READ_S) * 1e9
+        if reading.energy_j == before.energy_j:
+            return False
+        found[domain] = reading
+        self._ticked_ns[domain] = reading.t_ns
+        return True
+
+    def _sleep_until_due(self) -> None:
+        """Sleep until shortly before the first tick that any counter has due. A tick that comes earlier is missed; the next one counts."""
+        now_ns = self.clock.now_ns()
+        due_s = []
+        for counter in self._ticking:
+            period_s, last_ns = self._tick_s(counter), self._ticked_ns.get(counter.source.domain)
+            if last_ns is None or period_s < LAG_SHORTEST_TICK_S:
+                return
+            due_s.append(period_s - (now_ns - last_ns) / 1e9 % period_s - period_s * DUE_MARGIN)
+        self.clock.sleep(min(due_s))
+
     def _tick_s(self, counter: Counter) -> float:
         return self._probed.get(counter.source.domain, counter.source).tick_s
 
-    def probe(self) -> dict[str, Source]:
-        """The sources with tick period and jitter as seen; looked at once per session, while the device idles.
+    def probe(self) -> Probed:
+        """The sources with tick period and jitter as seen, and idle power; looked at once per session, while the device idles.
 
         Raises MeterError for a counter that does not change within two seconds or runs backwards.
         """
         for counter in self._ticking:
             if counter.source.domain not in self._probed:
-                self._probed[counter.source.domain] = self._probe(counter)
-        return {source.domain: source for source in self.sources}
+                source, quiet = self._probe(counter)
+                self._probed[counter.source.domain] = source
+                self._quiet.append(quiet)
+        return Probed(self.sources, tuple(self._quiet))
 
     @property
     def lag_unknown(self) -> bool:
@@ -143,7 +166,7 @@ class Instruments:
             self._probed[source.domain] = source
             self._lag_known.add(source.domain)
 
-    def _probe(self, counter: Counter) -> Source:
+    def _probe(self, counter: Counter) -> tuple[Source, Idle]:
         changes: list[Reading] = []
         last = counter.read()
         since_ns = last.t_ns
@@ -159,11 +182,9 @@ class Instruments:
                 raise MeterError(f"The energy counter of {counter.source.domain} did not change for {STILL_S:g} s.", remedy=_STILL_REMEDY)
             last = reading
         periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(changes)]
-        return replace(
-            counter.source,
-            tick_s=statistics.median(periods),
-            jitter_s=max(periods) - min(periods),
-        )
+        source = replace(counter.source, tick_s=statistics.median(periods), jitter_s=max(periods) - min(periods))
+        first, last = changes[0], changes[-1]
+        return source, Idle(source.domain, last.energy_j - first.energy_j, (last.t_ns - first.t_ns) / 1e9)
 
     @contextlib.contextmanager
     def locked(self, waiting: Callable[[str], None]) -> Iterator[None]:

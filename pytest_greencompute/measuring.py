@@ -113,9 +113,6 @@ def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: s
     prepared = _Prepared(task)
     workload, clock = prepared.workload, instruments.clock
     start_ns = clock.now_ns()
-    if instruments.counters:
-        effort.tell(Tell("finding the meter's tick"))
-        instruments.probe()
     effort.tell(Tell("first pass"))
     outputs, first = workload.first_pass(clock)
     scored = prepared.scores(outputs)

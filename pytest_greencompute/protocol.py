@@ -34,6 +34,7 @@ LATENCY_BATCHES_P99 = 528
 LATENCY_SHARE = 0.3  # of the time limit, at most
 LOST_SETS = 3
 ASLEEP_S = 0.05
+SETTLE_S = 1.2  # longer than any running mean: the first pass must not be in the idle power that the probe sees
 JUMP_TIMES, JUMP_S = 3.0, 1.0
 LEAST_OF_IDLE = 0.5
 FOREIGN_TIMES, FOREIGN_W = 1.5, 10.0
@@ -51,7 +52,7 @@ LAG_SHORTEST_TICK_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Find each ticking counter's tick. Answer: Mapping[domain, Source] with tick, jitter and step as seen."""
+    """Find each ticking counter's tick while the device idles. Answer: Probed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,14 @@ Steps = Generator[Ask, Any, "Measured"]
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """The sources with tick and jitter as seen, and what each domain drew meanwhile: the idle power that later gaps are held against."""
+
+    sources: tuple[Source, ...]
+    quiet: tuple[Idle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Worked:
     """What a Work did: monotonic times of its ends, queries run, latencies if timed, readings of the continuous counters.
 
@@ -130,7 +139,7 @@ class Worked:
 class Plan:
     """What to measure: batches in a pass, the sources found, the limits of effort.
 
-    Whether p99 must be bounded, whether a lag is to be looked for, and the marks that the user allowed.
+    Whether p99 must be bounded, whether a lag is to be looked for, the marks that the user allowed, and the idle power seen by the probe.
     """
 
     batches: int
@@ -139,6 +148,7 @@ class Plan:
     needs_p99: bool = False
     find_lag: bool = False
     allowed: frozenset[str] = frozenset()
+    quiet: tuple[Idle, ...] = ()
 
     @property
     def ticking(self) -> bool:
@@ -165,8 +175,9 @@ def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps
     """The whole protocol after the first pass over the queries, which the driver ran to collect the answers."""
     if plan.ticking:
         yield Tell("finding the meter's tick")
-        probed: Mapping[str, Source] = yield Probe()
-        plan = replace(plan, sources=tuple(probed.get(source.domain, source) for source in plan.sources))
+        yield Wait(SETTLE_S)
+        probed: Probed = yield Probe()
+        plan = replace(plan, sources=probed.sources, quiet=probed.quiet)
     warmup, batch_s, notes = yield from _warm_up(plan, first_pass)
     if plan.find_lag and plan.ticking:
         plan = replace(plan, sources=(yield from _find_lag(plan, batch_s)))
@@ -263,7 +274,9 @@ def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: flo
     size = blocks_per_set(tick, block_s, lag)
     set_s = size * (block_s + lag + (2 * tick if plan.ticking else 0.0)) + _idle_seconds(tick, lag)
     planned = looks(sets_that_fit(plan.max_seconds - spent, set_s))
-    measured = replace(measured, looks=len(planned), idles=(yield from read_idle(plan.sources, settle=True)))
+    first = yield from read_idle(plan.sources, settle=True)
+    disturbed = _disturbed(plan.quiet, first, plan.allowed)
+    measured = replace(measured, looks=len(planned), idles=first)
     lost = 0
     for index in range(planned[-1]):
         yield Tell(f"set {index + 1} of at most {planned[-1]}", index * set_s, planned[-1] * set_s)
@@ -272,12 +285,15 @@ def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: flo
             for block in blocks:
                 _check_block(block, block_s, measured.idles)
             idles = yield from read_idle(plan.sources)
-            blocks = _disturbed(blocks, measured.idles, idles, plan)
+            disturbed = disturbed or _disturbed(measured.idles, idles, plan.allowed)
+            if disturbed:
+                blocks = tuple(replace(block, marks=(*block.marks, FOREIGN)) for block in blocks)
         except MeterLostError as error:
             lost += 1
             if lost >= LOST_SETS:
                 raise MeterError(f"{lost} sets were lost: {error.message}", remedy=error.remedy) from error
             measured = replace(measured, notes=(*measured.notes, f"set {index + 1} was lost: {error.message}"))
+            yield Wait(lag)  # the lost block's energy may still be arriving
             continue
         measured = replace(measured, blocks=measured.blocks + blocks, idles=measured.idles + idles)
         if index + 1 in planned and (yield Enough(measured)):
@@ -328,17 +344,17 @@ def _check_block(block: Block, expected_s: float, idles: Sequence[Idle]) -> None
             )
 
 
-def _disturbed(blocks: tuple[Block, ...], before: Sequence[Idle], now: Sequence[Idle], plan: Plan) -> tuple[Block, ...]:
-    """The blocks, marked where a GPU drew far more in the gap after them than in the quietest gap so far: somebody else uses it.
+def _disturbed(before: Sequence[Idle], now: Sequence[Idle], allowed: frozenset[str]) -> bool:
+    """Whether a GPU draws far more in this gap than in the quietest one so far: somebody else uses it.
 
-    Process lists are often empty in containers; power in our own gaps shows on every machine. Gaps are always read the same time after
-    work, so that clocks and temperature are alike.
+    Process lists are often empty in containers; power in our own gaps shows on every machine. Who was there from the first moment on is
+    not seen this way.
     """
     for idle in now:
-        quietest = min((each.watts for each in (*before, *now) if each.domain == idle.domain), default=idle.watts)
-        if idle.domain.startswith("gpu") and idle.watts > FOREIGN_TIMES * quietest + FOREIGN_W and FOREIGN not in plan.allowed:
-            return tuple(replace(block, marks=(*block.marks, FOREIGN)) for block in blocks)
-    return blocks
+        quietest = min((each.watts for each in before if each.domain == idle.domain), default=idle.watts)
+        if idle.domain.startswith("gpu") and idle.watts > FOREIGN_TIMES * quietest + FOREIGN_W:
+            return FOREIGN not in allowed
+    return False
 
 
 def spanned(domain: str, a: Reading, b: Reading) -> Span:

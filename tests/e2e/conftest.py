@@ -46,7 +46,8 @@ def world():
     return the_world
 """
 
-QUERIES = [f"query {number}" for number in range(12)]
+# Hypothesis's plugin imports all of Hypothesis at the end of every inner run: a second each.
+WITHOUT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
 
 @dataclass
@@ -73,14 +74,13 @@ class Project:
         return self.write("pyproject.toml", f"[tool.greencompute]\n{meters}{_dedented(text)}")
 
     def run(self, *args: str) -> pytest.RunResult:
-        # Without Hypothesis's plugin, which imports all of Hypothesis at the end of every inner run: a second each.
-        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *args)
+        return self.pytester.runpytest_inprocess(*WITHOUT, *args)
 
     def measure(self, *args: str) -> pytest.RunResult:
         return self.run("--energy-budget", *args)
 
     def run_apart(self, *args: str, timeout: float = 60) -> pytest.RunResult:
-        return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *args, timeout=timeout)
+        return self.pytester.runpytest_subprocess(*WITHOUT, *args, timeout=timeout)
 
     def report(self, name: str = "energy.json") -> dict[str, Any]:
         """The JSON report, checked against the schema that ships, and for numbers that are none."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from .conftest import WITHOUT, Project
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 
@@ -35,7 +35,7 @@ TESTS = """
             return inner(batch)
         energy_meter.measure(model, list("abcd"))
 """
-OPTIONS = ("-m", "pytest", "-p", "no:cacheprovider", "--energy-budget", "--energy-json=energy.json", "--energy-save=main")
+OPTIONS = ("-m", "pytest", *WITHOUT, "--energy-budget", "--energy-json=energy.json", "--energy-save=main")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from .conftest import Project
+from .conftest import WITHOUT, Project
 
 TESTS = """
     import pytest
@@ -79,7 +79,7 @@ def test_a_log_file_gets_no_progress_line(project: Project) -> None:
 def test_a_terminal_gets_a_progress_line_that_wipes_itself(project: Project) -> None:
     project.write("test_it.py", TESTS)
     primary, secondary = pty.openpty()
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--energy-budget", "--energy-max-seconds=0.5", "-k", "not large"]
+    command = [sys.executable, "-m", "pytest", *WITHOUT, "--energy-budget", "--energy-max-seconds=0.5", "-k", "not large"]
     environment = {**os.environ, "TERM": "xterm"}
     with subprocess.Popen(command, cwd=project.path, stdout=secondary, stderr=secondary, stdin=secondary, env=environment) as process:
         os.close(secondary)

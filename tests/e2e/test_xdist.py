@@ -43,8 +43,8 @@ def test_measuring_that_the_file_switched_on_is_refused_under_workers_too(projec
 
 def test_without_measuring_workers_judge_accuracy_and_the_controller_says_and_writes(project: Project) -> None:
     project.write("test_it.py", TESTS)
-    result = project.run_apart("-n2", "--energy-json=energy.json", "--junitxml=junit.xml")
-    result.assert_outcomes(passed=2, failed=1)
+    result = project.run_apart("-n2", "--energy-json=energy.json", "--junitxml=junit.xml", "--energy-only")
+    result.assert_outcomes(passed=1, failed=1)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         ["test_wrong scored 0.5000 *under its floor of 0.9.*", "energy: 2 tests ran unmetered; pytest --energy-budget measures them"]
@@ -54,11 +54,6 @@ def test_without_measuring_workers_judge_accuracy_and_the_controller_says_and_wr
     assert sorted(run["test"] for run in report["runs"]) == ["test_it.py::test_right", "test_it.py::test_wrong"]
     assert report["exit_status"] == 1
     assert "accuracy_verdict" in (project.path / "junit.xml").read_text(encoding="utf-8")
-
-
-def test_only_and_skip_hold_under_workers(project: Project) -> None:
-    project.write("test_it.py", TESTS)
-    project.run_apart("-n2", "--energy-skip").assert_outcomes(passed=1)
 
 
 def test_a_broken_file_and_a_broken_marker_are_told_without_a_crash(project: Project) -> None:

@@ -1,0 +1,28 @@
+"""The simulated sensor reproduces what real GPUs logged, and a real load period is measured right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.truth.test_grid import load
+
+traces = load("traces")
+FOLDER = traces.folder()
+pytestmark = pytest.mark.skipif(FOLDER is None, reason="the public GPU power traces are not here (GREENCOMPUTE_TRACES names their folder)")
+
+
+@pytest.mark.parametrize(("name", "field", "window_s", "at_most"), traces.FITS)
+def test_the_simulated_sensor_driven_by_the_truth_gives_the_logged_readings(name: str, field: str, window_s: float, at_most: float) -> None:
+    found = traces.fit(Path(FOLDER, name), field, window_s)
+    assert found.rms <= at_most
+    assert found.updates > 80
+
+
+@pytest.mark.parametrize(("name", "sensor"), traces.QUERIES, ids=lambda value: value if isinstance(value, str) else f"{value.window_s:g}s")
+def test_a_real_load_period_is_measured_within_two_percent(name: str, sensor: object) -> None:
+    watts = traces.period_of(Path(FOLDER, name))
+    assert 80 <= len(watts) <= 120
+    for seed in range(3):
+        assert abs(traces.played(watts, sensor, seed)[0]) <= 0.02
