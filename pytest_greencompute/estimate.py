@@ -17,14 +17,14 @@ from pytest_greencompute.distributions import binomial_interval, order_statistic
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.phase import PHASES, half_width
 from pytest_greencompute.samples import FOREIGN, Block, Method, Run, Source, sets_of
-from pytest_greencompute.units import Dimension, Quantity, show, show_share
+from pytest_greencompute.units import Dimension, Quantity, show, show_interval, show_share
 
 MIN_SETS = 5
 MIN_WINDOW_TICKS = 10
 FINEST = 1e-4  # time stamps and the quanta of power fields resolve nothing finer, however well the blocks agree
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Estimate(Quantity):
     """A figure with its interval, in SI units.
 
@@ -43,6 +43,10 @@ class Estimate(Quantity):
     method: Method | None = None
     systematic: float = 0.0
     note: str = ""
+
+    def __repr__(self) -> str:
+        where = f" on {self.domain}" if self.domain else ""
+        return f"<{show_interval(self.value, self.low, self.high, self.dimension)}{where}>"
 
     def __str__(self) -> str:
         half = self.half_width

@@ -76,7 +76,8 @@ class EnergyMeter:
         if self._session.settings.enabled:
             self._lock()
             instruments = self._session.instruments
-        window = Window(name, instruments, self._session.bench().aim, self._unmetered)
+        session, test = self._session, self._test
+        window = Window(name, instruments, session.bench().aim, self._unmetered, test=test.node_id, provenance=session.provenance())
         self._test.windows.append(window)
         return window
 
@@ -112,7 +113,9 @@ class EnergyMeter:
             verdicts = [
                 each for each in judge_run(run, key, budget, bench, test.subject) if METRICS[each.metric].kind in {"energy", "rate"}
             ]
-            return all(each.word != "INCONCLUSIVE" for each in verdicts) if verdicts else precise(run)
+            certain = all(each.word != "INCONCLUSIVE" for each in verdicts)
+            # A run that others will be compared with must be precise, not only certain of its own verdicts.
+            return precise(run) if session.settings.save or not verdicts else certain
 
         limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
         return Effort(budget.max_seconds, "latency_p99" in limits, tell=session.tell(test), enough=enough, provenance=session.provenance())

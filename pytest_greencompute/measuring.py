@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from pytest_greencompute.clock import Clock, RealClock
+from pytest_greencompute.device_sync import synchronizer
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.estimate import Aim
 from pytest_greencompute.instruments import Instruments
@@ -214,30 +215,24 @@ class Window:
     the part of the first and the last tick in which nothing ran can be taken off. Without instruments it only runs the body.
     """
 
-    __slots__ = (
-        "_a",
-        "_aim",
-        "_b",
-        "_continuous",
-        "_idles",
-        "_instruments",
-        "_marks",
-        "_run",
-        "_start_ns",
-        "_sync",
-        "_times",
-        "_unmetered",
-        "name",
-    )
+    __slots__ = ("_a", "_aim", "_b", "_idles", "_instruments", "_marks", "_provenance", "_run", "_test", "_times", "_unmetered", "name")
 
-    def __init__(self, name: str | None, instruments: Instruments | None, aim: Aim, unmetered: Callable[[str], NoReturn]) -> None:
-        from pytest_greencompute.device_sync import synchronizer
-
+    def __init__(
+        self,
+        name: str | None,
+        instruments: Instruments | None,
+        aim: Aim,
+        unmetered: Callable[[str], NoReturn],
+        *,
+        test: str = "",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name = name
         self._instruments = instruments
         self._aim = aim
         self._unmetered = unmetered
-        self._sync = synchronizer
+        self._test = test
+        self._provenance = provenance or {}
         self._times = (0, 0)
         self._a: dict[str, Reading] = {}
         self._b: dict[str, Reading] = {}
@@ -252,7 +247,7 @@ class Window:
                 instruments.probe()
                 self._a = instruments.ticks()
             self._marks = instruments.marks()
-            self._sync()()
+            synchronizer()()
             self._a.update(instruments.read_continuous())
             self._times = (instruments.clock.now_ns(), 0)
         return self
@@ -261,7 +256,7 @@ class Window:
         instruments = self._instruments
         if instruments is None or kind is not None:
             return
-        self._sync()()
+        synchronizer()()
         self._times = (self._times[0], instruments.clock.now_ns())
         self._b = instruments.read_continuous()
         self._marks += instruments.marks()
@@ -283,18 +278,18 @@ class Window:
     @property
     def energy(self) -> Any:
         """Joules of the body as an Estimate. Not metered: the rest of the test is skipped, saying why."""
-        return self.result("").energy_per_query
+        return self.result().energy_per_query
 
-    def raw(self, test: str, provenance: Mapping[str, Any] | None = None) -> Run:
+    def raw(self) -> Run:
         """The window as a run of one query and one block. Raises MeterLostError where a counter ran backwards."""
         if self._instruments is None:
-            return Run(test, self.name, 1, 1, metered=False, window=True)
+            return Run(self._test, self.name, 1, 1, metered=False, window=True)
         if self._run is None:
             spans = {domain: spanned(domain, a, self._b[domain]) for domain, a in self._a.items()}
             block = Block(0, 0.0, 1, *self._times, spans, tuple(dict.fromkeys(self._marks)))
             devices = {"devices": self._instruments.facts(), "batch_size": 1}
             self._run = Run(
-                test,
+                self._test,
                 self.name,
                 1,
                 1,
@@ -304,16 +299,16 @@ class Window:
                 blocks=(block,),
                 idles=self._idles,
                 window=True,
-                provenance={**(provenance or {}), **devices},
+                provenance={**self._provenance, **devices},
                 problem="" if spans else "no energy meter works here",
             )
         return self._run
 
-    def result(self, test: str) -> MeasuredRun:
+    def result(self) -> MeasuredRun:
         """The window as a MeasuredRun."""
         if self._instruments is not None and not self.closed:
             raise SettingsError("The window has not ended yet.", remedy="Ask for its energy after the with block.")
-        return MeasuredRun(self.raw(test), [], self._aim, self._unmetered)
+        return MeasuredRun(self.raw(), [], self._aim, self._unmetered)
 
 
 def precise_enough(aim: Aim, relative: float = 0.02) -> Callable[[Run], bool]:

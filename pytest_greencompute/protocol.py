@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Source, Span
 from pytest_greencompute.schedule import Part, block_seconds, blocks_per_set, part, phases, whole_pass
-from pytest_greencompute.sequential import looks, sets_that_fit
+from pytest_greencompute.sequential import MIN_SAMPLES, looks, sets_that_fit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -214,6 +214,9 @@ def _find_lag(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Source, .
     Looks at the power between ticks after a stretch of work, until it has come down to its level at the end of the look.
     """
     tick = max(source.tick_s for source in plan.sources)
+    if tick < LAG_SHORTEST_TICK_S:
+        yield Learn(plan.sources)
+        return plan.sources
     yield Tell("looking for a lag of the meter")
     worked: Worked = yield Work(part(0, plan.batches, batch_s, LAG_WORK_S))
     seen: dict[str, list[Reading]] = {}
@@ -234,8 +237,10 @@ def lag_of(readings: Sequence[Reading], end_ns: int) -> float:
     """
     powers = [(b.energy_j - a.energy_j) / ((b.t_ns - a.t_ns) / 1e9) for a, b in itertools.pairwise(readings)]
     level = statistics.median(powers[len(powers) // 2 :])
-    high = [index for index, power in enumerate(powers) if power > level + LAG_SHARE * max(max(powers) - level, 0.2 * level)]
-    return (readings[high[-1] + 1].t_ns - end_ns) / 1e9 if high and high[-1] >= LAG_FROM_TICK else 0.0
+    low = level + LAG_SHARE * max(powers[0] - level, 0.2 * level)
+    # The first return to the level, not the last point above it: one late tick anywhere in the look must not pass for a lag.
+    tail = next((index for index, power in enumerate(powers) if power <= low), len(powers) - 1)
+    return (readings[tail].t_ns - end_ns) / 1e9 if tail > LAG_FROM_TICK else 0.0
 
 
 def _levelled(rates: list[float]) -> bool:
@@ -267,11 +272,16 @@ def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: flo
     tick = max(source.tick_s for source in plan.sources)
     lag = max(source.lag_s for source in plan.sources)
 
+    size = blocks_per_set(tick, block_seconds(tick, lag), lag)
+    target_s = block_seconds(tick, lag)
+    if size == 1 and MIN_SAMPLES * plan.batches * batch_s <= plan.max_seconds - spent:
+        # Where the phase does not matter and time allows, each block is a whole pass: blocks and runs then hold the same queries.
+        target_s = max(target_s, plan.batches * batch_s)
+
     def share(number: int) -> Part:
-        return part(number, plan.batches, batch_s, block_seconds(tick, lag))
+        return part(number, plan.batches, batch_s, target_s)
 
     block_s = len(share(0)) * batch_s
-    size = blocks_per_set(tick, block_s, lag)
     set_s = size * (block_s + lag + (2 * tick if plan.ticking else 0.0)) + _idle_seconds(tick, lag)
     planned = looks(sets_that_fit(plan.max_seconds - spent, set_s))
     first = yield from read_idle(plan.sources, settle=True)

@@ -189,6 +189,8 @@ class Run:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.test, str) or not (self.name is None or isinstance(self.name, str)):
+            raise SettingsError(f"A run belongs to a test and may have a name, not {self.test!r} and {self.name!r}.")
         if self.queries < 1 or self.batch_size < 1:
             raise SettingsError(f"A run needs at least one query and a batch size of at least 1, not {self.queries} and {self.batch_size}.")
         if self.looks < 1 or (self.window and len(self.blocks) > 1):

@@ -208,7 +208,7 @@ class Session:
         from pytest_greencompute.judging import judge_run, limits_for, missing_runs
         from pytest_greencompute.store.runfile import run_to_json
 
-        runs = [*test.runs, *(window.raw(test.node_id, self.provenance()) for window in test.windows if self._counts(window))]
+        runs = [*test.runs, *(window.raw() for window in test.windows if self._counts(window))]
         budget, bench = self.budget(test), self.bench()
         test.results = []
         verdicts: list[Verdict] = []

@@ -117,7 +117,7 @@ def show(value: float, dimension: Dimension, digits: int = 3) -> str:
     size = abs(value)
     unit, factor = dimension.prints[-1]
     for unit, factor in dimension.prints:  # noqa: B007  the pair outlives the loop on purpose
-        if size / factor >= 0.1:
+        if size / factor >= (1 if factor > 1 else 0.1):
             break
     if size == 0 or not math.isfinite(value):
         unit, factor = dimension.si if dimension.si != "1" else "", 1.0

@@ -130,7 +130,7 @@ def judge_budget(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *
     )
     reason += "." if word != "INCONCLUSIVE" else f": {_unsure(outcome)}."
     half = outcome.half_width
-    sees = half / limit.value if half is not None and by_interval else None
+    sees = outcome.relative if half is not None and by_interval and outcome.value else None
     return Verdict(word, metric.name, "budget", reason, outcome, limit.value, sees, limit.where)
 
 

@@ -19,7 +19,20 @@ FLOORS: dict[int, tuple[str, ...]] = {
     5: ("report", "judging"),
     6: ("options", "toml_file", "settings", "session", "fixture", "collecting", "ledger", "hookspec", "plugin", "cli"),
 }
-PURE = ("errors", "units", "metrics", "distributions", "samples", "estimate", "budget", "verdict", "sequential", "phase", "schedule", "protocol")
+PURE = (
+    "errors",
+    "units",
+    "metrics",
+    "distributions",
+    "samples",
+    "estimate",
+    "budget",
+    "verdict",
+    "sequential",
+    "phase",
+    "schedule",
+    "protocol",
+)
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
 NOT_AT_IMPORT = {"numpy", "torch", "scipy", "codecarbon", "pynvml", "tabulate", "filelock", "transformers"}
 PYTEST_BELONGS_TO = 6

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine import Difference, differences
 from pytest_greencompute.samples import Run
 from pytest_greencompute.store.files import to_json, write_atomically
@@ -47,6 +48,8 @@ def save(root: Path, name: str, report: dict[str, Any]) -> Path:
 def load(root: Path, name: str) -> tuple[tuple[Run, ...], ...]:
     """The runs of a baseline, one tuple per saved session; empty where there is none. Raises SettingsError for a broken file."""
     folder = folder_of(root, name)
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(f"{folder} is a file, and should be the folder of baseline {name!r}.", remedy="Move it away.")
     files = sorted(folder.glob("*.json"), key=lambda path: path.stem)[-KEPT:] if folder.is_dir() else []
     return tuple(read_runs(path) for path in files)
 

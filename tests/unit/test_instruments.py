@@ -27,7 +27,7 @@ FAST = Sensor(update_s=0.02, window_s=0.02, phase_s=0.007, jitter_s=0.002)
 
 def test_the_tick_is_found_as_it_is_not_as_the_counter_guessed() -> None:
     instruments, _ = made(SLOW, FAST, cpu=True)
-    found = instruments.probe()
+    found = {source.domain: source for source in instruments.probe().sources}
     assert found["gpu:0"].tick_s == pytest.approx(0.1, abs=0.001)
     assert found["gpu:1"].tick_s == pytest.approx(0.02, abs=0.002)
     assert 0 < found["gpu:1"].jitter_s < 0.009

@@ -19,6 +19,7 @@ from pytest_greencompute.protocol import (
     Measured,
     Plan,
     Probe,
+    Probed,
     Tell,
     Ticks,
     Wait,
@@ -28,7 +29,7 @@ from pytest_greencompute.protocol import (
     measuring,
     spanned,
 )
-from pytest_greencompute.samples import Latency, Reading, Source, sets_of
+from pytest_greencompute.samples import Idle, Latency, Reading, Source, sets_of
 
 SECOND = 1_000_000_000
 TICK_NS = SECOND // 10
@@ -72,7 +73,7 @@ class Script:
         if isinstance(ask, Wait):
             self._pass_time(ask.seconds, 60)
         return {
-            Probe: {"gpu:0": GPU},
+            Probe: Probed((GPU,), (Idle("gpu:0", 60.0, 1.0),)),
             Marks: self.marks,
             Enough: isinstance(ask, Enough) and self.enough(ask.measured),
         }.get(type(ask))

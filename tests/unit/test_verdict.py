@@ -350,7 +350,7 @@ def test_no_figure_however_wild_breaks_the_comparison(head: float, half: float, 
     assert len(verdict.reason) < 500
 
 
-def rates(spread: float, saved_runs: int, factor: float, trials: int = 1500) -> dict[str, float]:
+def rates(spread: float, saved_runs: int, factor: float, trials: int = 1000) -> dict[str, float]:
     """How often each word comes, where launches differ by ``spread`` and the head costs ``factor`` times the base."""
     rng = np.random.default_rng([int(spread * 1000), saved_runs, int(factor * 100)])
     words = dict.fromkeys(WORDS, 0)
