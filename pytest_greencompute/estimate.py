@@ -11,16 +11,17 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from pytest_greencompute.distributions import binomial_interval, order_statistic_ranks, student_t_quantile
 from pytest_greencompute.metrics import METRICS, Metric
-from pytest_greencompute.phase import PHASES, half_width
+from pytest_greencompute.phase import PHASES, errors, half_width
 from pytest_greencompute.samples import FOREIGN, Block, Method, Run, Source, sets_of
 from pytest_greencompute.units import Dimension, Quantity, show, show_interval, show_share
 
 MIN_SETS = 5
 MIN_WINDOW_TICKS = 10
+UNLIKELY = 2.0  # standard errors of the noise, by which sets differ in one of twenty cases
+_ONE_WINDOW = "one window, read once: a sensor that looks part of the time may have missed some of it"
 FINEST = 1e-4  # time stamps and the quanta of power fields resolve nothing finer, however well the blocks agree
 
 
@@ -122,7 +123,7 @@ def idle_watts(run: Run, domain: str) -> tuple[float, float]:
     if not readings:
         return 0.0, 0.0
     watts = sum(idle.energy_j for idle in readings) / sum(idle.seconds for idle in readings)
-    spread = statistics.stdev(idle.watts for idle in readings) if len(readings) > 1 else 0.1 * watts
+    spread = statistics.stdev(idle.watts for idle in readings) if len(readings) > 1 else 0.02 * watts
     return watts, spread / math.sqrt(len(readings))
 
 
@@ -180,9 +181,8 @@ def interval_over_sets(
         return mean, low, high, len(samples)
     in_order = [[value((block,)) for block in sorted(group, key=lambda block: block.phase)] for group in groups]
     half = half_width(in_order, confidence)
-    if len(samples) > 1:
-        between = NormalDist().inv_cdf((1 + confidence) / 2) * statistics.stdev(samples) / math.sqrt(len(samples))
-        half = max(half, between)
+    if low is not None and high is not None and statistics.stdev(samples) > UNLIKELY * errors(in_order).noise + errors(in_order).aliased:
+        half = max(half, (high - low) / 2)  # the sets differ by more than noise and phase explain: only their own spread is honest
     return mean, mean - half, mean + half, len(samples)
 
 
@@ -273,7 +273,17 @@ def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Ma
         power = net_energy(block, source.domain, idle[source.domain][0]) / max(block.busy_s, 1e-9)
         half += abs(power - idle[source.domain][0]) * source.tick_s + source.step_j
     half /= _denominator(metric, run.blocks)
-    return _widened(metric, value, value - half, value + half, 0.0, sources, n=1, aim=aim, note="one window: read once")
+    return _widened(
+        metric,
+        value,
+        value - half,
+        value + half,
+        0.0,
+        sources,
+        n=1,
+        aim=aim,
+        note="one window, read once: a sensor that looks part of the time may have missed some of it",
+    )
 
 
 def _latency(run: Run, metric: Metric, aim: Aim) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, NoReturn
@@ -31,6 +31,7 @@ from pytest_greencompute.protocol import (
     measuring,
     read_idle,
     spanned,
+    watch_tail,
 )
 from pytest_greencompute.samples import Block, Idle, Reading, Run
 from pytest_greencompute.workload import Score, Workload, check_references, check_score, collected, scores
@@ -192,20 +193,21 @@ class _Driver:
         return replace(worked, around=around, asleep_s=(clock.asleep_ns() - asleep_ns) / 1e9)
 
 
-def _drive_idle(instruments: Instruments) -> tuple[Idle, ...]:
-    """Idle power as the protocol reads it, for a window."""
-    steps = read_idle(instruments.sources)
+def _drive(steps: Generator[Any, Any, Any], instruments: Instruments) -> Any:
+    """Answer the few asks that a part of the protocol makes without queries: what it returns."""
     answer: Any = None
     while True:
         try:
             ask = steps.send(answer)
         except StopIteration as done:
-            idles: tuple[Idle, ...] = done.value
-            return idles
-        if isinstance(ask, Ticks):
-            answer = instruments.ticks()
-        else:
+            return done.value
+        answer = None
+        if isinstance(ask, Learn):
+            instruments.learn(ask.sources)
+        elif isinstance(ask, Wait):
             instruments.clock.sleep(ask.seconds)
+        else:
+            answer = instruments.ticks()
 
 
 class Window:
@@ -261,9 +263,17 @@ class Window:
         self._b = instruments.read_continuous()
         self._marks += instruments.marks()
         if instruments.ticking:
+            self._b.update(self._close_at_a_tick(instruments))
+            self._idles = _drive(read_idle(instruments.sources), instruments)
+
+    def _close_at_a_tick(self, instruments: Instruments) -> Mapping[str, Reading]:
+        """The readings at the first tick by which all energy of the body has arrived; a lag is looked for once per session."""
+        if not instruments.lag_unknown:
             instruments.clock.sleep(max(source.lag_s for source in instruments.sources))
-            self._b.update(instruments.ticks())
-            self._idles = _drive_idle(instruments)
+            return instruments.ticks()
+        sources, seen = _drive(watch_tail(instruments.sources, self._times[1]), instruments)
+        arrived_ns = self._times[1] + max(source.lag_s for source in sources) * 1e9
+        return next((readings for readings in seen if min(each.t_ns for each in readings.values()) >= arrived_ns), seen[-1])
 
     @property
     def closed(self) -> bool:

@@ -55,7 +55,7 @@ _ALL = (
     Metric("latency_p50", TIME, "lower", "latency", "p50", "latency", "took {} at the median", fraction=0.50),
     Metric("latency_p95", TIME, "lower", "latency", "p95", "latency", "took {} at the 95th percentile", fraction=0.95),
     Metric("latency_p99", TIME, "lower", "latency", "p99", "latency", "took {} at the 99th percentile", fraction=0.99),
-    Metric("throughput", RATE, "higher", "rate", "throughput", "throughput", "answered {} queries"),
+    Metric("throughput", RATE, "higher", "rate", "throughput", "throughput", "answered {}"),
     Metric("accuracy", RATIO, "higher", "score", "accuracy", "accuracy", "scored {}", tolerance=0.0),
 )
 

@@ -7,7 +7,7 @@ cancels every harmonic of that function but the K-th and its multiples (the trap
 * what aliases from the K-th harmonic. The function is the integral of bounded power, so its harmonics fall at least as 1 / h**2
   (Zygmund, Trigonometric Series, II.4), which bounds the K-th one by those that are seen.
 
-Checked by simulation in tests/unit/test_phase.py: coverage with and without such a signal.
+Checked by simulation in tests/truth/test_phase.py: coverage with and without such a signal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pytest_greencompute.distributions import student_t_quantile
 
@@ -26,8 +27,16 @@ _TWO_SMALLEST = (2 / _HARMONICS + 1 / (_HARMONICS - 1)) / 2
 _DEGREES = 4
 
 
-def half_width(sets: Sequence[Sequence[float]], confidence: float) -> float:
-    """Half-width of the interval of the mean of ``sets``, each PHASES values in order of phase.
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """What is left in the mean of one set: the standard error from noise, and the largest aliased amplitude."""
+
+    noise: float
+    aliased: float
+
+
+def errors(sets: Sequence[Sequence[float]]) -> Errors:
+    """The errors of the mean of one of ``sets``, each PHASES values in order of phase.
 
     More sets average the harmonics' powers; that they also sharpen the noise estimate is not used, which errs on the wide side.
     """
@@ -39,6 +48,11 @@ def half_width(sets: Sequence[Sequence[float]], confidence: float) -> float:
             powers[h - 1] += amplitude**2 / len(sets)
     quietest = sorted(powers)[:2]
     variance = sum(quietest) / 2 / _TWO_SMALLEST * PHASES / 4
-    noise = student_t_quantile((1 + confidence) / 2, _DEGREES) * math.sqrt(variance / (PHASES * len(sets)))
     aliased = max(math.sqrt(power) * (h / PHASES) ** 2 for h, power in enumerate(powers, 1))
-    return noise + aliased
+    return Errors(math.sqrt(variance / PHASES), aliased)
+
+
+def half_width(sets: Sequence[Sequence[float]], confidence: float) -> float:
+    """Half-width of the interval of the mean of ``sets``, where nothing but noise and phase makes them differ."""
+    left = errors(sets)
+    return student_t_quantile((1 + confidence) / 2, _DEGREES) * left.noise / math.sqrt(len(sets)) + left.aliased

@@ -219,15 +219,22 @@ def _find_lag(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Source, .
         return plan.sources
     yield Tell("looking for a lag of the meter")
     worked: Worked = yield Work(part(0, plan.batches, batch_s, LAG_WORK_S))
-    seen: dict[str, list[Reading]] = {}
-    for _ in range(math.ceil(LAG_LOOK_S / tick) if tick * LAG_TICKS < LAG_LOOK_S else LAG_TICKS):
-        readings: Mapping[str, Reading] = yield Ticks()
-        for domain, reading in readings.items():
-            seen.setdefault(domain, []).append(reading)
-    found = {domain: lag_of(readings, worked.end_ns) for domain, readings in seen.items()}
-    sources = tuple(replace(each, lag_s=max(each.lag_s, found.get(each.domain, 0.0))) for each in plan.sources)
-    yield Learn(sources)
+    sources, _ = yield from watch_tail(plan.sources, worked.end_ns)
     return sources
+
+
+def watch_tail(
+    sources: tuple[Source, ...], end_ns: int
+) -> Generator[Ticks | Learn, Any, tuple[tuple[Source, ...], list[Mapping[str, Reading]]]]:
+    """Read tick after tick since work ended at ``end_ns``; the sources with the lag that shows, and the readings."""
+    tick = max(source.tick_s for source in sources)
+    seen: list[Mapping[str, Reading]] = []
+    for _ in range(max(LAG_TICKS, math.ceil(LAG_LOOK_S / tick))):
+        seen.append((yield Ticks()))
+    lags = {domain: lag_of([readings[domain] for readings in seen], end_ns) for domain in seen[0]}
+    sources = tuple(replace(each, lag_s=max(each.lag_s, lags.get(each.domain, 0.0))) for each in sources)
+    yield Learn(sources)
+    return sources, seen
 
 
 def lag_of(readings: Sequence[Reading], end_ns: int) -> float:

@@ -71,11 +71,14 @@ def read_files(rootdir: Path, named: str | None, invocation_dir: Path) -> tuple[
     from pytest_greencompute.toml_file import TomlFile
 
     files = []
-    if named is not None:
-        files.append(TomlFile(invocation_dir / named, named))
     project = rootdir / "pyproject.toml"
     if project.is_file():
         files.append(TomlFile(project, "pyproject.toml"))
+        table = files[0].data.get("tool", {}).get("greencompute", {})
+        if named is None and isinstance(table, Mapping) and isinstance(table.get("budget_file"), str):
+            named, invocation_dir = table["budget_file"], rootdir
+    if named is not None and (invocation_dir / named).resolve() != project.resolve():
+        files.insert(0, TomlFile(invocation_dir / named, named))
     return tuple(files)
 
 
@@ -146,7 +149,7 @@ class _Builder:
         from pytest_greencompute.errors import SettingsError
         from pytest_greencompute.units import ENERGY, POWER, parse_positive
 
-        meters = self.value("meter", _names, None) or self.value("meters", _names, ())
+        meters = self._meters()
         budgets = self._budgets()
         settings = Settings(
             enabled=self.value("budget", _flag, False),
@@ -174,6 +177,16 @@ class _Builder:
         if self.problems:
             raise SettingsError("\n".join(self.problems))
         return settings
+
+    def _meters(self) -> tuple[str, ...]:
+        """From the command line, else from the first file that has ``meters`` (or ``meter``, the option's own twin)."""
+        if "meter" in self.given:
+            return self.value("meter", _names, ())  # type: ignore[no-any-return]
+        for file, prefix, table in self.tables:
+            for key in ("meters", "meter"):
+                if key in table:
+                    return self.parsed(table[key], file.where(*prefix, key), key, _names, ())  # type: ignore[no-any-return]
+        return ()
 
     def _policy(self) -> Policy:
         from pytest_greencompute.verdict import Policy
@@ -271,8 +284,8 @@ def acceptance(entry: Mapping[str, Any], where: str) -> Acceptance:
     missing = [key for key in ACCEPT_KEYS if not entry.get(key)]
     if missing:
         raise SettingsError(f"{', '.join(missing)} missing.", remedy=f"An accepted failure needs {', '.join(ACCEPT_KEYS)}.")
-    if entry["metric"] not in METRICS:
-        raise unknown_key(str(entry["metric"]), list(METRICS), "metric")
+    if _text(entry["metric"]) not in METRICS:
+        raise unknown_key(entry["metric"], list(METRICS), "metric")
     expires = entry["expires"]
     try:
         date = datetime.date.fromisoformat(expires) if isinstance(expires, str) else expires
@@ -317,6 +330,8 @@ def _domains(value: Any) -> tuple[str, ...]:
     for name in names:
         if not re.fullmatch(rf"({'|'.join(DOMAINS)})(:\w+)?", name):
             raise _settings_error(f"{name!r} is not a domain.", f"Use one or more of {', '.join(DOMAINS)}, or one device such as 'gpu:0'.")
+    if len(names) > 1 and {"auto", "all"} & set(names):
+        raise _settings_error(f"{value!r} mixes 'auto' or 'all' with others.", "Name the domains, or one of the two alone.")
     return names
 
 
@@ -335,7 +350,7 @@ def _confidence(value: Any) -> float:
 
 def _unmetered(value: Any) -> str | int:
     whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    if value not in {"once", "skip"} and not whole:
+    if not whole and value not in ("once", "skip"):
         raise _settings_error(f"{value!r} is not 'once', 'skip' or a number of queries.", "")
     return value  # type: ignore[no-any-return]  # just checked
 
