@@ -82,7 +82,7 @@ def test_a_gpu_is_judged_on_its_counter_and_an_idle_one_is_unmeasured(project: P
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(
         [
-            "test_over used 0.3??? kJ per query [[]*] on gpu:0, over its budget of 0.2 kJ (1.5 times).*",
+            "test_over used 30?.? J per query [[]*] on gpu:0, over its budget of 200 J (1.5 times).*",
             "test_on_cpu has no energy_per_query to judge: gpu:0 drew no more than idle power while the queries ran:"
             " the model did not run there.*",
             "*energy: nvml gpu:0 NVIDIA H100 80GB HBM3, counter, tick *",
@@ -95,7 +95,6 @@ def test_a_gpu_is_judged_on_its_counter_and_an_idle_one_is_unmeasured(project: P
     assert [run["verdicts"][0]["verdict"] for run in report["runs"]] == ["PASS", "FAIL", "UNMEASURED"]
 
 
-@pytest.mark.xfail(strict=False, reason="protocol.py, lag_of: one late tick anywhere in its three seconds is taken for a lag, under load")
 def test_a_loop_of_queries_on_a_gpu_is_measured_to_within_three_per_cent(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
     machine()
     project.write(

@@ -226,7 +226,6 @@ def test_a_baseline_that_cannot_be_saved_makes_the_session_red_and_is_named(save
     result.stdout.fnmatch_lines([f"baseline 'main' was not saved: {folder}/* cannot be written: *"])
 
 
-@pytest.mark.xfail(reason="store/baselines.py, load: a file in place of the folder is taken for no baseline")
 def test_a_baseline_that_is_a_file_where_a_folder_should_be_is_named(saved: Project) -> None:
     folder = file_for_folder(saved)
     refused(saved.measure("--energy-baseline=main"), str(folder))

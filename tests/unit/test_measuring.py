@@ -508,7 +508,7 @@ def test_a_window_without_instruments_only_runs_its_body() -> None:
     window = Window("prefill", None, AIM, skipping)
     with window:
         pass
-    assert not window.raw("t").metered
+    assert not window.raw().metered
     with pytest.raises(MeterError, match="without a meter"):
         _ = window.energy
 

@@ -150,7 +150,7 @@ def test_any_text_is_a_finite_number_or_a_settings_error(written: str, dimension
         (-0.05, ENERGY, "-50.0 mJ"),
         (0.941, RATIO, "0.941"),
         (1.0, RATIO, "1.00"),
-        (4321, RATE, "4320 /s"),
+        (4321, RATE, "4320 queries/s"),
     ],
 )
 def test_quantities_are_printed_with_three_digits_in_a_handy_unit(value: float, dimension: Dimension, text: str) -> None:
@@ -174,7 +174,7 @@ def test_a_limit_is_printed_with_no_more_digits_than_it_needs_and_none_less(numb
 
 @pytest.mark.parametrize(
     ("limit", "dimension", "text"),
-    [(0.8, ENERGY, "0.8 J"), (0.04, TIME, "40 ms"), (0.92, RATIO, "0.92"), (100.0, RATE, "100 /s"), (20.0, ENERGY, "20 J")],
+    [(0.8, ENERGY, "0.8 J"), (0.04, TIME, "40 ms"), (0.92, RATIO, "0.92"), (100.0, RATE, "100 queries/s"), (20.0, ENERGY, "20 J")],
 )
 def test_limits_are_printed_as_they_were_written(limit: float, dimension: Dimension, text: str) -> None:
     assert show_limit(limit, dimension) == text

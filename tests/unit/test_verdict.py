@@ -104,7 +104,7 @@ def test_a_failed_energy_budget_is_one_sentence_with_figure_interval_limit_and_d
     verdict = judge_budget(ENERGY_METRIC, made(1.931, 1.920, 1.942), budget("energy_per_query", 0.8), "test_sentiment_large")
     assert verdict.reason == "test_sentiment_large used 1.931 J per query [1.920, 1.942] on gpu:0, over its budget of 0.8 J (2.4 times)."
     assert (verdict.word, verdict.kind, verdict.limit, verdict.where) == ("FAIL", "budget", 0.8, "pyproject.toml:14")
-    assert verdict.sees == pytest.approx(0.011 / 0.8)
+    assert verdict.sees == pytest.approx(0.011 / 1.931)
 
 
 @pytest.mark.parametrize(
