@@ -54,8 +54,12 @@ check: $(STAMPS)/tests ## formatting, lint, types, and the floors of the archite
 	@"$(PY)" -m mypy
 	@"$(PY)" -m pytest -q tests/test_architecture.py
 
+gpu: $(STAMPS)/tests $(STAMPS)/demo ## on a machine with a CUDA GPU: the tests of tests/gpu, and docs/gpu-report.md (about a quarter of an hour)
+	@"$(PY)" -m pytest tests/gpu
+	@"$(PY)" -m tests.gpu.report -o docs/gpu-report.md
+
 bench: $(STAMPS)/bench ## print the benchmarks' tables
-	@for script in benchmarks/[!_]*.py; do \
+	@for script in benchmarks/[!_]*.py benchmarks/*/[!_]*.py; do \
 	  echo; echo "== $$script"; PEERS="$(CURDIR)/$(VENV)/peers" "$(PY)" "$$script" || exit 1; \
 	done
 
@@ -103,4 +107,4 @@ $(STAMPS)/bench: $(STAMPS)/tests $(STAMPS)/demo
 	@$(call install,--no-deps --upgrade --target $(VENV)/peers pytest-codecarbon)
 	@touch $@
 
-.PHONY: help demo demo-regression test check bench clean
+.PHONY: help demo demo-regression test check gpu bench clean

@@ -1,4 +1,4 @@
-"""Ways to measure the energy of one query on GPU 0: a long reference, the same with the sensor's phase swept, the protocol, two readings."""
+"""Ways to measure the energy of a query on GPU 0: a long reference, the same over all phases of the sensor, the protocol, two readings."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Bench:
         return self._tick_to_tick(query_s, duty, seconds, sweep=False)
 
     def swept(self, query_s: float, duty: float, seconds: float) -> Loop:
-        """The reference for loads in step with the tick: after each three ticks or so a wait, so that all phases of the tick are seen."""
+        """The reference for loads in step with the tick: stretches of three ticks or so that begin at all phases of a tick alike."""
         return self._tick_to_tick(query_s, duty, seconds, sweep=True)
 
     def _tick_to_tick(self, query_s: float, duty: float, seconds: float, *, sweep: bool) -> Loop:
@@ -93,6 +93,7 @@ class Bench:
         until = time.perf_counter() + seconds
         while time.perf_counter() < until:
             if sweep:
+                self.tick()
                 time.sleep(groups * GOLDEN % 1 * tick_s)
             group = self._group(query_s, duty, GROUP_TICKS * tick_s if sweep else seconds)
             queries, busy_ns, groups = queries + group.queries, busy_ns + group.b_ns - group.a_ns, groups + 1

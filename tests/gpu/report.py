@@ -59,7 +59,7 @@ class Effort:
     repeats: int = 8
 
 
-QUICK = Effort(15, 200, 1.5, (0.05,), 2.0, 2.0, (0.5, 1.0), 3.0, (0.2, 0.5), 3)
+QUICK = Effort(10, 200, 1.0, (0.05,), 2.0, 3.0, (0.5,), 3.0, (0.2, 0.4), 3)
 
 Section = Callable[[Bench, Effort], list[str]]
 
@@ -185,7 +185,7 @@ def errors(bench: Bench, effort: Effort) -> list[str]:
         heads += [f"{name} against truth" for name in ("steady", "swept", "protocol", *naive_names)]
     return [
         f"Busy {DUTY:.0%} of a query. *Steady*: one loop of {effort.reference_s:g} s, tick to tick, idle power taken off at its ends.",
-        f"*Swept*: {effort.swept_s:g} s with a wait every few ticks, so that all phases of the tick are seen, and idle power taken off.",
+        f"*Swept*: {effort.swept_s:g} s in stretches that begin at all phases of a tick alike, idle power taken off between them.",
         "Where the two differ, the counter sees only part of the time, and the load was in step with it: then the steady one is wrong.",
         "Below half a per cent the drift of clocks and temperature between the loops shows, too.",
         "",

@@ -1,0 +1,99 @@
+"""The plugin on a real CUDA GPU. ``make gpu`` runs this and writes docs/gpu-report.md."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_greencompute.measuring import measure
+from tests.gpu.bench import Bench, of_load
+from tests.gpu.load import Matmuls, cuda
+
+ROOT = Path(__file__).resolve().parents[2]
+QUERY_S = 0.005
+REFERENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    """GPU 0 under matrix products, its tick found."""
+    with pytest.MonkeyPatch.context() as patch:
+        # NVML and CUDA must mean the same GPU, in this process and in those that it starts.
+        patch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        patch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
+        torch = cuda()
+        if torch is None:
+            pytest.skip("needs a CUDA GPU and torch")
+        made = of_load(Matmuls(torch))
+        made.ready()
+        yield made
+        made.instruments.close()
+
+
+@pytest.fixture
+def inner(bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project whose energy is that of the GPU, with locks of its own."""
+    pytester.makepyprojecttoml('[tool.greencompute]\nmeters = ["nvml"]')
+    monkeypatch.setenv("TMPDIR", tempfile.mkdtemp(dir=pytester.path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    monkeypatch.setenv("COLUMNS", "200")
+    return pytester
+
+
+def run(inner: pytest.Pytester, *args: str) -> pytest.RunResult:
+    return inner.runpytest_subprocess("-p", "no:cacheprovider", "--energy-budget", *args, timeout=300)
+
+
+def test_the_tick_found_is_one_of_a_real_counter(bench: Bench) -> None:
+    assert 0.005 <= bench.source.tick_s <= 0.2
+    assert bench.source.jitter_s < bench.source.tick_s
+
+
+def test_energy_per_query_is_that_of_a_long_reference_to_within_three_per_cent(bench: Bench) -> None:
+    def model(batch: list[int]) -> list[int]:
+        bench.query(QUERY_S, 1.0)
+        return batch
+
+    before = bench.steady(QUERY_S, 1.0, REFERENCE_S / 2)
+    found = measure(model, list(range(8)), instruments=bench.instruments, max_seconds=15).energy_per_query
+    after = bench.steady(QUERY_S, 1.0, REFERENCE_S / 2)  # on both sides, since clocks and leakage drift with temperature
+    assert found.value == pytest.approx((before.joules + after.joules) / 2, rel=0.03)
+    assert found.domain == bench.source.domain
+
+
+def test_a_model_on_the_cpu_is_unmeasured_where_energy_means_the_gpu(inner: pytest.Pytester) -> None:
+    inner.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.energy_budget(energy_per_query="1 kJ")
+        def test_on_cpu(energy_meter):
+            energy_meter.measure(lambda batch: [sum(range(20_000)) for _ in batch], list(range(8)))
+        """
+    )
+    result = run(inner, "--energy-unmeasured=fail", "--energy-max-seconds=10")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["test_on_cpu has no energy_per_query to judge: gpu:* drew no more than idle power*the model did not run there*"]
+    )
+
+
+def test_a_model_on_the_gpu_is_judged_and_the_header_names_the_gpu(inner: pytest.Pytester, bench: Bench) -> None:
+    inner.makepyfile(
+        f"""
+        import pytest
+        from tests.gpu.load import Matmuls, cuda
+
+        @pytest.mark.energy_budget(energy_per_query="1 kJ")
+        def test_it(energy_meter):
+            load = Matmuls(cuda())
+            energy_meter.measure(lambda batch: load.busy({QUERY_S}) or batch, list(range(8)))
+        """
+    )
+    result = run(inner, "--energy-max-seconds=10")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"*energy: nvml {bench.source.domain} {bench.source.device}, *"])
