@@ -60,6 +60,7 @@ gpu: $(STAMPS)/tests $(STAMPS)/demo ## on a machine with a CUDA GPU: the tests o
 
 bench: $(STAMPS)/bench ## print the benchmarks' tables
 	@for script in benchmarks/[!_]*.py benchmarks/*/[!_]*.py; do \
+	  case "$$script:$$GREENCOMPUTE_TRACES" in */traces.py:) echo; echo "== $$script left out: GREENCOMPUTE_TRACES is not set"; continue ;; esac; \
 	  echo; echo "== $$script"; PEERS="$(CURDIR)/$(VENV)/peers" "$(PY)" "$$script" || exit 1; \
 	done
 

@@ -21,7 +21,7 @@ SETTLE_S = 1.5
 IDLE_TICKS = 10
 GROUP_TICKS = 3  # between two waits of the swept reference
 GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, cover a tick evenly however many there are
-PLAIN_S = 1.0
+PLAIN_S = 0.7
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Bench:
 
     def naive(self, query_s: float, duty: float, seconds: float) -> Loop:
         """Two readings around a loop, at any phase of the tick."""
-        time.sleep(self._luck.uniform(0.3, 0.6))
+        time.sleep(self._luck.uniform(0.1, 0.4))
         a = self.read()
         group = self._group(query_s, duty, seconds)
         joules = self.read().energy_j - a.energy_j
