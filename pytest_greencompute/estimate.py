@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pytest_greencompute.distributions import binomial_interval, order_statistic_ranks, student_t_quantile
 from pytest_greencompute.metrics import METRICS, Metric
-from pytest_greencompute.phase import PHASES, errors, half_width
+from pytest_greencompute.phase import PHASES, errors, half_width, weights
 from pytest_greencompute.samples import FOREIGN, Block, Method, Run, Source, sets_of
 from pytest_greencompute.units import Dimension, Quantity, show, show_interval, show_share
 
@@ -174,16 +174,24 @@ def interval_over_sets(
     blocks: Sequence[Block], value: Callable[[Sequence[Block]], float], confidence: float
 ) -> tuple[float, float | None, float | None, int]:
     """Mean, interval and number of samples of a figure, given how to compute it for a group of blocks."""
-    groups = sets_of(blocks)
-    samples = [value(group) for group in groups]
+    groups = [sorted(group, key=lambda block: block.phase) for group in sets_of(blocks)]
+    samples = [_over_phases(group, value) for group in groups]
     mean, low, high = mean_interval(samples, confidence)
     if len(groups) >= MIN_SETS or any(len(group) != PHASES for group in groups):
         return mean, low, high, len(samples)
-    in_order = [[value((block,)) for block in sorted(group, key=lambda block: block.phase)] for group in groups]
+    in_order = [[value((block,)) for block in group] for group in groups]
     half = half_width(in_order, confidence)
     if low is not None and high is not None and statistics.stdev(samples) > UNLIKELY * errors(in_order).noise + errors(in_order).aliased:
         half = max(half, (high - low) / 2)  # the sets differ by more than noise and phase explain: only their own spread is honest
     return mean, mean - half, mean + half, len(samples)
+
+
+def _over_phases(group: Sequence[Block], value: Callable[[Sequence[Block]], float]) -> float:
+    """A set's figure: its blocks weighed by the share of the tick that each stands for; other sets are summed."""
+    if len(group) != PHASES:
+        return value(group)
+    shares = weights([block.phase for block in group])
+    return sum(share * value((block,)) for share, block in zip(shares, group, strict=True))
 
 
 def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:

@@ -52,6 +52,17 @@ def errors(sets: Sequence[Sequence[float]]) -> Errors:
     return Errors(math.sqrt(variance / PHASES), aliased)
 
 
+def weights(phases: Sequence[float]) -> list[float]:
+    """What share of a tick each of ``phases`` (in [0, 1), in order) stands for: half the way to its neighbours, round the circle.
+
+    Blocks start a little late on a busy machine; with these weights the mean is still the integral over the phase (trapezoidal rule).
+    """
+    last = len(phases) - 1
+    before = [phases[last] - 1, *phases[:last]]
+    after = [*phases[1:], phases[0] + 1]
+    return [(b - a) / 2 for a, b in zip(before, after, strict=True)]
+
+
 def half_width(sets: Sequence[Sequence[float]], confidence: float) -> float:
     """Half-width of the interval of the mean of ``sets``, where nothing but noise and phase makes them differ."""
     left = errors(sets)

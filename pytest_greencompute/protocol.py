@@ -341,7 +341,8 @@ def _one_set(
             b = after[domain]
             spans[domain] = spanned(domain, a, b)
         unique = tuple(dict.fromkeys(marks))
-        blocks.append(Block(index, phase, worked.queries, worked.start_ns, worked.end_ns, spans, unique))
+        started = (worked.start_ns - max(reading.t_ns for reading in before.values())) / 1e9 / tick % 1.0 if before else phase
+        blocks.append(Block(index, started, worked.queries, worked.start_ns, worked.end_ns, spans, unique))
     return tuple(blocks)
 
 

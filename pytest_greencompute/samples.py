@@ -97,7 +97,7 @@ class Block:
     """Queries run back to back and read as one sample.
 
     ``spans`` maps each domain to its energy from the tick before the work to the tick after it, gaps included.
-    ``marks`` names what spoiled the block (empty: nothing did). ``phase`` in [0, 1) is the offset from the tick.
+    ``marks`` names what spoiled the block (empty: nothing did). ``phase`` in [0, 1) is how far into a tick the work began.
     Invariant: at least one query, ``start_ns <= end_ns``, a phase in its range, and the work lies inside every span.
     """
 
