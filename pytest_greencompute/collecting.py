@@ -67,8 +67,10 @@ def report_problem(session: pytest.Session, problem: str) -> None:
     session.config.hook.pytest_collectreport(report=pytest.CollectReport(session.nodeid or "energy budgets", "failed", problem, None))
 
 
-def stale_budgets(settings: Settings, session: pytest.Session, config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Raises SettingsError for budgets and accepted failures whose test should have been collected and was not."""
+def stale_budgets(
+    settings: Settings, session: pytest.Session, config: pytest.Config, items: Sequence[pytest.Item], metered: Mapping[str, MeteredTest]
+) -> None:
+    """Raises SettingsError for budgets and accepted failures whose test should have been collected and was not, or is not metered."""
     if session.testsfailed or config.getoption("lf", False) or config.getoption("ignore", None) or config.getoption("ignore_glob", None):
         return
     ids = [item.nodeid for item in items]
@@ -77,7 +79,10 @@ def stale_budgets(settings: Settings, session: pytest.Session, config: pytest.Co
     named = [(pattern, settings.where[pattern], "budget") for pattern in settings.budgets]
     named += [(entry.test, entry.where, "accepted failure") for entry in settings.accept]
     for pattern, where, what in named:
-        if pattern in ids or any(wild(pattern).fullmatch(node_id) for node_id in ids) or not _covered(pattern, roots, config.rootpath):
+        matched = [node_id for node_id in ids if node_id == pattern or wild(pattern).fullmatch(node_id)]
+        if matched and not any(node_id in metered for node_id in matched):
+            problems.append(f"{where}: the {what} for {pattern!r} matches only tests that do not use energy_meter, such as {matched[0]}.")
+        if matched or not _covered(pattern, roots, config.rootpath):
             continue
         near = difflib.get_close_matches(pattern, ids, n=1, cutoff=0.6)
         hint = f" Did you mean {near[0]!r}?" if near else " Was the test renamed or deleted? Remove the entry, or mend its name."

@@ -67,6 +67,8 @@ def student_t_cdf(t: float, df: float) -> float:
 @lru_cache(maxsize=1024)  # every look at a run asks for the same few
 def student_t_quantile(p: float, df: float) -> float:
     """The value that Student's t with ``df`` degrees of freedom stays below with probability ``p`` (0 < p < 1)."""
+    if not 0 < p < 1:
+        raise ValueError(f"a quantile needs a probability between 0 and 1, not {p!r}")
     if p < 0.5:
         return -student_t_quantile(1 - p, df)
     high = 1.0

@@ -30,5 +30,9 @@ class MeterError(GreencomputeError):
     """Something the machine refused: no such meter, no permission, a read that failed, a counter that stands still."""
 
 
+class NothingThereError(MeterError):
+    """There is no such hardware (or software) here: nothing whose energy could be missing from the sum."""
+
+
 class MeterLostError(MeterError):
     """A meter that worked and stopped working; the samples in hand are lost, the session goes on."""

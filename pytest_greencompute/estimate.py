@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from pytest_greencompute.distributions import binomial_interval, order_statistic_ranks, student_t_quantile
 from pytest_greencompute.metrics import METRICS, Metric
@@ -212,12 +213,20 @@ def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
         return _figure(metric, group, idle)
 
     value, low, high, n = interval_over_sets(blocks, share, _confidence(run, aim))
-    gap = sum(span.seconds - block.busy_s for block in blocks for domain, span in block.spans.items() if domain in idle)
     amount = _denominator(metric, blocks)
-    extra = 2.6 * max((error for _, error in idle.values()), default=0.0) * gap / amount
+    extra = _idle_error(metric, blocks, idle, _confidence(run, aim)) / amount
     extra += sum(source.step_j for source in sources) * len(blocks) / amount
     extra += _stamping(blocks, sources) / amount + FINEST * abs(value)
     return _widened(metric, value, low, high, extra, sources, n=n, aim=aim)
+
+
+def _idle_error(metric: Metric, blocks: Sequence[Block], idle: Mapping[str, tuple[float, float]], confidence: float) -> float:
+    """Half-width, in joules, that the uncertainty of idle power leaves: over the gaps, or over all of the time above idle."""
+    whole = metric.name == "energy_above_idle_per_query"
+    joules = 0.0
+    for domain, (_, error) in idle.items():
+        joules += error * sum(block.spans[domain].seconds - (0.0 if whole else block.busy_s) for block in blocks)
+    return NormalDist().inv_cdf((1 + confidence) / 2) * joules
 
 
 def _stamping(blocks: Sequence[Block], sources: Sequence[Source]) -> float:
@@ -301,7 +310,7 @@ def _latency(run: Run, metric: Metric, aim: Aim) -> Outcome:
     ordered = sorted(latency.seconds for latency in run.latencies)
     value = ordered[math.ceil(len(ordered) * metric.fraction) - 1]
     low, high = order_statistic_ranks(len(ordered), metric.fraction, aim.confidence)
-    note = "" if low and high else f"{len(ordered)} batches bound only one side"
+    note = "" if low and high else f"{len(ordered)} batches bound only one side; more queries or --energy-max-seconds bound both"
     return Estimate(
         value,
         ordered[low - 1] if low else None,

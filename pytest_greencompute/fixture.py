@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_greencompute.errors import SettingsError
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 if TYPE_CHECKING:
     from pytest_greencompute.measured import MeasuredRun
     from pytest_greencompute.measuring import Window
@@ -51,12 +53,13 @@ class EnergyMeter:
         from pytest_greencompute.measuring import Task, run_metered, run_once
 
         self._check_name(name)
+        self._refuse_inside_a_window()
         task = Task(model, queries, batch_size, references, score, collate, name, self._test.node_id)
         settings = self._session.settings
         if settings.enabled:
             self._lock()
             assert self._session.instruments is not None
-            raw, outputs = run_metered(task, self._session.instruments, self._effort(name), self._session.problem)
+            raw, outputs = run_metered(task, self._session.instruments, self._effort(name), self._session.why_unmeasured)
         elif settings.unmetered == "skip":
             self._skip('not measured: unmetered = "skip" and no --energy-budget')
         else:
@@ -72,6 +75,7 @@ class EnergyMeter:
         from pytest_greencompute.measuring import Window
 
         self._check_name(name)
+        self._refuse_inside_a_window()
         instruments = None
         if self._session.settings.enabled:
             self._lock()
@@ -91,6 +95,12 @@ class EnergyMeter:
         if name in [run.name for run in self._test.runs] + [window.name for window in self._test.windows]:
             which = f"a run named {name!r}" if name else "a run without a name"
             raise SettingsError(f"This test has measured {which} already.", remedy="Tell its runs apart: measure(..., name='large').")
+
+    def _refuse_inside_a_window(self) -> None:
+        if any(window.running for window in self._test.windows):
+            raise SettingsError(
+                "A window is open: what is measured inside it would be counted twice.", remedy="Measure before or after it."
+            )
 
     def _lock(self) -> None:
         if not self._locked:

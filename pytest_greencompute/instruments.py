@@ -50,7 +50,6 @@ class Instruments:
         self.allowed = allowed_marks
         self._late = False
         self._probed: dict[str, Source] = {}
-        self._quiet: list[Idle] = []
         self._ticked_ns: dict[str, int] = {}
         self._lag_known = {counter.source.domain for counter in self.counters if counter.source.lag_s > 0}
         self._ticking = tuple(counter for counter in self.counters if counter.source.tick_s > 0)
@@ -149,12 +148,13 @@ class Instruments:
 
         Raises MeterError for a counter that does not change within two seconds or runs backwards.
         """
+        quiet = []
         for counter in self._ticking:
             if counter.source.domain not in self._probed:
-                source, quiet = self._probe(counter)
-                self._probed[counter.source.domain] = source
-                self._quiet.append(quiet)
-        return Probed(self.sources, tuple(self._quiet))
+                self._probed[counter.source.domain], drawn = self._probe(counter)
+                quiet.append(drawn)
+        # Only now: by a later run the idle power may have changed for good reasons, such as a GPU that has started to be used.
+        return Probed(self.sources, tuple(quiet))
 
     @property
     def lag_unknown(self) -> bool:
@@ -170,7 +170,7 @@ class Instruments:
     def _probe(self, counter: Counter) -> tuple[Source, Idle]:
         changes: list[Reading] = []
         last = counter.read()
-        since_ns = last.t_ns
+        since_ns = self.clock.now_ns()
         while len(changes) <= PROBE_CHANGES:
             self.clock.sleep(100e-6)
             reading = counter.read()
@@ -178,8 +178,8 @@ class Instruments:
                 raise MeterError(f"The energy counter of {counter.source.domain} ran backwards while it was probed.", remedy=_BACK_REMEDY)
             if reading.energy_j > last.energy_j:
                 changes.append(reading)
-                since_ns = reading.t_ns
-            elif reading.t_ns - since_ns > STILL_S * 1e9:
+                since_ns = self.clock.now_ns()
+            elif self.clock.now_ns() - since_ns > STILL_S * 1e9:
                 raise MeterError(f"The energy counter of {counter.source.domain} did not change for {STILL_S:g} s.", remedy=_STILL_REMEDY)
             last = reading
         periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(changes)]
@@ -197,14 +197,16 @@ class Instruments:
 
         names = sorted({counter.source.uuid or counter.source.domain for counter in self.counters})
         try:
-            self._lock_folder.mkdir(parents=True, exist_ok=True)
+            if not self._lock_folder.exists():
+                self._lock_folder.mkdir(parents=True)
+                self._lock_folder.chmod(0o1777)  # other users' runs wait for ours, too
         except OSError as error:
             raise SettingsError(
                 f"The folder for device locks, {self._lock_folder}, cannot be made: {error.strerror}.", remedy="Set lock_folder to another."
             ) from error
         with contextlib.ExitStack() as held:
             for name in names:
-                lock = filelock.FileLock(str(self._lock_folder / (re.sub(r"[^\w.-]", "_", name) + ".lock")))
+                lock = filelock.FileLock(str(self._lock_folder / (re.sub(r"[^\w.-]", "_", name) + ".lock")), mode=0o666)
                 self._acquire(lock, name, waiting)
                 held.callback(lock.release)
             yield
@@ -215,20 +217,25 @@ class Instruments:
 
         try:
             lock.acquire(timeout=0)
+            return
         except filelock.Timeout:
             waiting(name)
-            try:
-                lock.acquire(timeout=LOCK_WAIT_S)
-            except filelock.Timeout as error:
-                raise MeterError(
-                    f"Another measured run held {name} for {LOCK_WAIT_S / 60:.0f} minutes ({lock.lock_file}).",
-                    remedy="Wait for it to end, or measure on another device.",
-                ) from error
+        except OSError as error:
+            remedy = "Set lock_folder to a folder of yours."
+            raise SettingsError(f"The device lock {lock.lock_file} cannot be opened: {error.strerror}.", remedy=remedy) from error
+        try:
+            lock.acquire(timeout=LOCK_WAIT_S)
+        except filelock.Timeout as error:
+            raise MeterError(
+                f"Another measured run held {name} for {LOCK_WAIT_S / 60:.0f} minutes ({lock.lock_file}).",
+                remedy="Wait for it to end, or measure on another device.",
+            ) from error
 
     def close(self) -> None:
         """Close every counter; may be called twice."""
         for counter in self.counters:
-            counter.close()
+            with contextlib.suppress(MeterError):  # the others must be closed, and the reports written, all the same
+                counter.close()
 
 
 _STILL_REMEDY = "`greencompute doctor` shows which meters work here; a virtual GPU or an old driver may have no energy counter."

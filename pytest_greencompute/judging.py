@@ -71,11 +71,12 @@ def _by_limit(run: Run, metric: Metric, budget: Budget, bench: Bench, aim: Aim, 
 def _by_baseline(run: Run, names: Sequence[str], budget: Budget, bench: Bench, aim: Aim, subject: str) -> list[Verdict]:
     name = bench.baseline or ""
     sources = judged_sources(run, aim)
-    cpu_judged = not isinstance(sources, Missing) and any(not source.domain.startswith("gpu") for source in sources)
+    # Without a figure of energy it is the processor that latency depends on.
+    cpu_judged = isinstance(sources, Missing) or any(not source.domain.startswith("gpu") for source in sources)
     match = matching(run, bench.sessions, cpu_judged=cpu_judged)
     verdicts = []
     for metric in (METRICS[each] for each in names):
-        if metric.kind == "score" and not run.scores:
+        if metric.kind == "score" and not run.scores and not any(other.scores for other in match.runs):
             continue
         outcome = estimate(run, metric, aim)
         if not match.runs:
@@ -128,9 +129,12 @@ def missing_runs(budget: Budget, measured: Iterable[Run], subject: str, *, meter
     runs = list(measured)
     claimed = {limits_for(run, budget, only=len(runs) == 1) for run in runs}
     verdicts = []
-    for key, limits in budget.limits.items():
+    for key in dict.fromkeys((*budget.limits, *budget.other_hardware)):
         if key in claimed:
             continue
+        for name in sorted(budget.other_hardware.get(key, ())):
+            if metered or not METRICS[name].needs_meter:
+                verdicts.append(replace(unmeasured(METRICS[name], subject, "no limit for this hardware"), run=key))
         why = (
             "the test measured nothing"
             if not runs
@@ -138,7 +142,7 @@ def missing_runs(budget: Budget, measured: Iterable[Run], subject: str, *, meter
             if key
             else "all its runs are named, the limit is not"
         )
-        for limit in limits.values():
+        for limit in budget.limits.get(key, {}).values():
             if metered or not limit.metric.needs_meter:
                 verdicts.append(replace(unmeasured(limit.metric, subject, why, where=limit.where), run=key))
     return tuple(verdicts)

@@ -30,7 +30,8 @@ class Ledger:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         results = getattr(report, "greencompute", None)
         if results:
-            self.results.extend(results)
+            mine = {run["test"] for run in results}
+            self.results = [run for run in self.results if run["test"] not in mine] + results  # a rerun replaces what came before
         if report.failed:
             self.failed.add(report.nodeid)
         if report.skipped and report.nodeid in self.metered and not results:
@@ -48,7 +49,7 @@ class Ledger:
         self._write_json(session, measuring)
 
     def _judge_session(self, session: pytest.Session, measuring: Session) -> None:
-        """The total, and a gate that measured nothing: red where the policy says so."""
+        """The total, which may be red, and a word where no test uses energy_meter (stale budgets are errors of collection)."""
         from pytest_greencompute.store.runfile import verdict_to_json
         from pytest_greencompute.verdict import effect
 

@@ -10,6 +10,8 @@ from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, estima
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Run
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 
 class MeasuredRun:
     """One measured run. Figures compare with SI numbers and with strings: ``run.energy_per_query < "0.8 J"``.

@@ -36,6 +36,8 @@ from pytest_greencompute.protocol import (
 from pytest_greencompute.samples import Block, Idle, Reading, Run
 from pytest_greencompute.workload import Score, Workload, check_references, check_score, collected, scores
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 Telling = Callable[[Tell], None]
 
 
@@ -139,7 +141,15 @@ def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: s
 
     plan = Plan(workload.batches, instruments.sources, effort.max_seconds, effort.needs_p99, instruments.lag_unknown, instruments.allowed)
     driver = _Driver(workload, instruments, effort.tell, lambda measured: effort.enough(run(measured)))
-    return run(driver.drive(measuring(plan, np.random.default_rng(effort.seed), first))), outputs
+    measured = driver.drive(measuring(plan, np.random.default_rng(effort.seed), first))
+    return run(replace(measured, notes=(*measured.notes, *_marked(measured)))), outputs
+
+
+def _marked(measured: Measured) -> tuple[str, ...]:
+    """A note where some blocks were spoiled, and too few to leave no figure."""
+    marks = sorted({mark for block in measured.blocks for mark in block.marks})
+    count = sum(bool(block.marks) for block in measured.blocks)
+    return (f"{count} of {len(measured.blocks)} blocks were marked ({', '.join(marks)})",) if marks else ()
 
 
 class _Driver:
@@ -242,7 +252,14 @@ class Window:
         self._marks: tuple[str, ...] = ()
         self._run: Run | None = None
 
+    @property
+    def running(self) -> bool:
+        """Whether the body has begun and not ended."""
+        return bool(self._times[0]) and not self._times[1]
+
     def __enter__(self) -> Window:
+        if self._times[0]:
+            raise SettingsError("A window is read once.", remedy="Open another, with a name of its own.")
         instruments = self._instruments
         if instruments is not None:
             if instruments.ticking:
@@ -259,20 +276,21 @@ class Window:
         if instruments is None or kind is not None:
             return
         synchronizer()()
-        self._times = (self._times[0], instruments.clock.now_ns())
+        end_ns = instruments.clock.now_ns()
         self._b = instruments.read_continuous()
         self._marks += instruments.marks()
         if instruments.ticking:
-            self._b.update(self._close_at_a_tick(instruments))
+            self._b.update(self._close_at_a_tick(instruments, end_ns))
             self._idles = _drive(read_idle(instruments.sources), instruments)
+        self._times = (self._times[0], end_ns)  # last, so that a window whose counters failed has not closed
 
-    def _close_at_a_tick(self, instruments: Instruments) -> Mapping[str, Reading]:
+    def _close_at_a_tick(self, instruments: Instruments, end_ns: int) -> Mapping[str, Reading]:
         """The readings at the first tick by which all energy of the body has arrived; a lag is looked for once per session."""
         if not instruments.lag_unknown:
             instruments.clock.sleep(max(source.lag_s for source in instruments.sources))
             return instruments.ticks()
-        sources, seen = _drive(watch_tail(instruments.sources, self._times[1]), instruments)
-        arrived_ns = self._times[1] + max(source.lag_s for source in sources) * 1e9
+        sources, seen = _drive(watch_tail(instruments.sources, end_ns), instruments)
+        arrived_ns = end_ns + max(source.lag_s for source in sources) * 1e9
         return next((readings for readings in seen if min(each.t_ns for each in readings.values()) >= arrived_ns), seen[-1])
 
     @property
@@ -372,9 +390,11 @@ def measure(
     Stops when the energy per query is known to within 2 % or after ``max_seconds`` (warm-up aside). ``meters`` are names in order of
     preference (default: nvml, rapl). Raises MeterError where no meter works, SettingsError for bad input.
     """
+    from pytest_greencompute.budget import parse_term
     from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT
 
-    aim = Aim(confidence, (domains,) if isinstance(domains, str) else tuple(domains))
+    aim = Aim(parse_term("confidence", confidence), (domains,) if isinstance(domains, str) else tuple(domains))
+    max_seconds = parse_term("max_seconds", max_seconds)
     opened = instruments or open_instruments(meters or ORDER_BY_DEFAULT, cpu_watts_per_core=cpu_watts_per_core)
     task = Task(model, queries, batch_size, references, score, collate, name)
     try:

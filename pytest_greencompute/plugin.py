@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -93,7 +94,7 @@ def _given(config: pytest.Config) -> dict[str, Any]:
 def _refuse_value(config: pytest.Config) -> None:
     args = config.invocation_params.args
     for flag, value in itertools.pairwise(args):
-        if flag == "--energy-budget" and re.match(r"[\d.]+ ?[a-zA-Zµ%]*$", str(value)) and not Path(str(value)).exists():
+        if flag == "--energy-budget" and re.match(r"[\d.]+ ?[a-zA-Zµ%][\w /]*$|[\d.]+$", str(value)) and not Path(str(value)).exists():
             raise pytest.UsageError(
                 f"--energy-budget takes no value, but {str(value)!r} follows it. A limit goes into the marker,"
                 f" @pytest.mark.{MARKER}(energy_per_query={str(value)!r}), or into pyproject.toml;"
@@ -128,7 +129,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         return
     metered = [item for item in items if _is_metered(item)]
     given = _given(config)
-    if metered or given:
+    if metered or given or _has_settings(config):
         try:
             _prepare(session, config, items, metered, given)
         except pytest.UsageError as error:
@@ -146,10 +147,20 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         items[:] = [item for item in items if (item in chosen) is keep]
 
 
+def _has_settings(config: pytest.Config) -> bool:
+    """Whether pyproject.toml may hold settings of ours: a look at its text, so that other projects pay no parsing."""
+    try:
+        return b"[tool.greencompute" in (config.rootpath / "pyproject.toml").read_bytes()
+    except OSError:
+        return False
+
+
 def _asked(config: pytest.Config, key: str, given: dict[str, Any]) -> bool:
-    """Whether --energy-only or --energy-skip holds, by option or by its TOML twin."""
+    """Whether --energy-only or --energy-skip holds: by option, or by its TOML twin where neither option is given."""
     measuring = _ledger(config).session
-    return key in given or (measuring is not None and getattr(measuring.settings, key))
+    if "only" in given or "skip" in given:
+        return key in given
+    return measuring is not None and bool(getattr(measuring.settings, key))
 
 
 def _prepare(
@@ -170,9 +181,10 @@ def _prepare(
         extra = extra_meters(config)
         if settings.enabled:
             check_meters(settings, extra)
+        metered += [item for item in items if item not in metered and item.nodeid in settings.budgets]
         tests = tests_of(metered, settings, MARKER)
         if not config.pluginmanager.hasplugin("dsession"):
-            stale_budgets(settings, session, config, items)
+            stale_budgets(settings, session, config, items, tests)
         measuring = Session(settings, config.rootpath, os.environ, extra_meters=extra, tell=_progress(config), waiting=_waiting(config))
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from error
@@ -192,7 +204,7 @@ def _progress(config: pytest.Config) -> Any:
         return None
     from pytest_greencompute.report.progress import ProgressLine
 
-    return ProgressLine(_writer(config, reporter))
+    return ProgressLine(_writer(config, reporter), config.get_terminal_writer().fullwidth - 1)
 
 
 def _writer(config: pytest.Config, reporter: Any) -> Callable[[str], None]:
@@ -200,11 +212,12 @@ def _writer(config: pytest.Config, reporter: Any) -> Callable[[str], None]:
     capture = config.pluginmanager.get_plugin("capturemanager")
 
     def write(text: str) -> None:
-        if capture is None:
-            reporter.write(text, flush=True)
-        else:
-            with capture.global_and_fixture_disabled():
-                reporter.write(text, flush=True)
+        with contextlib.nullcontext() if capture is None else capture.global_and_fixture_disabled():
+            reporter.ensure_newline()  # pytest's own words on this line stay
+            # Past the writer, which would count these characters into the line of dots that it lays out.
+            file = reporter._tw._file
+            file.write(text)
+            file.flush()
 
     return write
 
@@ -213,7 +226,7 @@ def _waiting(config: pytest.Config) -> Callable[[str], None]:
     def say(device: str) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
-            _writer(config, reporter)(f"\nenergy: waiting for another measured run on {device} to end\n")
+            _writer(config, reporter)(f"energy: waiting for another measured run on {device} to end\n")
 
     return say
 
@@ -246,6 +259,19 @@ def _skip(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+class OwnProperty(tuple[str, object]):
+    """A JUnit property of ours, told apart from the test's own."""
+
+    __slots__ = ()
+
+
+def _forget_skip(item: pytest.Item) -> None:
+    """unittest.TestCase keeps a skip on the item, and pytest would show it in place of the failed budget."""
+    kept = getattr(item, "_excinfo", None)
+    if kept and all(info.errisinstance(pytest.skip.Exception) for info in kept):
+        item._excinfo = None  # type: ignore[attr-defined]
+
+
 class MeteredHooks:
     """The hooks of a session that has metered tests; other sessions never register them."""
 
@@ -254,8 +280,12 @@ class MeteredHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
-        if _TEST in item.stash and self._session.settings.enabled:
-            self._session.open()
+        test = item.stash.get(_TEST, None)
+        if test is not None:
+            test.start_afresh()  # a plugin that reruns tests sets one item up several times
+            item.user_properties[:] = [pair for pair in item.user_properties if not isinstance(pair, OwnProperty)]
+            if self._session.settings.enabled:
+                self._session.open()
         yield
 
     @pytest.hookimpl(wrapper=True)
@@ -270,7 +300,8 @@ class MeteredHooks:
         except pytest.skip.Exception as skip:
             skipped = skip
         except BaseException:
-            self._record(item, test)
+            with contextlib.suppress(Exception):  # nothing may take the place of what the body raised
+                self._record(item, test, ended=False)
             raise
         if skipped is None:
             self._enforce(item, test, only_failures=False)
@@ -295,11 +326,11 @@ class MeteredHooks:
             report.greencompute = test.results  # type: ignore[attr-defined]  # rides on the report, so that xdist carries it
         return report
 
-    def _record(self, item: pytest.Item, test: MeteredTest) -> list[Verdict]:
+    def _record(self, item: pytest.Item, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
         from pytest_greencompute.report.junit import properties
 
-        verdicts = self._session.judge(test)
-        item.user_properties.extend(properties(test.results))
+        verdicts = self._session.judge(test, ended=ended)
+        item.user_properties.extend(OwnProperty(pair) for pair in properties(test.results))
         return verdicts
 
     def _enforce(self, item: pytest.Item, test: MeteredTest, *, only_failures: bool) -> None:
@@ -312,6 +343,7 @@ class MeteredHooks:
             self._session.enforce(verdicts, only_failures=only_failures)
         except BudgetsFailedError as failed:
             ends.append(partial(pytest.fail, str(failed), pytrace=False))
+            _forget_skip(item)
         except BudgetsSkippedError as skipped:
             ends.append(partial(pytest.skip, str(skipped)))
         for end in ends:  # outside the except, so that no second traceback is chained to the sentence

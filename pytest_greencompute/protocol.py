@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Source, Span
-from pytest_greencompute.schedule import Part, block_seconds, blocks_per_set, part, phases, whole_pass
+from pytest_greencompute.schedule import Part, block_seconds, blocks_per_set, part, phases, spread, whole_pass
 from pytest_greencompute.sequential import MIN_SAMPLES, looks, sets_that_fit
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ IDLE_SECONDS = 0.05
 IDLE_LAGS = 0.5
 LATENCY_BATCHES = 104  # bounds p95 on both sides at 99 %
 LATENCY_BATCHES_P99 = 528
-LATENCY_SHARE = 0.4  # of the time limit, at most
+PASS_TIMES = 4
+LATENCY_SHARE = 0.3  # of the time limit, at most
 LOST_SETS = 3
+LEAST_SINGLES = 3
 ASLEEP_S = 0.05
 SETTLE_S = 1.2  # longer than any running mean: the first pass must not be in the idle power that the probe sees
 JUMP_TIMES, JUMP_S = 3.0, 1.0
@@ -204,7 +206,7 @@ def _warm_up(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, tuple[tuple[
         rates.append(worked.seconds / worked.queries)
         if _levelled(rates):
             return tuple(chunks), batch_s, ()
-        if spent >= WARMUP_LIMIT_S and len(chunks) >= min(3, WARMUP_CHUNKS):
+        if spent >= WARMUP_LIMIT_S and len(chunks) >= LEAST_SINGLES:
             return tuple(chunks), batch_s, (f"time per query was still changing when warm-up ended after {spent:.0f} s",)
 
 
@@ -266,9 +268,11 @@ def _time_batches(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[tuple
     limit = LATENCY_SHARE * plan.max_seconds
     latencies: list[Latency] = []
     spent = 0.0
+    # A pass that holds many more batches than are wanted is walked, so that a sorted list gives short and long ones alike.
+    few = spread(plan.batches, want) if plan.batches > PASS_TIMES * want else whole_pass(plan.batches)
     while len(latencies) < want and spent < limit:
         yield Tell("timing batches", spent, min(limit, want * batch_s))
-        worked: Worked = yield Work(whole_pass(plan.batches), timed=True, seconds=limit - spent)
+        worked: Worked = yield Work(few, timed=True, seconds=limit - spent)
         latencies.extend(worked.latencies)
         spent += worked.seconds
     return tuple(latencies), spent
@@ -279,8 +283,8 @@ def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: flo
     tick = max(source.tick_s for source in plan.sources)
     lag = max(source.lag_s for source in plan.sources)
 
-    size = blocks_per_set(tick, block_seconds(tick, lag), lag)
-    target_s = block_seconds(tick, lag)
+    target_s = max(block_seconds(tick, lag), batch_s)
+    size = blocks_per_set(tick, target_s, lag)
     if size == 1 and MIN_SAMPLES * plan.batches * batch_s <= plan.max_seconds - spent:
         # Where the phase does not matter and time allows, each block is a whole pass: blocks and runs then hold the same queries.
         target_s = max(target_s, plan.batches * batch_s)
@@ -290,7 +294,8 @@ def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: flo
 
     block_s = len(share(0)) * batch_s
     set_s = size * (block_s + lag + (2 * tick if plan.ticking else 0.0)) + _idle_seconds(tick, lag)
-    planned = looks(sets_that_fit(plan.max_seconds - spent, set_s))
+    least = LEAST_SINGLES if size == 1 else 1  # one block alone has no interval
+    planned = looks(max(least, sets_that_fit(plan.max_seconds - spent, set_s)))
     first = yield from read_idle(plan.sources, settle=True)
     disturbed = _disturbed(plan.quiet, first, plan.allowed)
     measured = replace(measured, looks=len(planned), idles=first)
@@ -315,7 +320,13 @@ def _sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: flo
         measured = replace(measured, blocks=measured.blocks + blocks, idles=measured.idles + idles)
         if index + 1 in planned and (yield Enough(measured)):
             break
+        if _seconds_of(measured.blocks) > plan.max_seconds - spent and index + 1 >= least:
+            break  # slower than planned; the time is up whatever the figures say
     return measured
+
+
+def _seconds_of(blocks: Sequence[Block]) -> float:
+    return (blocks[-1].end_ns - blocks[0].start_ns) / 1e9 if blocks else 0.0
 
 
 def _one_set(

@@ -60,6 +60,14 @@ def block_seconds(tick_s: float, lag_s: float = 0.0) -> float:
     return max(BLOCK_TICKS * tick_s, BLOCK_SECONDS, BLOCK_LAGS * lag_s)
 
 
+def spread(batches: int, count: int, index: int = 0) -> Part:
+    """``count`` batches, spread over the list: number ``index`` of the shares that walk over it in steps near the golden section."""
+    step = max(1, round(batches * 0.618))
+    while math.gcd(step, batches) > 1:
+        step += 1
+    return Part(batches, count, index * count % batches, step)
+
+
 def part(index: int, batches: int, batch_s: float, target_s: float) -> Part:
     """What block number ``index`` runs so that it takes about ``target_s``: whole passes, or a share of one.
 
@@ -70,11 +78,7 @@ def part(index: int, batches: int, batch_s: float, target_s: float) -> Part:
     passes = math.ceil(target_s / pass_s)
     if passes * pass_s <= LONGER * target_s:
         return Part(batches, batches * passes)
-    count = max(1, math.ceil(target_s / batch_s))
-    step = max(1, round(batches * 0.618))
-    while math.gcd(step, batches) > 1:
-        step += 1
-    return Part(batches, count, index * count % batches, step)
+    return spread(batches, max(1, math.ceil(target_s / batch_s)), index)
 
 
 def blocks_per_set(tick_s: float, block_s: float, lag_s: float = 0.0) -> int:

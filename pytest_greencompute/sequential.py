@@ -7,8 +7,6 @@ dependence between looks; it costs a few per cent more samples than the sharpest
 
 from __future__ import annotations
 
-from pytest_greencompute.samples import Run
-
 MIN_SAMPLES = 5
 GROWTH = 1.6
 
@@ -27,8 +25,3 @@ def looks(longest: int) -> tuple[int, ...]:
 def sets_that_fit(seconds_left: float, seconds_per_set: float) -> int:
     """How many complete sets fit into the time limit: at least one, since a run without a set says nothing."""
     return max(1, int(seconds_left / max(seconds_per_set, 1e-9)))
-
-
-def is_look(run: Run, plan: tuple[int, ...]) -> bool:
-    """Whether the sets of ``run`` have just reached a planned look."""
-    return len({block.set_index for block in run.blocks}) in plan

@@ -48,6 +48,12 @@ class MeteredTest:
     windows: list[Window] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
 
+    def start_afresh(self) -> None:
+        """Forget what an earlier attempt at this test measured."""
+        self.runs.clear()
+        self.windows.clear()
+        self.results = []
+
 
 class Session:
     """Opens the meters when the first metered test is set up, measures, judges, and keeps the total."""
@@ -117,12 +123,32 @@ class Session:
                 **options,
             )
         except MeterError as error:
-            self.problem = str(error)
+            self.problem = str(error).removeprefix("No meter works here. ")
             self.instruments = Instruments((), self.clock, **options)
-        self.machine = machine.facts(self.environ)
+        self.machine = machine.facts(self.environ, self.root)
+        self.problem = self.problem or self._missing_gpu()
         self._start_ns = self.clock.now_ns()
         self._handle_termination()
         self._first = self._last = self._read_total()
+
+    def _missing_gpu(self) -> str:
+        """Why no energy may be judged where a GPU is here that could not be metered: its joules would be missing; or empty."""
+        from pytest_greencompute.errors import NothingThereError
+
+        assert self.instruments is not None
+        if self.settings.domains != ("auto",):
+            return ""
+        refused = [error for name, error in self.instruments.refusals if name == "nvml" and not isinstance(error, NothingThereError)]
+        remedy = 'Or judge other energy by name: domains = "cpu".'
+        return f"A GPU is here that could not be metered. {refused[0]} {remedy}" if refused else ""
+
+    @property
+    def why_unmeasured(self) -> str:
+        """Why a run has no energy, in short: the whole reason is said once, at the end of the session. Empty where it has."""
+        if not self.problem:
+            return ""
+        assert self.instruments is not None
+        return "a GPU is here that could not be metered" if self.instruments.counters else "no energy meter works here"
 
     def note_total(self) -> None:
         """Read the counters once more: the total ends here unless another metered test follows."""
@@ -151,6 +177,7 @@ class Session:
 
     def judge_total(self) -> Verdict | None:
         """The verdict of ``--energy-total``, or None where none was asked for. The total is one reading: it has no interval."""
+        from pytest_greencompute.estimate import Estimate
         from pytest_greencompute.units import ENERGY, show, show_limit
         from pytest_greencompute.verdict import Verdict
 
@@ -165,7 +192,9 @@ class Session:
         side = "within" if word == "PASS" else "over"
         how = " (modelled)" if self.total_modelled else ""
         reason = f"The session used {show(spent, ENERGY)}{how}, {side} its total of {show_limit(limit, ENERGY)}."
-        return Verdict(word, "total", "budget", reason, limit=limit)
+        method: Any = "modelled" if self.total_modelled else "counter"
+        estimate = Estimate(spent, None, None, ENERGY, 1, 0.99, "all", method)
+        return Verdict(word, "total", "budget", reason, estimate, limit)
 
     def _handle_termination(self) -> None:
         """Make SIGTERM end the session as Ctrl-C does, so that a cancelled CI job still writes what it has."""
@@ -187,6 +216,10 @@ class Session:
         from pytest_greencompute.budget import resolve
         from pytest_greencompute.judging import hardware_of
 
+        if not self.machine and any(line.on for line in test.lines):
+            from pytest_greencompute import machine
+
+            self.machine = machine.facts(self.environ, self.root)
         sources = self.instruments.sources if self.instruments is not None else ()
         hardware = hardware_of(test.runs, self.machine)
         hardware["gpu"] += tuple(source.device for source in sources if source.domain.startswith("gpu"))
@@ -202,8 +235,11 @@ class Session:
         baseline = settings.baseline if settings.enabled else None
         return Bench(Aim(domains=settings.domains), settings.accuracy_confidence, settings.accept, self._today, baseline, self._sessions)
 
-    def judge(self, test: MeteredTest) -> list[Verdict]:
-        """Judge all that a test measured, keep the results as plain dicts on it, and return the verdicts."""
+    def judge(self, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
+        """Judge all that a test measured, keep the results as plain dicts on it, and return the verdicts.
+
+        ``ended``: its body came to its end, so that what it did not measure is missing.
+        """
         from pytest_greencompute.estimate import estimates
         from pytest_greencompute.judging import judge_run, limits_for, missing_runs
         from pytest_greencompute.store.runfile import run_to_json
@@ -218,7 +254,7 @@ class Session:
             aim = replace(bench.aim, confidence=budget.confidence)
             test.results.append(self._marked(run_to_json(run, estimates(run, aim), judged), judged))
             verdicts.extend(judged)
-        missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled)
+        missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled) if ended else ()
         for name in dict.fromkeys(verdict.run for verdict in missing):
             mine = [verdict for verdict in missing if verdict.run == name]
             test.results.append(self._marked(_nothing(test.node_id, name, mine), mine))

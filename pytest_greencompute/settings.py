@@ -57,7 +57,6 @@ class Settings:
     only: bool = False
     skip: bool = False
     allow: frozenset[str] = frozenset()
-    files: tuple[str, ...] = ()
     where: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -171,7 +170,6 @@ class _Builder:
             only=self.value("only", _flag, False),
             skip=self.value("skip", _flag, False),
             allow=self.value("allow", _allow, frozenset()),
-            files=tuple(file.name for file in self.files),
             where={pattern: self._where_budget(pattern) for pattern in budgets},
         )
         if self.problems:

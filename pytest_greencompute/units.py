@@ -40,6 +40,8 @@ TIME = Dimension(
     (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)),
     "40 ms",
 )
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 POWER = Dimension("power", "W", {"W": 1.0, "mW": 1e-3, "kW": 1e3}, (("kW", 1e3), ("W", 1.0), ("mW", 1e-3)), "250 W")
 RATE = Dimension("rate", "1/s", {"/s": 1.0, "1/s": 1.0, "queries/s": 1.0, "/min": 1 / 60}, (("queries/s", 1.0),), "120 /s")
 RATIO = Dimension("ratio", "1", {"": 1.0, "%": 0.01}, (("", 1.0),), "0.92")

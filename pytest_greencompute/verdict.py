@@ -29,6 +29,7 @@ Effect = Literal["green", "warn", "fail", "skip"]
 # estimated, so this is assumed, and said.
 ASSUMED_SPREAD = 0.03
 ENOUGH_RUNS = 3
+MANY_TIMES = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +287,8 @@ def _signed(ratio: float) -> str:
     """1.104 -> '+10.4 %', for how much worse; a value below 1 is better; '-' for an open side."""
     if ratio == 0 or math.isinf(ratio):
         return "-"
+    if ratio > MANY_TIMES:
+        return f"more than {MANY_TIMES:.0f} times"
     percent = (ratio - 1) * 100
     return f"{percent:+.1f} %" if abs(percent) < 9.95 else f"{percent:+.0f} %"
 

@@ -17,6 +17,8 @@ from pytest_greencompute.protocol import Worked
 from pytest_greencompute.samples import Latency
 from pytest_greencompute.schedule import Part
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 Score = str | Callable[[Any, Any], float]
 
 
@@ -134,7 +136,8 @@ def _answers(answer: Any, asked: int, first: int) -> list[Any]:
         )
     if len(answer) != asked:
         raise SettingsError(
-            f"The model returned {len(answer)} answers for {asked} queries ({where}).", remedy="One answer per query, in order."
+            f"The model returned {len(answer)} answer{'' if len(answer) == 1 else 's'} for {asked} queries ({where}).",
+            remedy="One answer per query, in order.",
         )
     return list(answer)
 

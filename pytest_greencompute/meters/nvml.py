@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.clock import Clock
-from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import Visible, visible
@@ -170,8 +170,11 @@ def _pynvml() -> Any:
             warnings.simplefilter("ignore")
             import pynvml
     except ImportError:
-        raise MeterError("The Python package nvidia-ml-py is not installed.", remedy="Run `pip install nvidia-ml-py`.") from None
+        raise NothingThereError("The Python package nvidia-ml-py is not installed.", remedy="Run `pip install nvidia-ml-py`.") from None
     return pynvml
+
+
+_NOTHING_THERE = (9, 12)  # the driver is not loaded, its library is not installed
 
 
 @contextlib.contextmanager
@@ -182,7 +185,8 @@ def _errors(nvml: Any, gpu: str, kind: type[MeterError] = MeterError) -> Iterato
     except nvml.NVMLError as error:
         code = int(error.value)
         message, remedy = _SAID.get(code, ("{gpu} could not be read: NVML says '" + str(error) + "'.", "`nvidia-smi` may say more."))
-        raise kind(message.replace("{gpu}", gpu), remedy=remedy) from error
+        raised = NothingThereError if code in _NOTHING_THERE and kind is MeterError else kind
+        raise raised(message.replace("{gpu}", gpu), remedy=remedy) from error
 
 
 # Which GPUs
@@ -193,7 +197,7 @@ def _visible_gpus(library: _Library, environ: Mapping[str, str]) -> list[_Gpu]:
     with _errors(library.nvml, "The NVIDIA driver"):
         count = int(library.nvml.nvmlDeviceGetCount())
     if count == 0:
-        raise MeterError("The NVIDIA driver sees no GPU.", remedy="Check `nvidia-smi`; in a container, start it with `--gpus all`.")
+        raise NothingThereError("The NVIDIA driver sees no GPU.", remedy="Check `nvidia-smi`; in a container, start it with `--gpus all`.")
     gpus = [_identify(library, index) for index in range(count)]
     value = environ.get("CUDA_VISIBLE_DEVICES")
     seen, order = _seen(gpus, value, environ)
@@ -205,7 +209,7 @@ def _visible_gpus(library: _Library, environ: Mapping[str, str]) -> list[_Gpu]:
     if problem is not None and unmatched and not seen.by_index:
         raise problem
     if not seen.gpus:
-        raise MeterError(f"CUDA_VISIBLE_DEVICES={value!r} hides every GPU.", remedy=_hidden_remedy(gpus))
+        raise NothingThereError(f"CUDA_VISIBLE_DEVICES={value!r} hides every GPU.", remedy=_hidden_remedy(gpus))
     return sorted((order[place] for place in seen.gpus), key=lambda gpu: gpu.index)
 
 

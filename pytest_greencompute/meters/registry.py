@@ -131,4 +131,4 @@ def _told(refusals: Sequence[tuple[str, MeterError]]) -> str:
 
 
 def _last_resort(names: Sequence[str]) -> str:
-    return "" if "cputime" in names else "To model the energy of the CPU instead, add 'cputime' to the list of meters."
+    return "" if "cputime" in names else f"To model the energy of the CPU instead: --energy-meter {','.join((*names, 'cputime'))}."

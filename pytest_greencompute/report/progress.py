@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 EVERY_S = 0.3
-WIDTH = 100
 
 
 class Step(Protocol):
@@ -22,10 +21,14 @@ class Step(Protocol):
 
 
 class ProgressLine:
-    """Rewrites one line in place, at most every 0.3 s, and only between blocks, so that it costs no query anything."""
+    """Rewrites one line in place, at most every 0.3 s, and only between blocks, so that it costs no query anything.
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    ``write`` puts text on the terminal as it is; ``width`` in columns: a line that wrapped could not be wiped.
+    """
+
+    def __init__(self, write: Callable[[str], None], width: int) -> None:
         self._write = write
+        self._width = width
         self._last = 0.0
 
     def __call__(self, step: Step) -> None:
@@ -35,5 +38,5 @@ class ProgressLine:
         self._last = now
         left = f", at most {step.total_s - step.done_s:.0f} s left" if step.total_s > step.done_s else ""
         # The line wipes itself: whatever pytest writes next begins at the line's start.
-        text = f"measuring {step.what}{left}"[:WIDTH]
+        text = f"measuring {step.what}{left}"[: self._width]
         self._write(f"\r\x1b[2K{text}\r")

@@ -38,6 +38,8 @@ def show_nothing_metered(reporter: Any, summary: Summary) -> None:
     """Without --energy-budget: one quiet line, so that nobody takes a green run for a measured one."""
     ran = len({run["test"] for run in summary.results})
     if ran:
+        for sentence in _warnings(summary):
+            reporter.write_line(sentence)
         tests = "test" if ran == 1 else "tests"
         reporter.write_line(f"energy: {ran} {tests} ran unmetered; pytest --energy-budget measures {'it' if ran == 1 else 'them'}")
     for sentence, bad in summary.said:
@@ -121,11 +123,14 @@ def _row(run: Mapping[str, Any], metrics: Sequence[Metric], limited: set[str]) -
             cells.append(f"{_figure(metric, figure)}{f' ≥ {limit}' if limit else ''}")
         else:
             cells += [_figure(metric, figure), limit] if metric.name in limited else [_figure(metric, figure)]
-    sources = dict.fromkeys(_place(verdict["where"]) for verdict in run["verdicts"] if verdict["kind"] == "budget" and verdict["where"])
+    sources = dict.fromkeys(_place(verdict) for verdict in run["verdicts"] if verdict["where"])
     return [*cells, _verdict(run), ", ".join(sources)]
 
 
-def _place(where: str) -> str:
+def _place(verdict: Mapping[str, Any]) -> str:
+    where: str = verdict["where"]
+    if verdict["kind"] == "baseline":
+        return f"baseline {where}"
     return "marker" if where.startswith("the marker") else where
 
 
@@ -148,21 +153,28 @@ def _worst(run: Mapping[str, Any]) -> str:
 
 def _verdict(run: Mapping[str, Any]) -> str:
     word = _worst(run)
+    if word == "PASS" and any(verdict["effect"] == "fail" for verdict in run["verdicts"]):
+        return "PASS, red: modelled"
     if word in {"", "PASS"}:
         return word or "no budget"
     named = dict.fromkeys(METRICS[verdict["metric"]].short for verdict in run["verdicts"] if verdict["verdict"] == word)
     return f"{word} {', '.join(named)}"
 
 
+def _warnings(summary: Summary) -> list[str]:
+    """What a verdict that turned nothing red has to say."""
+    return [f"warning: {verdict['reason']}" for run in summary.results for verdict in run["verdicts"] if verdict["effect"] == "warn"]
+
+
 def remarks(summary: Summary) -> list[str]:
     """Sentences under the table: why something is unmeasured or not certain, what was noted, which meters were not used."""
-    found = []
+    found = _warnings(summary)
     for run in summary.results:
-        found += [f"warning: {verdict['reason']}" for verdict in run["verdicts"] if verdict["effect"] == "warn"]
         found += [f"note: {run['test'].partition('::')[2]}: {note}" for note in run["notes"]]
     modelled = [source for source in summary.sources if source.method == "modelled"]
     found += [f"{each.domain} energy is modelled, not measured: {each.note or each.meter}" for each in modelled]
-    found += [f"not used: {name}: {error}" for name, error in summary.refusals]
+    if summary.refusals:
+        found.append(f"not used: {', '.join(name for name, _ in summary.refusals)} (`greencompute doctor` says why)")
     if summary.problem:
         found.append(f"no meter: {summary.problem}")
     return found

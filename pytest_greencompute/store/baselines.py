@@ -24,7 +24,6 @@ class Match:
     runs: tuple[Run, ...]
     refused: tuple[Difference, ...]
     warnings: tuple[Difference, ...]
-    saved: int
 
 
 def folder_of(root: Path, name: str) -> Path:
@@ -57,12 +56,10 @@ def load(root: Path, name: str) -> tuple[tuple[Run, ...], ...]:
 def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool) -> Match:
     """The saved runs of the same test and name that were measured on comparable hardware in a comparable way."""
     runs, refused, warnings = [], {}, {}
-    saved = 0
     for session in sessions:
         for other in session:
             if (other.test, other.name) != (run.test, run.name) or not other.metered:
                 continue
-            saved += 1
             found = differences(run.provenance, other.provenance, cpu_judged=cpu_judged)
             blocking = [each for each in found if each.blocks]
             if blocking:
@@ -70,4 +67,4 @@ def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool) -
             else:
                 runs.append(other)
                 warnings.update({each.name: each for each in found})
-    return Match(tuple(runs), tuple(refused.values()), tuple(warnings.values()), saved)
+    return Match(tuple(runs), tuple(refused.values()), tuple(warnings.values()))

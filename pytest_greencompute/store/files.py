@@ -13,6 +13,10 @@ from pytest_greencompute.errors import SettingsError
 
 def write_atomically(path: Path, text: str) -> None:
     """Write ``text`` beside ``path`` and rename it into place. Raises SettingsError with the reason where that cannot be done."""
+    path = path.resolve()  # a link stays a link
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_text(text, encoding="utf-8")  # /dev/stdout and the like: nothing to rename over
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
