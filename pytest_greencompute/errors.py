@@ -34,5 +34,13 @@ class NothingThereError(MeterError):
     """There is no such hardware (or software) here: nothing whose energy could be missing from the sum."""
 
 
+class NoMeterError(MeterError):
+    """No meter works; ``refusals`` holds the reason of each, by name."""
+
+    def __init__(self, message: str, *, remedy: str = "", refusals: tuple[tuple[str, MeterError], ...] = ()) -> None:
+        super().__init__(message, remedy=remedy)
+        self.refusals = refusals
+
+
 class MeterLostError(MeterError):
     """A meter that worked and stopped working; the samples in hand are lost, the session goes on."""

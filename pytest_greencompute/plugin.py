@@ -259,12 +259,6 @@ def _skip(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-class OwnProperty(tuple[str, object]):
-    """A JUnit property of ours, told apart from the test's own."""
-
-    __slots__ = ()
-
-
 def _forget_skip(item: pytest.Item) -> None:
     """unittest.TestCase keeps a skip on the item, and pytest would show it in place of the failed budget."""
     kept = getattr(item, "_excinfo", None)
@@ -282,8 +276,9 @@ class MeteredHooks:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
         test = item.stash.get(_TEST, None)
         if test is not None:
-            test.start_afresh()  # a plugin that reruns tests sets one item up several times
-            item.user_properties[:] = [pair for pair in item.user_properties if not isinstance(pair, OwnProperty)]
+            # A plugin that reruns tests sets one item up several times.
+            item.user_properties[:] = [pair for pair in item.user_properties if pair not in test.properties]
+            test.start_afresh()
             if self._session.settings.enabled:
                 self._session.open()
         yield
@@ -330,7 +325,8 @@ class MeteredHooks:
         from pytest_greencompute.report.junit import properties
 
         verdicts = self._session.judge(test, ended=ended)
-        item.user_properties.extend(OwnProperty(pair) for pair in properties(test.results))
+        test.properties = properties(test.results)
+        item.user_properties.extend(test.properties)
         return verdicts
 
     def _enforce(self, item: pytest.Item, test: MeteredTest, *, only_failures: bool) -> None:

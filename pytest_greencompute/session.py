@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
 from pytest_greencompute.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ class MeteredTest:
     runs: list[Run] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
+    properties: list[tuple[str, str]] = field(default_factory=list)
 
     def start_afresh(self) -> None:
         """Forget what an earlier attempt at this test measured."""
         self.runs.clear()
         self.windows.clear()
         self.results = []
+        self.properties = []
 
 
 class Session:
@@ -86,6 +88,7 @@ class Session:
         self._last: dict[str, Reading] = {}
         self._start_ns = 0
         self._total_problem = ""
+        self._refusal = ""
         self._sessions: Sequence[Sequence[Run]] = ()
         self._signal: Any = None
         if settings.baseline is not None and settings.enabled:
@@ -122,11 +125,12 @@ class Session:
                 cpu_watts_per_core=self.settings.cpu_watts_per_core,
                 **options,
             )
-        except MeterError as error:
+        except NoMeterError as error:
             self.problem = str(error).removeprefix("No meter works here. ")
-            self.instruments = Instruments((), self.clock, **options)
+            self.instruments = Instruments((), self.clock, refusals=error.refusals, **options)
         self.machine = machine.facts(self.environ, self.root)
-        self.problem = self.problem or self._missing_gpu()
+        self._refusal = self._missing_gpu()
+        self.problem = self._refusal or self.problem
         self._start_ns = self.clock.now_ns()
         self._handle_termination()
         self._first = self._last = self._read_total()
@@ -139,16 +143,15 @@ class Session:
         if self.settings.domains != ("auto",):
             return ""
         refused = [error for name, error in self.instruments.refusals if name == "nvml" and not isinstance(error, NothingThereError)]
-        remedy = 'Or judge other energy by name: domains = "cpu".'
-        return f"A GPU is here that could not be metered. {refused[0]} {remedy}" if refused else ""
+        return f"a GPU is here that could not be metered: {refused[0]} Or judge other energy by name: domains = 'cpu'" if refused else ""
 
     @property
     def why_unmeasured(self) -> str:
-        """Why a run has no energy, in short: the whole reason is said once, at the end of the session. Empty where it has."""
+        """Why a run has no energy; the whole reason is said once, at the end of the session. Empty where it has."""
         if not self.problem:
             return ""
-        assert self.instruments is not None
-        return "a GPU is here that could not be metered" if self.instruments.counters else "no energy meter works here"
+        # Of a device that is here and refuses, the remedy is worth saying at every budget; of hardware that is not here, once.
+        return self._refusal or "no energy meter works here"
 
     def note_total(self) -> None:
         """Read the counters once more: the total ends here unless another metered test follows."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.machine import read_processor
 from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions
 from pytest_greencompute.samples import Reading, Source
@@ -203,7 +203,7 @@ class RaplMeter:
         named = [(match, path, _text(path / "name", self._read)) for match, path in places]
         packages = [self._zone(match, path, name) for match, path, name in named if match[2] is None and name.startswith("package")]
         if not packages:
-            raise MeterError(f"There is no RAPL counter of a processor in {self._root}.", remedy=_NO_RAPL)
+            raise NothingThereError(f"There is no RAPL counter of a processor in {self._root}.", remedy=_NO_RAPL)
         packages = _without_mirrors(packages, self._read)
         kept = {zone.package for zone in packages}
         memory = [self._zone(match, path, name) for match, path, name in named if name == "dram" and int(match[1]) in kept]
@@ -213,7 +213,7 @@ class RaplMeter:
         try:
             return list(self._root.iterdir())
         except OSError as error:
-            raise MeterError(f"There is no RAPL here: {self._root} cannot be listed ({error.strerror}).", remedy=_NO_RAPL) from error
+            raise NothingThereError(f"There is no RAPL here: {self._root} cannot be listed ({error.strerror}).", remedy=_NO_RAPL) from error
 
     def _zone(self, match: re.Match[str], path: Path, name: str) -> Zone:
         range_uj = _number(path / "max_energy_range_uj", self._read)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import cast
 
-from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
 from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
 
 GROUP = "greencompute.meters"
@@ -105,7 +105,7 @@ def open_counters(names: Sequence[str], options: MeterOptions, extra: Mapping[st
                 continue
             _add(counters, found)
         if not counters:
-            raise MeterError("No meter works here. " + _told(refusals), remedy=_last_resort(names))
+            raise NoMeterError("No meter works here. " + _told(refusals), remedy=_last_resort(names), refusals=tuple(refusals))
         # Losers of a domain were closed as they lost; closing may be done twice. The winners stay open.
         opened.pop_all()
     return Opened(tuple(counters), tuple(refusals))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_greencompute.errors import MeterError
+from pytest_greencompute.errors import MeterError, NothingThereError
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.samples import Source
 from pytest_greencompute.units import ENERGY, TIME, show, show_limit, show_share
@@ -173,8 +173,10 @@ def remarks(summary: Summary) -> list[str]:
         found += [f"note: {run['test'].partition('::')[2]}: {note}" for note in run["notes"]]
     modelled = [source for source in summary.sources if source.method == "modelled"]
     found += [f"{each.domain} energy is modelled, not measured: {each.note or each.meter}" for each in modelled]
-    if summary.refusals:
-        found.append(f"not used: {', '.join(name for name, _ in summary.refusals)} (`greencompute doctor` says why)")
+    absent = [name for name, error in summary.refusals if isinstance(error, NothingThereError)]
+    if absent and not summary.problem:
+        found.append(f"not used: {', '.join(absent)}, not here (`greencompute doctor` says why)")
+    found += [f"not used: {name}: {error}" for name, error in summary.refusals if name not in absent and not summary.problem]
     if summary.problem:
         found.append(f"no meter: {summary.problem}")
     return found

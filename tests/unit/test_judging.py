@@ -141,7 +141,12 @@ def test_answers_that_got_worse_fail_against_the_newest_saved_run() -> None:
     found = judged(worse, budget(), baseline="main", sessions=[(measured(),)])
     assert found["accuracy", "baseline"].word == "FAIL"
     assert "20 of 100 scores changed" in found["accuracy", "baseline"].reason
-    assert "accuracy/baseline" not in words(judged(measured(scores=None), budget(), baseline="main", sessions=[(measured(),)]))
+
+
+def test_references_that_were_taken_away_do_not_take_the_accuracy_gate_with_them() -> None:
+    without = measured(scores=None)
+    assert words(judged(without, budget(), baseline="main", sessions=[(measured(),)]))["accuracy/baseline"] == "UNMEASURED"
+    assert "accuracy/baseline" not in words(judged(without, budget(), baseline="main", sessions=[(without,)]))
 
 
 def test_without_a_saved_run_it_is_unmeasured_and_says_what_saves_one() -> None:

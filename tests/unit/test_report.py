@@ -11,13 +11,13 @@ import pytest
 from making import block, latencies, run, source
 
 from pytest_greencompute.budget import Limit
-from pytest_greencompute.errors import MeterError
+from pytest_greencompute.errors import MeterError, NothingThereError
 from pytest_greencompute.estimate import Aim, estimate, estimates
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.protocol import Tell
 from pytest_greencompute.report.document import meter
 from pytest_greencompute.report.junit import properties
-from pytest_greencompute.report.progress import WIDTH, ProgressLine
+from pytest_greencompute.report.progress import ProgressLine
 from pytest_greencompute.report.terminal import Summary, heading, remarks, show_summary, table, totals, write
 from pytest_greencompute.samples import Run, Source
 from pytest_greencompute.store.runfile import run_to_json
@@ -65,6 +65,9 @@ def summary(*results: dict[str, Any], **fields: Any) -> Summary:
         said=(),
     )
     return replace(made, **fields)
+
+
+WIDTH = 60
 
 
 class Reporter:
@@ -162,11 +165,19 @@ def test_the_totals_tell_energy_time_what_could_be_seen_and_what_failed() -> Non
 
 def test_the_remarks_tell_warnings_notes_refusals_and_problems() -> None:
     short = told(measured(notes=("a set was lost",)), "warn", energy_per_query=0.612)
-    found = remarks(
-        summary(short, refusals=(("rapl", MeterError("No permission.", remedy="Join the group power.")),), problem="no GPU counter")
-    )
+    refusals = (("rapl", MeterError("No permission.", remedy="Join the group power.")), ("nvml", NothingThereError("No GPU.")))
+    found = remarks(summary(short, refusals=refusals))
     assert found[0].startswith("warning: test_y used 0.6120 J per query")
-    assert found[1:] == ["note: test_y: a set was lost", "not used: rapl: No permission. Join the group power.", "no meter: no GPU counter"]
+    assert found[1:] == [
+        "note: test_y: a set was lost",
+        "not used: nvml, not here (`greencompute doctor` says why)",
+        "not used: rapl: No permission. Join the group power.",
+    ]
+
+
+def test_where_no_meter_works_the_whole_reason_is_told_once() -> None:
+    refusals = (("rapl", MeterError("No permission.")),)
+    assert remarks(summary(refusals=refusals, problem="rapl: No permission.")) == ["no meter: rapl: No permission."]
 
 
 def test_a_session_is_told_in_order_and_colours_follow_the_words() -> None:
@@ -248,7 +259,7 @@ def test_the_progress_line_rewrites_itself_and_not_too_often(monkeypatch: pytest
     written: list[str] = []
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    line = ProgressLine(written.append)
+    line = ProgressLine(written.append, WIDTH)
     line(Tell("set 1 of at most 5", 10.0, 50.0))
     line(Tell("set 2 of at most 5", 20.0, 50.0))
     now[0] += 0.4

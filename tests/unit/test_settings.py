@@ -45,7 +45,7 @@ def test_without_a_word_all_is_at_its_default(project: Project) -> None:
     assert settings.policy == Policy("fail", "warn", "warn", "warn")
     assert (settings.meters, settings.domains, settings.budgets, settings.accept) == ((), ("auto",), {}, ())
     assert (settings.total_j, settings.save, settings.baseline, settings.json_path) == (None, None, None, None)
-    assert (settings.accuracy_confidence, settings.unmetered, settings.allow, settings.files) == (None, "once", frozenset(), ())
+    assert (settings.accuracy_confidence, settings.unmetered, settings.allow) == (None, "once", frozenset())
 
 
 # Each option: what is given on the command line, its twin in the file, and what comes of both.
@@ -113,7 +113,6 @@ def test_the_command_line_wins_over_the_named_file_and_that_over_pyproject(proje
     assert settings.file_terms.confidence == 0.95
     assert settings.policy.enforce == "warn"
     assert (settings.baseline, settings.unmetered) == ("main", "skip")
-    assert settings.files == ("budgets.toml", "pyproject.toml")
 
 
 def test_budgets_come_from_the_first_file_that_has_some(project: Project) -> None:
