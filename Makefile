@@ -43,7 +43,8 @@ demo: $(STAMPS)/demo ## measure a real model on real data against its budgets, a
 demo-regression: $(STAMPS)/demo ## the same model made wasteful, against that baseline: ends RED, on purpose
 	@if [ ! -d $(BASELINE) ]; then echo 'No baseline "demo" yet: making it first.'; $(MAKE) --no-print-directory demo; fi
 	@echo "Now the model encodes every query twice. A RED result is expected here: the gate sees the waste."
-	@cd $(EXAMPLE) && SENTIMENT_WASTE=twice "$(PY)" -m pytest --energy-budget --energy-baseline demo
+	@cd $(EXAMPLE) && { SENTIMENT_WASTE=twice "$(PY)" -m pytest --energy-budget --energy-baseline demo; status=$$?; \
+	  [ $$status -ne 1 ] || echo "Red, as expected: the same answers for twice the energy."; exit $$status; }
 
 test: $(STAMPS)/tests $(STAMPS)/demo ## the whole test suite
 	@"$(PY)" -m pytest

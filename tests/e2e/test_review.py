@@ -83,6 +83,7 @@ def test_measuring_inside_an_open_window_is_refused(project: Project) -> None:
 
 
 def test_a_test_that_is_run_twice_is_measured_afresh_and_reported_once(project: Project) -> None:
+    project.pytester.syspathinsert()
     project.write(
         "twice.py",
         """
