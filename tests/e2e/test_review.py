@@ -97,7 +97,7 @@ def test_a_test_that_is_run_twice_is_measured_afresh_and_reported_once(project: 
                 item._initrequest()
                 reports = runtestprotocol(item, nextitem=nextitem, log=attempt == 1)
             return True
-        """
+        """,
     )
     project.write(
         "test_it.py",
