@@ -59,7 +59,10 @@ class EnergyMeter:
         if settings.enabled:
             self._lock()
             assert self._session.instruments is not None
-            raw, outputs = run_metered(task, self._session.instruments, self._effort(name), self._session.why_unmeasured)
+            try:
+                raw, outputs = run_metered(task, self._session.instruments, self._effort(name), self._session.why_unmeasured)
+            finally:
+                self._session.told()
         elif settings.unmetered == "skip":
             self._skip('not measured: unmetered = "skip" and no --energy-budget')
         else:

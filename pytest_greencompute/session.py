@@ -302,6 +302,12 @@ class Session:
         show = self._tell
         return lambda step: show(replace(step, what=f"{test.subject}: {step.what}"))
 
+    def told(self) -> None:
+        """A measurement has ended: nothing of its progress is to stay on the screen."""
+        clear = getattr(self._tell, "clear", None)
+        if clear is not None:
+            clear()
+
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """The locks of all metered devices."""
         assert self.instruments is not None

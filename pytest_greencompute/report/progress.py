@@ -31,6 +31,12 @@ class ProgressLine:
         self._width = width
         self._last = 0.0
 
+    def clear(self) -> None:
+        """Wipe the line, so that what pytest writes next stands alone."""
+        if self._last:
+            self._write("\r\x1b[2K")
+            self._last = 0.0
+
     def __call__(self, step: Step) -> None:
         now = time.monotonic()
         if now - self._last < EVERY_S:

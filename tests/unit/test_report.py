@@ -267,6 +267,9 @@ def test_the_progress_line_rewrites_itself_and_not_too_often(monkeypatch: pytest
     assert written[0] == "\r\x1b[2Kmeasuring set 1 of at most 5, at most 40 s left\r"
     assert len(written) == 2
     assert len(written[1]) <= WIDTH + 10
+    line.clear()
+    line.clear()
+    assert written[2:] == ["\r\x1b[2K"]
 
 
 def test_no_figure_of_a_result_is_anything_but_finite() -> None:
