@@ -118,7 +118,8 @@ class EnergyMeter:
 
         session, test = self._session, self._test
         budget, bench = session.budget(test), session.bench()
-        precise = precise_enough(bench.aim)
+        # The figure is read by people too: certain of a distant limit, but known to a half only, is not worth printing.
+        precise, presentable = precise_enough(bench.aim), precise_enough(bench.aim, 0.1)
 
         def enough(run: Run) -> bool:
             """Whether all that more blocks could make certain is certain."""
@@ -128,7 +129,7 @@ class EnergyMeter:
             ]
             certain = all(each.word != "INCONCLUSIVE" for each in verdicts)
             # A run that others will be compared with must be precise, not only certain of its own verdicts.
-            return precise(run) if session.settings.save or not verdicts else certain
+            return precise(run) if session.settings.save or not verdicts else certain and presentable(run)
 
         limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
         return Effort(budget.max_seconds, "latency_p99" in limits, tell=session.tell(test), enough=enough, provenance=session.provenance())
