@@ -299,7 +299,7 @@ def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Ma
         sources,
         n=1,
         aim=aim,
-        note="one window, read once: a sensor that looks part of the time may have missed some of it",
+        note=_ONE_WINDOW,
     )
 
 

@@ -112,7 +112,7 @@ class EnergyMeter:
             self._locked = True
 
     def _effort(self, name: str | None) -> Any:
-        from pytest_greencompute.judging import judge_run
+        from pytest_greencompute.judging import judge_run, limits_for
         from pytest_greencompute.measuring import Effort, precise_enough
         from pytest_greencompute.metrics import METRICS
 
@@ -123,7 +123,7 @@ class EnergyMeter:
 
         def enough(run: Run) -> bool:
             """Whether all that more blocks could make certain is certain."""
-            key = run.name if run.name in budget.limits else None
+            key = limits_for(run, budget, only=True)
             verdicts = [
                 each for each in judge_run(run, key, budget, bench, test.subject) if METRICS[each.metric].kind in {"energy", "rate"}
             ]

@@ -12,11 +12,12 @@ Rules for whoever writes one:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from pytest_greencompute.clock import Clock
+from pytest_greencompute.errors import MeterError
 from pytest_greencompute.samples import Reading, Source
 
 
@@ -78,6 +79,17 @@ class Ability:
     works: bool
     says: str
     remedy: str = ""
+
+
+def abilities_of(meter: Meter, options: MeterOptions, domain: str, says: Callable[[Source], str]) -> tuple[Ability, ...]:
+    """What ``meter`` finds, one line a domain in the words of ``says``; or one line for ``domain`` that says why it finds nothing."""
+    try:
+        counters = meter.find(options)
+    except MeterError as error:
+        return (Ability(domain, works=False, says=error.message, remedy=error.remedy),)
+    for counter in counters:
+        counter.close()
+    return tuple(Ability(counter.source.domain, works=True, says=says(counter.source)) for counter in counters)
 
 
 class Meter(Protocol):

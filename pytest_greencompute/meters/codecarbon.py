@@ -28,7 +28,7 @@ from importlib import metadata
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions
+from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, abilities_of
 from pytest_greencompute.samples import Method, Reading, Source
 
 _J_PER_KWH = 3.6e6
@@ -232,15 +232,7 @@ class CodeCarbonMeter:
 
     def abilities(self, options: MeterOptions) -> Sequence[Ability]:
         """One line for each domain, with what CodeCarbon does for it."""
-        try:
-            counters = self.find(options)
-        except MeterError as error:
-            return (Ability("cpu", works=False, says=error.message, remedy=error.remedy),)
-        for counter in counters:
-            counter.close()
-        return tuple(
-            Ability(counter.source.domain, works=True, says=f"{counter.source.method}: {counter.source.note}") for counter in counters
-        )
+        return abilities_of(self, options, "cpu", lambda source: f"{source.method}: {source.note}")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.machine import read_processor
-from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions
+from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, abilities_of
 from pytest_greencompute.samples import Reading, Source
 
 ROOT = Path("/sys/class/powercap")
@@ -188,13 +188,7 @@ class RaplMeter:
 
     def abilities(self, options: MeterOptions) -> Sequence[Ability]:
         """One line for each domain, or one that says why there is none."""
-        try:
-            counters = self.find(options)
-        except MeterError as error:
-            return (Ability("cpu", works=False, says=error.message, remedy=error.remedy),)
-        for counter in counters:
-            counter.close()
-        return tuple(Ability(counter.source.domain, works=True, says=counter.source.note) for counter in counters)
+        return abilities_of(self, options, "cpu", lambda source: source.note)
 
     def _zones(self) -> tuple[list[Zone], list[Zone]]:
         """The package zones and the memory zones, in order, each package once."""
