@@ -8,15 +8,17 @@ import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pytest_greencompute.asks import Probed
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import Counter
-from pytest_greencompute.protocol import LAG_SHORTEST_TICK_S, Probed
+from pytest_greencompute.protocol import LAG_SHORTEST_TICK_S
 from pytest_greencompute.samples import Idle, Reading, Source
+from pytest_greencompute.ticking import Due, Seen, TickClock
 
 PROBE_CHANGES = 5
 POLLS = 200  # a tick is found to within a 200th of its period
@@ -25,6 +27,21 @@ STILL_S = 2.0  # a counter that has not changed for so long stands still
 LOCK_WAIT_S = 600.0
 SLOW_READ = "slow read"  # a read that took half a tick or more: the block's phase is not what it should be
 SLOW_READ_S = 0.005
+SLOW_FROM_S = 0.0005  # a read that takes longer is too slow to watch every tick with
+DOUBT = 0.06  # of a tick: a tick that is known less well is watched for
+GUARD = 0.02  # of a tick, after the latest time at which a tick can have come
+UNSEEN_S = 30.0
+LEAST_JITTER = 0.005  # of a tick
+
+
+@dataclass(frozen=True, slots=True)
+class _Poll:
+    """One read of a counter while a tick is waited for: when it was asked and when the answer was there."""
+
+    counter: Counter
+    reading: Reading
+    asked_ns: int
+    done_ns: int
 
 
 class Instruments:
@@ -51,6 +68,9 @@ class Instruments:
         self._late = False
         self._probed: dict[str, Source] = {}
         self._ticked_ns: dict[str, int] = {}
+        self._last_j: dict[str, float] = {}
+        self._clocks: dict[str, TickClock] = {}
+        self._read_s = 0.0  # what a read of the slowest counter takes
         self._lag_known = {counter.source.domain for counter in self.counters if counter.source.lag_s > 0}
         self._ticking = tuple(counter for counter in self.counters if counter.source.tick_s > 0)
         self._continuous = tuple(counter for counter in self.counters if counter.source.tick_s == 0)
@@ -99,46 +119,106 @@ class Instruments:
         return {counter.source.domain: counter.read() for counter in self._continuous}
 
     def ticks(self) -> dict[str, Reading]:
-        """Wait until every ticking counter has changed; each is read at its own tick. Raises MeterLostError if one stands still.
+        """Wait until every ticking counter has changed; each is read at its own tick. Raises MeterLostError if one stands still."""
+        return self._foretold() or self._watched()
 
-        Sleeps until shortly before the next tick is due, then polls: polling throughout would cost a tenth of a core.
+    def wait_for_phase(self, fraction: float) -> None:
+        """Wait until ``fraction`` of a tick of the slowest counter has passed since one of its ticks; needs a tick that was waited for."""
+        slowest = max(self._ticking, key=self._tick_s)
+        tick_ns = self._tick_s(slowest) * 1e9
+        since_ns = self.clock.now_ns() - self._ticked_ns[slowest.source.domain]
+        self.clock.sleep((fraction * tick_ns - since_ns) % tick_ns / 1e9)
+
+    def _foretold(self) -> dict[str, Reading]:
+        """One read of each counter after a tick that is known to have come; nothing where that is not known well enough.
+
+        Only where a read is slow: watching for a tick takes several.
         """
+        dues = self._dues()
+        found: dict[str, Reading] = {}
+        for counter, due in sorted(dues, key=lambda each: each[1].t_ns + each[1].doubt_ns):
+            domain, period_ns = counter.source.domain, self._clocks[counter.source.domain].period_ns
+            self.clock.sleep((due.t_ns + due.doubt_ns + GUARD * period_ns - self.clock.now_ns()) / 1e9)
+            reading = counter.read()
+            if reading.energy_j == self._last_j.get(domain):
+                return {}  # the tick did not come, or the counter stands still: watching will show which
+            self._late |= self.clock.now_ns() > due.t_ns + period_ns - due.doubt_ns
+            found[domain] = self._ticked(counter, reading, round(due.t_ns))
+        return found
+
+    def _dues(self) -> list[tuple[Counter, Due]]:
+        """The next tick of every counter; nothing where one is not known well enough, or was not watched for long."""
+        now_ns, dues = self.clock.now_ns(), []
+        for counter in self._ticking if self._slow else ():
+            clock = self._clocks[counter.source.domain]
+            due = clock.next_after(now_ns)
+            if due.doubt_ns > DOUBT * clock.period_ns or clock.unseen_ns(now_ns) > UNSEEN_S * 1e9:
+                return []
+            dues.append((counter, due))
+        return dues
+
+    def _watched(self) -> dict[str, Reading]:
+        """Sleep until shortly before the next tick is due, then poll: polling throughout would cost a tenth of a core."""
         if not self._ticking:
             return {}
         self._sleep_until_due()
-        waiting = [(counter, counter.read()) for counter in self._ticking]
-        step_s = min(max(self._tick_s(counter) / POLLS, 50e-6) for counter in self._ticking)
+        waiting = [self._polled(counter) for counter in self._ticking]
+        step_s = 0.0 if self._slow else min(max(self._tick_s(counter) / POLLS, 50e-6) for counter in self._ticking)
         until_ns = self.clock.now_ns() + int(max(STILL_S, 20 * max(self._tick_s(c) for c in self._ticking)) * 1e9)
         found: dict[str, Reading] = {}
         while waiting:
             self.clock.sleep(step_s)
-            waiting = [(counter, before) for counter, before in waiting if not self._has_ticked(counter, before, found)]
+            waiting = [poll for before in waiting if (poll := self._after(before, found)) is not None]
             if waiting and self.clock.now_ns() > until_ns:
-                raise MeterLostError(f"the energy counter of {waiting[0][0].source.domain} stands still.", remedy=_STILL_REMEDY)
+                raise MeterLostError(f"the energy counter of {waiting[0].counter.source.domain} stands still.", remedy=_STILL_REMEDY)
         return found
 
-    def _has_ticked(self, counter: Counter, before: Reading, found: dict[str, Reading]) -> bool:
-        domain = counter.source.domain
+    def _polled(self, counter: Counter) -> _Poll:
         asked_ns = self.clock.now_ns()
         reading = counter.read()
-        if reading.energy_j == before.energy_j:
-            return False
+        return _Poll(counter, reading, asked_ns, self.clock.now_ns())
+
+    def _after(self, before: _Poll, found: dict[str, Reading]) -> _Poll | None:
+        """The next poll of the same counter, or None once it has ticked: then its reading is in ``found``."""
+        poll = self._polled(before.counter)
+        if poll.reading.energy_j == before.reading.energy_j:
+            return poll
+        counter, domain = poll.counter, poll.counter.source.domain
         # Only the poll that shows the tick counts: a slow one in between delays nothing.
-        self._late |= self.clock.now_ns() - asked_ns > max(self._tick_s(counter) / 2, SLOW_READ_S) * 1e9
-        found[domain] = reading
-        self._ticked_ns[domain] = reading.t_ns
-        return True
+        self._late |= poll.done_ns - poll.asked_ns > max(self._tick_s(counter) / 2, SLOW_READ_S) * 1e9
+        at_ns = poll.reading.t_ns
+        if self._slow and domain in self._clocks:  # a window may wait for ticks before any was probed
+            seen = Seen(before.asked_ns, poll.done_ns)
+            at_ns = round(seen.middle_ns)
+            if not self._clocks[domain].saw(seen):
+                raise MeterLostError(f"the energy counter of {domain} ticked when no tick was due.", remedy="Measure again.")
+        found[domain] = self._ticked(counter, poll.reading, at_ns)
+        return None
+
+    def _ticked(self, counter: Counter, reading: Reading, at_ns: int) -> Reading:
+        domain = counter.source.domain
+        self._ticked_ns[domain] = at_ns
+        self._last_j[domain] = reading.energy_j
+        return Reading(reading.energy_j, at_ns)
 
     def _sleep_until_due(self) -> None:
         """Sleep until shortly before the first tick that any counter has due. A tick that comes earlier is missed; the next one counts."""
         now_ns = self.clock.now_ns()
-        due_s = []
+        wait_s = []
         for counter in self._ticking:
             period_s, last_ns = self._tick_s(counter), self._ticked_ns.get(counter.source.domain)
             if last_ns is None or period_s < LAG_SHORTEST_TICK_S:
                 return
-            due_s.append(period_s - (now_ns - last_ns) / 1e9 % period_s - period_s * DUE_MARGIN)
-        self.clock.sleep(min(due_s))
+            wait_s.append(period_s - (now_ns - last_ns) / 1e9 % period_s - period_s * DUE_MARGIN)
+            if self._slow:
+                due = self._clocks[counter.source.domain].next_after(now_ns)
+                wait_s[-1] = (due.t_ns - min(due.doubt_ns, period_s * 1e9 / 2) - now_ns) / 1e9 - self._read_s
+        self.clock.sleep(min(wait_s))
+
+    @property
+    def _slow(self) -> bool:
+        """Whether watching every tick would cost too much CPU."""
+        return self._read_s > SLOW_FROM_S
 
     def _tick_s(self, counter: Counter) -> float:
         return self._probed.get(counter.source.domain, counter.source).tick_s
@@ -168,24 +248,38 @@ class Instruments:
             self._lag_known.add(source.domain)
 
     def _probe(self, counter: Counter) -> tuple[Source, Idle]:
-        changes: list[Reading] = []
-        last = counter.read()
+        changes, took_ns = self._watch_changes(counter)
+        readings = [poll.reading for poll, _ in changes]
+        periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(readings)]
+        tick_s, jitter_s = statistics.median(periods), max(periods) - min(periods)
+        self._read_s = max(self._read_s, took_ns / 1e9)
+        # Some of the spread is that of the watching itself: each of two ticks was seen only to within two reads.
+        blur_s = 2 * max(seen.doubt_ns for _, seen in changes) / 1e9
+        self._clocks[counter.source.domain] = clock = TickClock(tick_s, max(jitter_s - blur_s, LEAST_JITTER * tick_s))
+        for _, seen in changes:
+            clock.saw(seen)
+        idle = Idle(counter.source.domain, readings[-1].energy_j - readings[0].energy_j, (readings[-1].t_ns - readings[0].t_ns) / 1e9)
+        return replace(counter.source, tick_s=tick_s, jitter_s=jitter_s), idle
+
+    def _watch_changes(self, counter: Counter) -> tuple[list[tuple[_Poll, Seen]], float]:
+        """The first polls after each of the next ticks, when each tick came, and nanoseconds that a read takes."""
+        changes: list[tuple[_Poll, Seen]] = []
+        took_ns: list[int] = []
+        last = self._polled(counter)
         since_ns = self.clock.now_ns()
         while len(changes) <= PROBE_CHANGES:
             self.clock.sleep(100e-6)
-            reading = counter.read()
-            if reading.energy_j < last.energy_j:
+            poll = self._polled(counter)
+            took_ns.append(poll.done_ns - poll.asked_ns)
+            if poll.reading.energy_j < last.reading.energy_j:
                 raise MeterError(f"The energy counter of {counter.source.domain} ran backwards while it was probed.", remedy=_BACK_REMEDY)
-            if reading.energy_j > last.energy_j:
-                changes.append(reading)
-                since_ns = self.clock.now_ns()
-            elif self.clock.now_ns() - since_ns > STILL_S * 1e9:
+            if poll.reading.energy_j > last.reading.energy_j:
+                changes.append((poll, Seen(last.asked_ns, poll.done_ns)))
+                since_ns = poll.done_ns
+            elif poll.done_ns - since_ns > STILL_S * 1e9:
                 raise MeterError(f"The energy counter of {counter.source.domain} did not change for {STILL_S:g} s.", remedy=_STILL_REMEDY)
-            last = reading
-        periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(changes)]
-        source = replace(counter.source, tick_s=statistics.median(periods), jitter_s=max(periods) - min(periods))
-        first, last = changes[0], changes[-1]
-        return source, Idle(source.domain, last.energy_j - first.energy_j, (last.t_ns - first.t_ns) / 1e9)
+            last = poll
+        return changes, statistics.median(took_ns)
 
     @contextlib.contextmanager
     def locked(self, waiting: Callable[[str], None]) -> Iterator[None]:

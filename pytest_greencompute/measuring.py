@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, NoReturn
 
+from pytest_greencompute.asks import Agree, Ask, Enough, Learn, Marks, Measured, Phase, Plan, Probe, Steps, Tell, Ticks, Turn, Wait, Work
 from pytest_greencompute.clock import Clock, RealClock
 from pytest_greencompute.device_sync import synchronizer
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
@@ -15,25 +16,9 @@ from pytest_greencompute.estimate import Aim
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.meters.base import MeterOptions
-from pytest_greencompute.protocol import (
-    Ask,
-    Enough,
-    Learn,
-    Marks,
-    Measured,
-    Plan,
-    Probe,
-    Steps,
-    Tell,
-    Ticks,
-    Wait,
-    Work,
-    measuring,
-    read_idle,
-    spanned,
-    watch_tail,
-)
+from pytest_greencompute.protocol import measuring, watch_tail
 from pytest_greencompute.samples import Block, Idle, Reading, Run
+from pytest_greencompute.sets import read_idle, spanned
 from pytest_greencompute.workload import Score, Workload, check_references, check_score, collected, scores
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -182,11 +167,14 @@ class _Driver:
         answers: Mapping[type, Callable[[Any], Any]] = {
             Work: self._work,
             Ticks: lambda _: self._instruments.ticks(),
+            Phase: lambda phase: self._instruments.wait_for_phase(phase.fraction),
             Wait: lambda wait: self._instruments.clock.sleep(wait.seconds),
             Marks: lambda _: self._instruments.marks(),
             Probe: lambda _: self._instruments.probe(),
             Learn: lambda learn: self._instruments.learn(learn.sources),
             Tell: self._tell,
+            Agree: lambda agree: agree.layout,
+            Turn: lambda _: True,
             Enough: lambda enough: self._enough(enough.measured),
         }
         return answers[type(ask)](ask)
@@ -281,7 +269,7 @@ class Window:
         self._marks += instruments.marks()
         if instruments.ticking:
             self._b.update(self._close_at_a_tick(instruments, end_ns))
-            self._idles = _drive(read_idle(instruments.sources), instruments)
+            self._idles, _ = _drive(read_idle(instruments.sources), instruments)
         self._times = (self._times[0], end_ns)  # last, so that a window whose counters failed has not closed
 
     def _close_at_a_tick(self, instruments: Instruments, end_ns: int) -> Mapping[str, Reading]:

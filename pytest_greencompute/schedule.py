@@ -81,6 +81,24 @@ def part(index: int, batches: int, batch_s: float, target_s: float) -> Part:
     return spread(batches, max(1, math.ceil(target_s / batch_s)), index)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the sets of a measurement look: ``size`` blocks a set, ``sets`` at most, each block busy for about ``target_s`` seconds.
+
+    ``batches`` in a pass and ``batch_s``, the seconds of one, decide which part a block runs: two sides that share a layout run the same.
+    """
+
+    batches: int
+    batch_s: float
+    target_s: float
+    size: int
+    sets: int = 1
+
+    def part(self, number: int) -> Part:
+        """What block ``number`` runs, counted over all sets."""
+        return part(number, self.batches, self.batch_s, self.target_s)
+
+
 def blocks_per_set(tick_s: float, block_s: float, lag_s: float = 0.0) -> int:
     """Nine phases where the tick matters, one where it does not.
 

@@ -14,7 +14,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     0: ("errors", "units", "metrics", "distributions"),
     1: ("samples", "estimate", "budget", "verdict", "sequential", "phase"),
     2: ("clock", "meters", "machine"),
-    3: ("schedule", "protocol", "device_sync", "workload", "instruments", "measured", "measuring", "testing"),
+    3: ("schedule", "asks", "sets", "protocol", "ticking", "device_sync", "workload", "instruments", "measured", "measuring", "testing"),
     4: ("store",),
     5: ("report", "judging"),
     6: ("options", "toml_file", "settings", "session", "fixture", "collecting", "ledger", "hookspec", "plugin", "cli"),
@@ -31,7 +31,10 @@ PURE = (
     "sequential",
     "phase",
     "schedule",
+    "asks",
     "protocol",
+    "sets",
+    "ticking",
 )
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
 NOT_AT_IMPORT = {"numpy", "torch", "scipy", "codecarbon", "pynvml", "tabulate", "filelock", "transformers"}

@@ -139,3 +139,93 @@ def test_a_lock_folder_that_cannot_be_made_is_a_settings_error(tmp_path: Path) -
     instruments, _ = made(SLOW, lock_folder=tmp_path / "file" / "locks")
     with pytest.raises(SettingsError, match="Set lock_folder to another"), instruments.locked(lambda _: None):
         pytest.fail("no folder, no lock")
+
+
+# Counters whose reads are slow, as an H100's are: 3 ms each
+
+
+COSTLY = Sensor(update_s=0.1, window_s=0.1, read_s=0.003)
+
+
+class Counting:
+    """A counter that counts its reads, and can be moved out of step."""
+
+    def __init__(self, counter: Any) -> None:
+        self._counter = counter
+        self.reads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._counter, name)
+
+    def read(self) -> Any:
+        self.reads += 1
+        return self._counter.read()
+
+
+def costly(**fields: Any) -> tuple[Instruments, Counting, SimulatedGpu]:
+    clock = SimulatedClock()
+    gpu = SimulatedGpu(clock, sensor=COSTLY, domain="gpu:0", uuid="GPU-0")
+    counter = Counting(gpu.energy_counter())
+    instruments = Instruments([counter], clock, **fields)
+    instruments.probe()
+    return instruments, counter, gpu
+
+
+def wait_for_ticks(instruments: Instruments, times: int) -> None:
+    for _ in range(times):
+        instruments.ticks()
+
+
+def test_where_reads_are_slow_most_ticks_cost_one_read_and_their_times_are_those_of_the_ticks() -> None:
+    instruments, counter, _ = costly()
+    wait_for_ticks(instruments, 20)  # by then the period is known
+    start, before = instruments.clock.now_ns(), counter.reads
+    for _ in range(60):
+        tick = instruments.ticks()["gpu:0"]
+        assert (tick.t_ns / 1e9 + 0.05) % 0.1 == pytest.approx(0.05, abs=0.006)
+        instruments.clock.sleep(0.93)
+    assert (counter.reads - before) / 60 < 2  # 4 or 5 where a tick is watched for
+    assert (instruments.clock.now_ns() - start) / 1e9 < 60 * 1.15
+
+
+def test_energy_between_slowly_read_ticks_is_that_of_the_ticks() -> None:
+    instruments, _, gpu = costly()
+    gpu.set_power(200)
+    instruments.clock.sleep(0.3)
+    a = instruments.ticks()["gpu:0"]
+    instruments.clock.sleep(3.21)
+    b = instruments.ticks()["gpu:0"]
+    assert b.energy_j - a.energy_j == pytest.approx(200 * (b.t_ns - a.t_ns) / 1e9, rel=0.003)
+
+
+def test_a_slowly_read_counter_that_stops_is_lost_too() -> None:
+    instruments, _, gpu = costly()
+    wait_for_ticks(instruments, 30)
+    gpu.fault("stuck")
+    with pytest.raises(MeterLostError, match="gpu:0 stands still"):
+        wait_for_ticks(instruments, 3)
+
+
+def test_a_slowly_read_counter_that_leaves_its_step_loses_the_set_and_is_followed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNSEEN_S", 0.0)  # watch every tick
+    instruments, counter, _ = costly()
+    wait_for_ticks(instruments, 30)
+    late = SimulatedGpu(
+        instruments.clock, sensor=Sensor(update_s=0.1, window_s=0.1, read_s=0.003, phase_s=0.05), domain="gpu:0", uuid="GPU-0"
+    )
+    instruments.clock.sleep(0.05)
+    counter._counter = late.energy_counter()
+    with pytest.raises(MeterLostError, match="when no tick was due"):
+        wait_for_ticks(instruments, 5)
+    wait_for_ticks(instruments, 5)
+
+
+def test_waiting_for_a_phase_ends_at_that_share_of_a_tick() -> None:
+    for instruments in (made(SLOW)[0], costly()[0]):
+        instruments.probe()
+        for phase in (0.0, 0.3, 0.95):
+            tick = instruments.ticks()["gpu:0"]
+            instruments.wait_for_phase(phase)
+            since = (instruments.clock.now_ns() - tick.t_ns) / 1e9 / 0.1
+            assert (since - phase + 0.5) % 1 == pytest.approx(0.5, abs=0.02)
+            assert since < 1.1

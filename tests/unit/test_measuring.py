@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 
 import pytest
 
+from pytest_greencompute.asks import Tell
 from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.measuring import Effort, Task, Window, measure, precise_enough, run_metered, run_once
 from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.protocol import Tell
 from pytest_greencompute.samples import Run
 from pytest_greencompute.testing import PROFILES, Sensor, SimulatedClock, SimulatedCounter, SimulatedGpu
 

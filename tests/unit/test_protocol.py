@@ -10,26 +10,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.protocol import (
+from pytest_greencompute.asks import (
+    Agree,
     Ask,
     Enough,
     Learn,
     Marks,
     Measured,
+    Phase,
     Plan,
     Probe,
     Probed,
     Tell,
     Ticks,
+    Turn,
     Wait,
     Work,
     Worked,
-    lag_of,
-    measuring,
-    spanned,
 )
+from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.protocol import lag_of, measuring
 from pytest_greencompute.samples import Idle, Latency, Reading, Source, sets_of
+from pytest_greencompute.sets import spanned
 
 SECOND = 1_000_000_000
 TICK_NS = SECOND // 10
@@ -72,7 +74,11 @@ class Script:
             return {"gpu:0": Reading(self.joules, self.now_ns)}
         if isinstance(ask, Wait):
             self._pass_time(ask.seconds, 60)
+        if isinstance(ask, Phase):
+            self._pass_time((ask.fraction * TICK_NS - self.now_ns % TICK_NS) % TICK_NS / SECOND, 60)
         return {
+            Agree: isinstance(ask, Agree) and ask.layout,
+            Turn: True,
             Probe: Probed((GPU,), (Idle("gpu:0", 60.0, 1.0),)),
             Marks: self.marks,
             Enough: isinstance(ask, Enough) and self.enough(ask.measured),
@@ -103,12 +109,15 @@ def test_the_steps_come_in_their_order() -> None:
     assert script.count(Probe) == 1
 
 
-def test_every_block_waits_for_a_tick_then_its_phase_and_reads_at_the_next_tick_after() -> None:
+def test_a_set_waits_for_a_tick_and_each_block_for_its_phase_then_reads_at_the_next_tick_which_begins_the_next_block() -> None:
     script = Script()
-    drive(script)
+    measured = drive(script)
     first = next(number for number, ask in enumerate(script.asked) if isinstance(ask, Tell) and ask.what.startswith("set 1"))
-    kinds = [type(ask) for ask in script.asked[first + 1 : first + 8]]
-    assert kinds == [Ticks, Wait, Marks, Work, Marks, Wait, Ticks]
+    block = [Phase, Marks, Work, Marks, Wait, Ticks]
+    kinds = [type(ask) for ask in script.asked[first + 1 :]]
+    assert kinds[: 2 + 9 * len(block) + 2] == [Turn, Ticks, *(9 * block), Wait, Ticks]
+    for a, b in zip(measured.blocks[:8], measured.blocks[1:9], strict=True):
+        assert a.spans["gpu:0"].b_ns == b.spans["gpu:0"].a_ns
 
 
 def test_complete_sets_of_nine_blocks_hold_the_energy_of_their_work() -> None:
@@ -147,7 +156,7 @@ def test_the_verdicts_are_asked_at_planned_looks_only_and_a_yes_ends_it() -> Non
 
 
 def test_a_lost_set_is_given_up_and_noted_and_the_others_stay() -> None:
-    script = Script(lose=lambda number: number == 30)
+    script = Script(lose=lambda number: number == 20)
     measured = drive(script)
     assert measured.notes == ("set 2 was lost: the counter went away.",)
     kept = {block.set_index for block in measured.blocks}

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from making import block, latencies, run, source
 
+from pytest_greencompute.asks import Tell
 from pytest_greencompute.budget import Limit
 from pytest_greencompute.errors import MeterError, NothingThereError
 from pytest_greencompute.estimate import Aim, estimate, estimates
 from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.protocol import Tell
 from pytest_greencompute.report.document import meter
 from pytest_greencompute.report.junit import properties
 from pytest_greencompute.report.progress import ProgressLine
