@@ -277,7 +277,7 @@ class Window:
         if not instruments.lag_unknown:
             instruments.clock.sleep(max(source.lag_s for source in instruments.sources))
             return instruments.ticks()
-        sources, seen = _drive(watch_tail(instruments.sources, end_ns), instruments)
+        sources, seen = _drive(watch_tail(instruments.sources, self._a, end_ns), instruments)
         arrived_ns = end_ns + max(source.lag_s for source in sources) * 1e9
         return next((readings for readings in seen if min(each.t_ns for each in readings.values()) >= arrived_ns), seen[-1])
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.asks import Ask, Learn, Measured, Plan, Probe, Probed, Steps, Tell, Ticks, Wait, Work, Worked
 from pytest_greencompute.samples import Block, Latency, Reading, Source
 from pytest_greencompute.schedule import part, spread, whole_pass
-from pytest_greencompute.sets import measure_sets
+from pytest_greencompute.sets import Readings, measure_sets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,7 @@ LAG_WORK_S = 1.5
 LAG_LOOK_S = 3.0
 LAG_TICKS = 20
 LAG_SHARE = 0.05
+LAG_RISE = 0.2  # of idle power: work that draws less above it shows no lag
 LAG_FROM_TICK = 2
 LAG_SHORTEST_TICK_S = 0.005
 
@@ -83,41 +84,74 @@ def _find_lag(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Source, .
 
     Looks at the power between ticks after a stretch of work, until it has come down to its level at the end of the look.
     """
-    tick = max(source.tick_s for source in plan.sources)
-    if tick < LAG_SHORTEST_TICK_S:
+    if plan.tick_s < LAG_SHORTEST_TICK_S:
         yield Learn(plan.sources)
         return plan.sources
     yield Tell("looking for a lag of the meter")
+    before: Readings = yield Ticks()
     worked: Worked = yield Work(part(0, plan.batches, batch_s, LAG_WORK_S))
-    sources, _ = yield from watch_tail(plan.sources, worked.end_ns)
+    sources, _ = yield from watch_tail(plan.sources, before, worked.end_ns, always=True)
     return sources
 
 
 def watch_tail(
-    sources: tuple[Source, ...], end_ns: int
-) -> Generator[Ticks | Learn, Any, tuple[tuple[Source, ...], list[Mapping[str, Reading]]]]:
-    """Read tick after tick since work ended at ``end_ns``; the sources with the lag that shows, and the readings."""
+    sources: tuple[Source, ...], before: Readings, end_ns: int, *, always: bool = False
+) -> Generator[Ticks | Learn, Any, tuple[tuple[Source, ...], list[Readings]]]:
+    """Read tick after tick since work ended at ``end_ns``; the sources with the lag that shows, and the readings.
+
+    ``before``: readings at a tick before the work. The session learns the lags (``always``, or where some device
+    worked hard enough to show one).
+    """
     tick = max(source.tick_s for source in sources)
-    seen: list[Mapping[str, Reading]] = []
+    seen: list[Readings] = []
     for _ in range(max(LAG_TICKS, math.ceil(LAG_LOOK_S / tick))):
         seen.append((yield Ticks()))
-    lags = {domain: lag_of([readings[domain] for readings in seen], end_ns) for domain in seen[0]}
-    sources = tuple(replace(each, lag_s=max(each.lag_s, lags.get(each.domain, 0.0))) for each in sources)
-    yield Learn(sources)
+    tails = {domain: Tail.of(before[domain], [readings[domain] for readings in seen]) for domain in seen[0]}
+    sources = tuple(
+        replace(each, lag_s=max(each.lag_s, tails[each.domain].lag_s(end_ns))) if each.domain in tails else each for each in sources
+    )
+    if always or any(tail.shows for tail in tails.values()):
+        yield Learn(sources)
     return sources, seen
 
 
-def lag_of(readings: Sequence[Reading], end_ns: int) -> float:
-    """Seconds from the end of work to the tick at which power had come down to its last level; 0 where the first two ticks hold it all.
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Power from tick to tick after work: ``powers_w``, the level at which it ends, and how far the work's own mean power was above it."""
 
-    ``readings`` are at ticks after ``end_ns``. The first whole tick may hold the end of the work, so only what comes later is a tail.
-    """
-    powers = [(b.energy_j - a.energy_j) / ((b.t_ns - a.t_ns) / 1e9) for a, b in itertools.pairwise(readings)]
-    level = statistics.median(powers[len(powers) // 2 :])
-    low = level + LAG_SHARE * max(powers[0] - level, 0.2 * level)
-    # The first return to the level, not the last point above it: one late tick anywhere in the look must not pass for a lag.
-    tail = next((index for index, power in enumerate(powers) if power <= low), len(powers) - 1)
-    return (readings[tail].t_ns - end_ns) / 1e9 if tail > LAG_FROM_TICK else 0.0
+    ticks_ns: tuple[int, ...]
+    powers_w: tuple[float, ...]
+    level_w: float
+    rise_w: float
+
+    @classmethod
+    def of(cls, before: Reading, after: Sequence[Reading]) -> Tail:
+        """From a reading before the work, and those at the ticks after it."""
+        powers = tuple(_watts(a, b) for a, b in itertools.pairwise(after))
+        level = statistics.median(powers[len(powers) // 2 :])
+        return cls(tuple(reading.t_ns for reading in after), powers, level, _watts(before, after[0]) - level)
+
+    @property
+    def shows(self) -> bool:
+        """Whether the work drew enough to tell its tail from noise."""
+        return self.rise_w > LAG_RISE * self.level_w
+
+    def lag_s(self, end_ns: int) -> float:
+        """Seconds from the end of work to the tick at which power had come down to its last level; 0 where the first two ticks hold it all.
+
+        Measured against the work's power, since a hot GPU idles some per cent higher for a second: 148 W after 560 W, then 141 (H100). The
+        first whole tick may hold the end of the work, so only what comes later is a tail.
+        """
+        if not self.shows:
+            return 0.0
+        low = self.level_w + LAG_SHARE * self.rise_w
+        # The first return to the level, not the last point above it: one late tick anywhere in the look must not pass for a lag.
+        tail = next((index for index, power in enumerate(self.powers_w) if power <= low), len(self.powers_w) - 1)
+        return (self.ticks_ns[tail] - end_ns) / 1e9 if tail > LAG_FROM_TICK else 0.0
+
+
+def _watts(a: Reading, b: Reading) -> float:
+    return (b.energy_j - a.energy_j) / ((b.t_ns - a.t_ns) / 1e9)
 
 
 def _levelled(rates: list[float]) -> bool:

@@ -37,6 +37,7 @@ DEFAULT = Path("docs/gpu-report.md")
 DUTY = 0.5
 LAG_WORK_S = 1.5
 POLL_S = 0.0002
+PHASES_OF_A_TICK = (0.0, 0.25, 0.5, 0.75)
 STEADY_QUERY_S = 0.005
 SETTLE_S = 2.0  # longer than any running mean of a power field
 REPEATED_QUERY_S = 0.025
@@ -51,15 +52,16 @@ class Effort:
     reads: int = 2000
     steady_s: float = 10.0
     query_s: tuple[float, ...] = (0.001, 0.005, 0.025, 0.05, 0.1, 0.2)
-    reference_s: float = 30.0
-    swept_s: float = 15.0
+    in_step_s: float = 5.0
+    reference_s: float = 15.0
+    swept_s: float = 12.0
     naive_s: tuple[float, ...] = (0.5, 6.0)
     protocol_s: float = 15.0
     loop_s: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
-    repeats: int = 8
+    repeats: int = 5
 
 
-QUICK = Effort(10, 200, 1.0, (0.05,), 2.0, 3.0, (0.5,), 3.0, (0.2, 0.4), 3)
+QUICK = Effort(10, 200, 1.0, (0.05,), 1.0, 2.0, 3.0, (0.5,), 3.0, (0.2, 0.4), 3)
 
 Section = Callable[[Bench, Effort], list[str]]
 
@@ -80,7 +82,8 @@ def device(bench: Bench, effort: Effort) -> list[str]:
 def ticks(bench: Bench, effort: Effort) -> list[str]:
     """The counter's tick"""
     source = bench.source
-    times, steps = [], []
+    times: list[float] = []
+    steps: list[float] = []
     last = bench.read()
     while len(times) <= effort.ticks:
         time.sleep(POLL_S)
@@ -161,6 +164,55 @@ def against_power(bench: Bench, effort: Effort) -> list[str]:
     return table(rows, ["steady load", "counter", "power field, summed", "ratio"])
 
 
+def seen(bench: Bench, effort: Effort) -> list[str]:
+    """What each field sees of a load in step with the tick"""
+    rows = []
+    for phase in PHASES_OF_A_TICK:
+        watts = in_step(bench, phase, effort.in_step_s)
+        rows.append([f"{phase:.2f}", *("" if each is None else f"{each:.1f} W" for each in watts)])
+    return [
+        f"Mean power while a load of one tick's period, busy {DUTY:.0%} of it, begins at this share of a tick. A field that sees all",
+        "of the time reads the same at each; one that sees a part of it reads what that part holds.",
+        "",
+        *table(rows, ["begins at", "energy counter", "power.draw", "power.draw.average", "power.draw.instant"]),
+    ]
+
+
+def in_step(bench: Bench, phase: float, seconds: float) -> list[float | None]:
+    """Mean watts of the counter, and of three power fields read after each query, under a load in step with the tick."""
+    tick_s, power = bench.source.tick_s, power_reader(bench)
+    bench.tick()
+    start = time.perf_counter() + phase * tick_s
+    fields: list[list[float | None]] = []
+    first = last = bench.read()
+    for number in itertools.count():
+        due = start + number * tick_s
+        if due > start + SETTLE_S + seconds:
+            break
+        time.sleep(max(0.0, due - time.perf_counter()))
+        bench.load.busy(DUTY * tick_s)
+        if due > start + SETTLE_S:
+            last = bench.read()
+            first = first if fields else last
+            fields.append([power(), *power_fields(bench)])
+    means = [
+        None if None in column else statistics.fmean(watts for watts in column if watts is not None) for column in zip(*fields, strict=True)
+    ]
+    return [(last.energy_j - first.energy_j) / ((last.t_ns - first.t_ns) / 1e9), *means]
+
+
+def power_fields(bench: Bench) -> list[float | None]:
+    """Watts of power.draw.average and power.draw.instant; None for one that this GPU or driver does not have."""
+    import pynvml
+
+    handle = pynvml.nvmlDeviceGetHandleByIndex(int(bench.source.domain.partition(":")[2]))
+    try:
+        values = pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_AVERAGE, pynvml.NVML_FI_DEV_POWER_INSTANT])
+    except pynvml.NVMLError:
+        return [None, None]
+    return [value.value.uiVal / 1000 if value.nvmlReturn == 0 else None for value in values]
+
+
 def errors(bench: Bench, effort: Effort) -> list[str]:
     """Error of energy per query"""
     joules, against = [], []
@@ -223,7 +275,7 @@ def costs(bench: Bench, effort: Effort) -> list[str]:
     return table(rows, ["", ""])
 
 
-SECTIONS: tuple[Section, ...] = (device, ticks, lag, reads, against_power, errors, repeatability, costs)
+SECTIONS: tuple[Section, ...] = (device, ticks, lag, reads, against_power, seen, errors, repeatability, costs)
 
 
 class Report:

@@ -29,7 +29,7 @@ from pytest_greencompute.asks import (
     Worked,
 )
 from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.protocol import lag_of, measuring
+from pytest_greencompute.protocol import Tail, measuring
 from pytest_greencompute.samples import Idle, Latency, Reading, Source, sets_of
 from pytest_greencompute.sets import spanned
 
@@ -251,10 +251,27 @@ def readings(watts: list[float]) -> list[Reading]:
     return found
 
 
+def lag_of(powers: list[float], working_w: float = 300.0) -> float:
+    """The lag that a second of work at ``working_w``, and then these powers from tick to tick, show."""
+    after = readings(powers)
+    return Tail.of(Reading(after[0].energy_j - working_w, after[0].t_ns - SECOND), after).lag_s(SECOND)
+
+
 def test_the_lag_is_the_time_until_power_has_come_down() -> None:
-    assert lag_of(readings([60.0] * 30), SECOND) == 0.0
-    assert lag_of(readings([300.0, 100.0] + [60.0] * 28), SECOND) == 0.0
-    assert lag_of(readings([300 - 24.0 * k for k in range(10)] + [60.0] * 20), SECOND) == pytest.approx(1.0)
+    assert lag_of([60.0] * 30) == 0.0
+    assert lag_of([300.0, 100.0] + [60.0] * 28) == 0.0
+    assert lag_of([300 - 24.0 * k for k in range(10)] + [60.0] * 20) == pytest.approx(1.0)
+
+
+def test_a_hot_gpu_that_cools_is_not_a_lag() -> None:
+    # Power after work as a real H100 showed it: 569 W before.
+    cooling = [148.1, 143.5, 140.4, 141.6, 141.2, 141.5, 141.2, 141.0]
+    assert lag_of(cooling + [140.5] * 22, working_w=569.0) == 0.0
+    assert lag_of([160.0, 152.0, 149.0, 146.0, 144.0, 143.0] + [141.0] * 24, working_w=569.0) == 0.0
+
+
+def test_work_that_hardly_draws_power_shows_no_lag() -> None:
+    assert lag_of([66.0, 65.0, 64.5, 64.0, 63.5] + [63.0] * 25, working_w=66.0) == 0.0
 
 
 def test_a_counter_that_ran_backwards_loses_its_set() -> None:
