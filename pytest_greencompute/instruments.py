@@ -22,7 +22,8 @@ from pytest_greencompute.ticking import Due, Seen, TickClock
 
 PROBE_CHANGES = 5
 POLLS = 200  # a tick is found to within a 200th of its period
-DUE_MARGIN = 0.08  # of a period, before a tick is due
+DUE_MARGIN = (0.02, 0.08)  # of a period, before a tick is due: at least and at most
+DUE_JITTERS = 3
 STILL_S = 2.0  # a counter that has not changed for so long stands still
 LOCK_WAIT_S = 600.0
 SLOW_READ = "slow read"  # a read that took half a tick or more: the block's phase is not what it should be
@@ -209,7 +210,9 @@ class Instruments:
             period_s, last_ns = self._tick_s(counter), self._ticked_ns.get(counter.source.domain)
             if last_ns is None or period_s < LAG_SHORTEST_TICK_S:
                 return
-            wait_s.append(period_s - (now_ns - last_ns) / 1e9 % period_s - period_s * DUE_MARGIN)
+            least, most = DUE_MARGIN
+            early_s = min(max(DUE_JITTERS * self._jitter_s(counter), least * period_s), most * period_s)
+            wait_s.append(period_s - (now_ns - last_ns) / 1e9 % period_s - early_s)
             if self._slow:
                 due = self._clocks[counter.source.domain].next_after(now_ns)
                 wait_s[-1] = (due.t_ns - min(due.doubt_ns, period_s * 1e9 / 2) - now_ns) / 1e9 - self._read_s
@@ -222,6 +225,9 @@ class Instruments:
 
     def _tick_s(self, counter: Counter) -> float:
         return self._probed.get(counter.source.domain, counter.source).tick_s
+
+    def _jitter_s(self, counter: Counter) -> float:
+        return self._probed.get(counter.source.domain, counter.source).jitter_s
 
     def probe(self) -> Probed:
         """The sources with tick period and jitter as seen, and idle power; looked at once per session, while the device idles.

@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from pytest_greencompute.asks import Worked
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.device_sync import synchronizer
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.asks import Worked
 from pytest_greencompute.samples import Latency
 from pytest_greencompute.schedule import Part
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
 
 from pytest_greencompute.errors import MeterError
 from pytest_greencompute.estimate import Aim, Estimate, estimate
@@ -35,7 +39,10 @@ class Loop:
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of the protocol: its estimate, its raw run, the truth, seconds a query took beside it, and its own CPU share."""
+    """One run of the protocol: its estimate, its raw run, the truth, and seconds a query took beside it.
+
+    ``cpu_share``: CPU time over wall time that went into waiting for ticks and reading meters.
+    """
 
     energy: Estimate
     raw: Run
@@ -138,24 +145,40 @@ class Bench:
         return self._runs[key]
 
     def _protocol(self, query_s: float, duty: float) -> Measured:
-        in_queries = 0.0
-
         def model(batch: Sequence[int]) -> Sequence[int]:
-            nonlocal in_queries
-            before = time.process_time()
             self.query(query_s, duty)
-            in_queries += time.process_time() - before
             return batch
 
         plain = [self._plain(model)]
-        in_queries, cpu, wall = 0.0, time.process_time(), time.perf_counter()
-        raw, _ = run_metered(Task(model, list(range(QUERIES))), self.instruments, Effort(self.max_seconds))
-        cpu, wall = time.process_time() - cpu - in_queries, time.perf_counter() - wall
+        wall = time.perf_counter()
+        with self._cpu_of_sampling() as cpu:
+            raw, _ = run_metered(Task(model, list(range(QUERIES))), self.instruments, Effort(self.max_seconds))
+        wall = time.perf_counter() - wall
         plain.append(self._plain(model))
         energy = estimate(raw, METRICS["energy_per_query"], Aim())
         if not isinstance(energy, Estimate):
             raise MeterError(f"The protocol gave no energy per query: {energy.reason}.")
-        return Measured(energy, raw, self._truth(raw), sum(plain) / 2, cpu / wall)
+        return Measured(energy, raw, self._truth(raw), sum(plain) / 2, sum(cpu) / wall)
+
+    @contextlib.contextmanager
+    def _cpu_of_sampling(self) -> Iterator[list[float]]:
+        """Seconds of CPU that each call of the instruments took, while the context is open."""
+        took: list[float] = []
+
+        def timed(call: Callable[..., Any]) -> Callable[..., Any]:
+            def timing(*args: Any) -> Any:
+                start = time.thread_time()
+                try:
+                    return call(*args)
+                finally:
+                    took.append(time.thread_time() - start)
+
+            return timing
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("ticks", "wait_for_phase", "marks", "read_continuous", "conditions", "facts"):
+                patch.setattr(self.instruments, name, timed(getattr(self.instruments, name)))
+            yield took
 
     def _plain(self, model: Callable[[Sequence[int]], object]) -> float:
         """Seconds per query where nothing is measured."""

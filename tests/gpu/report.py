@@ -1,7 +1,7 @@
 """Everything worth knowing of one GPU's energy counter, and of the protocol on it, as Markdown. Run: python -m tests.gpu.report
 
 Needs a CUDA GPU and torch, or ``--standin``: a simulated GPU behind real pynvml, whose true energy is known and printed beside.
-Takes about ten minutes; ``--quick`` well under one. The file is written after each section. Exit status 1 where a section failed, 2
+Takes about nine minutes; ``--quick`` well under one. The file is written after each section. Exit status 1 where a section failed, 2
 where there is no GPU.
 """
 
@@ -267,12 +267,12 @@ def costs(bench: Bench, effort: Effort) -> list[str]:
     run = bench.protocol(query_s, DUTY)
     measured_s = sum(block.busy_s for block in run.raw.blocks) / sum(block.queries for block in run.raw.blocks)
     rows = [
-        ["CPU time of the measuring loop outside the queries, over wall time", f"{run.cpu_share:.2%}"],
+        ["CPU time of waiting for ticks and reading meters, over wall time", f"{run.cpu_share:.2%}"],
         [f"a query of {query_s * 1e3:g} ms alone, before and after", f"{run.plain_s * 1e3:.4f} ms"],
         ["the same query in the protocol's blocks", f"{measured_s * 1e3:.4f} ms"],
         ["slow-down by being measured", f"{measured_s / run.plain_s - 1:+.2%}"],
     ]
-    return table(rows, ["", ""])
+    return table(rows, ["cost", "share or time"])
 
 
 SECTIONS: tuple[Section, ...] = (device, ticks, lag, reads, against_power, seen, errors, repeatability, costs)

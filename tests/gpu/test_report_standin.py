@@ -46,6 +46,8 @@ def test_on_the_stand_in_every_section_has_a_result_and_the_protocol_is_within_t
     assert abs(float(errors["protocol against truth"].rstrip("%"))) < 3
     # The same column would be tens of per cent here if the sensor's blindness were not cancelled: the two readings show it.
     assert "two readings, 0.5 s against truth" in errors
+    (cost,) = [row for row in rows(text) if row.get("cost", "").startswith("CPU time of waiting")]
+    assert float(cost["share or time"].rstrip("%")) <= 0.5
     (polled,) = [row for row in rows(text) if row.get("idle GPU", "").startswith("polled")]
     assert float(polled["period, median"].removesuffix(" ms")) == pytest.approx(100, rel=0.05)
 
