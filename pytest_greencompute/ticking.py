@@ -7,7 +7,6 @@ asked each time). A counter whose ticks are regular can be read once, shortly af
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 
 ROUNDING_NS = 1000
@@ -40,33 +39,53 @@ class Due:
     doubt_ns: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """When tick number ``mean`` came, the period, and the variance of both; all in nanoseconds."""
+
+    mean: float
+    at_ns: float
+    period_ns: float
+    at_variance: float
+    period_variance: float
+
+    def t_ns(self, number: float) -> float:
+        return self.at_ns + (number - self.mean) * self.period_ns
+
+    def variance(self, number: float) -> float:
+        return self.at_variance + (number - self.mean) ** 2 * self.period_variance
+
+
 class TickClock:
     """Follows ticks ``period_s`` apart, each up to ``jitter_s`` early or late, from those seen: a straight line through them.
 
-    The more and the further apart they are, the better the line is known (the standard error of a prediction by least squares), and the
-    longer the clock may run unseen.
+    The more and the further apart they are, the better the line is known (weighted least squares and the standard error of its
+    prediction), and the longer the clock may run unseen. Ticks that cannot be counted any more still leave the period that they showed.
     """
 
     def __init__(self, period_s: float, jitter_s: float = 0.0) -> None:
-        self._period_ns = period_s * 1e9  # as given, and later as it was when the clock began anew
+        self._period_ns = period_s * 1e9
+        self._period_variance = math.inf
         self._jitter_ns = jitter_s * 1e9
         self._seen: list[tuple[int, Seen]] = []  # each with its number
+        self._line: _Line | None = None
 
     @property
     def period_ns(self) -> float:
         """As the ticks seen so far show it."""
-        return self._line()[1] if len(self._seen) > 1 else self._period_ns
+        return self._period_ns if self._line is None else self._line.period_ns
 
     def saw(self, seen: Seen) -> bool:
-        """A tick was seen. False where none was due then: what was foretold since the last one is worthless.
-
-        The clock begins anew with such a tick, and with one that comes after so long that ticks can no longer be counted.
-        """
+        """A tick was seen. False where none was due then: what was foretold since the last one is worthless, and the clock begins anew."""
         number, due = self._next(seen.middle_ns - self.period_ns / 2)
-        fits = not self._seen or abs(due.t_ns - seen.middle_ns) <= due.doubt_ns + seen.doubt_ns + self._jitter_ns + ROUNDING_NS
-        if not fits or (len(self._seen) > 1 and due.doubt_ns > self.period_ns / 4):
-            self._period_ns, self._seen = self.period_ns, []
+        fits = abs(due.t_ns - seen.middle_ns) <= due.doubt_ns + seen.doubt_ns + self._jitter_ns + ROUNDING_NS
+        if not fits:
+            self._seen, self._line, self._period_variance = [], None, math.inf
+        elif self._line is not None and len(self._seen) > 1 and due.doubt_ns > self.period_ns / 4:
+            # Too long ago to be counted from: only the period is kept.
+            self._period_ns, self._period_variance, self._seen = self._line.period_ns, self._line.period_variance, []
         self._seen = [*self._seen[-(KEPT - 1) :], (number, seen)]
+        self._line = self._fitted()
         return fits
 
     def unseen_ns(self, t_ns: float) -> float:
@@ -78,30 +97,22 @@ class TickClock:
         return self._next(t_ns)[1]
 
     def _next(self, t_ns: float) -> tuple[int, Due]:
-        if not self._seen:
+        line = self._line
+        if line is None:
             return 0, Due(t_ns + self._period_ns, math.inf)
-        start_ns, period_ns = self._line()
-        number = math.floor((t_ns - start_ns) / period_ns) + 1
-        return number, Due(start_ns + number * period_ns, self._doubt_ns(number))
+        number = math.floor((t_ns - line.t_ns(0)) / line.period_ns) + 1
+        return number, Due(line.t_ns(number), SURE * math.sqrt(line.variance(number)) + self._jitter_ns)
 
-    def _line(self) -> tuple[float, float]:
-        """When number 0 came and the period: least squares through the middles of what was seen."""
-        number, first = self._seen[0]
-        if len(self._seen) == 1:
-            return first.middle_ns - number * self._period_ns, self._period_ns
-        mean, spread = self._numbers()
-        mean_ns = statistics.fmean(seen.middle_ns - first.middle_ns for _, seen in self._seen)
-        period_ns = sum((n - mean) * (seen.middle_ns - first.middle_ns - mean_ns) for n, seen in self._seen) / spread
-        return first.middle_ns + mean_ns - mean * period_ns, period_ns
-
-    def _numbers(self) -> tuple[float, float]:
-        mean = statistics.fmean(number for number, _ in self._seen)
-        return mean, sum((number - mean) ** 2 for number, _ in self._seen)
-
-    def _doubt_ns(self, number: int) -> float:
-        if len(self._seen) == 1:
-            return math.inf
-        mean, spread = self._numbers()
+    def _fitted(self) -> _Line:
         # A tick lies anywhere between its two times, and may jitter: together at most as uncertain as an even spread as wide as both.
-        variance = statistics.fmean((seen.doubt_ns + self._jitter_ns) ** 2 / 3 for _, seen in self._seen)
-        return SURE * math.sqrt(variance * (1 / len(self._seen) + (number - mean) ** 2 / spread)) + self._jitter_ns
+        weights = [3 / (seen.doubt_ns + self._jitter_ns + ROUNDING_NS) ** 2 for _, seen in self._seen]
+        total = sum(weights)
+        first_ns = self._seen[0][1].middle_ns
+        mean = sum(w * number for w, (number, _) in zip(weights, self._seen, strict=True)) / total
+        mean_ns = sum(w * (seen.middle_ns - first_ns) for w, (_, seen) in zip(weights, self._seen, strict=True)) / total
+        spread = sum(w * (number - mean) ** 2 for w, (number, _) in zip(weights, self._seen, strict=True))
+        period_ns, variance = self._period_ns, self._period_variance
+        if spread * variance > 1:  # the ticks at hand tell the period better than those before the pause did
+            moment = sum(w * (n - mean) * (seen.middle_ns - first_ns - mean_ns) for w, (n, seen) in zip(weights, self._seen, strict=True))
+            period_ns, variance = moment / spread, 1 / spread
+        return _Line(mean, first_ns + mean_ns, period_ns, 1 / total, variance)

@@ -49,10 +49,13 @@ def test_a_tick_where_none_was_due_does_not_fit_and_the_clock_begins_anew_with_i
     assert clock.next_after(1700 * MS).t_ns == pytest.approx(1750 * MS)
 
 
-def test_after_an_hour_ticks_cannot_be_counted_any_more_and_counting_begins_anew() -> None:
-    clock = fed(0, 500)
+def test_after_an_hour_ticks_cannot_be_counted_any_more_but_the_period_is_still_known() -> None:
+    clock = fed(*(number * 1000 for number in range(60)))
     assert clock.saw(Seen(3_600_031 * MS, 3_600_035 * MS))
-    assert clock.next_after(3_600_040 * MS).doubt_ns == math.inf
+    assert clock.period_ns == pytest.approx(100 * MS, rel=1e-3)
+    due = clock.next_after(3_601_000 * MS)
+    assert due.t_ns == pytest.approx(3_601_033 * MS, abs=1 * MS)
+    assert due.doubt_ns < 6 * MS
 
 
 def test_ticks_lie_within_the_doubt_stated_and_those_seen_fit() -> None:
