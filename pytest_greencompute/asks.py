@@ -78,11 +78,17 @@ class Enough:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Say how far it is: ``done`` of ``total`` seconds (an estimate; 0: not known yet). Answer: None."""
+    """Say how far it is. Answer: None.
+
+    ``least_s`` to ``most_s``: seconds left until the verdicts may first be certain, and until the time limit; both 0 where not known yet.
+    ``measured``: what there is so far. ``figure``: that in words, filled in by whoever drives the protocol.
+    """
 
     what: str
-    done_s: float = 0.0
-    total_s: float = 0.0
+    least_s: float = 0.0
+    most_s: float = 0.0
+    measured: Measured | None = None
+    figure: str = ""
 
 
 Ask = Probe | Work | Ticks | Phase | Wait | Marks | Learn | Agree | Turn | Enough | Tell

@@ -11,6 +11,7 @@ from pytest_greencompute.errors import SettingsError
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 if TYPE_CHECKING:
+    from pytest_greencompute.estimate import Aim
     from pytest_greencompute.measured import MeasuredRun
     from pytest_greencompute.measuring import Window
     from pytest_greencompute.samples import Run
@@ -132,7 +133,14 @@ class EnergyMeter:
             return precise(run) if session.settings.save or not verdicts else certain and presentable(run)
 
         limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
-        return Effort(budget.max_seconds, "latency_p99" in limits, tell=session.tell(test), enough=enough, provenance=session.provenance())
+        return Effort(
+            budget.max_seconds,
+            "latency_p99" in limits,
+            tell=session.tell(test),
+            enough=enough,
+            figure=lambda run: _figure(run, bench.aim),
+            provenance=session.provenance(),
+        )
 
     def _result(self, raw: Run, outputs: list[Any]) -> MeasuredRun:
         from dataclasses import replace
@@ -144,3 +152,12 @@ class EnergyMeter:
 
     def _unmetered(self, metric: str) -> NoReturn:
         self._skip(f"{metric} was not measured: run pytest with --energy-budget")
+
+
+def _figure(run: Run, aim: Aim) -> str:
+    """The energy per query so far, for the progress line; nothing where there is none yet."""
+    from pytest_greencompute.estimate import Estimate, estimate
+    from pytest_greencompute.metrics import METRICS
+
+    found = estimate(run, METRICS["energy_per_query"], aim)
+    return f"{found} per query" if isinstance(found, Estimate) else ""

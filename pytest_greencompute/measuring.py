@@ -48,7 +48,8 @@ class Task:
 class Effort:
     """How long to measure, whether p99 must be bounded, the seed of the phases, and what the loop is to tell and to ask.
 
-    ``enough`` is asked after each planned look with the run so far: True ends the measurement.
+    ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, for
+    whom ``tell`` shows its progress to.
     """
 
     max_seconds: float = 60.0
@@ -56,6 +57,7 @@ class Effort:
     seed: int = 0
     tell: Telling = tell_nobody
     enough: Callable[[Run], bool] = lambda _: False
+    figure: Callable[[Run], str] = lambda _: ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -102,8 +104,7 @@ def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: s
     prepared = _Prepared(task)
     workload, clock = prepared.workload, instruments.clock
     start_ns = clock.now_ns()
-    effort.tell(Tell("first pass"))
-    outputs, first = workload.first_pass(clock)
+    outputs, first = workload.first_pass(clock, tell=_first_pass_of(workload.queries, clock, effort.tell))
     scored = prepared.scores(outputs)
     before = instruments.conditions()
     provenance = {**effort.provenance, "devices": instruments.facts(), "batch_size": workload.batch_size}
@@ -125,9 +126,34 @@ def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: s
         )
 
     plan = Plan(workload.batches, instruments.sources, effort.max_seconds, effort.needs_p99, instruments.lag_unknown, instruments.allowed)
-    driver = _Driver(workload, instruments, effort.tell, lambda measured: effort.enough(run(measured)))
+    driver = _Driver(workload, instruments, _telling(effort, run), lambda measured: effort.enough(run(measured)))
     measured = driver.drive(measuring(plan, np.random.default_rng(effort.seed), first))
     return run(replace(measured, notes=(*measured.notes, *_marked(measured)))), outputs
+
+
+def _first_pass_of(queries: int, clock: Clock, tell: Telling) -> Callable[[int], None]:
+    """Says how far the first pass is, once a batch, with the seconds that the rest of it will take."""
+    start_ns = clock.now_ns()
+    if tell is tell_nobody:
+        return lambda _: None
+
+    def told(done: int) -> None:
+        left_s = (clock.now_ns() - start_ns) / 1e9 / done * (queries - done) if done else 0.0
+        tell(Tell(f"first pass, {done} of {queries} queries", left_s, left_s))
+
+    return told
+
+
+def _telling(effort: Effort, run: Callable[[Measured], Run]) -> Telling:
+    """``effort.tell`` with the figure so far in words, where somebody listens."""
+    if effort.tell is tell_nobody:
+        return tell_nobody
+
+    def told(step: Tell) -> None:
+        figure = effort.figure(run(step.measured)) if step.measured is not None and step.measured.blocks else ""
+        effort.tell(replace(step, figure=figure))
+
+    return told
 
 
 def _marked(measured: Measured) -> tuple[str, ...]:

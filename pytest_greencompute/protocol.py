@@ -8,34 +8,25 @@ docs/explanation/measuring.md; the sets of blocks are in ``sets.py``.
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.asks import Ask, Learn, Measured, Plan, Probe, Probed, Steps, Tell, Ticks, Wait, Work, Worked
+from pytest_greencompute.forecast import ahead, latency_batches
 from pytest_greencompute.samples import Block, Latency, Reading, Source
-from pytest_greencompute.schedule import part, spread, whole_pass
+from pytest_greencompute.schedule import LAG_WORK_S, SETTLE_S, WARMUP_CHUNK_S, WARMUP_CHUNKS, lag_ticks, part, spread, whole_pass
 from pytest_greencompute.sets import Readings, measure_sets
 
 if TYPE_CHECKING:
     import numpy as np
 
-WARMUP_CHUNK_S = 0.2
 WARMUP_LIMIT_S = 10.0
-WARMUP_CHUNKS = 6  # the last three against the three before them
 LEAST_CHUNKS = 3
 PLATEAU = 0.02
-LATENCY_BATCHES = 104  # bounds p95 on both sides at 99 %
-LATENCY_BATCHES_P99 = 528
 PASS_TIMES = 4
-LATENCY_SHARE = 0.3  # of the time limit, at most
-SETTLE_S = 1.2  # longer than any running mean: the first pass must not be in the idle power that the probe sees
 FASTEST_BATCH_S = 1e-7  # what a call costs in Python: a clock that shows less has stood still
-LAG_WORK_S = 1.5
-LAG_LOOK_S = 3.0
-LAG_TICKS = 20
 LAG_SHARE = 0.05
 LAG_RISE = 0.2  # of idle power: work that draws less above it shows no lag
 LAG_FROM_TICK = 2
@@ -44,12 +35,13 @@ LAG_SHORTEST_TICK_S = 0.005
 
 def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps:
     """The whole protocol after the first pass over the queries, which the driver ran to collect the answers."""
+    batch_s = max(first_pass.seconds / plan.batches, FASTEST_BATCH_S)
     if plan.ticking:
-        yield Tell("finding the meter's tick")
+        yield Tell("finding the meter's tick", *ahead(plan, batch_s, from_step="probe"))
         yield Wait(SETTLE_S)
         probed: Probed = yield Probe()
         plan = replace(plan, sources=probed.sources, quiet=probed.quiet)
-    warmup, batch_s, notes = yield from _warm_up(plan, first_pass)
+    warmup, batch_s, notes = yield from _warm_up(plan, batch_s)
     if plan.find_lag and plan.ticking:
         plan = replace(plan, sources=(yield from _find_lag(plan, batch_s)))
     latencies, spent = yield from _time_batches(plan, batch_s)
@@ -59,15 +51,14 @@ def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps
     return (yield from measure_sets(plan, rng, measured, batch_s, spent))
 
 
-def _warm_up(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, tuple[tuple[Block, ...], float, tuple[str, ...]]]:
+def _warm_up(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[tuple[Block, ...], float, tuple[str, ...]]]:
     """Run until the time per query has stopped trending, or the limit; those blocks are kept apart, with no energy."""
-    batch_s = max(first_pass.seconds / plan.batches, FASTEST_BATCH_S)
     spent = 0.0
     chunks: list[Block] = []
     rates: list[float] = []
     while True:
         chunk = part(len(chunks), plan.batches, batch_s, WARMUP_CHUNK_S)
-        yield Tell("warming up", spent, 0.0)
+        yield Tell("warming up", *ahead(plan, batch_s, from_step="warm-up", spent=spent))
         worked: Worked = yield Work(chunk)
         chunks.append(Block(len(chunks), 0.0, worked.queries, worked.start_ns, worked.end_ns, {}))
         spent += worked.seconds
@@ -87,7 +78,7 @@ def _find_lag(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Source, .
     if plan.tick_s < LAG_SHORTEST_TICK_S:
         yield Learn(plan.sources)
         return plan.sources
-    yield Tell("looking for a lag of the meter")
+    yield Tell("looking for a lag of the meter", *ahead(plan, batch_s, from_step="lag"))
     before: Readings = yield Ticks()
     worked: Worked = yield Work(part(0, plan.batches, batch_s, LAG_WORK_S))
     sources, _ = yield from watch_tail(plan.sources, before, worked.end_ns, always=True)
@@ -102,9 +93,8 @@ def watch_tail(
     ``before``: readings at a tick before the work. The session learns the lags (``always``, or where some device
     worked hard enough to show one).
     """
-    tick = max(source.tick_s for source in sources)
     seen: list[Readings] = []
-    for _ in range(max(LAG_TICKS, math.ceil(LAG_LOOK_S / tick))):
+    for _ in range(lag_ticks(max(source.tick_s for source in sources))):
         seen.append((yield Ticks()))
     tails = {domain: Tail.of(before[domain], [readings[domain] for readings in seen]) for domain in seen[0]}
     sources = tuple(
@@ -166,14 +156,13 @@ def _levelled(rates: list[float]) -> bool:
 
 def _time_batches(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[tuple[Latency, ...], float]]:
     """The latency pass: whole batches, each synchronised, until a percentile can be bounded or the time share is spent."""
-    want = LATENCY_BATCHES_P99 if plan.needs_p99 else LATENCY_BATCHES
-    limit = LATENCY_SHARE * plan.max_seconds
+    want, limit = latency_batches(plan)
     latencies: list[Latency] = []
     spent = 0.0
     # A pass that holds many more batches than are wanted is walked, so that a sorted list gives short and long ones alike.
     few = spread(plan.batches, want) if plan.batches > PASS_TIMES * want else whole_pass(plan.batches)
     while len(latencies) < want and spent < limit:
-        yield Tell("timing batches", spent, min(limit, want * batch_s))
+        yield Tell("timing batches", *ahead(plan, batch_s, from_step="latency", spent=spent))
         worked: Worked = yield Work(few, timed=True, seconds=limit - spent)
         latencies.extend(worked.latencies)
         spent += worked.seconds

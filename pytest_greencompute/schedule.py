@@ -21,6 +21,16 @@ BLOCK_SECONDS = 0.5
 SET_BLOCKS = PHASES  # nine, odd: ten leave 4 % of error at 50 ms loads on a 100/25 ms sensor
 BLOCK_LAGS = 2
 LONGER = 1.25  # a block of whole passes may take so much longer than it should; else it is a share
+WARMUP_CHUNK_S = 0.2
+WARMUP_CHUNKS = 6  # the last three against the three before them
+LATENCY_BATCHES = 104  # bounds p95 on both sides at 99 %
+LATENCY_BATCHES_P99 = 528
+LATENCY_SHARE = 0.3  # of the time limit, at most
+SETTLE_S = 1.2  # longer than any running mean: the first pass must not be in the idle power that the probe sees
+PROBE_TICKS = 5
+LAG_WORK_S = 1.5
+LAG_LOOK_S = 3.0
+LAG_TICKS = 20
 MANY_TICKS = 200  # a block of so many ticks is off by at most half a per cent, whatever its phase
 
 
@@ -97,6 +107,11 @@ class Layout:
     def part(self, number: int) -> Part:
         """What block ``number`` runs, counted over all sets."""
         return part(number, self.batches, self.batch_s, self.target_s)
+
+
+def lag_ticks(tick_s: float) -> int:
+    """How many ticks are watched after work for a lag of the counter."""
+    return max(LAG_TICKS, math.ceil(LAG_LOOK_S / tick_s))
 
 
 def blocks_per_set(tick_s: float, block_s: float, lag_s: float = 0.0) -> int:

@@ -32,13 +32,13 @@ NO_READINGS: Readings = {}
 def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: float, spent: float) -> Steps:
     """Complete sets of blocks until the verdicts are certain at a planned look, or the time limit."""
     layout: Layout = yield Agree(lay_out(plan, batch_s, spent))
-    planned = looks(layout.sets)
+    planned = planned_looks(layout)
     first, _ = yield from read_idle(plan.sources, settle=True)
     run = _Run(plan, layout, batch_s, rng, disturbed=_disturbed(plan.quiet, first, plan.allowed))
     measured = replace(measured, looks=len(planned), idles=first)
     lost = 0
     for index in range(planned[-1]):
-        yield Tell(f"set {index + 1} of at most {planned[-1]}", index * run.set_s, planned[-1] * run.set_s)
+        yield Tell(f"set {index + 1} of at most {planned[-1]}", *sets_ahead(plan, layout, batch_s, index), measured)
         if not (yield Turn(index)):
             break
         try:
@@ -56,6 +56,20 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
         if _seconds_of(measured.blocks) > plan.max_seconds - spent and index + 1 >= run.least:
             break  # slower than planned; the time is up whatever the figures say
     return measured
+
+
+def planned_looks(layout: Layout) -> tuple[int, ...]:
+    """After how many sets to look. A set of phases has an interval of its own (phase.py); single blocks have one from their spread."""
+    return looks(layout.sets) if layout.size == 1 else looks(layout.sets, first=1, growth=2.0)
+
+
+def sets_ahead(plan: Plan, layout: Layout, batch_s: float, done: int = 0) -> tuple[float, float]:
+    """Seconds until the next planned look, and until the last, after ``done`` sets."""
+    planned = planned_looks(layout)
+    set_s = _set_seconds(plan, layout, batch_s)
+    first_idle_s = _idle_seconds(plan.tick_s, plan.lag_s) if done == 0 else 0.0
+    following = next((look for look in planned if look > done), planned[-1])
+    return first_idle_s + (following - done) * set_s, first_idle_s + (planned[-1] - done) * set_s
 
 
 def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
@@ -93,10 +107,6 @@ class _Run:
     @property
     def block_s(self) -> float:
         return len(self.layout.part(0)) * self.batch_s
-
-    @property
-    def set_s(self) -> float:
-        return _set_seconds(self.plan, self.layout, self.batch_s)
 
     @property
     def least(self) -> int:

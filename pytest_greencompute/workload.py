@@ -75,8 +75,8 @@ class Workload:
         self.batch_size = batch_size
         self.batches = math.ceil(self.queries / batch_size)
 
-    def first_pass(self, clock: Clock, keep: int | None = None) -> tuple[list[Any], Worked]:
-        """Run every query once (or the first ``keep``), and collect the answers in query order.
+    def first_pass(self, clock: Clock, keep: int | None = None, tell: Callable[[int], None] = lambda _: None) -> tuple[list[Any], Worked]:
+        """Run every query once (or the first ``keep``), and collect the answers in query order. ``tell`` is told how many are done.
 
         Raises SettingsError where the model returns another number of answers than it got queries; what the model itself raises
         goes through untouched.
@@ -85,6 +85,7 @@ class Workload:
         start_ns = clock.now_ns()
         end = self.queries if keep is None else min(keep, self.queries)
         for first in range(0, end, self.batch_size):
+            tell(first)
             batch = self._queries[first : min(first + self.batch_size, end)]
             outputs.extend(_answers(self._call(batch), len(batch), first))
         self._sync = synchronizer()

@@ -15,9 +15,11 @@ class Step(Protocol):
     @property
     def what(self) -> str: ...
     @property
-    def done_s(self) -> float: ...
+    def least_s(self) -> float: ...
     @property
-    def total_s(self) -> float: ...
+    def most_s(self) -> float: ...
+    @property
+    def figure(self) -> str: ...
 
 
 class ProgressLine:
@@ -42,7 +44,15 @@ class ProgressLine:
         if now - self._last < EVERY_S:
             return
         self._last = now
-        left = f", at most {step.total_s - step.done_s:.0f} s left" if step.total_s > step.done_s else ""
+        figure = f" ({step.figure})" if step.figure else ""
         # The line wipes itself: whatever pytest writes next begins at the line's start.
-        text = f"measuring {step.what}{left}"[: self._width]
+        text = f"measuring {step.what}{figure}{_left(step)}"[: self._width]
         self._write(f"\r\x1b[2K{text}\r")
+
+
+def _left(step: Step) -> str:
+    """', 12 to 60 s left': until the verdict may be certain, and until the time limit."""
+    least, most = f"{step.least_s:.0f}", f"{step.most_s:.0f}"
+    if step.most_s == 0:
+        return ""
+    return f", {most} s left" if least == most else f", {least} to {most} s left"

@@ -20,11 +20,12 @@ from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.measuring import Effort, Task, Window, measure, precise_enough, run_metered, run_once
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Run
-from pytest_greencompute.testing import PROFILES, Sensor, SimulatedClock, SimulatedCounter, SimulatedGpu
+from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedCounter, SimulatedGpu
 
 FULL = Sensor(update_s=0.1, window_s=0.1)
 PART = Sensor(update_s=0.1, window_s=0.025)
 FAST = Sensor(update_s=0.02, window_s=0.01)
+LAGGING = Sensor(update_s=0.1, window_s=1.0)  # a counter made of a running mean: the hardest lag
 AIM = Aim()
 
 
@@ -87,7 +88,7 @@ def test_energy_per_query_is_the_true_one_within_a_per_cent(sensor: Sensor, quer
 
 @pytest.mark.parametrize("query_s", [0.01, 0.1, 0.3])
 def test_a_counter_that_lags_behind_by_a_running_mean_is_waited_for(query_s: float) -> None:
-    bench = Bench(PROFILES["RTX 4090"], query_s=query_s)
+    bench = Bench(LAGGING, query_s=query_s)
     run = bench.run()
     assert run.sources[0].lag_s > 0.5
     assert energy(run).value == pytest.approx(300 * query_s, rel=0.02)
@@ -279,8 +280,8 @@ def test_enough_ends_the_measurement_early() -> None:
         return True
 
     run = Bench(FAST).run(enough=enough)
-    assert asked == [5]
-    assert len(run.blocks) == 45
+    assert asked == [1]
+    assert len(run.blocks) == 9
     assert run.looks > 1
 
 
@@ -429,7 +430,7 @@ def test_one_reset_counter_costs_one_set_and_is_noted() -> None:
                 bench.gpus[0].fault("reset")
         return bench.model(batch)
 
-    run = bench.run(Task(model, list(range(20))), tell=tell)
+    run = bench.run(Task(model, list(range(20))), tell=tell, enough=lambda _: False)
     assert any("set 2 was lost: the energy counter of gpu:0 ran backwards" in note for note in run.notes)
     assert 1 not in {block.set_index for block in run.blocks}
     assert energy(run).value == pytest.approx(3.0, rel=0.01)
@@ -443,7 +444,7 @@ def test_a_device_that_stays_lost_is_a_meter_error() -> None:
             bench.gpus[0].fault("lost")
 
     with pytest.raises(MeterError, match="3 sets were lost") as caught:
-        bench.run(tell=tell)
+        bench.run(tell=tell, enough=lambda _: False)
     assert caught.value.remedy
 
 
@@ -477,7 +478,7 @@ def windowed(bench: Bench, seconds: float, watts: float = 300, **fields: Any) ->
     return window
 
 
-@pytest.mark.parametrize("sensor", [FULL, PART, FAST, PROFILES["RTX 3090"]], ids=["100/100", "100/25", "20/10", "RTX 3090"])
+@pytest.mark.parametrize("sensor", [FULL, PART, FAST], ids=["100/100", "100/25", "20/10"])
 def test_the_energy_of_a_window_is_the_true_one_within_its_interval(sensor: Sensor) -> None:
     for seconds in (2.03, 3.51, 5.0):
         found = windowed(Bench(sensor), seconds).energy
@@ -543,3 +544,57 @@ def test_asking_for_a_figure_that_could_not_be_had_raises_its_reason() -> None:
         _ = run.energy_per_query
     with pytest.raises(MeterError, match="no references"):
         _ = run.accuracy
+
+
+# How long it will take, known in advance
+
+
+class Told:
+    """What a measurement said of itself, and when."""
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        self._clock = clock
+        self.steps: list[tuple[float, Tell]] = []
+
+    def __call__(self, step: Tell) -> None:
+        self.steps.append((self._clock.now_ns() / 1e9, step))
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["to the time limit", "to the first look"])
+@pytest.mark.parametrize("max_seconds", [15.0, 60.0])
+@pytest.mark.parametrize("query_s", [0.0007, 0.02, 0.3, 2.0])
+@pytest.mark.parametrize("sensor", [PART, FAST, FULL, None], ids=["100/25 ms", "20/10 ms", "100/100 ms", "CPU alone"])
+def test_how_long_it_will_take_is_known_to_within_a_factor_of_two(
+    sensor: Sensor | None, query_s: float, max_seconds: float, goes_on: bool
+) -> None:
+    bench = Bench(sensor or FULL, query_s=query_s, cpu=sensor is None)
+    if sensor is None:
+        assert bench.cpu is not None
+        bench.instruments = Instruments([bench.cpu], bench.clock)
+    told = Told(bench.clock)
+    bench.run(enough=lambda _: not goes_on, tell=told, max_seconds=max_seconds)
+    end_s = bench.clock.now_ns() / 1e9
+    known = [(at_s, step) for at_s, step in told.steps if step.most_s > 0]
+    first = known[0][1]
+    assert first.what.startswith("first pass")
+    for at_s, step in known:
+        if not step.what.startswith("first pass") and end_s - at_s > 1.5:
+            foretold = step.most_s if goes_on else step.least_s
+            assert 0.5 <= foretold / (end_s - at_s) <= 2.0, step
+
+
+def test_the_first_pass_of_a_slow_model_says_how_far_it_is() -> None:
+    bench = Bench(query_s=10.0)
+    told = Told(bench.clock)
+    bench.run(Task(bench.model, range(6)), tell=told, max_seconds=5)
+    said = [(step.what, step.most_s) for _, step in told.steps if step.what.startswith("first pass")]
+    assert said[0] == ("first pass, 0 of 6 queries", 0.0)
+    assert said[4] == ("first pass, 4 of 6 queries", pytest.approx(20.0))
+
+
+def test_the_figure_so_far_is_told_once_there_is_one() -> None:
+    bench = Bench(PART)
+    told = Told(bench.clock)
+    bench.run(enough=lambda _: False, tell=told, figure=lambda run: f"{len(run.blocks)} blocks", max_seconds=60)
+    said = [step.figure for _, step in told.steps if step.what.startswith("set ")]
+    assert said[:3] == ["", "9 blocks", "18 blocks"]

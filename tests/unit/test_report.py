@@ -260,11 +260,11 @@ def test_the_progress_line_rewrites_itself_and_not_too_often(monkeypatch: pytest
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     line = ProgressLine(written.append, WIDTH)
-    line(Tell("set 1 of at most 5", 10.0, 50.0))
-    line(Tell("set 2 of at most 5", 20.0, 50.0))
+    line(Tell("set 2 of at most 5", 10.2, 50.0, figure="0.61 J"))
+    line(Tell("set 3 of at most 5", 20.0, 40.0))
     now[0] += 0.4
     line(Tell("x" * 500))
-    assert written[0] == "\r\x1b[2Kmeasuring set 1 of at most 5, at most 40 s left\r"
+    assert written[0] == "\r\x1b[2Kmeasuring set 2 of at most 5 (0.61 J), 10 to 50 s left\r"
     assert len(written) == 2
     assert len(written[1]) <= WIDTH + 10
     line.clear()
