@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tabulate import tabulate
 
@@ -21,16 +21,17 @@ from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measuring import Effort, Task, run_metered
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Run
-from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedGpu
+from pytest_greencompute.testing import PROFILES, Sensor, Sensors, SimulatedClock, SimulatedGpu
 
 BUSY_W, LOW_W, IDLE_W = 350.0, 90.0, 60.0
 SENSORS = {
-    "100/25 ms": Sensor(0.1, 0.025),
-    "100/100 ms": Sensor(0.1, 0.1),
-    "20/10 ms": Sensor(0.02, 0.01),
-    "15/15 ms": Sensor(0.015, 0.015),
-    "73/30 ms": Sensor(0.073, 0.03),
-    "power only 100/1000 ms": Sensor(0.1, 1.0, has_counter=False),
+    "100/25 ms": Sensors.alike(Sensor(0.1, 0.025)),
+    "100/100 ms": Sensors.alike(Sensor(0.1, 0.1)),
+    "20/10 ms": Sensors.alike(Sensor(0.02, 0.01)),
+    "15/15 ms": Sensors.alike(Sensor(0.015, 0.015)),
+    "73/30 ms": Sensors.alike(Sensor(0.073, 0.03)),
+    "power only 100/1000 ms": Sensors(None, Sensor(0.1, 1.0)),
+    "H100, slow reads": PROFILES["H100"],
 }
 QUERY_S = (0.0001, 0.0007, 0.005, 0.025, 0.0365, 0.05, 0.1, 0.2, 0.7, 2.3)
 DUTIES = (0.1, 0.5, 0.9)
@@ -41,9 +42,9 @@ LONG_QUERIES = 20
 
 @dataclass(frozen=True)
 class Case:
-    """One sensor and one load; ``seed`` moves the sensor's phase and the protocol's draws."""
+    """One GPU's sensors and one load; ``seed`` moves their phase and the protocol's draws."""
 
-    sensor: Sensor
+    sensor: Sensors
     query_s: float
     duty: float
     seed: int
@@ -72,9 +73,10 @@ class Bench:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.clock = SimulatedClock()
-        phase = (case.seed * 0.0137) % case.sensor.update_s
-        self.gpu = SimulatedGpu(self.clock, sensor=replace(case.sensor, phase_s=phase), idle_w=IDLE_W)
-        self.counter = self.gpu.energy_counter() if case.sensor.has_counter else self.gpu.power_counter()
+        channel = case.sensor.counter or case.sensor.draw
+        phase = (case.seed * 0.0137) % channel.update_s
+        self.gpu = SimulatedGpu(self.clock, sensor=case.sensor.each(phase_s=phase), idle_w=IDLE_W)
+        self.counter = self.gpu.energy_counter() if case.sensor.counter else self.gpu.power_counter()
 
     def query(self, batch: list[int]) -> list[int]:
         self.gpu.set_power(BUSY_W)
@@ -123,7 +125,7 @@ def _measuring_seconds(raw: Run) -> float:
     return (max(span.b_ns for span in spans) - min(span.a_ns for span in spans)) / 1e9
 
 
-def cases(sensor: Sensor, seeds: int) -> Iterator[Case]:
+def cases(sensor: Sensors, seeds: int) -> Iterator[Case]:
     for query_s, duty, seed in itertools.product(QUERY_S, DUTIES, range(seeds)):
         if seed == 0 or query_s > 0.001:  # microsecond queries cost real time to simulate, and their phase does not matter
             yield Case(sensor, query_s, duty, seed)

@@ -3,16 +3,19 @@
 The traces are those of the public "GPU Power Microbenchmark" data set, each folder with truth.csv (1 ms means of an analyser) and nvml.csv
 (what NVML's power fields said). The folder is named by GREENCOMPUTE_TRACES, or looked for beside the checkout.
 
-Gain, offset and delay are fitted for each trace. The times of the updates are those of the log (first poll that saw a new value).
+Each trace is driven through the profile of its GPU, every power field through its own channel. Fitted are gain and offset of a card,
+from its ``instant`` readings alone, as if one analogue sensor fed all channels, and a delay for each channel. The times of the updates
+are those of the log (first poll that saw a new value).
 Then one real load period is cut from each truth and played as a query: the protocol against two readings of the counter.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +26,31 @@ from pytest_greencompute.estimate import Aim, Estimate, estimate
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measuring import Effort, Task, run_metered
 from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedGpu
+from pytest_greencompute.testing import PROFILES, Sensor, SimulatedClock, SimulatedGpu
+from pytest_greencompute.testing.sensor import PowerField
 from pytest_greencompute.testing.simulated import PowerCurve
 
 Column = NDArray[np.float64]
 DEFAULT = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "gpu-power-traces"
-# trace, field, averaging window (s), largest rms error that is still agreement
-FITS = (
-    ("rtx3090-square", "power_instant_w", 0.1, 0.01),
-    ("rtx3090-step", "power_instant_w", 0.1, 0.01),
-    ("a100-square", "power_instant_w", 0.025, 0.12),
-    ("rtx3090-square", "power_draw_w", 1.0, 0.02),
-    ("rtx3090-step", "power_draw_w", 1.0, 0.02),
+PROFILE = {"a100-square": "A100", "rtx3090-square": "RTX 3090", "rtx3090-step": "RTX 3090"}
+# trace, power field, largest rms error that is still agreement
+FITS: tuple[tuple[str, PowerField, float], ...] = (
+    ("rtx3090-square", "instant", 0.01),
+    ("rtx3090-square", "draw", 0.02),
+    ("rtx3090-square", "average", 0.02),
+    ("rtx3090-step", "instant", 0.01),
+    ("rtx3090-step", "draw", 0.02),
+    ("rtx3090-step", "average", 0.02),
+    ("a100-square", "instant", 0.12),
+    ("a100-square", "draw", 0.12),
 )
-QUERIES = (("a100-square", Sensor(0.1, 0.025)), ("rtx3090-square", Sensor(0.1, 0.1)), ("rtx3090-square", Sensor(0.1, 0.025)))
+# trace, the counter that its load period is played to: as the GPU's profile assumes it, and a part-time one
+QUERIES = (
+    ("a100-square", PROFILES["A100"].counter),
+    ("rtx3090-square", PROFILES["RTX 3090"].counter),
+    ("rtx3090-square", Sensor(0.1, 0.025)),
+)
+DELAYS_S = np.arange(-0.1, 0.1005, 0.001)
 
 
 def folder() -> Path | None:
@@ -53,13 +67,30 @@ def columns(path: Path) -> dict[str, Column]:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well the simulated sensor reproduces a log: rms error over the mean reading."""
+    """How well a simulated channel reproduces a log: rms error over the mean reading."""
 
     rms: float
     gain: float
     offset_w: float
     delay_s: float
     updates: int
+
+
+@dataclass(frozen=True)
+class Updates:
+    """What a power field said at its updates, and the mean true power over its window before them, both in watts."""
+
+    said: Column
+    means: Column
+
+    def fitted(self) -> tuple[float, float]:
+        """Gain and offset by least squares."""
+        gain, offset = np.polyfit(self.means, self.said, 1)
+        return float(gain), float(offset)
+
+    def error(self, sensor: Sensor) -> float:
+        shown = np.array([sensor.shown_w(float(mean)) for mean in self.means])
+        return float(np.sqrt(np.mean((shown - self.said) ** 2)) / np.mean(self.said))
 
 
 def curve_of(truth: dict[str, Column]) -> PowerCurve:
@@ -71,25 +102,36 @@ def curve_of(truth: dict[str, Column]) -> PowerCurve:
     return curve
 
 
-def fit(trace: Path, field: str, window_s: float) -> Fit:
-    """Drive the sensor by the truth; gain and offset by least squares, delay by trying every millisecond to +-0.1 s."""
+def updates(trace: Path, channel: str, window_s: float) -> dict[float, Updates]:
+    """The log of one power field beside the truth, for each delay that is tried."""
     truth, log = columns(trace / "truth.csv"), columns(trace / "nvml.csv")
-    curve = curve_of(truth)
+    curve, field = curve_of(truth), log[f"power_{channel}_w"]
     start, end = truth["time_s"][0], truth["time_s"][-1]
-    changed = np.flatnonzero(np.diff(log[field]) != 0) + 1
-    times, said = log["time_s"][changed], log[field][changed]
-    best: Fit | None = None
-    for delay in np.arange(-0.1, 0.1005, 0.001):
+    changed = np.flatnonzero(np.diff(field) != 0) + 1
+    times, said = log["time_s"][changed], field[changed]
+    found = {}
+    for delay in DELAYS_S:
         inside = (times - delay - window_s > start) & (times - delay < end)
         ends = np.round((times[inside] - delay - start) * 1e9).astype(np.int64)
         means = np.array([curve.sensed_mean_w(int(t) - round(window_s * 1e9), int(t)) for t in ends])
-        gain, offset = np.polyfit(means, said[inside], 1)
+        found[float(delay)] = Updates(said[inside], means)
+    return found
+
+
+@functools.cache
+def fit(trace: Path, channel: PowerField) -> Fit:
+    """Drive one channel of the GPU's profile by the truth: gain and offset from ``instant``, the delay the best one of DELAYS_S."""
+    sensor: Sensor | None = getattr(PROFILES[PROFILE[trace.name]], channel)
+    assert sensor is not None
+    card = fit(trace, "instant") if channel != "instant" else None
+    best: Fit | None = None
+    for delay_s, seen in updates(trace, channel, sensor.window_s).items():
+        gain, offset_w = (card.gain, card.offset_w) if card else seen.fitted()
         if gain <= 0:  # half a period off: the wave upside down
             continue
-        shown = np.array([Sensor(0.1, window_s, gain=gain, offset_w=offset).shown_w(mean) for mean in means])
-        error = float(np.sqrt(np.mean((shown - said[inside]) ** 2)) / np.mean(said[inside]))
-        if best is None or error < best.rms:
-            best = Fit(error, float(gain), float(offset), float(delay), int(inside.sum()))
+        rms = seen.error(replace(sensor, gain=gain, offset_w=offset_w))
+        if best is None or rms < best.rms:
+            best = Fit(rms, gain, offset_w, delay_s, len(seen.said))
     assert best is not None
     return best
 
@@ -139,15 +181,19 @@ def main() -> None:
     if traces is None:
         raise SystemExit("The traces are not here: set GREENCOMPUTE_TRACES to their folder.")
     rows = []
-    for name, field, window_s, allowed in FITS:
-        found = fit(traces / name, field, window_s)
-        fitted = [f"{found.gain:.3f}", f"{found.offset_w:+.1f} W", f"{found.delay_s * 1e3:+.0f} ms"]
-        rows.append([name, field, f"{window_s * 1e3:g} ms", f"{found.rms:.2%}", f"{allowed:.0%}", *fitted, str(found.updates)])
-    heads = ["trace", "field", "window", "error rms", "at most", "gain", "offset", "delay", "updates"]
+    for name, channel, allowed in FITS:
+        found = fit(traces / name, channel)
+        window_s = getattr(PROFILES[PROFILE[name]], channel).window_s
+        card = [f"{found.gain:.3f}", f"{found.offset_w:+.1f} W"] if channel == "instant" else ["the same", "the same"]
+        delay = f"{found.delay_s * 1e3:+.0f} ms"
+        errors = [f"{found.rms:.2%}", f"{allowed:.0%}"]
+        rows.append([name, PROFILE[name], channel, f"{window_s * 1e3:g} ms", *errors, *card, delay, str(found.updates)])
+    heads = ["trace", "profile", "channel", "window", "error rms", "at most", "gain", "offset", "delay", "updates"]
     print(tabulate(rows, headers=heads, tablefmt="github"))
     print("\nOne real load period as a query, worst of five sensor phases:\n")
     rows = []
     for name, sensor in QUERIES:
+        assert sensor is not None
         watts = period_of(traces / name)
         worst = [max(map(abs, errors)) for errors in zip(*(played(watts, sensor, seed) for seed in range(5)), strict=True)]
         label = f"{sensor.update_s * 1e3:g}/{sensor.window_s * 1e3:g} ms"

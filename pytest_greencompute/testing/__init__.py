@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from pytest_greencompute.testing.sensor import PROFILES, Sensor
+from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors
 from pytest_greencompute.testing.simulated import FAULTS, PowerCurve, SimulatedClock, SimulatedCounter, SimulatedEnergyCounter, SimulatedGpu
 
-__all__ = ["FAULTS", "PROFILES", "PowerCurve", "Sensor", "SimulatedClock", "SimulatedCounter", "SimulatedEnergyCounter", "SimulatedGpu"]
+__all__ = [
+    "FAULTS",
+    "PROFILES",
+    "PowerCurve",
+    "Sensor",
+    "Sensors",
+    "SimulatedClock",
+    "SimulatedCounter",
+    "SimulatedEnergyCounter",
+    "SimulatedGpu",
+]

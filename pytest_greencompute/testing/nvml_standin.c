@@ -4,8 +4,8 @@
  *
  * Everything comes from one file, named by the environment variable GREENCOMPUTE_STANDIN and mapped at nvmlInit: what devices there are,
  * how their sensors behave, what is wrong with them, and a log of their true power that the workload, in any process, appends to. Its
- * writer is standin.py; the structs below and their ctypes twins there must stay the same. What counter and power field show follows the rule in
- * sensor.py, step by step as simulated.py does it, in the time of CLOCK_MONOTONIC.
+ * writer is standin.py; the structs below and their ctypes twins there must stay the same. What the counter and each power field show follows the
+ * rule in sensor.py, step by step as simulated.py does it, in the time of CLOCK_MONOTONIC.
  *
  * A power change that is published a few microseconds after its time stamp may come too late for a tick that falls between the two: an
  * error of microseconds times watts.
@@ -51,9 +51,17 @@ struct header {
     char driver[80], nvml[80];
 };
 
+/* In the order of Sensors in sensor.py. */
+enum { COUNTER, DRAW, AVERAGE, INSTANT, CHANNELS };
+
+struct channel {
+    double update_s, window_s, gain, offset_w, quantum_j, quantum_w, jitter_s, rise_s, phase_s, read_s;
+    uint32_t exists, read_busy;
+};
+
 struct device {
-    double update_s, window_s, gain, offset_w, quantum_j, quantum_w, jitter_s, rise_s, phase_s, read_s, power_limit_w;
-    uint64_t has_counter;
+    struct channel channels[CHANNELS];
+    double power_limit_w;
     uint64_t faults;   /* bits */
     int64_t reset_ns;  /* when the counter restarted at zero; 0: never */
     int64_t stuck_ns;  /* since when it stands still; 0: it does not */
@@ -65,12 +73,17 @@ struct device {
 
 struct event { int64_t t_ns; double watts; };
 
-/* What one process knows of one device: prefix sums over the log, and the sensor's state at its last tick. */
-struct state {
+/* What one process knows of one channel: prefix sums over the log, and where the channel was at its last tick. */
+struct follow {
     double *sensed_w, *sensed_j; /* sensed power and its integral at the start of each segment */
     uint64_t known, room;
     int64_t index, last_ns, next_ns, window_ns;
-    double power_w, counted_j, zero_j, stuck_j;
+    double power_w, counted_j;
+};
+
+struct state {
+    struct follow channels[CHANNELS];
+    double zero_j, stuck_j;
     int64_t reset_seen_ns, stuck_seen_ns;
 };
 
@@ -94,6 +107,18 @@ static void sleep_ns(int64_t ns)
         nanosleep(&t, NULL);
 }
 
+/* Keep this thread's CPU at work for so long, as a real driver's call does; on a busy machine that takes longer than it costs. */
+static void compute_ns(int64_t ns)
+{
+    struct timespec t;
+    int64_t until = -1, now;
+    do {
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        now = (int64_t)t.tv_sec * 1000000000LL + t.tv_nsec;
+        if (until < 0) until = now + ns;
+    } while (now < until);
+}
+
 static struct device *device_at(unsigned i) { return (struct device *)((char *)head + head->devices_at + i * head->device_size); }
 static struct event *log_of(unsigned i) { return (struct event *)((char *)head + head->events_at) + i * head->events_per_device; }
 
@@ -110,137 +135,161 @@ static double uniform(int64_t index)
     return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
 }
 
-static int64_t tick_ns(const struct device *d, int64_t index)
+/* One channel of one device, with all that is needed to follow it. */
+struct view { const struct event *log; const uint64_t *events; const struct channel *c; struct follow *f; };
+
+static struct view view_of(unsigned i, unsigned channel)
 {
-    int64_t at = head->start_ns + in_ns(d->phase_s) + index * in_ns(d->update_s);
-    if (d->jitter_s != 0)
-        at += (int64_t)floor((2 * uniform(index) - 1) * d->jitter_s * 1e9);
+    return (struct view){ log_of(i), &device_at(i)->events, &device_at(i)->channels[channel], &states[i].channels[channel] };
+}
+
+static int64_t tick_ns(const struct channel *c, int64_t index)
+{
+    int64_t at = head->start_ns + in_ns(c->phase_s) + index * in_ns(c->update_s);
+    if (c->jitter_s != 0)
+        at += (int64_t)floor((2 * uniform(index) - 1) * c->jitter_s * 1e9);
     return at;
 }
 
-static void sensed_after(unsigned i, uint64_t k, double seconds, double *watts, double *joules)
+static void sensed_after(struct view v, uint64_t k, double seconds, double *watts, double *joules)
 {
-    const struct state *s = &states[i];
-    double power = log_of(i)[k].watts, rise = device_at(i)->rise_s, start = s->sensed_w[k], left;
+    double power = v.log[k].watts, rise = v.c->rise_s, start = v.f->sensed_w[k], left;
     if (rise == 0) {
         *watts = power;
-        *joules = s->sensed_j[k] + power * seconds;
+        *joules = v.f->sensed_j[k] + power * seconds;
     } else if (seconds <= 0) {
         *watts = start;
-        *joules = s->sensed_j[k] + start * seconds;
+        *joules = v.f->sensed_j[k] + start * seconds;
     } else {
         left = exp(-seconds / rise);
         *watts = power + (start - power) * left;
-        *joules = s->sensed_j[k] + power * seconds + (start - power) * rise * (1 - left);
+        *joules = v.f->sensed_j[k] + power * seconds + (start - power) * rise * (1 - left);
     }
 }
 
-static double sensed_until(unsigned i, int64_t t_ns)
+static double sensed_until(struct view v, int64_t t_ns)
 {
-    const struct event *log = log_of(i);
-    uint64_t low = 0, high = states[i].known; /* the last event at or before t_ns, or the first */
+    uint64_t low = 0, high = v.f->known; /* the last event at or before t_ns, or the first */
     double watts, joules;
     while (high - low > 1) {
         uint64_t middle = low + (high - low) / 2;
-        if (log[middle].t_ns <= t_ns) low = middle; else high = middle;
+        if (v.log[middle].t_ns <= t_ns) low = middle; else high = middle;
     }
-    sensed_after(i, low, (double)(t_ns - log[low].t_ns) / 1e9, &watts, &joules);
+    sensed_after(v, low, (double)(t_ns - v.log[low].t_ns) / 1e9, &watts, &joules);
     return joules;
 }
 
-static int learn(unsigned i)
+static int learn(struct view v)
 {
-    struct state *s = &states[i];
-    const struct event *log = log_of(i);
-    uint64_t published = __atomic_load_n(&device_at(i)->events, __ATOMIC_ACQUIRE);
-    if (published > s->room) {
+    struct follow *f = v.f;
+    uint64_t published = __atomic_load_n(v.events, __ATOMIC_ACQUIRE);
+    if (published > f->room) {
         uint64_t room = published * 2 + 64;
-        double *watts = realloc(s->sensed_w, room * sizeof *watts);
-        if (watts) s->sensed_w = watts;
-        double *joules = realloc(s->sensed_j, room * sizeof *joules);
-        if (joules) s->sensed_j = joules;
+        double *watts = realloc(f->sensed_w, room * sizeof *watts);
+        if (watts) f->sensed_w = watts;
+        double *joules = realloc(f->sensed_j, room * sizeof *joules);
+        if (joules) f->sensed_j = joules;
         if (!watts || !joules) return -1;
-        s->room = room;
+        f->room = room;
     }
-    for (; s->known < published; s->known++) {
-        uint64_t k = s->known;
+    for (; f->known < published; f->known++) {
+        uint64_t k = f->known;
         if (k == 0) {
-            s->sensed_j[0] = 0;
-            s->sensed_w[0] = log[0].watts;
+            f->sensed_j[0] = 0;
+            f->sensed_w[0] = v.log[0].watts;
         } else {
-            double seconds = (double)(log[k].t_ns - log[k - 1].t_ns) / 1e9;
-            sensed_after(i, k - 1, seconds, &s->sensed_w[k], &s->sensed_j[k]);
+            double seconds = (double)(v.log[k].t_ns - v.log[k - 1].t_ns) / 1e9;
+            sensed_after(v, k - 1, seconds, &f->sensed_w[k], &f->sensed_j[k]);
         }
     }
     return 0;
 }
 
-static double power_at(unsigned i, int64_t t_ns)
+static double power_at(struct view v, int64_t t_ns)
 {
-    const struct device *d = device_at(i);
-    int64_t window = states[i].window_ns;
-    double mean = (sensed_until(i, t_ns) - sensed_until(i, t_ns - window)) / ((double)window / 1e9);
-    double watts = mean * d->gain + d->offset_w;
+    int64_t window = v.f->window_ns;
+    double mean = (sensed_until(v, t_ns) - sensed_until(v, t_ns - window)) / ((double)window / 1e9);
+    double watts = mean * v.c->gain + v.c->offset_w;
     return watts > 0 ? watts : 0;
 }
 
-static void advance(unsigned i, int64_t t_ns)
+static void advance(struct view v, int64_t t_ns)
 {
-    struct state *s = &states[i];
-    const struct device *d = device_at(i);
-    while (s->next_ns <= t_ns) {
-        s->power_w = power_at(i, s->next_ns);
-        s->counted_j += s->power_w * ((double)(s->next_ns - s->last_ns) / 1e9);
-        s->last_ns = s->next_ns;
-        s->next_ns = tick_ns(d, ++s->index);
+    struct follow *f = v.f;
+    while (f->next_ns <= t_ns) {
+        f->power_w = power_at(v, f->next_ns);
+        f->counted_j += f->power_w * ((double)(f->next_ns - f->last_ns) / 1e9);
+        f->last_ns = f->next_ns;
+        f->next_ns = tick_ns(v.c, ++f->index);
     }
+}
+
+static void start_channel(struct view v)
+{
+    struct follow *f = v.f;
+    free(f->sensed_w);
+    free(f->sensed_j);
+    memset(f, 0, sizeof *f);
+    if (!v.c->exists || learn(v) != 0 || f->known == 0) return;
+    f->window_ns = in_ns(v.c->window_s) > 0 ? in_ns(v.c->window_s) : 1;
+    f->last_ns = tick_ns(v.c, -1);
+    f->next_ns = tick_ns(v.c, 0);
+    f->power_w = power_at(v, f->last_ns);
 }
 
 static void start(unsigned i)
 {
-    struct state *s = &states[i];
-    const struct device *d = device_at(i);
-    free(s->sensed_w);
-    free(s->sensed_j);
-    memset(s, 0, sizeof *s);
-    if (learn(i) != 0 || s->known == 0) return;
-    s->window_ns = in_ns(d->window_s) > 0 ? in_ns(d->window_s) : 1;
-    s->last_ns = tick_ns(d, -1);
-    s->next_ns = tick_ns(d, 0);
-    s->power_w = power_at(i, s->last_ns);
+    for (unsigned channel = 0; channel < CHANNELS; channel++) start_channel(view_of(i, channel));
+    states[i].zero_j = states[i].stuck_j = 0;
+    states[i].reset_seen_ns = states[i].stuck_seen_ns = 0;
 }
 
-/* Counter in millijoules and power field in milliwatts at t_ns. Times may not run backwards. */
-static void show(unsigned i, int64_t t_ns, unsigned long long *mj, unsigned *mw)
+/* A power field in watts. Here and in shown_j, times may not run backwards. */
+static double shown_w(unsigned i, unsigned channel, int64_t t_ns)
+{
+    struct view v = view_of(i, channel);
+    learn(v);
+    advance(v, t_ns);
+    return rounded_down(v.f->power_w, v.c->quantum_w);
+}
+
+/* The energy counter in joules. */
+static double shown_j(unsigned i, int64_t t_ns)
 {
     struct state *s = &states[i];
     struct device *d = device_at(i);
+    struct view v = view_of(i, COUNTER);
     int64_t reset_ns = __atomic_load_n(&d->reset_ns, __ATOMIC_ACQUIRE), stuck_ns = __atomic_load_n(&d->stuck_ns, __ATOMIC_ACQUIRE);
-    learn(i);
+    learn(v);
     if (reset_ns && reset_ns != s->reset_seen_ns && reset_ns <= t_ns) {
-        advance(i, reset_ns);
-        s->zero_j = s->counted_j;
+        advance(v, reset_ns);
+        s->zero_j = v.f->counted_j;
         s->stuck_j = 0;
         s->reset_seen_ns = reset_ns;
     }
     if (stuck_ns && stuck_ns != s->stuck_seen_ns && stuck_ns <= t_ns) {
-        advance(i, stuck_ns);
-        s->stuck_j = s->counted_j - s->zero_j;
+        advance(v, stuck_ns);
+        s->stuck_j = v.f->counted_j - s->zero_j;
         s->stuck_seen_ns = stuck_ns;
     }
-    advance(i, t_ns);
-    double joules = stuck_ns && stuck_ns <= t_ns ? s->stuck_j : s->counted_j - s->zero_j;
-    if (mj) *mj = (unsigned long long)llround(rounded_down(joules, d->quantum_j) * 1e3);
-    if (mw) *mw = (unsigned)llround(rounded_down(s->power_w, d->quantum_w) * 1e3);
+    advance(v, t_ns);
+    return rounded_down(stuck_ns && stuck_ns <= t_ns ? s->stuck_j : v.f->counted_j - s->zero_j, v.c->quantum_j);
 }
 
-/* For tests: what device i shows at a moment of the caller's choice. */
-int greencompute_standin_at(unsigned i, int64_t t_ns, unsigned long long *mj, unsigned *mw)
+/* Millijoules of the counter or milliwatts of a power field at t_ns. */
+static unsigned long long show(unsigned i, unsigned channel, int64_t t_ns)
+{
+    return (unsigned long long)llround((channel == COUNTER ? shown_j(i, t_ns) : shown_w(i, channel, t_ns)) * 1e3);
+}
+
+/* For tests: what a channel of device i shows at a moment of the caller's choice. */
+int greencompute_standin_at(unsigned i, unsigned channel, int64_t t_ns, unsigned long long *to)
 {
     if (!head) return UNINITIALIZED;
-    if (i >= head->devices) return INVALID_ARGUMENT;
+    if (i >= head->devices || channel >= CHANNELS) return INVALID_ARGUMENT;
+    if (!device_at(i)->channels[channel].exists) return NOT_SUPPORTED;
     pthread_mutex_lock(&lock);
-    show(i, t_ns, mj, mw);
+    *to = show(i, channel, t_ns);
     pthread_mutex_unlock(&lock);
     return SUCCESS;
 }
@@ -391,20 +440,34 @@ int nvmlDeviceGetPciInfo_v3(handle h, struct pci_info *to)
     return put(to->bus_id, sizeof to->bus_id, d->bus_id);
 }
 
-static int read_device(handle h, unsigned long long *mj, unsigned *mw)
+static int read_channel(handle h, unsigned channel, unsigned long long *to)
 {
     FIND;
+    const struct channel *c = &d->channels[channel];
     if (d->faults & F_NO_PERMISSION) return NO_PERMISSION;
-    if (mj && (d->faults & F_NO_ENERGY || !d->has_counter)) return NOT_SUPPORTED;
-    sleep_ns(d->faults & F_SLOW_READ ? SLOW_READ_NS : in_ns(d->read_s));
+    if (!c->exists || (channel == COUNTER && d->faults & F_NO_ENERGY)) return NOT_SUPPORTED;
+    if (d->faults & F_SLOW_READ) sleep_ns(SLOW_READ_NS);
+    else if (c->read_busy) compute_ns(in_ns(c->read_s));
+    else sleep_ns(in_ns(c->read_s));
     pthread_mutex_lock(&lock);
-    show(i, now_ns(), mj, mw);
+    *to = show(i, channel, now_ns());
     pthread_mutex_unlock(&lock);
     return SUCCESS;
 }
 
-int nvmlDeviceGetTotalEnergyConsumption(handle h, unsigned long long *to) { return read_device(h, to, NULL); }
-int nvmlDeviceGetPowerUsage(handle h, unsigned *to) { return read_device(h, NULL, to); }
+int nvmlDeviceGetTotalEnergyConsumption(handle h, unsigned long long *to) { return read_channel(h, COUNTER, to); }
+
+static int read_mw(handle h, unsigned channel, unsigned *to)
+{
+    unsigned long long milliwatts;
+    int error = read_channel(h, channel, &milliwatts);
+    if (!error) *to = (unsigned)milliwatts;
+    return error;
+}
+
+int nvmlDeviceGetPowerUsage(handle h, unsigned *to) { return read_mw(h, DRAW, to); }
+
+enum { FI_TOTAL_ENERGY = 83, FI_POWER_AVERAGE = 185, FI_POWER_INSTANT = 186, T_UNSIGNED_INT = 1, T_UNSIGNED_LONG_LONG = 3 };
 
 struct field {
     uint32_t id, scope;
@@ -413,25 +476,27 @@ struct field {
     union { unsigned u; unsigned long long ull; } value;
 };
 
+static void read_field(handle h, struct field *f)
+{
+    int64_t before_ns = now_ns();
+    struct timespec wall;
+    f->value.ull = 0;
+    f->type = f->id == FI_TOTAL_ENERGY ? T_UNSIGNED_LONG_LONG : T_UNSIGNED_INT;
+    if (f->id == FI_TOTAL_ENERGY)
+        f->error = nvmlDeviceGetTotalEnergyConsumption(h, &f->value.ull);
+    else if ((f->id == FI_POWER_AVERAGE || f->id == FI_POWER_INSTANT) && f->scope == 0) /* the GPU; no module, no memory */
+        f->error = read_mw(h, f->id == FI_POWER_AVERAGE ? AVERAGE : INSTANT, &f->value.u);
+    else
+        f->error = NOT_SUPPORTED;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    f->timestamp_us = (int64_t)wall.tv_sec * 1000000LL + wall.tv_nsec / 1000;
+    f->latency_us = (now_ns() - before_ns) / 1000;
+}
+
 int nvmlDeviceGetFieldValues(handle h, int count, struct field *fields)
 {
     FIND;
-    for (int k = 0; k < count; k++) {
-        struct field *f = &fields[k];
-        f->timestamp_us = now_ns() / 1000;
-        f->latency_us = 0;
-        f->value.ull = 0;
-        if (f->id == 83) {
-            f->type = 3; /* unsigned long long */
-            f->error = nvmlDeviceGetTotalEnergyConsumption(h, &f->value.ull);
-        } else if (f->id == 185 || f->id == 186) {
-            f->type = 1; /* unsigned int */
-            f->error = nvmlDeviceGetPowerUsage(h, &f->value.u);
-        } else {
-            f->type = 1;
-            f->error = NOT_SUPPORTED;
-        }
-    }
+    for (int k = 0; k < count; k++) read_field(h, &fields[k]);
     return SUCCESS;
 }
 

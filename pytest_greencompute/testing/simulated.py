@@ -10,13 +10,13 @@ import heapq
 import itertools
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import Condition
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.samples import Reading, Source
-from pytest_greencompute.testing.sensor import PROFILES, Sensor
+from pytest_greencompute.testing.sensor import PROFILES, PowerField, Sensor, Sensors, sensors_of
 
 FAULTS: tuple[str, ...] = ("lost", "reset", "stuck", "throttled", "foreign", "slow read")
 """What can go wrong: reads fail; the counter restarts at zero (once); it stands still; the device slows down for heat; another process
@@ -170,7 +170,7 @@ def _watts(watts: float) -> float:
 
 
 class SensorState:
-    """What a sensor shows of a curve, followed from tick to tick: the part that a sensor's chip would do."""
+    """What one channel shows of a curve, followed from tick to tick: the part that a sensor's chip would do."""
 
     def __init__(self, sensor: Sensor, curve: PowerCurve, start_ns: int) -> None:
         self._sensor = sensor
@@ -198,27 +198,31 @@ class SensorState:
 
     @property
     def energy_j(self) -> float:
-        """All energy that the sensor has counted, in joules, not rounded."""
+        """All energy counted so far in joules, not rounded: what the channel shows where it is a counter."""
         return self._energy_j
 
     @property
     def power_w(self) -> float:
-        """The power field in watts, not rounded."""
+        """The power of the last tick in watts, not rounded: what the channel shows where it is a power field."""
         return self._power_w
 
 
 class _Device:
     """What the simulated GPU and the simulated CPU share: a true power, and faults."""
 
-    def __init__(self, clock: SimulatedClock, idle_w: float, rise_s: float = 0.0) -> None:
+    def __init__(self, clock: SimulatedClock, idle_w: float, rises_s: Iterable[float] = ()) -> None:
         self.clock = clock
         self.idle_w = idle_w
-        self._curve = PowerCurve(clock.now_ns(), idle_w, rise_s)
+        # One truth, sensed once for each rise time that the device's channels have.
+        self._sensed = {rise_s: PowerCurve(clock.now_ns(), idle_w, rise_s) for rise_s in (0.0, *rises_s)}
+        self._curve = self._sensed[0.0]
         self._faults: set[str] = set()
 
     def set_power(self, watts: float) -> None:
         """True power from now on, in watts."""
-        self._curve.set_power(self.clock.now_ns(), watts)
+        now_ns = self.clock.now_ns()
+        for curve in self._sensed.values():
+            curve.set_power(now_ns, watts)
 
     def work(self, seconds: float, watts: float) -> None:
         """Draw ``watts`` for ``seconds``, then idle again."""
@@ -257,35 +261,40 @@ class _Device:
 
 
 class SimulatedGpu(_Device):
-    """A GPU whose true power is known and whose counter and power field behave like ``sensor``."""
+    """A GPU whose true power is known and whose channels behave like ``sensor``: all alike, or (``Sensors``) each in its own way."""
 
     def __init__(
         self,
         clock: SimulatedClock,
         *,
-        sensor: Sensor = PROFILES["H100"],
+        sensor: Sensor | Sensors = PROFILES["H100"],
         idle_w: float = 60.0,
         domain: str = "gpu:0",
         device: str = "Simulated GPU",
         uuid: str = "GPU-8d0a1c3e-5b7f-4e21-9c64-2f1d7a90b3e6",
     ) -> None:
-        super().__init__(clock, idle_w, sensor.rise_s)
-        self.sensor = sensor
+        self.sensors = sensors_of(sensor)
+        channels = {name: channel for name, channel in self.sensors.channels.items() if channel is not None}
+        super().__init__(clock, idle_w, {channel.rise_s for channel in channels.values()})
         self.domain = domain
         self.device = device
         self.uuid = uuid
-        self._state = SensorState(sensor, self._curve, clock.now_ns())
+        self._states = {name: SensorState(channel, self._sensed[channel.rise_s], clock.now_ns()) for name, channel in channels.items()}
         self._zero_j = 0.0
         self._stuck_j = 0.0
 
+    @property
+    def sensor(self) -> Sensor:
+        """The channel that its energy is read from: the counter, or ``draw`` where there is none."""
+        return self.sensors.counter or self.sensors.draw
+
     def energy_counter(self) -> SimulatedEnergyCounter:
-        """Its energy counter. Raises MeterError where the sensor has none."""
-        if not self.sensor.has_counter:
-            raise MeterError(f"{self.device} has no energy counter.", remedy="Use power_counter().")
+        """Its energy counter. Raises MeterError where it has none."""
+        self._counter()
         return SimulatedEnergyCounter(self)
 
     def power_counter(self, *, period_s: float = 0.02, window_s: float = 1.0) -> PowerIntegrator:
-        """Its power field, sampled every ``period_s`` seconds in the background and integrated, as for a device without a counter."""
+        """Its ``draw``, sampled every ``period_s`` seconds in the background and integrated, as for a device without a counter."""
         return PowerIntegrator(
             self.read_power_w,
             clock=self.clock,
@@ -304,26 +313,41 @@ class SimulatedGpu(_Device):
         return {"gpu": self.device, "uuid": self.uuid, "simulated": True}
 
     def read_energy(self) -> Reading:
-        """Read the energy counter, which costs ``sensor.read_s``. Raises MeterLostError after the fault ``lost``."""
-        self._spend_read(self.sensor.read_s)
-        return Reading(self.sensor.as_counter_j(self._counted_j()), self.clock.now_ns())
+        """Read the energy counter, which costs its ``read_s``. Raises MeterError without one, MeterLostError after the fault ``lost``."""
+        counter = self._counter()
+        self._spend_read(counter.read_s)
+        return Reading(counter.as_counter_j(self._counted_j()), self.clock.now_ns())
 
-    def read_power_w(self) -> float:
-        """Read the power field in watts, which costs ``sensor.read_s``. Raises MeterLostError after the fault ``lost``."""
-        self._spend_read(self.sensor.read_s)
-        self._state.advance(self.clock.now_ns())
-        return self.sensor.as_field_w(self._state.power_w)
+    def read_power_w(self, field: PowerField = "draw") -> float:
+        """Read a power field in watts, which costs its ``read_s``. Raises MeterError where it is missing, MeterLostError after ``lost``."""
+        sensor: Sensor | None = getattr(self.sensors, field)
+        if sensor is None:
+            raise MeterError(f"{self.device} has no power field {field!r}.", remedy="Read 'draw', which every GPU has.")
+        self._spend_read(sensor.read_s)
+        state = self._states[field]
+        state.advance(self.clock.now_ns())
+        return sensor.as_field_w(state.power_w)
+
+    def _counter(self) -> Sensor:
+        if self.sensors.counter is None:
+            raise MeterError(f"{self.device} has no energy counter.", remedy="Use power_counter().")
+        return self.sensors.counter
 
     def _counted_j(self) -> float:
         if "stuck" in self._faults:
             return self._stuck_j
-        self._state.advance(self.clock.now_ns())
-        return self._state.energy_j - self._zero_j
+        return self._total_j() - self._zero_j
+
+    def _total_j(self) -> float:
+        state = self._states["counter"]
+        state.advance(self.clock.now_ns())
+        return state.energy_j
 
     def _on_fault(self, name: str) -> None:
-        self._state.advance(self.clock.now_ns())
+        if self.sensors.counter is None:  # the rest of the faults, and all of a power field, need nothing remembered
+            return
         if name == "reset":
-            self._zero_j = self._state.energy_j
+            self._zero_j = self._total_j()
             self._stuck_j = 0.0
         elif name == "stuck":
             self._stuck_j = self._counted_j()

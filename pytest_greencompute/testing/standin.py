@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_greencompute.errors import MeterError, SettingsError
-from pytest_greencompute.testing.sensor import PROFILES, Sensor
+from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors, sensors_of
 from pytest_greencompute.testing.simulated import PowerCurve
 
 STATE_VARIABLE = "GREENCOMPUTE_STANDIN"
@@ -89,13 +89,17 @@ _SENSOR_FIELDS = (
     "phase_s",
     "read_s",
 )
+_CHANNELS = 4  # counter, draw, average, instant
+
+
+class _Channel(ctypes.Structure):
+    _fields_ = (*((name, ctypes.c_double) for name in _SENSOR_FIELDS), ("exists", ctypes.c_uint32), ("read_busy", ctypes.c_uint32))
 
 
 class _DeviceState(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_double) for name in _SENSOR_FIELDS),
+        ("channels", _Channel * _CHANNELS),
         ("power_limit_w", ctypes.c_double),
-        ("has_counter", ctypes.c_uint64),
         ("faults", ctypes.c_uint64),
         ("reset_ns", ctypes.c_int64),
         ("stuck_ns", ctypes.c_int64),
@@ -116,10 +120,11 @@ class _Event(ctypes.Structure):
 class StandInDevice:
     """One device of the stand-in. Power in watts; ``uuid`` empty: one in the real format is made up from its place.
 
+    ``sensor`` describes its channels, all alike (a ``Sensor``) or each by itself (``Sensors``, such as those of PROFILES).
     ``cuda_rank`` is its place in CUDA's own order (None: the same as in NVML's).
     """
 
-    sensor: Sensor = PROFILES["H100"]
+    sensor: Sensor | Sensors = PROFILES["H100"]
     name: str = "NVIDIA H100 80GB HBM3"
     uuid: str = ""
     idle_w: float = 60.0
@@ -337,16 +342,19 @@ def _now_ns() -> int:
 
 
 def _device_state(device: StandInDevice, index: int) -> _DeviceState:
-    sensor = device.sensor
     state = _DeviceState(
         power_limit_w=device.power_limit_w,
-        has_counter=int(sensor.has_counter),
         cuda_rank=index if device.cuda_rank is None else device.cuda_rank,
         bus=index + 1,
         name=device.name.encode(),
         uuid=device.uuid_at(index).encode(),
         bus_id=f"00000000:{index + 1:02X}:00.0".encode(),
     )
-    for name in _SENSOR_FIELDS:
-        setattr(state, name, getattr(sensor, name))
+    for place, sensor in enumerate(sensors_of(device.sensor).channels.values()):
+        if sensor is not None:
+            state.channels[place] = _channel(sensor)
     return state
+
+
+def _channel(sensor: Sensor) -> _Channel:
+    return _Channel(**{name: getattr(sensor, name) for name in _SENSOR_FIELDS}, exists=1, read_busy=int(sensor.read_busy))

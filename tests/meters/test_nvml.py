@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from pytest_greencompute.clock import RealClock
@@ -19,7 +20,7 @@ from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
 from pytest_greencompute.meters.nvml import NvmlMeter, _is_ours
 from pytest_greencompute.samples import Reading
-from pytest_greencompute.testing import PROFILES, Sensor, SimulatedClock, SimulatedGpu
+from pytest_greencompute.testing import PROFILES, Sensor, Sensors, SimulatedClock, SimulatedGpu
 from pytest_greencompute.testing.standin import STANDIN_FAULTS, StandIn, StandInDevice, compile_standin
 
 FAST = Sensor(update_s=0.02, window_s=0.02)
@@ -83,7 +84,7 @@ def test_its_source_says_what_is_known_before_probing(make_standin: MakeStandIn)
 
 
 def test_a_device_without_a_counter_is_integrated(make_standin: MakeStandIn) -> None:
-    standin = make_standin(replace(H100, sensor=replace(FAST, has_counter=False)))
+    standin = make_standin(replace(H100, sensor=Sensors(None, FAST)))
     (counter,) = find()
     assert (counter.source.method, counter.source.lag_s, counter.source.domain) == ("integrated", 1.1, "gpu:0")
     a = next_tick(counter)
@@ -115,32 +116,106 @@ def test_each_gpu_has_its_own_counter(make_standin: MakeStandIn) -> None:
         counter.close()
 
 
+ODD = Sensor(update_s=0.1, window_s=0.025, jitter_s=0.02, phase_s=0.013, gain=0.945, offset_w=-3)
+COARSE = Sensor(update_s=0.1, window_s=0.1, rise_s=0.08, quantum_j=0.5, quantum_w=1)
+
+
 @pytest.mark.parametrize(
-    "sensor",
-    [
-        *PROFILES.values(),
-        Sensor(update_s=0.1, window_s=0.025, jitter_s=0.02, phase_s=0.013, gain=0.945, offset_w=-3),
-        Sensor(update_s=0.1, window_s=0.1, rise_s=0.08, quantum_j=0.5, quantum_w=1),
-    ],
+    "sensors",
+    [*PROFILES.values(), Sensors.alike(ODD), Sensors(COARSE, ODD, Sensor(0.07, 1.0, rise_s=0.2), FAST), Sensors(None, COARSE)],
 )
-def test_python_and_c_show_the_same(make_standin: MakeStandIn, standin_lib: ctypes.CDLL, sensor: Sensor) -> None:
-    standin = make_standin(StandInDevice(replace(sensor, read_s=0)))
+def test_python_and_c_show_the_same_on_every_channel(make_standin: MakeStandIn, standin_lib: ctypes.CDLL, sensors: Sensors) -> None:
+    sensors = sensors.each(read_s=0)
+    standin = make_standin(StandInDevice(sensors))
     clock = SimulatedClock(start_ns=standin.start_ns)
-    gpu = SimulatedGpu(clock, sensor=replace(sensor, read_s=0), idle_w=60)
-    counter = gpu.energy_counter()
+    gpu = SimulatedGpu(clock, sensor=sensors, idle_w=60)
     assert standin_lib.nvmlInit_v2() == 0
     rng = random.Random(7)
-    millijoules, milliwatts = ctypes.c_ulonglong(), ctypes.c_uint()
+    milli = ctypes.c_ulonglong()
     for _ in range(300):
         watts = rng.uniform(0, 700)
         gpu.set_power(watts)
         standin.set_power(0, watts, t_ns=clock.now_ns())
         clock.sleep(rng.choice([0.0007, 0.03, 0.11, 0.7]))
-        at_ns = ctypes.c_int64(clock.now_ns())
-        assert standin_lib.greencompute_standin_at(0, at_ns, ctypes.byref(millijoules), ctypes.byref(milliwatts)) == 0
-        assert millijoules.value == pytest.approx(counter.read().energy_j * 1000, abs=1)
-        assert milliwatts.value == pytest.approx(gpu.read_power_w() * 1000, abs=1)
-    assert millijoules.value > 1_000_000
+        for place, (name, channel) in enumerate(sensors.channels.items()):
+            error = standin_lib.greencompute_standin_at(0, place, ctypes.c_int64(clock.now_ns()), ctypes.byref(milli))
+            assert error == (0 if channel else pynvml.NVML_ERROR_NOT_SUPPORTED)
+            if channel:
+                shown = gpu.read_energy().energy_j if name == "counter" else gpu.read_power_w(name)  # type: ignore[arg-type]
+                assert milli.value == pytest.approx(shown * 1000, abs=1)
+    if sensors.counter:
+        assert gpu.read_energy().energy_j > 1000
+
+
+def fields_of(device: object, *ids: int) -> list[object]:
+    """The fields' values, or NVML's error codes as negative numbers where there is none."""
+    found = pynvml.nvmlDeviceGetFieldValues(device, ids)
+    values = [field.value.ullVal if field.valueType == pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG else field.value.uiVal for field in found]
+    return [-field.nvmlReturn if field.nvmlReturn else value for field, value in zip(found, values, strict=True)]
+
+
+AVERAGE, INSTANT, ENERGY = pynvml.NVML_FI_DEV_POWER_AVERAGE, pynvml.NVML_FI_DEV_POWER_INSTANT, pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION
+
+
+def test_an_h100_shows_its_three_windows_at_once_under_real_pynvml(make_standin: MakeStandIn) -> None:
+    """A square wave in step with the update, 50 ms of 600 W and 50 ms of 100 W: each channel sees it through its own window."""
+    standin = make_standin(StandInDevice(PROFILES["H100"], idle_w=100))
+    pynvml.nvmlInit()
+    device = pynvml.nvmlDeviceGetHandleByIndex(0)
+    tick_ns, half_ns = 100_000_000, 50_000_000
+    first_ns = standin.start_ns + tick_ns * (1 + (time.perf_counter_ns() - standin.start_ns) // tick_ns)
+    # The log is written ahead of time, so that no sleep that overshoots moves the load against the ticks.
+    for half in range(200):
+        standin.set_power(0, 100 if half % 2 else 600, t_ns=first_ns + half * half_ns)
+    time.sleep(1.25)  # from here on every tick is like the one before
+    before_mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(device)
+    shown = [pynvml.nvmlDeviceGetPowerUsage(device), *fields_of(device, AVERAGE, INSTANT)]
+    time.sleep(0.2)
+    after_mj = [pynvml.nvmlDeviceGetTotalEnergyConsumption(device), *fields_of(device, ENERGY)]
+    pynvml.nvmlShutdown()
+    assert shown == [pytest.approx(350_000, abs=1), shown[0], pytest.approx(100_000, abs=1)]  # the last second twice; the last 25 ms
+    for mj in after_mj:
+        ticks = round((mj - before_mj) / 35_000)
+        assert ticks >= 2
+        assert mj - before_mj == pytest.approx(ticks * 35_000, abs=ticks + 1)  # all of the time: 350 W
+
+
+def test_a_field_that_the_gpu_does_not_have_is_not_supported_and_faults_are_said_per_field(make_standin: MakeStandIn) -> None:
+    standin = make_standin(StandInDevice(PROFILES["A100"]))
+    pynvml.nvmlInit()
+    device = pynvml.nvmlDeviceGetHandleByIndex(0)
+    assert fields_of(device, AVERAGE, INSTANT, 9999)[0::2] == [-pynvml.NVML_ERROR_NOT_SUPPORTED] * 2
+    assert fields_of(device, INSTANT) == [60_000]
+    standin.fault("no energy")
+    assert fields_of(device, ENERGY, INSTANT) == [-pynvml.NVML_ERROR_NOT_SUPPORTED, 60_000]
+    standin.fault("no permission")
+    assert fields_of(device, ENERGY, INSTANT) == [-pynvml.NVML_ERROR_NO_PERMISSION] * 2
+    standin.fault("lost")
+    with pytest.raises(pynvml.NVMLError_GpuIsLost):
+        fields_of(device, INSTANT)
+    pynvml.nvmlShutdown()
+
+
+def test_a_read_costs_what_its_channel_says_in_time_or_in_cpu(make_standin: MakeStandIn) -> None:
+    busy, waiting, cheap = (
+        replace(FAST, read_s=read_s, read_busy=read_busy) for read_s, read_busy in ((0.01, True), (0.01, False), (0, False))
+    )
+    make_standin(StandInDevice(Sensors(counter=busy, draw=waiting, instant=cheap)))
+    pynvml.nvmlInit()
+    device = pynvml.nvmlDeviceGetHandleByIndex(0)
+
+    def cpu_s(read: Callable[[], object]) -> float:
+        start_s = time.thread_time()
+        for _ in range(10):
+            read()
+        return (time.thread_time() - start_s) / 10
+
+    assert cpu_s(lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(device)) == pytest.approx(0.01, abs=0.002)
+    start = time.perf_counter()
+    assert cpu_s(lambda: pynvml.nvmlDeviceGetPowerUsage(device)) < 0.002
+    assert time.perf_counter() - start >= 0.1
+    assert cpu_s(lambda: fields_of(device, INSTANT)) < 0.002
+    pynvml.nvmlShutdown()
 
 
 # Faults at opening
@@ -380,7 +455,7 @@ def test_mixed_models_whose_order_the_driver_does_not_give(make_standin: MakeSta
 def test_what_the_doctor_says(make_standin: MakeStandIn) -> None:
     meter: Meter = NvmlMeter()
     assert meter.name == "nvml"
-    standin = make_standin(H100, replace(A100, sensor=replace(FAST, has_counter=False)))
+    standin = make_standin(H100, replace(A100, sensor=Sensors(None, FAST)))
     counted, integrated = meter.abilities(options())
     assert (counted.domain, counted.works) == ("gpu:0", True)
     assert standin.uuid(0) in counted.says

@@ -32,7 +32,7 @@ QUERY_S = (0.0007, 0.005, 0.0365, 0.05, 0.1, 0.2, 0.7, 2.3)
 def test_energy_per_query_is_right_and_its_interval_honest(name: str) -> None:
     sensor = grid.SENSORS[name]
     outcomes = [grid.run(grid.Case(sensor, query_s, duty, seed)) for query_s in QUERY_S for duty in grid.DUTIES for seed in (1, 5)]
-    worst_rms, worst = (0.01, 0.02) if sensor.has_counter else (0.02, 0.04)
+    worst_rms, worst = (0.01, 0.02) if sensor.counter else (0.02, 0.04)
     errors = [outcome.error for outcome in outcomes]
     assert grid.rms(errors) <= worst_rms
     assert max(map(abs, errors)) <= worst

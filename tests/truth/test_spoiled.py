@@ -12,13 +12,13 @@ from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measuring import Effort, Task, run_metered
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Run
-from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedGpu
+from pytest_greencompute.testing import Sensor, Sensors, SimulatedClock, SimulatedGpu
 
 SENSORS = {
     "100/25": Sensor(0.1, 0.025),
     "100/100": Sensor(0.1, 0.1),
     "20/10": Sensor(0.02, 0.01),
-    "power only": Sensor(0.1, 1.0, has_counter=False),
+    "power only": Sensors(None, Sensor(0.1, 1.0)),
 }
 QUERY_S, WATTS, IDLE_W = 0.05, 300.0, 60.0
 TRUTH_J = QUERY_S * WATTS
@@ -27,7 +27,9 @@ TRUTH_J = QUERY_S * WATTS
 class Scene:
     """A simulated GPU under a model to which things happen: ``script`` maps a call's number to what is done before it."""
 
-    def __init__(self, sensor: Sensor, script: dict[int, Callable[[Scene], None]], *, allowed: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, sensor: Sensor | Sensors, script: dict[int, Callable[[Scene], None]], *, allowed: frozenset[str] = frozenset()
+    ) -> None:
         self.clock = SimulatedClock()
         self.gpu = SimulatedGpu(self.clock, sensor=sensor, idle_w=IDLE_W)
         self.script = script
@@ -35,7 +37,7 @@ class Scene:
         self.neighbour_w = 0.0
         # The counter has counted for a while, as a real one has since the driver was loaded.
         self.gpu.work(100.0, WATTS)
-        counter = self.gpu.energy_counter() if sensor.has_counter else self.gpu.power_counter()
+        counter = self.gpu.energy_counter() if self.gpu.sensors.counter else self.gpu.power_counter()
         self.instruments = Instruments([counter], self.clock, allowed_marks=allowed)
 
     def query(self, batch: list[int]) -> list[int]:

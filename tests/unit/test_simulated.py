@@ -17,7 +17,7 @@ from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import Counter
 from pytest_greencompute.meters.integrate import PowerIntegrator
-from pytest_greencompute.testing import FAULTS, PROFILES, PowerCurve, Sensor, SimulatedClock, SimulatedCounter, SimulatedGpu
+from pytest_greencompute.testing import FAULTS, PROFILES, PowerCurve, Sensor, Sensors, SimulatedClock, SimulatedCounter, SimulatedGpu
 
 FULL = Sensor(update_s=0.1, window_s=0.1, read_s=0.0)
 PART = Sensor(update_s=0.1, window_s=0.025, read_s=0.0)
@@ -98,7 +98,7 @@ def test_under_constant_power_every_profile_counts_the_truth(name: str) -> None:
     clock = SimulatedClock()
     gpu = SimulatedGpu(clock, sensor=PROFILES[name], idle_w=60)
     clock.sleep(3)
-    assert counted_j(gpu, lambda: clock.sleep(10)) == pytest.approx(600, abs=60 * PROFILES[name].update_s + 0.01)
+    assert counted_j(gpu, lambda: clock.sleep(10)) == pytest.approx(600, abs=60 * gpu.sensor.update_s + 0.01)
 
 
 # The GPU
@@ -193,9 +193,88 @@ def test_a_read_costs_time() -> None:
 
 
 def test_a_sensor_without_a_counter_says_so() -> None:
-    gpu = SimulatedGpu(SimulatedClock(), sensor=Sensor(update_s=0.1, window_s=0.1, has_counter=False))
+    gpu = SimulatedGpu(SimulatedClock(), sensor=Sensors(None, MEAN))
     with pytest.raises(MeterError, match="no energy counter"):
         gpu.energy_counter()
+    assert gpu.sensor is MEAN
+    for name in FAULTS:
+        gpu.fault(name)
+
+
+# Its channels: one truth, seen in several ways
+
+
+def square(gpu: SimulatedGpu, periods: int) -> None:
+    """Half of every 100 ms at 400 W, from the tick on, and then idle: in step with an update of 100 ms."""
+    for _ in range(periods):
+        gpu.work(0.05, 400)
+        gpu.clock.sleep(0.05)
+
+
+def quiet(name: str) -> Sensors:
+    """A profile whose reads cost nothing, so that they move no load."""
+    return PROFILES[name].each(read_s=0.0)
+
+
+def test_an_h100_shows_three_windows_of_one_truth() -> None:
+    gpu = SimulatedGpu(SimulatedClock(), sensor=quiet("H100"), idle_w=100)
+    square(gpu, 20)
+    before = gpu.read_energy().energy_j
+    square(gpu, 20)
+    assert gpu.read_energy().energy_j - before == pytest.approx(250 * 2, abs=0.01)  # the counter sees all the time
+    assert gpu.read_power_w("instant") == pytest.approx(100)  # the last 25 ms before the tick, where there is no work
+    assert gpu.read_power_w("draw") == gpu.read_power_w("average") == pytest.approx(250)
+    gpu.work(0.1, 400)
+    assert gpu.read_power_w("instant") == pytest.approx(400)
+    assert gpu.read_power_w() == pytest.approx(265)  # a tenth of the second at 400 W, the rest at 250 W
+    gpu.clock.sleep(0.1)
+    assert gpu.read_power_w("instant") == pytest.approx(100)
+    assert gpu.read_power_w("draw") == pytest.approx(250)  # 400 W and 100 W, a tenth each
+
+
+def test_the_counter_of_an_a100_is_assumed_to_inherit_what_its_power_field_does_not_see() -> None:
+    gpu = SimulatedGpu(SimulatedClock(), sensor=quiet("A100"), idle_w=100)
+    assert counted_j(gpu, lambda: square(gpu, 20)) == pytest.approx(100 * 2, abs=0.01)
+    assert gpu.true_energy_j(1_000_000_000, gpu.clock.now_ns()) == pytest.approx(250 * 2)
+
+
+@pytest.mark.parametrize("name", ["V100", "T4", "A100"])
+def test_a_gpu_before_ampere_or_with_ga100_has_no_average(name: str) -> None:
+    gpu = SimulatedGpu(SimulatedClock(), sensor=PROFILES[name])
+    assert gpu.read_power_w("draw") == gpu.read_power_w("instant") == pytest.approx(60)
+    with pytest.raises(MeterError, match="'average'"):
+        gpu.read_power_w("average")
+
+
+def test_the_same_change_on_every_channel_leaves_the_missing_ones_missing() -> None:
+    changed = PROFILES["A100"].each(gain=0.9)
+    assert [channel and channel.gain for channel in changed.channels.values()] == [0.9, 0.9, None, 0.9]
+    assert [channel and channel.window_s for channel in PROFILES["H100"].channels.values()] == [0.1, 1.0, 1.0, 0.025]
+
+
+def test_each_channel_has_its_own_rise_time_phase_and_price() -> None:
+    clock = SimulatedClock(start_ns=0)
+    slow, late = Sensor(0.1, 0.1, rise_s=0.1, read_s=0.003), Sensor(0.1, 0.1, phase_s=0.05, read_s=0.0)
+    gpu = SimulatedGpu(clock, sensor=Sensors(counter=slow, draw=late, instant=Sensor(0.1, 0.1, read_s=0.001)), idle_w=0)
+    gpu.set_power(100)
+    clock.advance_to(100_000_000)
+    assert gpu.read_power_w("draw") == pytest.approx(50)  # its tick was at 50 ms, and half of its window saw 100 W
+    assert gpu.read_power_w("instant") == pytest.approx(100)
+    assert clock.now_ns() == 101_000_000
+    assert gpu.read_energy().energy_j == pytest.approx(10 / 2.718281828, abs=0.002)
+    assert clock.now_ns() == 104_000_000
+
+
+def test_power_is_summed_from_draw_and_no_other_field() -> None:
+    gpu = SimulatedGpu(SimulatedClock(), sensor=quiet("H100"), idle_w=100)
+    counter = gpu.power_counter()
+    gpu.clock.sleep(2)
+    a = counter.read()
+    square(gpu, 30)
+    gpu.clock.sleep(counter.source.lag_s + 0.2)
+    b = counter.read()
+    counter.close()
+    assert b.energy_j - a.energy_j == pytest.approx(gpu.true_energy_j(a.t_ns, b.t_ns), rel=0.005)  # instant would see nothing
 
 
 @given(
