@@ -13,10 +13,23 @@ if TYPE_CHECKING:
     from pytest_greencompute.estimate import Estimate
     from pytest_greencompute.measured import MeasuredRun
     from pytest_greencompute.measuring import measure
+    from pytest_greencompute.pairs import judge_pairs, judge_pairs_sequentially, judge_runs
     from pytest_greencompute.verdict import Verdict, judge_limit
 
 __version__ = "0.1.0"
-__all__ = ["Estimate", "GreencomputeError", "MeasuredRun", "MeterError", "SettingsError", "Verdict", "judge_limit", "measure"]
+__all__ = [
+    "Estimate",
+    "GreencomputeError",
+    "MeasuredRun",
+    "MeterError",
+    "SettingsError",
+    "Verdict",
+    "judge_limit",
+    "judge_pairs",
+    "judge_pairs_sequentially",
+    "judge_runs",
+    "measure",
+]
 
 _HOMES = {
     "GreencomputeError": "errors",
@@ -26,6 +39,9 @@ _HOMES = {
     "MeasuredRun": "measured",
     "Verdict": "verdict",
     "judge_limit": "verdict",
+    "judge_pairs": "pairs",
+    "judge_pairs_sequentially": "pairs",
+    "judge_runs": "pairs",
     "measure": "measuring",
 }
 

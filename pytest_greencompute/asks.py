@@ -64,9 +64,10 @@ class Agree:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """May set number ``index`` run now? Answer: bool; False ends the measurement."""
+    """May set number ``index`` run now, after what was measured so far? Answer: bool; False ends the measurement."""
 
     index: int
+    measured: Measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ def binomial_interval(successes: int, n: int, confidence: float) -> tuple[float,
     return low, high
 
 
+@lru_cache(maxsize=1024)
 def order_statistic_ranks(n: int, fraction: float, confidence: float) -> tuple[int | None, int | None]:
     """Ranks (from 1) of the two order statistics that enclose the ``fraction`` quantile of any distribution.
 

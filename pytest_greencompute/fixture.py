@@ -13,9 +13,11 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 if TYPE_CHECKING:
     from pytest_greencompute.estimate import Aim
     from pytest_greencompute.measured import MeasuredRun
-    from pytest_greencompute.measuring import Window
+    from pytest_greencompute.measuring import Effort, Task, Window
     from pytest_greencompute.samples import Run
     from pytest_greencompute.session import MeteredTest, Session
+    from pytest_greencompute.sides.pairing import Pairing
+    from pytest_greencompute.sides.worker import Worker
     from pytest_greencompute.workload import Score
 
 
@@ -51,25 +53,52 @@ class EnergyMeter:
         answer holds the model's answers in query order. Raises SettingsError for bad input, MeterError where a meter fails
         while measuring, and what the model raises.
         """
-        from pytest_greencompute.measuring import Task, run_metered, run_once
+        from pytest_greencompute.measuring import Task, run_once
 
         self._check_name(name)
         self._refuse_inside_a_window()
         task = Task(model, queries, batch_size, references, score, collate, name, self._test.node_id)
         settings = self._session.settings
-        if settings.enabled:
-            self._lock()
-            assert self._session.instruments is not None
-            try:
-                raw, outputs = run_metered(task, self._session.instruments, self._effort(name), self._session.why_unmeasured)
-            finally:
-                self._session.told()
+        if self._session.worker is not None:
+            raw, outputs = self._measure_as_a_side(task, self._session.worker)
+        elif settings.enabled:
+            raw, outputs = self._measure_metered(task)
         elif settings.unmetered == "skip":
             self._skip('not measured: unmetered = "skip" and no --energy-budget')
         else:
             raw, outputs = run_once(task, self._session.clock, settings.unmetered if isinstance(settings.unmetered, int) else None)
         self._test.runs.append(raw)
         return self._result(raw, outputs)
+
+    def _measure_metered(self, task: Task) -> tuple[Run, list[Any]]:
+        from pytest_greencompute.measuring import run_metered
+
+        session = self._session
+        self._lock()
+        assert session.instruments is not None
+        pairing = session.pairing(self._test, task.name)
+        try:
+            if pairing is not None:
+                pairing.begin()
+            raw, outputs = run_metered(task, session.instruments, self._effort(task.name, pairing), session.why_unmeasured)
+            if pairing is not None:
+                raw = session.compared(self._test, pairing, raw, outputs)
+        finally:
+            session.told()
+        return raw, outputs
+
+    def _measure_as_a_side(self, task: Task, worker: Worker) -> tuple[Run, list[Any]]:
+        """In the process of another side: measure when told to; the process that compares holds the device's lock."""
+        from pytest_greencompute.measuring import Effort, run_metered, run_once
+
+        session = self._session
+        if not worker.wait_to_begin(task.name):
+            return run_once(task, session.clock)
+        assert session.instruments is not None
+        effort = Effort(session.max_seconds, session.needs_p99, agree=worker.agree, turn=worker.turn, provenance=session.provenance())
+        raw, outputs = run_metered(task, session.instruments, effort, session.why_unmeasured)
+        worker.done(raw, outputs)
+        return raw, outputs
 
     def window(self, name: str | None = None) -> Window:
         """``with energy_meter.window("prefill") as w: …`` for code that is not a loop of queries; then ``w.energy``.
@@ -81,7 +110,7 @@ class EnergyMeter:
         self._check_name(name)
         self._refuse_inside_a_window()
         instruments = None
-        if self._session.settings.enabled:
+        if self._session.settings.enabled and self._session.worker is None:
             self._lock()
             instruments = self._session.instruments
         session, test = self._session, self._test
@@ -112,7 +141,9 @@ class EnergyMeter:
             self._held.enter_context(self._session.lock())
             self._locked = True
 
-    def _effort(self, name: str | None) -> Any:
+    def _effort(self, name: str | None, pairing: Pairing | None = None) -> Effort:
+        from dataclasses import replace
+
         from pytest_greencompute.judging import judge_run, limits_for
         from pytest_greencompute.measuring import Effort, precise_enough
         from pytest_greencompute.metrics import METRICS
@@ -130,10 +161,11 @@ class EnergyMeter:
             ]
             certain = all(each.word != "INCONCLUSIVE" for each in verdicts)
             # A run that others will be compared with must be precise, not only certain of its own verdicts.
-            return precise(run) if session.settings.save or not verdicts else certain and presentable(run)
+            done = precise(run) if session.settings.save or not verdicts else certain and presentable(run)
+            return done if pairing is None else pairing.may_end(certain=done)
 
         limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
-        return Effort(
+        effort = Effort(
             budget.max_seconds,
             "latency_p99" in limits,
             tell=session.tell(test),
@@ -141,6 +173,7 @@ class EnergyMeter:
             figure=lambda run: _figure(run, bench.aim),
             provenance=session.provenance(),
         )
+        return effort if pairing is None else replace(effort, agree=pairing.agree, turn=pairing.turn)
 
     def _result(self, raw: Run, outputs: list[Any]) -> MeasuredRun:
         from dataclasses import replace

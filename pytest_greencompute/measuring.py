@@ -18,6 +18,7 @@ from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.meters.base import MeterOptions
 from pytest_greencompute.protocol import measuring, watch_tail
 from pytest_greencompute.samples import Block, Idle, Reading, Run
+from pytest_greencompute.schedule import Layout
 from pytest_greencompute.sets import read_idle, spanned
 from pytest_greencompute.workload import Score, Workload, check_references, check_score, collected, scores
 
@@ -49,7 +50,8 @@ class Effort:
     """How long to measure, whether p99 must be bounded, the seed of the phases, and what the loop is to tell and to ask.
 
     ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, for
-    whom ``tell`` shows its progress to.
+    whom ``tell`` shows its progress to. Where another process measures by turns with this one, ``agree`` gives the layout that both share,
+    and ``turn`` waits until a set may run (False ends the measurement).
     """
 
     max_seconds: float = 60.0
@@ -58,6 +60,8 @@ class Effort:
     tell: Telling = tell_nobody
     enough: Callable[[Run], bool] = lambda _: False
     figure: Callable[[Run], str] = lambda _: ""
+    agree: Callable[[Layout], Layout] = lambda layout: layout
+    turn: Callable[[int, Run], bool] = lambda _index, _run: True
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -126,7 +130,7 @@ def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: s
         )
 
     plan = Plan(workload.batches, instruments.sources, effort.max_seconds, effort.needs_p99, instruments.lag_unknown, instruments.allowed)
-    driver = _Driver(workload, instruments, _telling(effort, run), lambda measured: effort.enough(run(measured)))
+    driver = _Driver(workload, instruments, effort, run)
     measured = driver.drive(measuring(plan, np.random.default_rng(effort.seed), first))
     return run(replace(measured, notes=(*measured.notes, *_marked(measured)))), outputs
 
@@ -166,13 +170,14 @@ def _marked(measured: Measured) -> tuple[str, ...]:
 class _Driver:
     """Answers the protocol's asks, one by one."""
 
-    __slots__ = ("_enough", "_instruments", "_tell", "_workload")
+    __slots__ = ("_effort", "_instruments", "_run", "_tell", "_workload")
 
-    def __init__(self, workload: Workload, instruments: Instruments, tell: Telling, enough: Callable[[Measured], bool]) -> None:
+    def __init__(self, workload: Workload, instruments: Instruments, effort: Effort, run: Callable[[Measured], Run]) -> None:
         self._workload = workload
         self._instruments = instruments
-        self._tell = tell
-        self._enough = enough
+        self._effort = effort
+        self._run = run
+        self._tell = _telling(effort, run)
 
     def drive(self, steps: Steps) -> Measured:
         """Answer until the protocol returns. A meter lost on the way is thrown into it, so that it can give up that set."""
@@ -199,9 +204,9 @@ class _Driver:
             Probe: lambda _: self._instruments.probe(),
             Learn: lambda learn: self._instruments.learn(learn.sources),
             Tell: self._tell,
-            Agree: lambda agree: agree.layout,
-            Turn: lambda _: True,
-            Enough: lambda enough: self._enough(enough.measured),
+            Agree: lambda agree: self._effort.agree(agree.layout),
+            Turn: lambda turn: self._effort.turn(turn.index, self._run(turn.measured)),
+            Enough: lambda enough: self._effort.enough(self._run(enough.measured)),
         }
         return answers[type(ask)](ask)
 

@@ -45,6 +45,16 @@ OPTIONS = (
     Option("meter", "meters in order of preference, such as nvml,rapl,cputime (default: nvml,rapl)", metavar="NAME,…", needs_budget=True),
     Option("save", "save this session's runs to a baseline, unless a budget failed", metavar="NAME", needs_budget=True),
     Option("baseline", "judge against the saved runs of a baseline", metavar="NAME", needs_budget=True),
+    Option(
+        "base-ref",
+        "measure the same tests at these commits, by turns with this one, and judge the difference: a branch, tag, commit or merge-base:BRANCH",
+        metavar="REF,…",
+        needs_budget=True,
+    ),
+    Option("base-python", "the Python that runs the tests at the other commits (default: this one)", metavar="PATH", needs_budget=True),
+    Option(
+        "launches", "fresh launches of both sides that a PASS against another commit needs (default: 1)", metavar="N", needs_budget=True
+    ),
     Option("max-seconds", "longest time to measure one run, warm-up aside (default: 60)", metavar="S", needs_budget=True),
     Option("confidence", "confidence of intervals and verdicts (default: 0.99)", metavar="C"),
     Option("tolerance", "how much worse than a baseline is still fine (default: 5%%)", metavar="P", needs_budget=True),

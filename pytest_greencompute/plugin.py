@@ -25,6 +25,7 @@ MARKER = "energy_budget"
 FIXTURE = "energy_meter"
 _TEST: pytest.StashKey[MeteredTest] = pytest.StashKey()
 _LEDGER: pytest.StashKey[Ledger] = pytest.StashKey()
+_SIDE = "GREENCOMPUTE_SIDE"  # set in a process that another pytest has started to measure one side of a comparison (sides/worker.py)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -128,6 +129,9 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     if config.option.collectonly:
         return
     metered = [item for item in items if _is_metered(item)]
+    if _SIDE in os.environ:
+        _prepare_side(config, metered)
+        return
     given = _given(config)
     if metered or given or _has_settings(config):
         try:
@@ -185,16 +189,42 @@ def _prepare(
         tests = tests_of(metered, settings, MARKER)
         if not config.pluginmanager.hasplugin("dsession"):
             stale_budgets(settings, session, config, items, tests)
-        measuring = Session(settings, config.rootpath, os.environ, extra_meters=extra, tell=_progress(config), waiting=_waiting(config))
+        measuring = Session(
+            settings,
+            config.rootpath,
+            os.environ,
+            extra_meters=extra,
+            tell=_progress(config),
+            waiting=_waiting(config),
+            collected=len(metered),
+        )
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from error
-    for item in metered:
-        item.stash[_TEST] = tests[item.nodeid]
+    _register(config, measuring, {item: tests[item.nodeid] for item in metered})
+
+
+def _register(config: pytest.Config, measuring: Session, tests: dict[pytest.Item, MeteredTest]) -> None:
+    for item, test in tests.items():
+        item.stash[_TEST] = test
     ledger = _ledger(config)
     ledger.session = measuring
-    ledger.metered = {item.nodeid for item in metered}
-    if metered:
+    ledger.metered = {item.nodeid for item in tests}
+    if tests:
         config.pluginmanager.register(MeteredHooks(measuring), "greencompute-metered")
+
+
+def _prepare_side(config: pytest.Config, metered: list[pytest.Item]) -> None:
+    """In a process that measures one side: settings come from the process that compares, and budgets are its business."""
+    from pytest_greencompute.collecting import extra_meters
+    from pytest_greencompute.session import MeteredTest, Session
+    from pytest_greencompute.settings import of_side
+    from pytest_greencompute.sides.worker import Worker
+
+    worker = Worker.of_environment(os.environ)
+    told = worker.settings()
+    measuring = Session(of_side(told), config.rootpath, os.environ, extra_meters=extra_meters(config), worker=worker)
+    measuring.max_seconds, measuring.needs_p99 = told["max_seconds"], told["needs_p99"]
+    _register(config, measuring, {item: MeteredTest(item.nodeid, item.nodeid) for item in metered})
 
 
 def _progress(config: pytest.Config) -> Any:
@@ -281,13 +311,14 @@ class MeteredHooks:
             test.start_afresh()
             if self._session.settings.enabled:
                 self._session.open()
+                self._session.contend(test)
         yield
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Judge after the body, so that the test itself fails. The body's own assertion wins; a skip does not hide a FAIL."""
         test = item.stash.get(_TEST, None)
-        if test is None:
+        if test is None or self._session.worker is not None:
             return (yield)
         answer, skipped = None, None
         try:
@@ -307,8 +338,11 @@ class MeteredHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
+        test = item.stash.get(_TEST, None)
+        if test is not None:
+            self._session.part(test)
         yield
-        if _TEST in item.stash:
+        if test is not None:
             self._session.note_total()
 
     @pytest.hookimpl(wrapper=True)
@@ -319,6 +353,8 @@ class MeteredHooks:
         test = item.stash.get(_TEST, None)
         if test is not None and call.when == "call":
             report.greencompute = test.results  # type: ignore[attr-defined]  # rides on the report, so that xdist carries it
+        if test is not None and self._session.worker is not None and (call.when == "call" or not report.passed):
+            self._session.worker.ended(report.outcome, str(report.longrepr or ""))
         return report
 
     def _record(self, item: pytest.Item, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pytest_greencompute.judging import Bench
     from pytest_greencompute.measuring import Telling, Window
     from pytest_greencompute.samples import Reading, Run
+    from pytest_greencompute.sides.contest import Bases, Contest
+    from pytest_greencompute.sides.pairing import Pairing
+    from pytest_greencompute.sides.worker import Worker
     from pytest_greencompute.verdict import Verdict
 
 
@@ -48,11 +51,14 @@ class MeteredTest:
     windows: list[Window] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
     properties: list[tuple[str, str]] = field(default_factory=list)
+    contest: Contest | None = None
+    compared: dict[str | None, list[Verdict]] = field(default_factory=dict)
 
     def start_afresh(self) -> None:
         """Forget what an earlier attempt at this test measured."""
         self.runs.clear()
         self.windows.clear()
+        self.compared.clear()
         self.results = []
         self.properties = []
 
@@ -71,8 +77,14 @@ class Session:
         tell: Telling | None = None,
         waiting: Callable[[str], None] = lambda _: None,
         today: datetime.date | None = None,
+        worker: Worker | None = None,
+        collected: int = 1,
     ) -> None:
         self.settings = settings
+        self.worker = worker
+        self.max_seconds, self.needs_p99 = 60.0, False
+        self.bases: Bases | None = None
+        self._collected = max(1, collected)
         self.root = root
         self.environ = environ
         self.extra_meters = dict(extra_meters or {})
@@ -95,6 +107,11 @@ class Session:
             from pytest_greencompute.store.baselines import load
 
             self._sessions = load(root, settings.baseline)
+        if settings.base_refs and settings.enabled:
+            from pytest_greencompute.sides.contest import Bases
+
+            self.bases = Bases(root, environ, settings.base_refs, settings.base_python, settings.base_link)
+            self.bases.resolve()
 
     # --- opening and the total ---
 
@@ -134,6 +151,8 @@ class Session:
         self._start_ns = self.clock.now_ns()
         self._handle_termination()
         self._first = self._last = self._read_total()
+        if self.bases is not None:
+            self.bases.open()
 
     def _missing_gpu(self) -> str:
         """Why no energy may be judged where a GPU is here that could not be metered: its joules would be missing; or empty."""
@@ -211,6 +230,84 @@ class Session:
             self._signal = None
         if self.instruments is not None:
             self.instruments.close()
+        if self.bases is not None:
+            self.bases.close()
+
+    # --- other commits ---
+
+    def contend(self, test: MeteredTest) -> None:
+        """Start the test at the other commits, if there are any: they load while this side's fixtures do."""
+        if self.bases is None:
+            return
+        from pytest_greencompute.sides.contest import Contest
+
+        budget = self.budget(test)
+        told = {
+            "max_seconds": budget.max_seconds,
+            "needs_p99": any("latency_p99" in limits for limits in budget.limits.values()),
+            "domains": list(self.settings.domains),
+            "meters": list(self.settings.meters),
+            "allow": sorted(self.settings.allow),
+            "cpu_watts_per_core": self.settings.cpu_watts_per_core,
+        }
+        test.contest = Contest(self.bases, test.node_id, told)
+        test.contest.start()
+
+    def part(self, test: MeteredTest) -> None:
+        """End the test's processes at the other commits."""
+        if test.contest is not None:
+            test.contest.close()
+            test.contest = None
+
+    def pairing(self, test: MeteredTest, name: str | None) -> Pairing | None:
+        """The comparison of one run with the other commits; None where there are none."""
+        if test.contest is None:
+            return None
+        from pytest_greencompute.metrics import METRICS
+        from pytest_greencompute.pairs import Rule
+        from pytest_greencompute.sides.judged import suspicious
+        from pytest_greencompute.sides.pairing import Match, Pairing
+
+        budget, contest = self.budget(test), test.contest
+        aim = replace(self.bench().aim, confidence=budget.confidence)
+        energy = METRICS["energy_per_query"]
+        rule = Rule(budget.tolerance(energy), budget.confidence, energy.better, budget.floor(energy), self._collected)
+        names = self._compared_metrics(budget, name)
+        return Pairing(
+            [Match(rival, rule) for rival in contest.rivals],
+            contest.bases.head(test.node_id),
+            contest.launch,
+            aim,
+            lambda match: suspicious(match, names, budget, aim),
+            self.settings.launches,
+            name,
+        )
+
+    @staticmethod
+    def _compared_metrics(budget: Budget, name: str | None) -> tuple[str, ...]:
+        from pytest_greencompute.judging import ALWAYS_COMPARED
+
+        return tuple(dict.fromkeys((*ALWAYS_COMPARED, *budget.limits.get(None, {}), *budget.limits.get(name, {}))))
+
+    def compared(self, test: MeteredTest, pairing: Pairing, run: Run, outputs: Sequence[Any]) -> Run:
+        """End the comparison of a run and keep its verdicts; the run, with a note of each commit that does not have the test."""
+        from pytest_greencompute.sides.judged import judge_match
+        from pytest_greencompute.sides.worker import digests
+
+        pairing.end(run)
+        budget = self.budget(test)
+        subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
+        answers, names = digests(outputs), self._compared_metrics(budget, run.name)
+        test.compared[run.name] = [
+            replace(verdict, run=run.name)
+            for match in pairing.matches
+            for verdict in judge_match(match, run, answers, names, budget, pairing.aim, subject)
+        ]
+        missing = [
+            f"{match.rival.ref} does not have this test: nothing to compare with" for match in pairing.matches if match.rival.missing
+        ]
+        notes = () if self.bases is None else self.bases.notes
+        return replace(run, notes=(*run.notes, *missing, *notes))
 
     # --- judging ---
 
@@ -246,6 +343,7 @@ class Session:
         from pytest_greencompute.estimate import estimates
         from pytest_greencompute.judging import judge_run, limits_for, missing_runs
         from pytest_greencompute.store.runfile import run_to_json
+        from pytest_greencompute.verdict import accepted
 
         runs = [*test.runs, *(window.raw() for window in test.windows if self._counts(window))]
         budget, bench = self.budget(test), self.bench()
@@ -254,6 +352,7 @@ class Session:
         for run in runs:
             subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
             judged = judge_run(run, limits_for(run, budget, only=len(runs) == 1), budget, bench, subject)
+            judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in test.compared.get(run.name, ()))
             aim = replace(bench.aim, confidence=budget.confidence)
             test.results.append(self._marked(run_to_json(run, estimates(run, aim), judged), judged))
             verdicts.extend(judged)
@@ -354,6 +453,8 @@ _NEXT = {
 def _sentence(verdict: Verdict, settings: Settings) -> str:
     """The reason and what to do next."""
     follow = _NEXT[verdict.word].format(where=verdict.where or "the baseline")
+    if verdict.kind == "base_ref":
+        follow = "" if verdict.word != "INCONCLUSIVE" else _NEXT["INCONCLUSIVE"]
     if verdict.kind == "baseline" and verdict.word == "FAIL":
         follow = (
             f"If it is meant to cost more: pytest --energy-budget --energy-save NAME keeps a new baseline; {settings.baseline!r} stays."

@@ -39,7 +39,7 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
     lost = 0
     for index in range(planned[-1]):
         yield Tell(f"set {index + 1} of at most {planned[-1]}", *sets_ahead(plan, layout, batch_s, index), measured)
-        if not (yield Turn(index)):
+        if not (yield Turn(index, measured)):
             break
         try:
             blocks, idles = yield from _one_set(run, index, measured.idles)

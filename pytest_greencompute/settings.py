@@ -25,11 +25,13 @@ FILE_KEYS = (
     "unmetered",
     "cpu_watts_per_core",
     "lock_folder",
+    "base_link",
     "allow",
     "budgets",
     "accept",
 )
 ALLOWABLE = ("another process", "thermal slowdown", "power brake", "hardware slowdown")
+MOST_LAUNCHES = 16
 DOMAINS = ("auto", "gpu", "cpu", "dram", "all")
 ACCEPT_KEYS = ("test", "metric", "up_to", "reason", "expires")
 
@@ -57,7 +59,28 @@ class Settings:
     only: bool = False
     skip: bool = False
     allow: frozenset[str] = frozenset()
+    base_refs: tuple[str, ...] = ()
+    base_python: str | None = None
+    base_link: tuple[str, ...] = ()
+    launches: int = 1
     where: Mapping[str, str] = field(default_factory=dict)
+
+
+def of_side(told: Mapping[str, Any]) -> Settings:
+    """The settings of a process that measures one side of a comparison: what the comparing process told it, and nothing from its files."""
+    from pytest_greencompute.budget import Terms
+    from pytest_greencompute.verdict import Policy
+
+    return Settings(
+        enabled=True,
+        policy=Policy("warn", "warn", "warn", "warn"),
+        meters=tuple(told["meters"]),
+        domains=tuple(told["domains"]),
+        terms=Terms(),
+        file_terms=Terms(),
+        cpu_watts_per_core=told["cpu_watts_per_core"],
+        allow=frozenset(told["allow"]),
+    )
 
 
 def in_ci(environ: Mapping[str, str]) -> bool:
@@ -170,6 +193,10 @@ class _Builder:
             only=self.value("only", _flag, False),
             skip=self.value("skip", _flag, False),
             allow=self.value("allow", _allow, frozenset()),
+            base_refs=self.value("base_ref", _names, ()),
+            base_python=self.value("base_python", _text, None),
+            base_link=self.value("base_link", _names, ()),
+            launches=self.value("launches", _launches, 1),
             where={pattern: self._where_budget(pattern) for pattern in budgets},
         )
         if self.problems:
@@ -312,6 +339,13 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise _settings_error(f"{value!r} is not a text.", "Write it in quotes.")
     return value
+
+
+def _launches(value: Any) -> int:
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_LAUNCHES:
+        raise _settings_error(f"{value!r} is not a number of launches.", f"Write a whole number from 1 to {MOST_LAUNCHES}.")
+    return number
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -15,20 +15,18 @@ from statistics import NormalDist
 from typing import Literal
 
 from pytest_greencompute.budget import Limit, wild
-from pytest_greencompute.distributions import mcnemar_p, student_t_quantile
+from pytest_greencompute.distributions import mcnemar_p
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Estimate, Missing, Outcome, mean_interval
+from pytest_greencompute.estimate import Estimate, Missing, Outcome, bootstrap_low, mean_interval
 from pytest_greencompute.metrics import Better, Metric
+from pytest_greencompute.ratio import PRIORS, Level, Ratio, launches_ratio
 from pytest_greencompute.units import RATIO, show, show_interval, show_limit, show_share, significant
 
 Word = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNMEASURED", "ACCEPTED"]
-Kind = Literal["budget", "baseline"]
+Kind = Literal["budget", "baseline", "base_ref"]
 Effect = Literal["green", "warn", "fail", "skip"]
 
-# Launches of one program differ by up to 12 % on GPUs (two modes); with one or two saved runs their spread cannot be
-# estimated, so this is assumed, and said.
-ASSUMED_SPREAD = 0.03
-ENOUGH_RUNS = 3
+ENOUGH_RUNS = 3  # launches that show their own spread; with fewer it is mostly assumed (ratio.PRIORS), and said
 MANY_TIMES = 10.0
 
 
@@ -36,7 +34,8 @@ MANY_TIMES = 10.0
 class Verdict:
     """One budget's result. ``reason`` is a whole sentence; ``sees`` the smallest relative regression that this data could show.
 
-    ``limit`` is an SI float (for a baseline: the largest value still fine); None where there was none to judge.
+    ``limit`` is an SI float (for a baseline: the largest value still fine); None where there was none to judge. ``pairs`` is how many
+    pairs of base and head were measured for it.
     """
 
     word: Word
@@ -48,6 +47,7 @@ class Verdict:
     sees: float | None = None
     where: str = ""
     run: str | None = None
+    pairs: int | None = None
 
     @property
     def modelled(self) -> bool:
@@ -186,52 +186,67 @@ def accepted(verdict: Verdict, node_id: str, acceptances: Sequence[Acceptance], 
     return replace(verdict, reason=verdict.reason + refused)
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """How many times worse than the baseline (1.10: 10 % worse), with its interval; 0 and infinity are open sides."""
-
-    value: float
-    low: float
-    high: float
-
-
 def worse_ratio(head: Estimate, bases: Sequence[Estimate], better: Better, confidence: float) -> Ratio:
-    """Ratio of ``head`` to the mean of ``bases`` (one estimate per saved run), on the log scale.
+    """Ratio of ``head`` to the mean of ``bases`` (one estimate per saved run): each is one launch (see ``launches_ratio``).
 
-    With three saved runs or more their own spread is the error of one launch (a random-effects model with as many
-    launches as runs; Student's t). With fewer, a spread of ASSUMED_SPREAD between launches is assumed and joined to the
-    within-launch error of the intervals. A side that an interval leaves open is open in the ratio too; those of the saved
-    runs do not matter where their own spread is what counts. All estimates must be positive.
+    A side that an interval leaves open is open in the ratio too; those of the saved runs do not matter where there are enough of
+    them to show their own spread. All estimates must be positive.
     """
-    sign = 1.0 if better == "lower" else -1.0
-    logs = [math.log(base.value) for base in bases]
-    change = sign * (math.log(head.value) - statistics.fmean(logs))
-    m = len(bases)
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    within = sum((_known_error(base) / z) ** 2 for base in bases) / m
-    own = (_known_error(head) / z) ** 2
-    judged_by_interval = () if m >= ENOUGH_RUNS else bases
+    error = (1 - confidence) / 2
+    levels = [_level(base, confidence) for base in bases], [_level(head, confidence)]
+    worse, by = levels if better == "lower" else levels[::-1]
+    ratio = launches_ratio(worse, by, low_error=error, high_error=error)
+    judged_by_interval = () if len(bases) >= ENOUGH_RUNS else bases
     bigger = head.high is None or any(base.low is None for base in judged_by_interval)
     smaller = head.low is None or any(base.high is None for base in judged_by_interval)
     worse_open, better_open = (bigger, smaller) if better == "lower" else (smaller, bigger)
-    if m >= ENOUGH_RUNS:
-        spread = max(statistics.variance(logs), own)
-        half = student_t_quantile((1 + confidence) / 2, m - 1) * math.sqrt(spread * (1 + 1 / m))
-    else:
-        between = max(ASSUMED_SPREAD**2, statistics.variance(logs) if m > 1 else 0.0)
-        half = z * math.sqrt(between * (1 + 1 / m) + within / m + own)
-    return Ratio(math.exp(change), 0.0 if better_open else _exp(change - half), math.inf if worse_open else _exp(change + half))
+    return Ratio(ratio.value, 0.0 if better_open else ratio.low, math.inf if worse_open else ratio.high)
 
 
-def _known_error(estimate: Estimate) -> float:
-    """The larger relative distance to an end of the interval that is known; 0 where both are open."""
+def _level(estimate: Estimate, confidence: float) -> Level:
+    """One launch's level; its error by the larger relative distance to an end of the interval that is known, 0 where both are open."""
     ends = [end for end in (estimate.low, estimate.high) if end is not None]
-    return max((abs(end - estimate.value) / estimate.value for end in ends), default=0.0)
+    half = max((abs(end - estimate.value) / estimate.value for end in ends), default=0.0)
+    return Level(math.log(estimate.value), half / NormalDist().inv_cdf((1 + confidence) / 2))
 
 
-def _exp(log: float) -> float:
-    """e to the power of ``log``, infinite rather than an OverflowError: an interval of a figure near zero can be that wide."""
-    return math.exp(log) if log < 700 else math.inf
+def largest_fine(tolerance: float, *, floor: float, level: float, better: Better) -> float:
+    """The largest ratio that is fine: within the tolerance, or within the floor, which is in the unit of ``level``, the base's figure."""
+    share = floor / level
+    within_floor = 1 + share if better == "lower" else 1 / (1 - share) if share < 1 else math.inf
+    return max(1 + tolerance, within_floor)
+
+
+def word_for_ratio(ratio: Ratio, limit: float) -> Word:
+    """FAIL where the whole interval is beyond ``limit`` (the largest ratio that is fine), PASS where it is within, else INCONCLUSIVE."""
+    if ratio.high <= limit:
+        return "PASS"
+    return "FAIL" if ratio.low > limit else "INCONCLUSIVE"
+
+
+def sees(ratio: Ratio, limit: float) -> float | None:
+    """The smallest regression (0.08: 8 % worse) that would have been beyond ``limit`` with this interval; None where a side is open."""
+    smallest = limit * ratio.margin - 1
+    return smallest if math.isfinite(smallest) and math.isfinite(ratio.high) else None
+
+
+def change(ratio: Ratio) -> str:
+    """A ratio for people: '+10.2 % [+7.9 %, +13 %]', for how much worse; '-' for an open side."""
+    return f"{_signed(ratio.value)} [{_signed(ratio.low)}, {_signed(ratio.high)}]"
+
+
+def beside_limit(word: Word, tolerance: float, limit: float) -> str:
+    """Where a ratio that got ``word`` lies: 'within the tolerance of 5.0 %', or beside the floor where that allows for more."""
+    where = {"PASS": "within", "FAIL": "worse than"}.get(word, "not clearly on either side of")
+    what = f"tolerance of {show_share(tolerance)}" if limit <= 1 + tolerance else f"floor ({_signed(limit)})"
+    return f"{where} the {what}"
+
+
+def few_launches(base: int, head: int) -> str:
+    """What to say where so few launches were seen that their spread is mostly assumed; else nothing."""
+    if max(base, head) >= ENOUGH_RUNS:
+        return ""
+    return f"launches are assumed to differ by {show_share(PRIORS['low'].spread)}"
 
 
 def judge_baseline(
@@ -255,32 +270,18 @@ def judge_baseline(
         return unmeasured(metric, subject, f"baseline {name!r} holds no {metric.name} for it", kind="baseline", where=name)
     ratio = worse_ratio(outcome, bases, metric.better, confidence)
     base = math.exp(statistics.fmean(math.log(each.value) for each in bases))
-    worse = [base * (side - 1 if metric.better == "lower" else 1 - 1 / (side or 5e-324)) for side in (ratio.low, ratio.high)]
-    word: Word = "INCONCLUSIVE"
-    if ratio.high <= 1 + tolerance or worse[1] <= floor:
-        word = "PASS"
-    elif ratio.low > 1 + tolerance and worse[0] > floor:
-        word = "FAIL"
+    fine = largest_fine(tolerance, floor=floor, level=base, better=metric.better)
+    word = word_for_ratio(ratio, fine)
     limit = base * (1 + tolerance) if metric.better == "lower" else base / (1 + tolerance)
-    reason = _against(word, metric, outcome, ratio, base, subject, name, tolerance, len(bases))
-    sees = tolerance + (ratio.high / ratio.value - 1)
-    return Verdict(word, metric.name, "baseline", reason, outcome, limit, sees if math.isfinite(sees) else None, name)
-
-
-def _against(
-    word: Word, metric: Metric, outcome: Estimate, ratio: Ratio, base: float, subject: str, name: str, tolerance: float, runs: int
-) -> str:
-    change = f"{_signed(ratio.value)} [{_signed(ratio.low)}, {_signed(ratio.high)}]"
-    against = f"baseline {name!r} ({show(base, metric.dimension)}, {runs} run{'s' if runs > 1 else ''})"
-    judged = {
-        "PASS": f"within the tolerance of {show_share(tolerance)}",
-        "FAIL": f"worse than the tolerance of {show_share(tolerance)}",
-    }.get(word, f"not clearly on either side of the tolerance of {show_share(tolerance)}")
+    saved = f"{len(bases)} {'run' if len(bases) == 1 else 'runs'}"
     unsure = f": {_unsure(outcome)}" if word == "INCONCLUSIVE" and outcome.half_width is None else ""
-    text = f"{subject} {figure(metric, outcome)}: {change} against {against}, {judged}{unsure}."
-    if runs < ENOUGH_RUNS:
-        text += f" With {runs} saved run{'s' if runs > 1 else ''}, launches are assumed to differ by {show_share(ASSUMED_SPREAD)}."
-    return text
+    reason = (
+        f"{subject} {figure(metric, outcome)}: {change(ratio)} against baseline {name!r} ({show(base, metric.dimension)}, {saved}),"
+        f" {beside_limit(word, tolerance, fine)}{unsure}."
+    )
+    if assumed := few_launches(len(bases), 1):
+        reason += f" With {saved.replace(' ', ' saved ')}, {assumed}."
+    return Verdict(word, metric.name, "baseline", reason, outcome, limit, sees(ratio, fine), name)
 
 
 def _signed(ratio: float) -> str:
@@ -304,10 +305,10 @@ def judge_scores(
     tolerance: float,
     confidence: float = 0.99,
 ) -> Verdict:
-    """A drop of the score against a baseline, paired query by query (exact McNemar for right/wrong scores, else Student's t).
+    """A drop of the score against a baseline, paired query by query (exact McNemar for right/wrong scores, else a bootstrap).
 
     McNemar's test can only say that there is a drop, so beyond a tolerance above zero Student's t interval of the paired
-    differences must lie as well.
+    differences must lie as well. Other scores have odd distributions, so their drops are resampled (``bootstrap_low``).
     """
     if len(head) != len(base) or not head:
         why = f"baseline {name!r} has {len(base)} scores and this run {len(head)}: other queries"
@@ -318,11 +319,12 @@ def judge_scores(
     changed = sum(1 for each in drops if each)
     word: Word = "PASS" if drop <= tolerance else "INCONCLUSIVE"
     if drop > tolerance:
-        low = mean_interval(drops, confidence)[1]
-        sure = low is not None and low > tolerance
         if all(score in (0.0, 1.0) for score in (*head, *base)):
+            low = mean_interval(drops, confidence)[1]
             drop_p = mcnemar_p(sum(each > 0 for each in drops), sum(each < 0 for each in drops))
-            sure = drop_p < 1 - confidence and (sure or tolerance == 0)
+            sure = drop_p < 1 - confidence and (tolerance == 0 or (low is not None and low > tolerance))
+        else:
+            sure = bootstrap_low(drops, (1 - confidence) / 2) > tolerance
         word = "FAIL" if sure else "INCONCLUSIVE"
     judged = {"PASS": "no drop beyond the tolerance", "FAIL": "a drop"}.get(word, "a drop that chance may explain")
     reason = (

@@ -19,6 +19,7 @@ from pytest_greencompute.estimate import (
     Aim,
     Estimate,
     Missing,
+    bootstrap_low,
     estimate,
     estimates,
     idle_watts,
@@ -44,6 +45,29 @@ def missing(found: Run, name: str = "energy_per_query", aim: Aim = AIM) -> Missi
     outcome = estimate(found, METRICS[name], aim)
     assert isinstance(outcome, Missing), outcome
     return outcome
+
+
+# The bound of a mean by resampling
+
+
+@pytest.mark.parametrize("n", [10, 40, 200])
+def test_the_bootstrap_bound_is_too_high_about_as_often_as_it_may_be(n: int) -> None:
+    rng = np.random.default_rng(n)
+    trials, chance = 800, 0.05
+    skewed = rng.beta(0.5, 2.0, (trials, n))
+    above = sum(bootstrap_low(values, chance) > 0.2 for values in skewed.tolist())
+    assert above <= trials * chance * 1.7
+
+
+def test_the_bootstrap_bound_of_many_is_students_and_the_same_each_time() -> None:
+    values = np.random.default_rng(5).standard_normal(4000).tolist()
+    assert bootstrap_low(values, 0.005) == pytest.approx(mean_interval(values, 0.99)[1], abs=0.004)
+    assert bootstrap_low(values, 0.005) == bootstrap_low(values, 0.005)
+
+
+@pytest.mark.parametrize(("values", "bound"), [([0.5], -math.inf), ([0.1, 0.9], -math.inf), ([0.3] * 9, 0.3)])
+def test_the_bootstrap_bound_of_too_few_or_equal_values(values: list[float], bound: float) -> None:
+    assert bootstrap_low(values, 0.005) == pytest.approx(bound)
 
 
 # Energy, by hand

@@ -118,7 +118,7 @@ def test_limits_of_a_run_that_was_not_measured_are_unmeasured() -> None:
 
 
 def test_energy_and_accuracy_are_always_compared_and_what_has_a_budget_too() -> None:
-    sessions = [(measured(joules),) for joules in (100, 101, 99)]
+    sessions = [(measured(joules),) for joules in (100, 102, 98, 101, 99)]
     found = judged(measured(100.2), budget(latency_p95="1 s"), baseline="main", sessions=sessions)
     assert words(found) == {
         "latency_p95/budget": "PASS",

@@ -283,7 +283,7 @@ def test_unchanged_energy_passes_and_a_doubled_one_fails() -> None:
 
 def test_few_saved_runs_say_what_is_assumed_of_launches() -> None:
     verdict = against(made(1.0, 0.99, 1.01), saved(1.0))
-    assert verdict.reason.endswith("With 1 saved run, launches are assumed to differ by 3.0 %.")
+    assert verdict.reason.endswith("With 1 saved run, launches are assumed to differ by 2.3 %.")
     assert verdict.word == "INCONCLUSIVE"
     assert against(made(1.2, 1.19, 1.21), saved(1.0)).word == "FAIL"
     assert "assumed" not in against(made(1.0, 0.99, 1.01), saved(1.0, 1.0, 1.0)).reason
@@ -410,6 +410,28 @@ def test_graded_scores_are_compared_pair_by_pair() -> None:
     noisy = [each + float(noise) for each, noise in zip(base, 0.1 * rng.standard_normal(200), strict=True)]
     assert paired(base, noisy).word != "FAIL"
     assert paired(base, [each - 0.01 for each in base], tolerance=0.02).word == "PASS"
+
+
+def test_graded_scores_of_few_queries_hardly_ever_fail_by_chance_and_give_the_same_word_each_time() -> None:
+    rng = np.random.default_rng(8)
+    fails = 0
+    for _ in range(300):
+        base, head = rng.beta(5, 1, (2, 25)) ** 2
+        fails += paired([*map(float, base)], [*map(float, head)]).word == "FAIL"
+    assert fails <= 7
+    assert len({paired([*map(float, base)], [*map(float, base - 0.01 * head)]).word for _ in range(3)}) == 1
+
+
+def test_a_change_within_the_floor_says_so() -> None:
+    verdict = against(made(2e-3, 1.99e-3, 2.01e-3), saved(1e-3, 1.001e-3, 0.999e-3), floor=5e-3)
+    assert verdict.reason.endswith("within the floor (+500 %).")
+    assert verdict.sees is not None
+    assert verdict.sees > 5
+
+
+def test_more_saved_runs_see_more() -> None:
+    seen = [against(made(1.0, 0.995, 1.005), saved(*[1.0, 1.01, 0.99, 1.005, 0.995, 1.0, 1.01][:runs])).sees for runs in range(1, 8)]
+    assert all(fewer is not None and more is not None and more < fewer for fewer, more in itertools.pairwise(seen))
 
 
 def test_scores_of_other_queries_are_not_compared() -> None:

@@ -1,0 +1,426 @@
+"""Base against head: words, sentences, what stops a comparison, and that a difference between launches is no regression."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pytest_greencompute
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.pairs import (
+    LAUNCHES_FOR_FAIL,
+    MAX_PAIRS,
+    UNANIMOUS,
+    PairedTest,
+    Rule,
+    judge_pairs,
+    judge_pairs_sequentially,
+    judge_runs,
+    percentile_pairs,
+)
+
+POSITIVE = st.floats(1e-6, 1e6)
+PAIRS = st.lists(st.tuples(POSITIVE, POSITIVE), min_size=2, max_size=40)
+QUIET = [1.0, 1.01, 0.99, 1.005, 0.995, 1.0, 1.01, 0.99]
+Source = Callable[[], tuple[float, float]]
+
+
+def times(factor: float, values: list[float] = QUIET) -> list[float]:
+    """The same samples dearer by a factor, in another order."""
+    return [factor * value for value in (*values[3:], *values[:3])]
+
+
+def noisy(factor: float, *, noise: float = 0.01, seed: int = 1) -> Source:
+    rng = random.Random(seed)
+    return lambda: (1 + noise * rng.gauss(0, 1), factor * (1 + noise * rng.gauss(0, 1)))
+
+
+class Launches:
+    """A machine on which every launch of each side has a factor of its own."""
+
+    def __init__(self, factors: list[tuple[float, float]], noise: float = 0.003) -> None:
+        self.factors, self.noise, self.relaunched = factors, noise, 0
+        self.rng = random.Random(7)
+
+    def pair(self) -> tuple[float, float]:
+        base, head = self.factors[self.relaunched]
+        return base * (1 + self.noise * self.rng.gauss(0, 1)), head * (1 + self.noise * self.rng.gauss(0, 1))
+
+    def relaunch(self) -> None:
+        self.relaunched += 1
+
+
+# Pairs whose number was decided beforehand
+
+
+@pytest.mark.parametrize(("factor", "word"), [(1.0, "PASS"), (0.8, "PASS"), (1.05, "INCONCLUSIVE"), (1.1, "FAIL"), (2.0, "FAIL")])
+def test_pairs_are_judged_by_the_interval_of_their_ratio(factor: float, word: str) -> None:
+    verdict = judge_pairs(QUIET, times(factor))
+    assert verdict.word == word
+    assert verdict.estimate is not None
+    assert verdict.estimate.value == pytest.approx(factor, rel=0.01)
+    assert (verdict.limit, verdict.pairs, verdict.kind) == (1.05, 8, "base_ref")
+
+
+def test_a_verdict_is_one_sentence_with_the_ratio_its_interval_and_the_tolerance() -> None:
+    assert judge_pairs(QUIET, times(1.1)).reason == "+10 % [+9.0 %, +11 %] over 8 pairs, worse than the tolerance of 5.0 %."
+    assert judge_pairs(QUIET, times(1.0)).reason == "+0.0 % [-0.9 %, +0.9 %] over 8 pairs, within the tolerance of 5.0 %."
+
+
+def test_higher_is_better_turns_the_ratio_round() -> None:
+    verdict = judge_pairs(QUIET, times(0.5), better="higher")
+    assert verdict.word == "FAIL"
+    assert verdict.estimate is not None
+    assert verdict.estimate.value == pytest.approx(2.0, rel=0.01)
+    assert judge_pairs(QUIET, times(2.0), better="higher").word == "PASS"
+
+
+def test_a_regression_below_the_floor_does_not_matter_and_the_sentence_says_so() -> None:
+    small = [value * 1e-3 for value in QUIET]
+    assert judge_pairs(small, times(2.0, small), floor=5e-4).word == "FAIL"
+    within = judge_pairs(small, times(2.0, small), floor=5e-3)
+    assert within.word == "PASS"
+    assert within.reason.endswith("over 8 pairs, within the floor (+500 %).")
+    assert within.limit == pytest.approx(6.0, rel=0.01)
+    assert judge_pairs(small, times(0.5, small), better="higher", floor=4e-4).word == "FAIL"
+    assert judge_pairs(small, times(0.5, small), better="higher", floor=2e-3).word == "PASS"
+
+
+def test_no_pair_is_unmeasured_and_one_is_inconclusive() -> None:
+    nothing = judge_pairs([], [])
+    assert (nothing.word, nothing.estimate, nothing.pairs) == ("UNMEASURED", None, 0)
+    one = judge_pairs([1.0], [5.0])
+    assert one.word == "INCONCLUSIVE"
+    assert one.reason.endswith("over 1 pair, not clearly on either side of the tolerance of 5.0 %: one pair has no interval.")
+    assert one.sees is None
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0])
+def test_what_is_not_above_zero_has_no_ratio(bad: float) -> None:
+    assert judge_pairs([1.0, bad], [1.0, 1.0]).word == "UNMEASURED"
+    assert judge_runs([[1.0, bad]], [[1.0, 1.0]]).word == "UNMEASURED"
+    assert judge_pairs_sequentially(lambda: (1.0, bad)).word == "UNMEASURED"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: judge_pairs([1.0], [1.0, 2.0]),
+        lambda: judge_pairs([1.0, math.nan], [1.0, 2.0]),
+        lambda: judge_pairs([1.0, 2.0], [1.0, math.inf]),
+        lambda: judge_pairs([1.0, "one"], [1.0, 2.0]),  # type: ignore[list-item]
+        lambda: judge_pairs(1.0, 2.0),  # type: ignore[arg-type]
+        lambda: judge_pairs([1.0], [1.0], tolerance=-0.1),
+        lambda: judge_pairs([1.0], [1.0], tolerance=math.nan),
+        lambda: judge_pairs([1.0], [1.0], tolerance="5 %"),  # type: ignore[arg-type]
+        lambda: judge_pairs([1.0], [1.0], confidence=1.0),
+        lambda: judge_pairs([1.0], [1.0], floor=-1.0),
+        lambda: judge_pairs([1.0], [1.0], better="smaller"),  # type: ignore[arg-type]
+        lambda: judge_pairs([1.0], [1.0], budgets=0),
+        lambda: judge_runs([1.0, 2.0], [1.0, 2.0]),  # type: ignore[list-item]
+        lambda: judge_runs([[1.0, math.nan]], [[1.0]]),
+        lambda: judge_pairs_sequentially(lambda: (1.0, math.nan)),
+        lambda: judge_pairs_sequentially(lambda: 1.0),  # type: ignore[arg-type, return-value]
+        lambda: judge_pairs_sequentially(lambda: (1.0, 1.0), max_pairs=0),
+        lambda: judge_pairs_sequentially(lambda: (1.0, 1.0), max_pairs=True),
+        lambda: judge_pairs_sequentially(lambda: (1.0, 1.0), launches=2),
+        lambda: judge_pairs_sequentially(lambda: (1.0, 1.0), launches=20, relaunch=lambda: None),
+        lambda: percentile_pairs([[1.0]], [[1.0]], 1.0),
+        lambda: percentile_pairs([[1.0]], [], 0.5),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_remedy(call: Callable[[], Any]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        call()
+    assert caught.value.remedy
+
+
+@given(PAIRS, st.floats(1e-3, 1e3))
+def test_the_unit_of_the_samples_does_not_matter(pairs: list[tuple[float, float]], unit: float) -> None:
+    base, head = [list(side) for side in zip(*pairs, strict=True)]
+    one, other = judge_pairs(base, head), judge_pairs([unit * each for each in base], [unit * each for each in head])
+    assert one.estimate is not None
+    assert other.estimate is not None
+    assert other.estimate.value == pytest.approx(one.estimate.value, rel=1e-6)
+
+
+@given(PAIRS)
+def test_a_side_that_fails_passes_when_the_sides_are_swapped(pairs: list[tuple[float, float]]) -> None:
+    base, head = [list(side) for side in zip(*pairs, strict=True)]
+    one, other = judge_pairs(base, head), judge_pairs(head, base)
+    assert not (one.word == "FAIL" and other.word != "PASS")
+    assert one.estimate is not None
+    assert other.estimate is not None
+    assert other.estimate.value == pytest.approx(1 / one.estimate.value, rel=1e-6)
+    higher = judge_pairs(base, head, better="higher").estimate
+    assert higher is not None
+    assert higher.value == pytest.approx(other.estimate.value, rel=1e-6)
+
+
+BADNESS = {"PASS": 0, "INCONCLUSIVE": 1, "FAIL": 2}
+
+
+@given(PAIRS, st.floats(1, 3))
+def test_a_dearer_head_is_never_judged_better(pairs: list[tuple[float, float]], factor: float) -> None:
+    base, head = [list(side) for side in zip(*pairs, strict=True)]
+    before, after = judge_pairs(base, head), judge_pairs(base, [factor * each for each in head])
+    assert BADNESS[after.word] >= BADNESS[before.word]
+
+
+@given(PAIRS, st.integers(1, 500))
+def test_more_budgets_make_a_fail_harder_and_leave_a_pass_alone(pairs: list[tuple[float, float]], budgets: int) -> None:
+    base, head = [list(side) for side in zip(*pairs, strict=True)]
+    alone, among = judge_pairs(base, head), judge_pairs(base, head, budgets=budgets)
+    assert (alone.word == "PASS") == (among.word == "PASS")
+    assert not (among.word == "FAIL" and alone.word != "FAIL")
+
+
+@given(PAIRS)
+def test_what_it_sees_is_what_would_have_failed(pairs: list[tuple[float, float]]) -> None:
+    base, head = [list(side) for side in zip(*pairs, strict=True)]
+    verdict = judge_pairs(base, head)
+    if verdict.sees is None or verdict.sees > 1e6 or verdict.estimate is None:
+        return
+    there = [each / verdict.estimate.value * (1 + verdict.sees) for each in head]
+    assert judge_pairs(base, [1.0001 * each for each in there]).word == "FAIL"
+    assert judge_pairs(base, [0.9999 * each for each in there]).word != "FAIL"
+
+
+# Runs of several launches
+
+
+def test_a_single_launch_a_side_says_what_is_assumed_of_launches() -> None:
+    verdict = judge_runs([QUIET], [times(1.0)])
+    assert verdict.word == "INCONCLUSIVE"
+    assert verdict.reason.endswith("over 1 and 1 launches, not clearly on either side of the tolerance of 5.0 %."
+                                   " With so few, launches are assumed to differ by 2.3 %.")  # fmt: skip
+    assert judge_runs([QUIET], [times(1.3)]).word == "FAIL"
+    assert judge_runs([QUIET], [times(0.8)]).word == "PASS"
+    assert "assumed" not in judge_runs([QUIET] * 3, [QUIET] * 3).reason
+
+
+def test_several_launches_show_what_one_cannot() -> None:
+    assert judge_runs([QUIET] * 4, [times(1.0)] * 4).word == "PASS"
+    assert judge_runs([QUIET] * 4, [times(1.1)] * 4).word == "FAIL"
+    seen = [judge_runs([QUIET] * m, [times(1.0)] * m).sees for m in range(1, 9)]
+    assert all(more is not None and fewer is not None and more < fewer for fewer, more in itertools.pairwise(seen))
+
+
+def test_launches_in_two_modes_are_no_regression() -> None:
+    slow = times(1.12)
+    assert judge_runs([QUIET], [slow]).word == "INCONCLUSIVE"
+    assert judge_runs([QUIET, QUIET], [slow, slow]).word == "INCONCLUSIVE"
+    assert judge_runs([QUIET, QUIET, slow], [slow, slow, QUIET]).word == "INCONCLUSIVE"
+
+
+def test_a_launch_of_one_sample_says_nothing_of_its_noise_unless_there_are_three() -> None:
+    lone = judge_runs([[1.0]], [[2.0]])
+    assert lone.word == "INCONCLUSIVE"
+    assert ": one sample of a launch does not show its noise." in lone.reason
+    assert judge_runs([[1.0], [1.01], [0.99]], [[2.0], [2.01], [1.99]]).word == "FAIL"
+
+
+@pytest.mark.parametrize(("base", "head"), [([], []), ([], [QUIET]), ([QUIET], []), ([QUIET, []], [QUIET])])
+def test_a_launch_without_samples_is_unmeasured(base: list[list[float]], head: list[list[float]]) -> None:
+    assert judge_runs(base, head).word == "UNMEASURED"
+
+
+def test_runs_may_be_arrays() -> None:
+    assert judge_runs(np.ones((4, 5)), np.ones((4, 5))).word == "PASS"  # type: ignore[arg-type]
+
+
+def test_better_higher_swaps_the_sides_of_runs() -> None:
+    assert judge_runs([QUIET] * 4, [times(0.5)] * 4, better="higher").word == "FAIL"
+    assert judge_runs([QUIET] * 4, [times(2.0)] * 4, better="higher").word == "PASS"
+
+
+# Pairs as they come
+
+
+@pytest.mark.parametrize(("factor", "word"), [(1.0, "PASS"), (1.1, "FAIL"), (1.05, "INCONCLUSIVE")])
+def test_it_stops_as_soon_as_it_is_certain(factor: float, word: str) -> None:
+    verdict = judge_pairs_sequentially(noisy(factor))
+    assert verdict.word == word
+    assert verdict.pairs is not None
+    assert verdict.pairs == MAX_PAIRS if word == "INCONCLUSIVE" else verdict.pairs <= 11
+    assert "within one launch of each" in verdict.reason
+
+
+def test_a_fail_is_seen_again_in_three_fresh_launches_before_it_is_one() -> None:
+    machine = Launches([(1.0, 1.1)] * 4)
+    verdict = judge_pairs_sequentially(machine.pair, relaunch=machine.relaunch)
+    assert (verdict.word, machine.relaunched) == ("FAIL", 3)
+    assert verdict.reason.endswith("and the same in 3 fresh launches of both (17 pairs in all).")
+    assert verdict.pairs == 5 + 3 * UNANIMOUS
+
+
+def test_a_pass_needs_no_relaunch() -> None:
+    machine = Launches([(1.0, 1.0)])
+    assert judge_pairs_sequentially(machine.pair, relaunch=machine.relaunch).word == "PASS"
+    assert machine.relaunched == 0
+
+
+def test_a_difference_that_fresh_launches_do_not_show_is_inconclusive() -> None:
+    machine = Launches([(1.0, 1.12), (1.0, 1.12), (1.12, 1.12)])
+    verdict = judge_pairs_sequentially(machine.pair, relaunch=machine.relaunch)
+    assert (verdict.word, machine.relaunched) == ("INCONCLUSIVE", 2)
+    assert verdict.reason.endswith("in the first launch of each, but by only 0 of 4 pairs in launch 3.")
+
+
+def test_launches_ask_for_a_pass_in_each() -> None:
+    machine = Launches([(1.12, 1.1), (1.0, 1.1)])
+    missed = judge_pairs_sequentially(machine.pair)
+    assert missed.word == "PASS"
+    machine = Launches([(1.12, 1.1), (1.0, 1.1)])
+    assert judge_pairs_sequentially(machine.pair, relaunch=machine.relaunch, launches=2).word == "INCONCLUSIVE"
+    machine = Launches([(1.0, 1.0)] * 3)
+    assert judge_pairs_sequentially(machine.pair, relaunch=machine.relaunch, launches=3).word == "PASS"
+    assert machine.relaunched == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 80), st.floats(0.9, 1.3), st.floats(0, 0.1), st.integers(1, 4), st.integers(0, 2**32))
+def test_it_never_takes_more_pairs_than_it_may(most: int, factor: float, noise: float, launches: int, seed: int) -> None:
+    if most <= UNANIMOUS * (launches - 1):
+        return
+    source = noisy(factor, noise=noise, seed=seed)
+    told = itertools.count()
+
+    def counted() -> tuple[float, float]:
+        next(told)
+        base, head = source()
+        return max(base, 0.01), max(head, 0.01)
+
+    verdict = judge_pairs_sequentially(counted, max_pairs=most, relaunch=lambda: None, launches=launches)
+    assert verdict.pairs == next(told) <= most
+
+
+def test_a_fail_without_pairs_left_to_see_it_again_is_inconclusive() -> None:
+    machine = Launches([(1.0, 1.3)] * 4)
+    verdict = judge_pairs_sequentially(machine.pair, relaunch=machine.relaunch, max_pairs=10)
+    assert (verdict.word, machine.relaunched) == ("INCONCLUSIVE", 0)
+    assert verdict.reason.endswith("in 1 of the 4 launches of each that must show it, when the pairs or the time ran out.")
+
+
+def test_what_measuring_raises_comes_through() -> None:
+    def broken() -> tuple[float, float]:
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        judge_pairs_sequentially(broken)
+
+
+def test_looking_often_buys_no_false_alarm() -> None:
+    fails = sum(judge_pairs_sequentially(noisy(1.05, noise=0.005, seed=seed)).word == "FAIL" for seed in range(600))
+    assert fails <= 10
+
+
+# The test that a driver feeds
+
+
+def feed(test: PairedTest, pairs: Iterator[tuple[float, float]]) -> PairedTest:
+    while test.asks == "pair":
+        test.tell(*next(pairs))
+    return test
+
+
+def pairs_of(factor: float) -> Iterator[tuple[float, float]]:
+    return zip(itertools.cycle(QUIET), itertools.cycle(times(factor)), strict=False)
+
+
+def test_it_says_what_it_needs_next() -> None:
+    test = feed(PairedTest(), pairs_of(1.1))
+    assert (test.asks, test.verdict.word) == ("relaunch", "INCONCLUSIVE")
+    for _ in range(LAUNCHES_FOR_FAIL - 1):
+        test.relaunched()
+        assert test.asks == "pair"
+        feed(test, pairs_of(1.1))
+    assert (test.asks, test.verdict.word) == ("nothing", "FAIL")
+
+
+def test_pairs_that_it_did_not_ask_for_are_left_out_so_that_metrics_can_share_them() -> None:
+    test = feed(PairedTest(), pairs_of(1.0))
+    before = test.verdict
+    assert test.tell(1.0, 100.0) == "nothing"
+    test.relaunched()
+    assert test.verdict == before
+
+
+def test_a_relaunch_in_the_middle_is_refused() -> None:
+    test = PairedTest()
+    test.tell(1.0, 1.0)
+    with pytest.raises(SettingsError, match="middle"):
+        test.relaunched()
+
+
+def test_before_the_first_pair_nothing_is_measured_and_after_one_nothing_is_clear() -> None:
+    test = PairedTest()
+    assert test.verdict.word == "UNMEASURED"
+    test.tell(1.0, 3.0)
+    assert test.verdict.word == "INCONCLUSIVE"
+
+
+def test_when_time_is_up_it_judges_what_is_there() -> None:
+    test = PairedTest()
+    for pair in itertools.islice(pairs_of(1.0), 4):  # the first planned look is at 5
+        test.tell(*pair)
+    assert (test.asks, test.verdict.word) == ("pair", "INCONCLUSIVE")
+    test.stop()
+    assert (test.asks, test.verdict.word) == ("nothing", "INCONCLUSIVE")
+    quiet = PairedTest()
+    for _ in range(4):
+        quiet.tell(1.0, 1.0)
+    quiet.stop()
+    assert (quiet.asks, quiet.verdict.word) == ("nothing", "PASS")
+    empty = PairedTest()
+    empty.stop()
+    assert (empty.asks, empty.verdict.word) == ("nothing", "UNMEASURED")
+
+
+def test_a_fail_when_time_is_up_still_wants_to_be_seen_again() -> None:
+    test = PairedTest(Rule(), for_fail=2)
+    for _ in range(4):
+        test.tell(1.0, 3.0 + 0.001 * test.pairs)
+    test.stop()
+    assert (test.asks, test.verdict.word) == ("relaunch", "INCONCLUSIVE")
+    test.relaunched()
+    for _ in range(2):
+        test.tell(1.0, 3.0)
+    test.stop()
+    assert (test.asks, test.verdict.word) == ("nothing", "INCONCLUSIVE")
+    assert test.verdict.reason.endswith("in 1 of the 2 launches of each that must show it, when the pairs or the time ran out.")
+
+
+# Percentiles
+
+
+def test_sets_are_joined_until_they_can_show_their_percentile() -> None:
+    base = [[float(each) for each in range(1, 6)]] * 8
+    head = [[2.0 * each for each in range(1, 6)]] * 8
+    assert percentile_pairs(base, head, 0.5) == [(3.0, 6.0)] * 8
+    assert percentile_pairs(base, head, 0.95) == [(5.0, 10.0)] * 2
+    assert percentile_pairs(base, head, 0.99) == []
+    assert percentile_pairs([], [], 0.5) == []
+
+
+def test_a_tail_that_got_slower_is_seen_in_its_percentile_and_not_in_the_median() -> None:
+    rng = np.random.default_rng(2)
+    base, head = 1 + 0.05 * rng.random((2, 12, 40))
+    head[:, ::10] *= 1.5
+    pairs = percentile_pairs(base.tolist(), head.tolist(), 0.95)
+    assert judge_pairs(*zip(*pairs, strict=True)).word == "FAIL"
+    assert judge_pairs(*zip(*percentile_pairs(base.tolist(), head.tolist(), 0.5), strict=True)).word == "PASS"
+
+
+def test_the_package_exports_the_judges() -> None:
+    for name in ("judge_pairs", "judge_pairs_sequentially", "judge_runs"):
+        assert callable(getattr(pytest_greencompute, name))
+        assert name in pytest_greencompute.__all__
