@@ -18,6 +18,7 @@ from pytest_greencompute.distributions import binomial_interval, order_statistic
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.phase import PHASES, errors, half_width, weights
 from pytest_greencompute.samples import FOREIGN, Block, Method, Run, Source, sets_of
+from pytest_greencompute.sequential import share
 from pytest_greencompute.units import Dimension, Quantity, show, show_interval, show_share
 
 MIN_SETS = 5
@@ -163,7 +164,7 @@ def _spoiled(run: Run) -> str:
 
 def _confidence(run: Run, aim: Aim) -> float:
     """The confidence of one look, so that all planned looks together err with probability 1 - aim.confidence (Bonferroni)."""
-    return 1 - (1 - aim.confidence) / run.looks
+    return 1 - share(1 - aim.confidence, run.looks)
 
 
 def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, float | None, float | None]:

@@ -47,7 +47,7 @@ OPTIONS = (
     Option("baseline", "judge against the saved runs of a baseline", metavar="NAME", needs_budget=True),
     Option(
         "base-ref",
-        "measure the same tests at these commits, by turns with this one, and judge the difference: a branch, tag, commit or merge-base:BRANCH",
+        "judge against the same tests at these commits, measured by turns with this one: a branch, tag, commit or merge-base:BRANCH",
         metavar="REF,…",
         needs_budget=True,
     ),

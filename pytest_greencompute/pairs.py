@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -113,10 +113,12 @@ def _unmeasured(metric: str, reason: str, rule: Rule, pairs: int | None = None) 
     return Verdict("UNMEASURED", metric, "base_ref", reason, limit=1 + rule.tolerance, pairs=pairs)
 
 
-def _figure(ratio: Ratio, n: int, rule: Rule) -> Estimate:
-    """The ratio as an estimate: how many times worse, without a unit."""
+def _verdict(word: Word, metric: str, reason: str, ratio: Ratio, n: int, limit: float, rule: Rule, *, pairs: int | None = None) -> Verdict:
+    """A verdict whose figure is the ratio: how many times worse, without a unit."""
     low, high = ratio.low or None, ratio.high if math.isfinite(ratio.high) else None
-    return Estimate(ratio.value, low, high, RATIO, n, rule.confidence)
+    figure = Estimate(ratio.value, low, high, RATIO, n, rule.confidence)
+    finite = limit if math.isfinite(limit) else None  # a floor that no change can exceed
+    return Verdict(word, metric, "base_ref", reason, figure, finite, sees(ratio, limit), pairs=pairs)
 
 
 def judge_pairs(
@@ -151,7 +153,7 @@ def judge_pairs(
     limit = rule.limit(statistics.median(bases))
     word = word_for_ratio(ratio, limit)
     reason = f"{change(ratio)} over {_pairs(n)}, {beside_limit(word, tolerance, limit)}{_too_few(n)}."
-    return Verdict(word, "pairs", "base_ref", reason, _figure(ratio, n, rule), limit, sees(ratio, limit), pairs=n)
+    return _verdict(word, "pairs", reason, ratio, n, limit, rule, pairs=n)
 
 
 def _pairs(n: int) -> str:
@@ -198,7 +200,7 @@ def judge_runs(
     assumed = few_launches(len(bases), len(heads))
     reason += f" With so few, {assumed}." if assumed else ""
     n = len(bases) + len(heads)
-    return Verdict(word, "runs", "base_ref", reason, _figure(ratio, n, rule), limit, sees(ratio, limit))
+    return _verdict(word, "runs", reason, ratio, n, limit, rule)
 
 
 def _listed(what: str, runs: Sequence[Sequence[float]]) -> list[Sequence[float]]:
@@ -236,8 +238,8 @@ def percentile_pairs(base: Sequence[Sequence[float]], head: Sequence[Sequence[fl
         sections[0].extend(_numbers("base", before))
         sections[1].extend(_numbers("head", now))
         if min(map(len, sections)) >= need:
-            low, high = (sorted(section)[math.ceil(len(section) * fraction - 1e-9) - 1] for section in sections)
-            pairs.append((low, high))
+            of_base, of_head = (sorted(section)[math.ceil(len(section) * fraction - 1e-9) - 1] for section in sections)
+            pairs.append((of_base, of_head))
             sections = ([], [])
     return pairs
 
@@ -353,8 +355,7 @@ class PairedTest:
         word = shown.word if self._first and self._settled(self._first) else "INCONCLUSIVE"
         where = beside_limit(shown.word, self.rule.tolerance, shown.limit)
         reason = f"{change(shown.ratio)} over {_pairs(shown.pairs)}, {where}{self._remark(shown)}."
-        figure, seen = _figure(shown.ratio, shown.pairs, self.rule), sees(shown.ratio, shown.limit)
-        return Verdict(word, "pairs", "base_ref", reason, figure, shown.limit, seen, pairs=self.pairs)
+        return _verdict(word, "pairs", reason, shown.ratio, shown.pairs, shown.limit, self.rule, pairs=self.pairs)
 
     def _look(self, *, last: bool) -> None:
         seen = self._seen()
@@ -397,7 +398,7 @@ class PairedTest:
     def _remark(self, first: First) -> str:
         """What the other launches said, and within what the figure holds."""
         if first.word == "INCONCLUSIVE" or (self._settled(first) and not self._again):
-            return _too_few(first.pairs) + " within one launch of each"
+            return _too_few(first.pairs) or ", within one launch of each"
         if self._settled(first):
             return f", and the same in {len(self._again)} fresh launches of both ({_pairs(self.pairs)} in all)"
         odd = [f"{each.same} of {_pairs(each.same + each.other)}" for each in self._again if each.agrees is False]
@@ -441,7 +442,9 @@ def judge_pairs_sequentially(
     return test.verdict
 
 
-def _pair(measured: object) -> tuple[float, float]:
-    if not isinstance(measured, Sequence) or isinstance(measured, str) or len(measured) != 2:
-        raise SettingsError(f"next_pair returned {measured!r}.", remedy="It must return two numbers: (base, head).")
-    return measured[0], measured[1]
+def _pair(measured: Iterable[float]) -> tuple[float, float]:
+    try:
+        base, head = measured
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"next_pair returned {measured!r}.", remedy="It must return two numbers: (base, head).") from error
+    return base, head

@@ -57,7 +57,7 @@ class Prior:
 
 # A false alarm costs more trust than a warning, and launches in two modes 12 % apart are known (half of them in each): the low side,
 # which makes a FAIL, assumes more, so that two launches a side that happen to fall apart are no FAIL. The high side makes a PASS.
-PRIORS = {"low": Prior(0.023, 5), "high": Prior(0.015, 3)}
+PRIORS = {"low": Prior(0.023, 5), "high": Prior(0.0125, 3)}
 
 
 def exp(log: float) -> float:

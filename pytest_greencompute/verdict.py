@@ -238,8 +238,9 @@ def change(ratio: Ratio) -> str:
 def beside_limit(word: Word, tolerance: float, limit: float) -> str:
     """Where a ratio that got ``word`` lies: 'within the tolerance of 5.0 %', or beside the floor where that allows for more."""
     where = {"PASS": "within", "FAIL": "worse than"}.get(word, "not clearly on either side of")
-    what = f"tolerance of {show_share(tolerance)}" if limit <= 1 + tolerance else f"floor ({_signed(limit)})"
-    return f"{where} the {what}"
+    if limit <= 1 + tolerance:
+        return f"{where} the tolerance of {show_share(tolerance)}"
+    return f"{where} the floor{f' ({_signed(limit)})' if math.isfinite(limit) else ''}"
 
 
 def few_launches(base: int, head: int) -> str:

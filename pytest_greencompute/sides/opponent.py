@@ -28,6 +28,7 @@ OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory")
 
 
 NO_SUCH_TEST = (4, 5)  # pytest's exit status where a node id is not found, and where nothing was collected
+NO_MATCH = "no match in any of"  # what it says of a node id whose file was collected and does not hold it
 
 
 class NotMeasuredError(GreencomputeError):
@@ -123,7 +124,7 @@ class Opponent:
             message = self._channel.receive(LOAD_S)
         except SideLostError as error:
             said = self._said()
-            if self._process.poll() in NO_SUCH_TEST:
+            if self._is_missing(said):
                 raise NoSuchTestError("it has no such test") from error
             raise NotMeasuredError(f"{error.message.rstrip('.')} (exit status {self._process.poll()}): {said}") from error
         if message["what"] == "ended":
@@ -132,6 +133,11 @@ class Opponent:
         if message["what"] not in whats:
             raise NotMeasuredError(f"it said {message['what']!r} instead of {' or '.join(map(repr, whats))}")
         return message
+
+    def _is_missing(self, said: str) -> bool:
+        """Whether the side does not have the test; a file that cannot be collected ends with the same exit status, and is no such thing."""
+        here = (self.side.folder / self.side.node_id.partition("::")[0]).exists()
+        return self._process.poll() in NO_SUCH_TEST and (not here or NO_MATCH in said)
 
     def _said(self) -> str:
         """The end of what the process printed, once it has ended."""

@@ -91,7 +91,9 @@ def test_a_regression_below_the_floor_does_not_matter_and_the_sentence_says_so()
     assert within.reason.endswith("over 8 pairs, within the floor (+500 %).")
     assert within.limit == pytest.approx(6.0, rel=0.01)
     assert judge_pairs(small, times(0.5, small), better="higher", floor=4e-4).word == "FAIL"
-    assert judge_pairs(small, times(0.5, small), better="higher", floor=2e-3).word == "PASS"
+    never = judge_pairs(small, times(0.5, small), better="higher", floor=2e-3)
+    assert (never.word, never.limit, never.sees) == ("PASS", None, None)
+    assert never.reason.endswith("within the floor.")
 
 
 def test_no_pair_is_unmeasured_and_one_is_inconclusive() -> None:
@@ -200,8 +202,8 @@ def test_what_it_sees_is_what_would_have_failed(pairs: list[tuple[float, float]]
 def test_a_single_launch_a_side_says_what_is_assumed_of_launches() -> None:
     verdict = judge_runs([QUIET], [times(1.0)])
     assert verdict.word == "INCONCLUSIVE"
-    assert verdict.reason.endswith("over 1 and 1 launches, not clearly on either side of the tolerance of 5.0 %."
-                                   " With so few, launches are assumed to differ by 2.3 %.")  # fmt: skip
+    sentence = "not clearly on either side of the tolerance of 5.0 %. With so few, launches are assumed to differ by 2.3 %."
+    assert verdict.reason.endswith(f"over 1 and 1 launches, {sentence}")
     assert judge_runs([QUIET], [times(1.3)]).word == "FAIL"
     assert judge_runs([QUIET], [times(0.8)]).word == "PASS"
     assert "assumed" not in judge_runs([QUIET] * 3, [QUIET] * 3).reason
@@ -308,6 +310,11 @@ def test_a_fail_without_pairs_left_to_see_it_again_is_inconclusive() -> None:
     verdict = judge_pairs_sequentially(machine.pair, relaunch=machine.relaunch, max_pairs=10)
     assert (verdict.word, machine.relaunched) == ("INCONCLUSIVE", 0)
     assert verdict.reason.endswith("in 1 of the 4 launches of each that must show it, when the pairs or the time ran out.")
+
+
+def test_a_pair_may_be_anything_that_holds_two_numbers() -> None:
+    assert judge_pairs_sequentially(lambda: np.array([1.0, 2.0])).word == "FAIL"  # type: ignore[arg-type, return-value]
+    assert judge_pairs_sequentially(lambda: [2.0, 1.0]).word == "PASS"  # type: ignore[arg-type, return-value]
 
 
 def test_what_measuring_raises_comes_through() -> None:

@@ -1,0 +1,252 @@
+"""--energy-base-ref: the same test at another commit, in its own process, by turns with this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Project
+
+APP = """
+from world import world
+
+model = world.model(joules={joules}, seconds=0.004, spread=0.004, answer={answer})
+"""
+
+TEST = """
+from app import model
+
+def test_it(energy_meter):
+    energy_meter.measure(model, ["a", "b", "c", "d"], references=["A", "B", "C", "D"])
+"""
+
+
+class Repository:
+    """The inner project under git. ``app`` writes the program, ``commit`` keeps what is there."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.git("init", "-q", "-b", "main")
+        self.git("config", "user.email", "tests@example.org")
+        self.git("config", "user.name", "Tests")
+        project.toml("max_seconds = 4")
+        project.write("tests/test_app.py", TEST)
+        project.write(".gitignore", "__pycache__/\n*.json\ntmp/\nweights/\nrunpytest-*\nstdout\nstderr\n")
+        self.app()
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=self.project.path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def app(self, joules: float = 0.5, answer: str = "str.upper") -> None:
+        self.project.write("app.py", APP.format(joules=joules, answer=answer))
+
+    def commit(self, message: str = "a change") -> str:
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def measure(self, ref: str = "main", *args: str, timeout: float = 150) -> pytest.RunResult:
+        return self.project.run_apart("--energy-budget", f"--energy-base-ref={ref}", "--energy-json=energy.json", *args, timeout=timeout)
+
+
+@pytest.fixture
+def repository(project: Project, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    # Inner processes must find the world's module as their own: it is committed with the rest.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project.path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    return Repository(project)
+
+
+def words(project: Project, kind: str = "base_ref") -> dict[str, str]:
+    (run,) = project.report()["runs"]
+    return {verdict["metric"]: verdict["verdict"] for verdict in run["verdicts"] if verdict["kind"] == kind}
+
+
+def no_worktree_is_left(repository: Repository) -> bool:
+    return len(repository.git("worktree", "list").splitlines()) == 1 and not list(Path(os.environ["TMPDIR"]).glob("greencompute-base-*"))
+
+
+# Verdicts
+
+
+def test_unchanged_code_passes_and_leaves_no_worktree(repository: Repository) -> None:
+    repository.commit()
+    result = repository.measure()
+    result.assert_outcomes(passed=1)
+    assert words(repository.project) == {"energy_per_query": "PASS", "accuracy": "PASS"}
+    result.stdout.fnmatch_lines(["*main is the commit that is checked out here*"])
+    assert no_worktree_is_left(repository)
+
+
+def test_a_regression_fails_after_fresh_launches_of_both_have_seen_it_too(repository: Repository) -> None:
+    repository.commit()
+    repository.app(joules=0.6)
+    result = repository.measure()
+    result.assert_outcomes(failed=1)
+    assert words(repository.project) == {"energy_per_query": "FAIL", "accuracy": "PASS"}
+    sentence = "test_it used 0.6* J per query * on gpu:0 against main (*): +20 % [[]*]*worse than the tolerance of 5.0 %"
+    result.stdout.fnmatch_lines([f"{sentence}, and the same in 3 fresh launches of both*"])
+    result.stdout.fnmatch_lines(["*1 changed file in this tree, measured as they are*"])
+
+
+def test_an_improvement_passes_and_says_how_much(repository: Repository) -> None:
+    repository.commit()
+    repository.app(joules=0.4)
+    repository.measure().assert_outcomes(passed=1)
+    (run,) = repository.project.report()["runs"]
+    (reason,) = [verdict["reason"] for verdict in run["verdicts"] if verdict["metric"] == "energy_per_query"]
+    assert "-20 %" in reason
+
+
+def test_a_drop_of_accuracy_is_judged_on_the_same_queries_and_changed_answers_are_counted(repository: Repository) -> None:
+    repository.project.write(
+        "tests/test_app.py",
+        """
+        from app import model
+
+        def test_it(energy_meter):
+            energy_meter.measure(model, ["a"] * 40, references=["A"] * 40, batch_size=4)
+        """,
+    )
+    repository.commit()
+    repository.app(answer="str.lower")
+    result = repository.measure()
+    result.assert_outcomes(failed=1)
+    assert words(repository.project)["accuracy"] == "FAIL"
+    result.stdout.fnmatch_lines(["*40 of 40 answers changed.*"])
+
+
+def test_several_commits_get_a_verdict_each(repository: Repository) -> None:
+    repository.app(joules=0.8)
+    repository.commit("wasteful")
+    repository.git("tag", "v1")
+    repository.app(joules=0.5)
+    repository.commit("as it is")
+    repository.measure("main,v1").assert_outcomes(passed=1)
+    (run,) = repository.project.report()["runs"]
+    found = {verdict["where"].split()[0]: verdict["reason"] for verdict in run["verdicts"] if verdict["metric"] == "energy_per_query"}
+    assert set(found) == {"main", "v1"}
+    assert "-38 %" in found["v1"]
+    assert "-38 %" not in found["main"]
+
+
+# What cannot be compared is said, and is never green in silence
+
+
+def test_a_test_that_the_base_does_not_have_is_judged_by_its_budgets_alone(repository: Repository) -> None:
+    (repository.project.path / "tests" / "test_app.py").unlink()
+    repository.commit()
+    repository.project.write("tests/test_app.py", TEST)
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(passed=1)
+    assert words(repository.project) == {}
+    result.stdout.fnmatch_lines(["*main (*) does not have this test: nothing to compare with*"])
+
+
+@pytest.mark.parametrize(
+    ("at_base", "says"),
+    [
+        ("import no_such_module\n" + TEST, "*No module named 'no_such_module'*"),
+        ("def test_it(energy_meter):\n    raise RuntimeError('weights are missing')\n", "*its test failed (*weights are missing*"),
+        ("import pytest\ndef test_it(energy_meter):\n    pytest.skip('not here')\n", "*its test was skipped (*not here*"),
+        ("def test_it(energy_meter):\n    pass\n", "*its test measures no run without a name*"),
+        (TEST.replace('["a", "b", "c", "d"]', '["a", "b"]').replace('["A", "B", "C", "D"]', '["A", "B"]'), "*2 batches and this side 4*"),
+        ("import os\ndef test_it(energy_meter):\n    os._exit(3)\n", "*exit status 3*"),
+    ],
+    ids=["cannot be imported", "fails", "skips", "measures nothing", "other queries", "dies"],
+)
+def test_a_base_that_cannot_be_measured_is_unmeasured_with_its_reason(repository: Repository, at_base: str, says: str) -> None:
+    repository.project.toml("max_seconds = 1")
+    repository.project.write("tests/test_app.py", at_base)
+    repository.commit()
+    repository.project.write("tests/test_app.py", TEST)
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(failed=1)
+    assert words(repository.project) == {"energy_per_query": "UNMEASURED", "accuracy": "UNMEASURED"}
+    result.stdout.fnmatch_lines([says])
+    assert no_worktree_is_left(repository)
+
+
+def test_changed_requirements_are_not_compared_in_this_environment(repository: Repository) -> None:
+    repository.project.write("requirements.txt", "torch==2.1\n")
+    repository.commit()
+    repository.project.write("requirements.txt", "torch==2.2\n")
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*environment changes are not compared: requirements.txt differ; --energy-base-python *"])
+
+
+def test_a_base_that_imports_this_sides_code_is_unmeasured(repository: Repository) -> None:
+    # An import hook that no rewriting of paths can find: it loads the program from a path of its own.
+    repository.project.write(
+        "conftest.py",
+        (repository.project.path / "conftest.py").read_text(encoding="utf-8")
+        + f"""
+import importlib.util, sys
+
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        return importlib.util.spec_from_file_location(name, {str(repository.project.path / "app.py")!r}) if name == "app" else None
+
+sys.meta_path.insert(0, Hook())
+""",
+    )
+    repository.commit()
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*imported this side's code instead of its own: app (*app.py)*"])
+
+
+def test_ignored_files_that_the_test_needs_are_lent_to_the_base(repository: Repository) -> None:
+    reading = 'from pathlib import Path\nPath(__file__).parents[1].joinpath("weights", "w.bin").read_bytes()\n'
+    repository.project.write("tests/test_app.py", reading + TEST)
+    repository.project.write("weights/w.bin", "1")
+    repository.commit()
+    without = repository.measure("main", "--energy-unmeasured=fail")
+    without.assert_outcomes(failed=1)
+    without.stdout.fnmatch_lines(["*No such file or directory*"])
+    repository.project.toml('max_seconds = 4\nbase_link = ["weights/"]')
+    repository.measure("main", "--energy-unmeasured=fail").assert_outcomes(passed=1)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("ref", "says"),
+    [("no-such-branch", "*there is no commit 'no-such-branch' here*"), ("mian", "*near: main*"), ("--all", "*names no commit*")],
+)
+def test_a_ref_that_names_no_commit_is_an_error_before_anything_runs(repository: Repository, ref: str, says: str) -> None:
+    repository.commit()
+    result = repository.measure(ref)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([says])
+
+
+def test_outside_a_repository_it_is_an_error(project: Project) -> None:
+    project.write("test_it.py", "def test_it(energy_meter):\n    pass\n")
+    result = project.run_apart("--energy-budget", "--energy-base-ref=main")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*is in no git repository*--energy-baseline*"])
+
+
+def test_named_runs_are_compared_each_with_its_own(repository: Repository) -> None:
+    repository.project.write(
+        "tests/test_app.py",
+        """
+        from app import model
+        from world import world
+
+        def test_it(energy_meter):
+            energy_meter.measure(model, ["a", "b"], name="one")
+            energy_meter.measure(world.model(joules=0.2, seconds=0.004), ["a", "b"], name="two")
+        """,
+    )
+    repository.commit()
+    repository.measure("main", "--energy-unmeasured=fail").assert_outcomes(passed=1)
+    found = {run["name"]: [v["verdict"] for v in run["verdicts"] if v["kind"] == "base_ref"] for run in repository.project.report()["runs"]}
+    assert found == {"one": ["PASS"], "two": ["PASS"]}
