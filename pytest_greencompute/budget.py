@@ -153,7 +153,8 @@ def _named_run(name: str, written: Mapping[str, Any], where: Where, problems: li
 
 
 def _limit(metric: Metric, written: object, where: str) -> Limit:
-    value = parse_positive(written, metric.dimension)
+    # That no answer may change is a limit that people want; nothing else can be zero.
+    value = _not_negative(written, "limit", metric) if metric.kind == "answers" else parse_positive(written, metric.dimension)
     if metric.dimension is RATIO and value > 1:
         raise SettingsError(f"{written!r} is more than 1.", remedy="Write a share between 0 and 1, such as 0.92 or '92 %'.")
     return Limit(metric, value, where)
@@ -185,7 +186,7 @@ def _per_metric(key: str, written: object) -> dict[str, float]:
 def _not_negative(written: object, key: str, metric: Metric | None) -> float:
     value = parse(written, RATIO if key == "tolerance" or metric is None else metric.dimension)
     if value < 0:
-        raise SettingsError(f"{written!r} is negative.", remedy="A tolerance or a floor is zero or more.")
+        raise SettingsError(f"{written!r} is negative.", remedy=f"A {key} is zero or more.")
     if key == "tolerance" and value > 1:  # a bare 5 is 500 %, which nobody means, and which nothing would fail
         raise SettingsError(f"{written!r} is more than 1.", remedy="Write a tolerance as '5 %' or as 0.05.")
     return value

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_greencompute.budget import Line, lines_for, parse_lines, wild
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.session import MeteredTest
 from pytest_greencompute.settings import Settings
 
@@ -45,6 +46,20 @@ def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> d
     if problems:
         raise SettingsError("\n".join(problems))
     return tests
+
+
+def alarms(tests: Iterable[MeteredTest], settings: Settings) -> int:
+    """How many verdicts of the collected tests can be a FAIL by chance: they share its error, so that a suite raises no more than a test.
+
+    Counted over what was collected, before -k leaves anything out: what a verdict means must not depend on which others run.
+    """
+    others = len(settings.base_refs) + (settings.baseline is not None)
+    count = 0
+    for test in tests:
+        limited = [METRICS[name] for line in test.lines for by_metric in line.limits.values() for name in by_metric]
+        by_interval = {metric.name for metric in limited if metric.kind not in {"score", "answers"}}
+        count += len(by_interval) + others * len(by_interval | {"energy_per_query"})
+    return max(1, count)
 
 
 def _marker_lines(item: pytest.Item, mark: pytest.Mark) -> tuple[Line, ...]:

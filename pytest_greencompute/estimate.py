@@ -17,7 +17,7 @@ from statistics import NormalDist
 from pytest_greencompute.distributions import binomial_interval, order_statistic_ranks, student_t_quantile
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.phase import PHASES, errors, half_width, weights
-from pytest_greencompute.samples import FOREIGN, Block, Method, Run, Source, sets_of
+from pytest_greencompute.samples import ANSWER_DIGITS, FOREIGN, Block, Method, Run, Source, sets_of
 from pytest_greencompute.sequential import share
 from pytest_greencompute.units import Dimension, Quantity, show, show_interval, show_share
 
@@ -110,6 +110,12 @@ def judged_sources(run: Run, aim: Aim) -> tuple[Source, ...] | Missing:
     if not chosen:
         return Missing("no energy meter works here; `greencompute doctor` says why")
     return _working(run, chosen)
+
+
+def judges_processor(run: Run, aim: Aim) -> bool:
+    """Whether the processor is part of what is judged; without a figure of energy it is what latency depends on."""
+    sources = judged_sources(run, aim)
+    return isinstance(sources, Missing) or any(not source.domain.startswith("gpu") for source in sources)
 
 
 def _working(run: Run, chosen: Sequence[Source]) -> tuple[Source, ...] | Missing:
@@ -379,11 +385,23 @@ def _score(run: Run, metric: Metric, aim: Aim) -> Outcome:
     return Estimate(value, t_low, t_high, metric.dimension, n, aim.confidence)
 
 
+def changed_answers(before: str, now: str, metric: Metric, confidence: float) -> Outcome:
+    """The share of answers that differ, by their digests (``Run.answers``), with its exact binomial interval."""
+    if not before or len(before) != len(now):
+        return Missing(f"there are answers to {len(before) // ANSWER_DIGITS} queries there and to {len(now) // ANSWER_DIGITS} here")
+    n = len(now) // ANSWER_DIGITS
+    places = range(0, len(now), ANSWER_DIGITS)
+    count = sum(before[place : place + ANSWER_DIGITS] != now[place : place + ANSWER_DIGITS] for place in places)
+    low, high = binomial_interval(count, n, confidence)
+    return Estimate(count / n, low, high, metric.dimension, n, confidence)
+
+
 _BY_KIND: Mapping[str, Callable[[Run, Metric, Aim], Outcome]] = {
     "energy": _energy,
     "latency": _latency,
     "rate": _throughput,
     "score": _score,
+    "answers": lambda *_: Missing("there are no other answers to compare with; --energy-base-ref or --energy-baseline brings some"),
 }
 
 

@@ -76,13 +76,13 @@ class EnergyMeter:
         session = self._session
         self._lock()
         assert session.instruments is not None
-        pairing = session.pairing(self._test, task.name)
+        pairing = None if self._test.contest is None else self._test.contest.pairing(task.name)
         try:
             if pairing is not None:
                 pairing.begin()
             raw, outputs = run_metered(task, session.instruments, self._effort(task.name, pairing), session.why_unmeasured)
             if pairing is not None:
-                raw = session.compared(self._test, pairing, raw, outputs)
+                pairing.end(raw)
         finally:
             session.told()
         return raw, outputs
@@ -95,9 +95,16 @@ class EnergyMeter:
         if not worker.wait_to_begin(task.name):
             return run_once(task, session.clock)
         assert session.instruments is not None
-        effort = Effort(session.max_seconds, session.needs_p99, agree=worker.agree, turn=worker.turn, provenance=session.provenance())
+        effort = Effort(
+            session.max_seconds,
+            session.needs_p99,
+            agree=worker.agree,
+            turn=worker.turn,
+            keep_answers=True,
+            provenance=session.provenance(),
+        )
         raw, outputs = run_metered(task, session.instruments, effort, session.why_unmeasured)
-        worker.done(raw, outputs)
+        worker.done(raw)
         return raw, outputs
 
     def window(self, name: str | None = None) -> Window:
@@ -171,6 +178,7 @@ class EnergyMeter:
             tell=session.tell(test),
             enough=enough,
             figure=lambda run: _figure(run, bench.aim),
+            keep_answers=bool(pairing or session.settings.save or session.settings.baseline),
             provenance=session.provenance(),
         )
         return effort if pairing is None else replace(effort, agree=pairing.agree, turn=pairing.turn)

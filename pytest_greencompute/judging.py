@@ -6,19 +6,23 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pytest_greencompute.budget import Budget
-from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, estimate, judged_sources
+from pytest_greencompute.budget import Budget, Limit
+from pytest_greencompute.estimate import Aim, Estimate, Outcome, changed_answers, estimate, judges_processor
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.samples import Run
+from pytest_greencompute.sequential import share
 from pytest_greencompute.store.baselines import Match, matching
-from pytest_greencompute.verdict import Acceptance, Verdict, accepted, judge_baseline, judge_budget, judge_scores, unmeasured
+from pytest_greencompute.verdict import Acceptance, Verdict, accepted, judge_answers, judge_baseline, judge_budget, judge_scores, unmeasured
 
 ALWAYS_COMPARED = ("energy_per_query", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What verdicts are judged against besides a test's own budget. ``sessions`` are the baseline's saved sessions."""
+    """What verdicts are judged against besides a test's own budget. ``sessions`` are the baseline's saved sessions.
+
+    ``alarms`` verdicts of the session share the error of a FAIL. ``commits``: other commits are compared with, which judges answers too.
+    """
 
     aim: Aim
     accuracy_confidence: float | None = None
@@ -26,6 +30,8 @@ class Bench:
     today: datetime.date = datetime.date.max
     baseline: str | None = None
     sessions: Sequence[Sequence[Run]] = ()
+    alarms: int = 1
+    commits: bool = False
 
 
 def hardware_of(runs: Iterable[Run], machine: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
@@ -49,68 +55,72 @@ def judge_run(run: Run, key: str | None, budget: Budget, bench: Bench, subject: 
     verdicts = []
     for name, limit in budget.limits.get(key, {}).items():
         metric = METRICS[name]
-        if run.metered or not metric.needs_meter:
-            verdicts.append(_by_limit(run, metric, budget, bench, aim, subject, key=key))
-            verdicts[-1] = replace(verdicts[-1], where=limit.where)
+        elsewhere = metric.kind == "answers" and (bench.commits or bench.baseline is not None)
+        if not elsewhere and (run.metered or not metric.needs_meter):
+            verdicts.append(replace(_by_limit(run, metric, limit, bench, aim, subject), where=limit.where))
     for name in sorted(budget.other_hardware.get(key, ())):
         if run.metered or not METRICS[name].needs_meter:
             verdicts.append(unmeasured(METRICS[name], subject, "no limit for this hardware"))
     if bench.baseline is not None and run.metered:
-        compared = dict.fromkeys((*ALWAYS_COMPARED, *budget.limits.get(key, {})))
-        verdicts.extend(_by_baseline(run, tuple(compared), budget, bench, aim, subject))
+        verdicts.extend(against_baseline(run, budget.limits.get(key, {}), budget, bench, aim, subject))
     return tuple(replace(accepted(verdict, run.test, bench.accept, bench.today), run=run.name) for verdict in verdicts)
 
 
-def _by_limit(run: Run, metric: Metric, budget: Budget, bench: Bench, aim: Aim, subject: str, *, key: str | None) -> Verdict:
+def _by_limit(run: Run, metric: Metric, limit: Limit, bench: Bench, aim: Aim, subject: str) -> Verdict:
     by_interval = metric.kind != "score" or bench.accuracy_confidence is not None
     if metric.kind == "score" and bench.accuracy_confidence is not None:
         aim = replace(aim, confidence=bench.accuracy_confidence)
-    return judge_budget(metric, estimate(run, metric, aim), budget.limits[key][metric.name], subject, by_interval=by_interval)
+    verdict = judge_budget(metric, estimate(run, metric, aim), limit, subject, by_interval=by_interval)
+    if verdict.word != "FAIL" or not by_interval or bench.alarms == 1:
+        return verdict
+    surer = replace(aim, confidence=1 - share(1 - aim.confidence, 1, budgets=bench.alarms))
+    if judge_budget(metric, estimate(run, metric, surer), limit, subject).word == "FAIL":
+        return verdict
+    among = f"but not clearly enough to fail one of {bench.alarms} verdicts; more seconds (--energy-max-seconds) make it clear"
+    return replace(verdict, word="INCONCLUSIVE", reason=f"{verdict.reason.removesuffix('.')}, {among}.")
 
 
-def _by_baseline(run: Run, names: Sequence[str], budget: Budget, bench: Bench, aim: Aim, subject: str) -> list[Verdict]:
+def against_baseline(
+    run: Run, limits: Mapping[str, Limit], budget: Budget, bench: Bench, aim: Aim, subject: str, again: Sequence[Run] = ()
+) -> list[Verdict]:
+    """The verdicts of a run against the saved sessions of ``bench``; ``again`` are further launches of the same side."""
     name = bench.baseline or ""
-    sources = judged_sources(run, aim)
-    # Without a figure of energy it is the processor that latency depends on.
-    cpu_judged = isinstance(sources, Missing) or any(not source.domain.startswith("gpu") for source in sources)
-    match = matching(run, bench.sessions, cpu_judged=cpu_judged)
+    match = matching(run, bench.sessions, cpu_judged=judges_processor(run, aim))
     verdicts = []
-    for metric in (METRICS[each] for each in names):
+    for metric in (METRICS[each] for each in dict.fromkeys((*ALWAYS_COMPARED, *limits))):
         if metric.kind == "score" and not run.scores and not any(other.scores for other in match.runs):
             continue
         outcome = estimate(run, metric, aim)
         if not match.runs:
             verdicts.append(unmeasured(metric, subject, _why_no_match(match, name), kind="baseline", where=name))
         elif metric.kind == "score" and isinstance(outcome, Estimate):
-            base = match.runs[-1].scores or ()
+            base, tolerance = match.runs[-1].scores or (), budget.tolerance(metric)
             verdicts.append(
-                judge_scores(
-                    metric,
-                    run.scores or (),
-                    base,
-                    outcome,
-                    subject,
-                    name=name,
-                    tolerance=budget.tolerance(metric),
-                    confidence=aim.confidence,
-                )
+                judge_scores(metric, run.scores or (), base, outcome, subject, name=name, tolerance=tolerance, confidence=aim.confidence)
             )
+        elif metric.kind != "answers":
+            verdicts.append(_ratio(metric, outcome, match, budget, bench, aim, subject, again))
         else:
-            verdicts.append(_ratio(metric, outcome, match, budget, aim, subject, name))
+            changed = changed_answers(match.runs[-1].answers, run.answers, metric, aim.confidence)
+            verdicts.append(judge_answers(metric, changed, limits[metric.name], subject, name=name, kind="baseline"))
     return verdicts
 
 
-def _ratio(metric: Metric, outcome: Outcome, match: Match, budget: Budget, aim: Aim, subject: str, name: str) -> Verdict:
+def _ratio(
+    metric: Metric, outcome: Outcome, match: Match, budget: Budget, bench: Bench, aim: Aim, subject: str, again: Sequence[Run]
+) -> Verdict:
     bases = [each for run in match.runs if isinstance(each := estimate(run, metric, aim), Estimate)]
     verdict = judge_baseline(
         metric,
         outcome,
         bases,
         subject,
-        name=name,
+        name=bench.baseline or "",
         tolerance=budget.tolerance(metric),
         floor=budget.floor(metric),
         confidence=aim.confidence,
+        alarms=bench.alarms,
+        again=[each for run in again if isinstance(each := estimate(run, metric, aim), Estimate)],
     )
     if match.warnings:
         return replace(verdict, reason=f"{verdict.reason} Differs: {'; '.join(str(each) for each in match.warnings)}.")

@@ -20,7 +20,7 @@ from pytest_greencompute.protocol import measuring, watch_tail
 from pytest_greencompute.samples import Block, Idle, Reading, Run
 from pytest_greencompute.schedule import Layout
 from pytest_greencompute.sets import read_idle, spanned
-from pytest_greencompute.workload import Score, Workload, check_references, check_score, collected, scores
+from pytest_greencompute.workload import Score, Workload, check_references, check_score, collected, digests, scores
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -51,7 +51,7 @@ class Effort:
 
     ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, for
     whom ``tell`` shows its progress to. Where another process measures by turns with this one, ``agree`` gives the layout that both share,
-    and ``turn`` waits until a set may run (False ends the measurement).
+    and ``turn`` waits until a set may run (False ends the measurement). ``keep_answers``: their digests, to be compared.
     """
 
     max_seconds: float = 60.0
@@ -62,6 +62,7 @@ class Effort:
     figure: Callable[[Run], str] = lambda _: ""
     agree: Callable[[Layout], Layout] = lambda layout: layout
     turn: Callable[[int, Run], bool] = lambda _index, _run: True
+    keep_answers: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -109,7 +110,7 @@ def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: s
     workload, clock = prepared.workload, instruments.clock
     start_ns = clock.now_ns()
     outputs, first = workload.first_pass(clock, tell=_first_pass_of(workload.queries, clock, effort.tell))
-    scored = prepared.scores(outputs)
+    scored, answers = prepared.scores(outputs), digests(outputs) if effort.keep_answers else ""
     before = instruments.conditions()
     provenance = {**effort.provenance, "devices": instruments.facts(), "batch_size": workload.batch_size}
 
@@ -123,6 +124,7 @@ def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: s
             idles=measured.idles,
             latencies=measured.latencies,
             scores=scored,
+            answers=answers,
             notes=measured.notes,
             problem=problem,
             looks=measured.looks,

@@ -11,7 +11,7 @@ from typing import Literal
 from pytest_greencompute.units import ENERGY, POWER, RATE, RATIO, TIME, Dimension
 
 Better = Literal["lower", "higher"]
-Kind = Literal["energy", "latency", "rate", "score"]
+Kind = Literal["energy", "latency", "rate", "score", "answers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,9 @@ class Metric:
     """One thing that a budget may limit.
 
     ``kind`` says how it is estimated: ``energy`` from counters (may be modelled), ``latency`` from the latency pass, ``rate``
-    from the blocks' times, ``score`` from the answers. ``says`` is the verb phrase of a verdict's sentence, ``short`` the
-    word in the verdict column, ``label`` the heading of its column. ``tolerance`` is the default share by which it may be
+    from the blocks' times, ``score`` from the answers; ``answers`` exists only beside another run of the same queries. ``says`` is
+    the verb phrase of a verdict's sentence, ``short`` the word in the verdict column,
+    ``label`` the heading of its column. ``tolerance`` is the default share by which it may be
     worse than a baseline, ``fraction`` the percentile where it is one.
     """
 
@@ -57,6 +58,7 @@ _ALL = (
     Metric("latency_p99", TIME, "lower", "latency", "p99", "latency", "took {} at the 99th percentile", fraction=0.99),
     Metric("throughput", RATE, "higher", "rate", "throughput", "throughput", "answered {}"),
     Metric("accuracy", RATIO, "higher", "score", "accuracy", "accuracy", "scored {}", tolerance=0.0),
+    Metric("answers_changed", RATIO, "lower", "answers", "changed", "answers", "changed {} of its answers"),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -53,6 +53,12 @@ OPTIONS = (
     ),
     Option("base-python", "the Python that runs the tests at the other commits (default: this one)", metavar="PATH", needs_budget=True),
     Option(
+        "base-turns",
+        "what takes turns with the other commit: sets (default), or whole launches, where two models do not fit into the memory",
+        choices=("sets", "launches"),
+        needs_budget=True,
+    ),
+    Option(
         "launches", "fresh launches of both sides that a PASS against another commit needs (default: 1)", metavar="N", needs_budget=True
     ),
     Option("max-seconds", "longest time to measure one run, warm-up aside (default: 60)", metavar="S", needs_budget=True),

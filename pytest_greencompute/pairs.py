@@ -219,19 +219,23 @@ def _level(run: Sequence[float]) -> Level:
     return Level(statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0)
 
 
+def batches_for(fraction: float) -> int:
+    """How many values a percentile needs to be one of them and not merely the largest: 20 for p95, 100 for p99."""
+    return math.ceil(1 / (1 - fraction) - 1e-9)
+
+
 def percentile_pairs(base: Sequence[Sequence[float]], head: Sequence[Sequence[float]], fraction: float) -> list[tuple[float, float]]:
     """Pairs of a percentile, for the judges of pairs: ``base[i]`` and ``head[i]`` are the latencies of sets measured side by side.
 
-    Sets are joined in order until both sides hold enough values for the percentile to be one of them and not merely the largest
-    (1 / (1 - ``fraction``) of them: 20 for p95, 100 for p99), and each section's order statistic is one sample (sectioning: Asmussen
-    and Glynn, Stochastic Simulation, III.5; Nakayama 2014). What is left over is too small for a section and is left out. Raises
-    SettingsError where the sides differ in the number of sets, and for a ``fraction`` outside 0..1.
+    Sets are joined in order until both sides hold enough values (``batches_for``), and each section's order statistic is one sample
+    (sectioning: Asmussen and Glynn, Stochastic Simulation, III.5; Nakayama 2014). What is left over is too small for a section and
+    is left out. Raises SettingsError where the sides differ in the number of sets, and for a ``fraction`` outside 0..1.
     """
     if not _is_number(fraction) or not 0 < fraction < 1:
         raise SettingsError(f"fraction is {fraction!r}.", remedy="Write it like 0.95.")
     if len(base) != len(head):
         raise SettingsError(f"base has {len(base)} sets and head {len(head)}.", remedy="Pass sets that were measured side by side.")
-    need = math.ceil(1 / (1 - fraction) - 1e-9)
+    need = batches_for(fraction)
     pairs: list[tuple[float, float]] = []
     sections: tuple[list[float], list[float]] = ([], [])
     for before, now in zip(base, head, strict=True):
@@ -280,7 +284,7 @@ class PairedTest:
     ``asks`` is "pair" (``tell`` it one), "relaunch" (start both afresh and call ``relaunched``) or "nothing" (``verdict`` is final).
     The first launch must decide at the rule's confidence, at one of the looks planned for it. A PASS then needs ``launches`` launches
     of both, a FAIL ``for_fail`` (if more), each of which must show the same by its own pairs; else it is INCONCLUSIVE. Never more than
-    ``max_pairs`` pairs in all.
+    ``max_pairs`` pairs in all, and never more than ``first`` of them (if given) in the first launch.
 
     Several tests may be fed from the same pairs (one for each metric): what a test is told while it does not ask for a pair it
     leaves out, so relaunch when none asks for a pair any more. When time is up, call ``stop``; a relaunch that is asked for and does
@@ -291,6 +295,7 @@ class PairedTest:
     max_pairs: int = MAX_PAIRS
     launches: int = 1
     for_fail: int = LAUNCHES_FOR_FAIL
+    first: int | None = None
     asks: Asks = field(default="pair", init=False)
     pairs: int = field(default=0, init=False)
     _changes: list[float] = field(default_factory=list, init=False)
@@ -306,7 +311,11 @@ class PairedTest:
         kept = UNANIMOUS * (self.launches - 1)
         if kept >= self.max_pairs:
             raise SettingsError(f"max_pairs is {self.max_pairs}.", remedy=f"{self.launches} launches need at least {kept + 1}.")
-        self._plan = looks(self.max_pairs - kept, first=MIN_SAMPLES, growth=LOOKS_GROW)
+        longest = self.max_pairs - kept
+        if self.first is not None:
+            _count("first", self.first)
+            longest = min(longest, self.first)
+        self._plan = looks(longest, first=MIN_SAMPLES, growth=LOOKS_GROW)
 
     def tell(self, base: float, head: float) -> Asks:
         """One more pair, measured side by side, in any one unit. Returns ``asks``.

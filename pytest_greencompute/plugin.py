@@ -171,7 +171,7 @@ def _prepare(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item], given: dict[str, Any]
 ) -> None:
     """Settings, markers and budgets of the collected tests, all problems in one usage error."""
-    from pytest_greencompute.collecting import extra_meters, stale_budgets, tests_of
+    from pytest_greencompute.collecting import alarms, extra_meters, stale_budgets, tests_of
     from pytest_greencompute.errors import SettingsError
     from pytest_greencompute.session import Session, check_meters
     from pytest_greencompute.settings import build, read_files
@@ -196,7 +196,7 @@ def _prepare(
             extra_meters=extra,
             tell=_progress(config),
             waiting=_waiting(config),
-            collected=len(metered),
+            alarms=alarms(tests.values(), settings),
         )
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from error
@@ -312,6 +312,8 @@ class MeteredHooks:
             if self._session.settings.enabled:
                 self._session.open()
                 self._session.contend(test)
+            if self._session.worker is not None:
+                self._session.worker.wait_to_load()
         yield
 
     @pytest.hookimpl(wrapper=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pytest_greencompute.errors import MeterError, SettingsError
 
 Method = Literal["counter", "integrated", "modelled"]
+ANSWER_DIGITS = 16  # hexadecimal digits that an answer's digest has
 FOREIGN = "another process"  # the mark that makes a run UNMEASURED wherever it stands
 METHODS: tuple[Method, ...] = ("counter", "integrated", "modelled")
 
@@ -146,10 +147,14 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """One timed batch: how many queries it held and how long it took, device synchronised before and after."""
+    """One timed batch: how many queries it held and how long it took, device synchronised before and after.
+
+    ``set_index`` is the set after which it was timed; None for the pass before all sets.
+    """
 
     queries: int
     seconds: float
+    set_index: int | None = None
 
     def __post_init__(self) -> None:
         _finite("A latency", self.seconds)
@@ -165,6 +170,7 @@ class Run:
     ``scores`` holds one value per query, in query order, or None where no references were given.
     ``looks`` is how many times the stopping rule was planned to look at the sets: intervals share their error among them.
     ``window`` says that this is one stretch of code, not a loop of queries.
+    ``answers`` holds a digest of each answer (``ANSWER_DIGITS`` hexadecimal digits, in query order), where answers are to be compared.
     ``notes`` are sentences for people; ``problem`` (a sentence, or empty) says why there can be no energy figure.
     Invariant: at least one query, batch and look; a window has one block at most; scores are finite, and no more than queries;
     every block was read by every source.
@@ -182,6 +188,7 @@ class Run:
     idles: tuple[Idle, ...] = ()
     latencies: tuple[Latency, ...] = ()
     scores: tuple[float, ...] | None = None
+    answers: str = ""
     notes: tuple[str, ...] = ()
     problem: str = ""
     window: bool = False
@@ -198,6 +205,8 @@ class Run:
         for source in self.sources:
             if not all(source.domain in block.spans for block in self.blocks):
                 raise MeterError(f"A block of {self.test} was not read by the meter of {source.domain}.")
+        if self.answers and len(self.answers) > self.queries * ANSWER_DIGITS:
+            raise SettingsError(f"Digests of {len(self.answers) / ANSWER_DIGITS:g} answers for {self.queries} queries.")
         if self.scores is not None:
             if len(self.scores) > self.queries:
                 raise SettingsError(f"{len(self.scores)} scores for {self.queries} queries.")

@@ -95,6 +95,7 @@ def part(index: int, batches: int, batch_s: float, target_s: float) -> Part:
 class Layout:
     """How the sets of a measurement look: ``size`` blocks a set, ``sets`` at most, each block busy for about ``target_s`` seconds.
 
+    After each set ``timed`` batches are timed one by one, where latencies are to be compared set by set.
     ``batches`` in a pass and ``batch_s``, the seconds of one, decide which part a block runs: two sides that share a layout run the same.
     """
 
@@ -103,6 +104,7 @@ class Layout:
     target_s: float
     size: int
     sets: int = 1
+    timed: int = 0
 
     def part(self, number: int) -> Part:
         """What block ``number`` runs, counted over all sets."""

@@ -22,12 +22,12 @@ from pytest_greencompute.settings import Settings
 if TYPE_CHECKING:
     from pytest_greencompute.budget import Budget, Line
     from pytest_greencompute.clock import Clock
+    from pytest_greencompute.estimate import Outcome
     from pytest_greencompute.instruments import Instruments
     from pytest_greencompute.judging import Bench
     from pytest_greencompute.measuring import Telling, Window
     from pytest_greencompute.samples import Reading, Run
     from pytest_greencompute.sides.contest import Bases, Contest
-    from pytest_greencompute.sides.pairing import Pairing
     from pytest_greencompute.sides.worker import Worker
     from pytest_greencompute.verdict import Verdict
 
@@ -52,13 +52,11 @@ class MeteredTest:
     results: list[dict[str, Any]] = field(default_factory=list)
     properties: list[tuple[str, str]] = field(default_factory=list)
     contest: Contest | None = None
-    compared: dict[str | None, list[Verdict]] = field(default_factory=dict)
 
     def start_afresh(self) -> None:
         """Forget what an earlier attempt at this test measured."""
         self.runs.clear()
         self.windows.clear()
-        self.compared.clear()
         self.results = []
         self.properties = []
 
@@ -78,13 +76,13 @@ class Session:
         waiting: Callable[[str], None] = lambda _: None,
         today: datetime.date | None = None,
         worker: Worker | None = None,
-        collected: int = 1,
+        alarms: int = 1,
     ) -> None:
         self.settings = settings
         self.worker = worker
         self.max_seconds, self.needs_p99 = 60.0, False
         self.bases: Bases | None = None
-        self._collected = max(1, collected)
+        self._alarms = max(1, alarms)
         self.root = root
         self.environ = environ
         self.extra_meters = dict(extra_meters or {})
@@ -236,78 +234,46 @@ class Session:
     # --- other commits ---
 
     def contend(self, test: MeteredTest) -> None:
-        """Start the test at the other commits, if there are any: they load while this side's fixtures do."""
+        """Start the test at the other commits, if there are any: they import what they need while this side's fixtures load."""
         if self.bases is None:
             return
+        from pytest_greencompute.asks import Tell
         from pytest_greencompute.sides.contest import Contest
 
-        budget = self.budget(test)
-        told = {
+        budget, settings = self.budget(test), self.settings
+        aim = replace(self.bench().aim, confidence=budget.confidence)
+        tell = self.tell(test)
+        test.contest = Contest(
+            self.bases,
+            test.node_id,
+            self.told_to_sides(budget),
+            budget,
+            aim,
+            settings.launches,
+            self._alarms,
+            settings.base_turns == "launches",
+            lambda what: tell(Tell(what)),
+        )
+        with self.lock() if settings.base_turns == "launches" else contextlib.nullcontext():
+            test.contest.start()
+
+    def told_to_sides(self, budget: Budget) -> dict[str, Any]:
+        """What a process that measures one side needs to know of the settings (``settings.of_side``)."""
+        settings = self.settings
+        return {
             "max_seconds": budget.max_seconds,
             "needs_p99": any("latency_p99" in limits for limits in budget.limits.values()),
-            "domains": list(self.settings.domains),
-            "meters": list(self.settings.meters),
-            "allow": sorted(self.settings.allow),
-            "cpu_watts_per_core": self.settings.cpu_watts_per_core,
+            "domains": list(settings.domains),
+            "meters": list(settings.meters),
+            "allow": sorted(settings.allow),
+            "cpu_watts_per_core": settings.cpu_watts_per_core,
         }
-        test.contest = Contest(self.bases, test.node_id, told)
-        test.contest.start()
 
     def part(self, test: MeteredTest) -> None:
         """End the test's processes at the other commits."""
         if test.contest is not None:
             test.contest.close()
             test.contest = None
-
-    def pairing(self, test: MeteredTest, name: str | None) -> Pairing | None:
-        """The comparison of one run with the other commits; None where there are none."""
-        if test.contest is None:
-            return None
-        from pytest_greencompute.metrics import METRICS
-        from pytest_greencompute.pairs import Rule
-        from pytest_greencompute.sides.judged import suspicious
-        from pytest_greencompute.sides.pairing import Match, Pairing
-
-        budget, contest = self.budget(test), test.contest
-        aim = replace(self.bench().aim, confidence=budget.confidence)
-        energy = METRICS["energy_per_query"]
-        rule = Rule(budget.tolerance(energy), budget.confidence, energy.better, budget.floor(energy), self._collected)
-        names = self._compared_metrics(budget, name)
-        return Pairing(
-            [Match(rival, rule) for rival in contest.rivals],
-            contest.bases.head(test.node_id),
-            contest.launch,
-            aim,
-            lambda match: suspicious(match, names, budget, aim),
-            self.settings.launches,
-            name,
-        )
-
-    @staticmethod
-    def _compared_metrics(budget: Budget, name: str | None) -> tuple[str, ...]:
-        from pytest_greencompute.judging import ALWAYS_COMPARED
-
-        return tuple(dict.fromkeys((*ALWAYS_COMPARED, *budget.limits.get(None, {}), *budget.limits.get(name, {}))))
-
-    def compared(self, test: MeteredTest, pairing: Pairing, run: Run, outputs: Sequence[Any]) -> Run:
-        """End the comparison of a run and keep its verdicts; the run, with a note of each commit that does not have the test."""
-        from pytest_greencompute.sides.judged import judge_match
-        from pytest_greencompute.sides.worker import digests
-
-        pairing.end(run)
-        budget = self.budget(test)
-        subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
-        answers, names = digests(outputs), self._compared_metrics(budget, run.name)
-        test.compared[run.name] = [
-            replace(verdict, run=run.name)
-            for match in pairing.matches
-            for verdict in judge_match(match, run, answers, names, budget, pairing.aim, subject)
-        ]
-        missing = [
-            f"{match.rival.ref} does not have this test: nothing to compare with" for match in pairing.matches if match.rival.missing
-        ]
-        notes = () if self.bases is None else self.bases.notes
-        return replace(run, notes=(*run.notes, *missing, *notes))
 
     # --- judging ---
 
@@ -333,7 +299,16 @@ class Session:
 
         settings = self.settings
         baseline = settings.baseline if settings.enabled else None
-        return Bench(Aim(domains=settings.domains), settings.accuracy_confidence, settings.accept, self._today, baseline, self._sessions)
+        return Bench(
+            Aim(domains=settings.domains),
+            settings.accuracy_confidence,
+            settings.accept,
+            self._today,
+            baseline,
+            self._sessions,
+            alarms=self._alarms,
+            commits=bool(settings.base_refs),
+        )
 
     def judge(self, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
         """Judge all that a test measured, keep the results as plain dicts on it, and return the verdicts.
@@ -345,16 +320,26 @@ class Session:
         from pytest_greencompute.store.runfile import run_to_json
         from pytest_greencompute.verdict import accepted
 
+        if ended and test.contest is not None:
+            try:
+                test.contest.confirm()
+            finally:
+                self.told()
         runs = [*test.runs, *(window.raw() for window in test.windows if self._counts(window))]
         budget, bench = self.budget(test), self.bench()
         test.results = []
         verdicts: list[Verdict] = []
-        for run in runs:
+        for measured in runs:
+            run = measured
             subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
             judged = judge_run(run, limits_for(run, budget, only=len(runs) == 1), budget, bench, subject)
-            judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in test.compared.get(run.name, ()))
+            if test.contest is not None:
+                run, compared = test.contest.judge(run, subject)
+                judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in compared)
             aim = replace(bench.aim, confidence=budget.confidence)
-            test.results.append(self._marked(run_to_json(run, estimates(run, aim), judged), judged))
+            outcomes: dict[str, Outcome] = {**estimates(run, aim)}
+            outcomes |= {each.metric: each.estimate for each in judged if each.estimate is not None and each.metric == "answers_changed"}
+            test.results.append(self._marked(run_to_json(run, outcomes, judged), judged))
             verdicts.extend(judged)
         missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled) if ended else ()
         for name in dict.fromkeys(verdict.run for verdict in missing):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.asks import Agree, Ask, Enough, Marks, Measured, Phase, Plan, Steps, Tell, Ticks, Turn, Wait, Work, Worked
 from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.samples import FOREIGN, Block, Idle, Reading, Source, Span
-from pytest_greencompute.schedule import Layout, block_seconds, blocks_per_set, phases
+from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Source, Span
+from pytest_greencompute.schedule import Layout, block_seconds, blocks_per_set, phases, spread
 from pytest_greencompute.sequential import MIN_SAMPLES, looks, sets_that_fit
 
 if TYPE_CHECKING:
@@ -50,7 +50,10 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
             measured = replace(measured, notes=(*measured.notes, f"set {index + 1} was lost: {error.message}"))
             yield Wait(plan.lag_s)  # the lost block's energy may still be arriving
             continue
-        measured = replace(measured, blocks=measured.blocks + blocks, idles=measured.idles + idles)
+        latencies = (yield from _time_batches(layout, index)) if layout.timed else ()
+        measured = replace(
+            measured, blocks=measured.blocks + blocks, idles=measured.idles + idles, latencies=measured.latencies + latencies
+        )
         if index + 1 in planned and (yield Enough(measured)):
             break
         if _seconds_of(measured.blocks) > plan.max_seconds - spent and index + 1 >= run.least:
@@ -126,6 +129,12 @@ def _one_set(run: _Run, index: int, idles: Sequence[Idle]) -> Generator[Ask, Any
     if run.disturbed:
         return tuple(replace(block, marks=(*block.marks, FOREIGN)) for block in blocks), gap
     return tuple(blocks), gap
+
+
+def _time_batches(layout: Layout, index: int) -> Generator[Ask, Any, tuple[Latency, ...]]:
+    """Batches timed right after set ``index``, spread over the list, so that another side can time its own beside them."""
+    worked: Worked = yield Work(spread(layout.batches, layout.timed, index), timed=True)
+    return tuple(replace(latency, set_index=index) for latency in worked.latencies)
 
 
 def _one_block(run: _Run, index: int, number: int, phase: float, at: Readings) -> Generator[Ask, Any, tuple[Block, Readings]]:

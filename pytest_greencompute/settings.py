@@ -62,6 +62,7 @@ class Settings:
     base_refs: tuple[str, ...] = ()
     base_python: str | None = None
     base_link: tuple[str, ...] = ()
+    base_turns: str = "sets"
     launches: int = 1
     where: Mapping[str, str] = field(default_factory=dict)
 
@@ -196,6 +197,7 @@ class _Builder:
             base_refs=self.value("base_ref", _names, ()),
             base_python=self.value("base_python", _text, None),
             base_link=self.value("base_link", _names, ()),
+            base_turns=self.value("base_turns", lambda value: _choice(value, ("sets", "launches")), "sets"),
             launches=self.value("launches", _launches, 1),
             where={pattern: self._where_budget(pattern) for pattern in budgets},
         )

@@ -20,6 +20,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimate import Estimate, Missing, Outcome, bootstrap_low, mean_interval
 from pytest_greencompute.metrics import Better, Metric
 from pytest_greencompute.ratio import PRIORS, Level, Ratio, launches_ratio
+from pytest_greencompute.sequential import share
 from pytest_greencompute.units import RATIO, show, show_interval, show_limit, show_share, significant
 
 Word = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNMEASURED", "ACCEPTED"]
@@ -28,6 +29,7 @@ Effect = Literal["green", "warn", "fail", "skip"]
 
 ENOUGH_RUNS = 3  # launches that show their own spread; with fewer it is mostly assumed (ratio.PRIORS), and said
 MANY_TIMES = 10.0
+FINE_PRINT = 0.02  # an interval of a ratio so narrow that whole per cents would not tell its ends apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,19 +188,20 @@ def accepted(verdict: Verdict, node_id: str, acceptances: Sequence[Acceptance], 
     return replace(verdict, reason=verdict.reason + refused)
 
 
-def worse_ratio(head: Estimate, bases: Sequence[Estimate], better: Better, confidence: float) -> Ratio:
-    """Ratio of ``head`` to the mean of ``bases`` (one estimate per saved run): each is one launch (see ``launches_ratio``).
+def worse_ratio(heads: Sequence[Estimate], bases: Sequence[Estimate], better: Better, confidence: float, alarms: int = 1) -> Ratio:
+    """Ratio of the mean of ``heads`` to that of ``bases`` (one estimate per run): each is one launch (see ``launches_ratio``).
 
-    A side that an interval leaves open is open in the ratio too; those of the saved runs do not matter where there are enough of
-    them to show their own spread. All estimates must be positive.
+    A side that an interval leaves open is open in the ratio too; those of one side's runs do not matter where there are enough of
+    them to show their own spread. ``alarms`` verdicts share the error of its low side, which makes a FAIL. All estimates must be
+    positive.
     """
     error = (1 - confidence) / 2
-    levels = [_level(base, confidence) for base in bases], [_level(head, confidence)]
+    levels = [_level(base, confidence) for base in bases], [_level(head, confidence) for head in heads]
     worse, by = levels if better == "lower" else levels[::-1]
-    ratio = launches_ratio(worse, by, low_error=error, high_error=error)
-    judged_by_interval = () if len(bases) >= ENOUGH_RUNS else bases
-    bigger = head.high is None or any(base.low is None for base in judged_by_interval)
-    smaller = head.low is None or any(base.high is None for base in judged_by_interval)
+    ratio = launches_ratio(worse, by, low_error=share(error, 1, budgets=alarms), high_error=error)
+    few_bases, few_heads = (() if len(side) >= ENOUGH_RUNS else side for side in (bases, heads))
+    bigger = any(head.high is None for head in few_heads) or any(base.low is None for base in few_bases)
+    smaller = any(head.low is None for head in few_heads) or any(base.high is None for base in few_bases)
     worse_open, better_open = (bigger, smaller) if better == "lower" else (smaller, bigger)
     return Ratio(ratio.value, 0.0 if better_open else ratio.low, math.inf if worse_open else ratio.high)
 
@@ -232,7 +235,9 @@ def sees(ratio: Ratio, limit: float) -> float | None:
 
 def change(ratio: Ratio) -> str:
     """A ratio for people: '+10.2 % [+7.9 %, +13 %]', for how much worse; '-' for an open side."""
-    return f"{_signed(ratio.value)} [{_signed(ratio.low)}, {_signed(ratio.high)}]"
+    fine = ratio.high - ratio.low < FINE_PRINT
+    value, low, high = (_signed(each, fine=fine) for each in (ratio.value, ratio.low, ratio.high))
+    return f"{value} [{low}, {high}]"
 
 
 def beside_limit(word: Word, tolerance: float, limit: float) -> str:
@@ -260,16 +265,21 @@ def judge_baseline(
     tolerance: float,
     floor: float = 0.0,
     confidence: float = 0.99,
+    alarms: int = 1,
+    again: Sequence[Estimate] = (),
 ) -> Verdict:
-    """Against the saved runs of baseline ``name``: FAIL only if the whole interval is beyond the tolerance and beyond the floor."""
+    """Against the saved runs of baseline ``name``: FAIL only if the whole interval is beyond the tolerance and beyond the floor.
+
+    ``again``: further launches of the side that is judged, ``outcome`` being its newest.
+    """
     if isinstance(outcome, Missing):
         return unmeasured(metric, subject, outcome.reason, kind="baseline", where=name)
     if outcome.value <= 0:
         why = f"{show(outcome.value, metric.dimension)} has no ratio to a baseline"
         return unmeasured(metric, subject, why, kind="baseline", where=name)
-    if not bases or any(base.value <= 0 for base in bases):
+    if not bases or any(each.value <= 0 for each in (*bases, *again)):
         return unmeasured(metric, subject, f"baseline {name!r} holds no {metric.name} for it", kind="baseline", where=name)
-    ratio = worse_ratio(outcome, bases, metric.better, confidence)
+    ratio = worse_ratio([outcome, *again], bases, metric.better, confidence, alarms)
     base = math.exp(statistics.fmean(math.log(each.value) for each in bases))
     fine = largest_fine(tolerance, floor=floor, level=base, better=metric.better)
     word = word_for_ratio(ratio, fine)
@@ -280,19 +290,19 @@ def judge_baseline(
         f"{subject} {figure(metric, outcome)}: {change(ratio)} against baseline {name!r} ({show(base, metric.dimension)}, {saved}),"
         f" {beside_limit(word, tolerance, fine)}{unsure}."
     )
-    if assumed := few_launches(len(bases), 1):
+    if assumed := few_launches(len(bases), 1 + len(again)):
         reason += f" With {saved.replace(' ', ' saved ')}, {assumed}."
     return Verdict(word, metric.name, "baseline", reason, outcome, limit, sees(ratio, fine), name)
 
 
-def _signed(ratio: float) -> str:
-    """1.104 -> '+10.4 %', for how much worse; a value below 1 is better; '-' for an open side."""
+def _signed(ratio: float, *, fine: bool = False) -> str:
+    """1.104 -> '+10 %' ('+10.4 %' if ``fine``), for how much worse; a value below 1 is better; '-' for an open side."""
     if ratio == 0 or math.isinf(ratio):
         return "-"
     if ratio > MANY_TIMES:
         return f"more than {MANY_TIMES:.0f} times"
     percent = (ratio - 1) * 100
-    return f"{percent:+.1f} %" if abs(percent) < 9.95 else f"{percent:+.0f} %"
+    return f"{percent:+.1f} %" if fine or abs(percent) < 9.95 else f"{percent:+.0f} %"
 
 
 def judge_scores(
@@ -305,15 +315,16 @@ def judge_scores(
     name: str,
     tolerance: float,
     confidence: float = 0.99,
+    kind: Kind = "baseline",
 ) -> Verdict:
-    """A drop of the score against a baseline, paired query by query (exact McNemar for right/wrong scores, else a bootstrap).
+    """A drop of the score against another run, paired query by query (exact McNemar for right/wrong scores, else a bootstrap).
 
     McNemar's test can only say that there is a drop, so beyond a tolerance above zero Student's t interval of the paired
     differences must lie as well. Other scores have odd distributions, so their drops are resampled (``bootstrap_low``).
     """
     if len(head) != len(base) or not head:
-        why = f"baseline {name!r} has {len(base)} scores and this run {len(head)}: other queries"
-        return unmeasured(metric, subject, why, kind="baseline", where=name)
+        why = f"{called(kind, name)} has {len(base)} scores and this run {len(head)}: other queries"
+        return unmeasured(metric, subject, why, kind=kind, where=name)
     drops = [before - now for before, now in zip(base, head, strict=True)]
     drop = statistics.fmean(drops)
     before = statistics.fmean(base)
@@ -329,10 +340,25 @@ def judge_scores(
         word = "FAIL" if sure else "INCONCLUSIVE"
     judged = {"PASS": "no drop beyond the tolerance", "FAIL": "a drop"}.get(word, "a drop that chance may explain")
     reason = (
-        f"{subject} {figure(metric, outcome)} against {significant(before, 3)} in baseline {name!r}: {judged}"
-        f" ({changed} of {len(drops)} scores changed)."
+        f"{subject} {figure(metric, outcome)} against {significant(before, 3)} {'in' if kind == 'baseline' else 'at'} {called(kind, name)}:"
+        f" {judged} ({changed} of {len(drops)} scores changed)."
     )
-    return Verdict(word, metric.name, "baseline", reason, outcome, before - tolerance, None, name)
+    return Verdict(word, metric.name, kind, reason, outcome, before - tolerance, None, name)
+
+
+def called(kind: Kind, name: str) -> str:
+    """The other run in a sentence: "baseline 'main'", or the commit."""
+    return f"baseline {name!r}" if kind == "baseline" else name
+
+
+def judge_answers(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *, name: str, kind: Kind) -> Verdict:
+    """How many answers to the fixed queries differ from another run's: the share itself is judged, its interval printed beside."""
+    against = f"{subject}, against {called(kind, name)},"
+    verdict = judge_budget(metric, outcome, limit, against, by_interval=False)
+    if isinstance(outcome, Estimate):
+        count = f"{round(outcome.value * outcome.n)} of {outcome.n} answers changed"
+        verdict = replace(verdict, reason=f"{verdict.reason.removesuffix('.')} ({count}).")
+    return replace(verdict, kind=kind)
 
 
 def judge_limit(samples: Sequence[float], limit: float, *, direction: Literal["max", "min"] = "max", confidence: float = 0.99) -> Verdict:

@@ -6,7 +6,9 @@ returns too few answers.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from pytest_greencompute.asks import Worked
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.device_sync import synchronizer
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.samples import Latency
+from pytest_greencompute.samples import ANSWER_DIGITS, Latency
 from pytest_greencompute.schedule import Part
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -141,6 +143,28 @@ def _answers(answer: Any, asked: int, first: int) -> list[Any]:
             remedy="One answer per query, in order.",
         )
     return list(answer)
+
+
+def digests(outputs: Sequence[Any]) -> str:
+    """A digest of each answer (``samples.ANSWER_DIGITS`` digits), in order: tells answers apart without keeping them.
+
+    Numbers with a fraction count to four digits, since the last ones change with a library's version, arrays and tensors by their values.
+    """
+    return "".join(
+        hashlib.blake2b(_text(answer).encode("utf-8", "replace"), digest_size=ANSWER_DIGITS // 2).hexdigest() for answer in outputs
+    )
+
+
+def _text(answer: Any) -> str:
+    tolist: Callable[[], Any] | None = getattr(answer, "tolist", None)
+    if tolist is not None:
+        answer = tolist()
+    if isinstance(answer, float):
+        return f"{answer:.4g}"
+    if isinstance(answer, dict):
+        return f"{{{','.join(f'{key!r}:{_text(each)}' for key, each in answer.items())}}}"
+    # The address in the default repr of an object is another one in each process.
+    return f"[{','.join(map(_text, answer))}]" if isinstance(answer, list | tuple) else re.sub(r" at 0x[0-9a-f]+", "", repr(answer))
 
 
 def check_score(score: Score) -> None:

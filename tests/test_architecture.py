@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "pytest_greencompute"
 # The table of docs/explanation/architecture.md. A folder's name stands for all modules in it.
 FLOORS: dict[int, tuple[str, ...]] = {
     0: ("errors", "units", "metrics", "distributions"),
-    1: ("samples", "estimate", "budget", "ratio", "verdict", "pairs", "sequential", "phase"),
+    1: ("samples", "estimate", "budget", "ratio", "verdict", "pairs", "sequential", "phase", "noise"),
     2: ("clock", "meters", "machine"),
     3: (
         "schedule",
@@ -29,8 +29,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "testing",
     ),
     4: ("store", "commits"),
-    5: ("report", "judging", "sides"),
-    6: ("options", "toml_file", "settings", "session", "fixture", "collecting", "ledger", "hookspec", "plugin", "cli"),
+    5: ("report", "judging", "comparing", "sides"),
+    6: ("options", "toml_file", "settings", "session", "fixture", "collecting", "ledger", "hookspec", "plugin", "commands", "cli"),
 }
 PURE = (
     "errors",
@@ -45,6 +45,7 @@ PURE = (
     "pairs",
     "sequential",
     "phase",
+    "noise",
     "schedule",
     "asks",
     "forecast",

@@ -24,19 +24,25 @@ from pytest_greencompute.store.runfile import run_from_json
 LOAD_S = 1800.0  # a large model may take minutes to load, and a set of long queries to run
 END_S = 60.0
 SAID_LINES = 12
-OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory")
-
-
+OUT_OF_MEMORY = ("outofmemoryerror", "out of memory", "resource_exhausted", "failed to allocate memory", "alloc_failed", "memoryerror")
 NO_SUCH_TEST = (4, 5)  # pytest's exit status where a node id is not found, and where nothing was collected
 NO_MATCH = "no match in any of"  # what it says of a node id whose file was collected and does not hold it
 
 
 class NotMeasuredError(GreencomputeError):
-    """Why a side has no figure: the message completes "it was not measured: …"."""
+    """Why a side has no figure: the message completes "it was not measured: …". ``means_missing``: it does not have the test."""
+
+    means_missing = False
+
+
+class MemoryFullError(NotMeasuredError):
+    """The side does not fit into the memory beside what else is there."""
 
 
 class NoSuchTestError(NotMeasuredError):
     """The side does not have the test."""
+
+    means_missing = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,8 @@ class Opponent:
     def __init__(self, side: Side, settings: Mapping[str, Any]) -> None:
         self.side = side
         self.run: Run | None = None
-        self.answers: Sequence[str] = ()
-        self._over = False
+        self.run_name: str | None = None
+        self._collected = self._loading = self._over = False
         self._ended = ""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
         ours, theirs = socket.socketpair()
@@ -77,31 +83,65 @@ class Opponent:
         self._channel = Channel(ours)
         self._channel.send(what="settings", settings=dict(settings))
 
+    @property
+    def measured(self) -> Run:
+        """The run so far, once a set has been run."""
+        assert self.run is not None
+        return self.run
+
+    def wait_until_collected(self) -> None:
+        """Wait until it has imported what its test needs, and stands before the test's set-up."""
+        if not self._collected:
+            self._expect("collected")
+            self._collected = True
+
     def wait_here(self, name: str | None) -> None:
         """Wait until its test is about to measure the run called ``name``; what it measures before that it runs unmeasured."""
-        while True:
-            try:
-                here = self._expect("here")
-            except NotMeasuredError as error:
-                if self._ended == "passed":
-                    raise NotMeasuredError(f"its test measures no run {f'named {name!r}' if name else 'without a name'}") from error
-                raise
-            if here["name"] == name:
-                self.run, self.answers, self._over = None, (), False
+        while not self.has_ended():
+            if self.run_name == name:
                 return
             self._channel.send(what="skip")
+        raise NotMeasuredError(f"its test measures no run {f'named {name!r}' if name else 'without a name'}")
+
+    def has_ended(self) -> bool:
+        """Wait for its next run, then called ``run_name``; True where its test has passed without another."""
+        if not self._loading:
+            self.wait_until_collected()
+            self._channel.send(what="load")
+            self._loading = True
+        try:
+            here = self._expect("here")
+        except NotMeasuredError:
+            if self._ended == "passed":
+                return True
+            raise
+        self.run, self.run_name, self._over = None, here["name"], False
+        return False
 
     def prepare(self) -> Layout:
         """Let it warm up; the layout that it would choose."""
         self._channel.send(what="prepare")
-        return Layout(**self._expect("ready")["layout"])
+        message = self._expect("ready", "done")
+        if message["what"] == "done":
+            self._take(message)
+            raise NotMeasuredError("no energy meter works there")
+        return Layout(**message["layout"])
+
+    def answers_of(self, name: str | None) -> Run:
+        """The run called ``name`` with its scores and answers, and as little measuring as can be."""
+        self.wait_here(name)
+        with contextlib.suppress(NotMeasuredError):
+            self.lay_out(self.prepare())
+        return self.end()
 
     def lay_out(self, layout: Layout) -> None:
         """Tell it the layout of both sides."""
         self._channel.send(what="layout", layout=asdict(layout))
 
     def run_set(self, index: int) -> Run:
-        """Let it run a set; its run so far, that set included unless it was lost."""
+        """Let it run a set; its run so far, that set included unless it was lost, or its time is over."""
+        if self._over:
+            return self.measured
         self._channel.send(what="set", index=index)
         return self._take(self._expect("measured", "done"))
 
@@ -111,12 +151,11 @@ class Opponent:
             with contextlib.suppress(SideLostError):
                 self._channel.send(what="end")
             self._take(self._expect("done"))
-        assert self.run is not None
-        return self.run
+        return self.measured
 
     def _take(self, message: Mapping[str, Any]) -> Run:
         self.run = run_from_json(message["run"])
-        self.answers, self._over = message.get("answers", ()), message["what"] == "done"
+        self._over = message["what"] == "done"
         return self.run
 
     def _expect(self, *whats: str) -> Mapping[str, Any]:
@@ -126,10 +165,13 @@ class Opponent:
             said = self._said()
             if self._is_missing(said):
                 raise NoSuchTestError("it has no such test") from error
-            raise NotMeasuredError(f"{error.message.rstrip('.')} (exit status {self._process.poll()}): {said}") from error
+            status = self._process.poll()
+            # The kernel kills what the memory has no room for.
+            kind = MemoryFullError if status == -signal.SIGKILL or _is_out_of_memory(said) else NotMeasuredError
+            raise kind(f"{error.message.rstrip('.')} (exit status {status}): {said}") from error
         if message["what"] == "ended":
             self._ended = message["outcome"]
-            raise NotMeasuredError(_why(message["outcome"], message["said"]))
+            raise _not_measured(message["outcome"], message["said"])
         if message["what"] not in whats:
             raise NotMeasuredError(f"it said {message['what']!r} instead of {' or '.join(map(repr, whats))}")
         return message
@@ -162,12 +204,14 @@ class Opponent:
         self._output.close()
 
 
-def _why(outcome: str, said: str) -> str:
-    if any(mark in said for mark in OUT_OF_MEMORY):
-        return f"it ran out of memory beside this side ({_last_line(said)}); --energy-launches 2 launches the sides one after the other"
-    if outcome == "skipped":
-        return f"its test was skipped ({_last_line(said)})"
-    return f"its test failed ({_last_line(said)})"
+def _is_out_of_memory(said: str) -> bool:
+    return any(mark in said.lower() for mark in OUT_OF_MEMORY)
+
+
+def _not_measured(outcome: str, said: str) -> NotMeasuredError:
+    if _is_out_of_memory(said):
+        return MemoryFullError(f"it ran out of memory ({_last_line(said)})")
+    return NotMeasuredError(f"its test {'was skipped' if outcome == 'skipped' else 'failed'} ({_last_line(said)})")
 
 
 def _last_line(said: str) -> str:

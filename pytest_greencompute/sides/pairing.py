@@ -1,24 +1,31 @@
 """One run of the session against the same test at other commits, set by set in turn, until the comparison is certain.
 
 Pair number i is set i of each side: this side first where i is even, last where it is odd, so that a steady drift cancels. A FAIL is
-seen again in fresh launches of both sides before it is one (``pairs.PairedTest``).
+seen again in fresh launches of both sides before it is one (``pairs.PairedTest``): after the test's body, when the process that
+measured the base has ended and its memory is free.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pytest_greencompute.estimate import Aim, Estimate, estimate
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, PairedTest, Rule
+from pytest_greencompute.estimate import Aim, Estimate, estimate, judges_processor
+from pytest_greencompute.machine import differences
+from pytest_greencompute.metrics import METRICS, Metric
+from pytest_greencompute.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, Rule, batches_for, percentile_pairs
 from pytest_greencompute.samples import Run
 from pytest_greencompute.schedule import Layout
-from pytest_greencompute.sides.opponent import NoSuchTestError, NotMeasuredError, Opponent, Side
+from pytest_greencompute.sides.opponent import MemoryFullError, NotMeasuredError, Opponent, Side
 
-ENERGY = METRICS["energy_per_query"]
+TIMED_SHARE = 0.5  # of a set's time, at most, goes to timing batches one by one
+LEAST_TIMED = 20
+IN_PAIRS = ("energy", "rate", "latency")  # kinds of metrics; scores and answers are compared query by query
+
 Starting = Callable[[Side], Opponent]
+Saying = Callable[[str], None]
 
 
 @dataclass
@@ -32,22 +39,12 @@ class Rival:
     missing: bool = False
 
     def start(self, start: Starting) -> None:
-        """Start its process, which loads what it needs and then waits."""
+        """Start its process, which imports what it needs and then waits."""
         if self.side is not None and not self.problem:
             try:
                 self.opponent = start(self.side)
             except OSError as error:
                 self.problem = f"its process could not be started ({error.strerror})"
-
-    @contextlib.contextmanager
-    def trying(self) -> Iterator[Opponent]:
-        """Its process, to ask something of; where it cannot be measured any more it is given up, with the reason."""
-        assert self.opponent is not None
-        try:
-            yield self.opponent
-        except NotMeasuredError as error:
-            self.problem, self.missing = error.message.rstrip("."), isinstance(error, NoSuchTestError)
-            self.close()
 
     def close(self) -> None:
         """End its process. May be called twice."""
@@ -58,39 +55,98 @@ class Rival:
 
 @dataclass
 class Match:
-    """One run against one rival. ``launches`` are the runs of base and head, for each launch of both; this session's is the first."""
+    """One run against one rival: a paired test for each metric of ``rules``, once both have agreed on a layout.
+
+    ``base`` is the rival's run; ``problem`` says why it has none, ``missing`` that it does not have the test; ``remark`` is what a
+    reader of an inconclusive verdict should know. ``launched`` are the launches of base and head where launches took turns.
+    """
 
     rival: Rival
-    rule: Rule
-    test: PairedTest | None = None
+    rules: Mapping[str, Rule]
+    aim: Aim
+    tests: dict[str, PairedTest] = field(default_factory=dict)
+    layout: Layout | None = None
     base: Run | None = None
-    answers: Sequence[str] = ()
-    launches: list[tuple[Run, Run]] = field(default_factory=list)
+    problem: str = ""
+    missing: bool = False
+    remark: str = ""
+    launched: tuple[Sequence[Run], Sequence[Run]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.launched is None and self.rival.opponent is None:
+            self.problem, self.missing = self.rival.problem or "its process has ended", self.rival.missing
 
     @property
-    def asks(self) -> str:
-        return "nothing" if self.test is None or self.rival.problem else self.test.asks
+    def asks(self) -> Asks:
+        asked = {test.asks for test in self.tests.values()}
+        return "nothing" if self.problem else "pair" if "pair" in asked else "relaunch" if "relaunch" in asked else "nothing"
 
-    def tell(self, index: int, head: Run, aim: Aim) -> None:
-        """Pair ``index``, where both sides have that set."""
-        told = None if self.base is None else pair_of(self.base, head, index, aim)
-        if told is not None and self.test is not None:
-            self.test.tell(*told)
+    @contextlib.contextmanager
+    def trying(self) -> Iterator[Opponent]:
+        """The rival's process, to ask something of; where it cannot be measured any more it is given up, with the reason."""
+        assert self.rival.opponent is not None
+        try:
+            yield self.rival.opponent
+        except NotMeasuredError as error:
+            self.problem, self.missing = error.message.rstrip("."), error.means_missing
+            if isinstance(error, MemoryFullError):
+                self.problem += "; --energy-base-turns launches measures the sides one after the other"
+            self.rival.problem, self.rival.missing = self.problem, self.missing
+            self.rival.close()
+
+    def begin_tests(self, layout: Layout, launches: int) -> None:
+        """The tests of a comparison that has ``layout`` at most for its first launch."""
+        self.layout = layout
+        for name, rule in self.rules.items():
+            first = most_pairs(METRICS[name], layout)
+            again = max(launches, LAUNCHES_FOR_FAIL) - 1
+            self.tests[name] = PairedTest(rule, first + again * max(UNANIMOUS, first // again), launches, first=first)
+
+    def no_more_pairs(self) -> None:
+        """This launch is over: each test must do with the pairs that it has."""
+        for test in self.tests.values():
+            test.stop()
+
+
+@dataclass
+class Feed:
+    """The pairs of one launch of both sides, each told once to the test of its metric."""
+
+    tests: Mapping[str, PairedTest]
+    aim: Aim
+    _told: dict[str, int] = field(default_factory=dict)
+
+    def tell(self, base: Run, head: Run, sets: int) -> None:
+        """What the first ``sets`` sets of both say."""
+        for name, test in self.tests.items():
+            told = self._told.get(name, 0)
+            if METRICS[name].kind == "latency":
+                pairs = percentile_pairs(timed_by_set(base, sets), timed_by_set(head, sets), METRICS[name].fraction or 0.0)
+                for pair in pairs[told:]:
+                    test.tell(*pair)
+                self._told[name] = len(pairs)
+            else:
+                for index in range(told, sets):
+                    before, now = (of_set(run, METRICS[name], index, self.aim) for run in (base, head))
+                    if before is not None and now is not None:  # a set that one side has lost is no pair
+                        test.tell(before, now)
+                self._told[name] = sets
 
 
 @dataclass
 class Pairing:
-    """The comparison of one run. ``start`` starts a side's process; ``head`` is this side as one, for fresh launches."""
+    """The comparison of one run called ``name``. ``start`` starts a side's process; ``head`` is this side as one, for fresh launches."""
 
     matches: Sequence[Match]
     head: Side
     start: Starting
     aim: Aim
-    suspicious: Callable[[Match], bool] = lambda _: False
     launches: int = 1
     name: str | None = None
+    say: Saying = lambda _: None
     certain: bool = field(default=False, init=False)
     _done: int = field(default=0, init=False)
+    _feeds: list[Feed] = field(default_factory=list, init=False)
 
     def may_end(self, *, certain: bool) -> bool:
         """Whether this side may stop measuring: its own budgets are ``certain`` and no comparison asks for another pair."""
@@ -98,24 +154,27 @@ class Pairing:
         return certain and not any(match.asks == "pair" for match in self._running())
 
     def begin(self) -> None:
-        """Wait until every base has loaded and is about to measure; they then wait for their turn."""
+        """Wait until no base is importing any more: they load their models when this side has its own, and has warmed up."""
         for match in self._running():
-            with match.rival.trying() as opponent:
-                opponent.wait_here(self.name)
+            with match.trying() as opponent:
+                opponent.wait_until_collected()
 
     def agree(self, layout: Layout) -> Layout:
-        """Let each base warm up, this side waiting, and find the layout that suits all."""
+        """Let each base load and warm up, this side waiting, and find the layout that suits all."""
         for match in self._running():
-            with match.rival.trying() as opponent:
+            self.say(f"loading {match.rival.ref}")
+            with match.trying() as opponent:
+                opponent.wait_here(self.name)
                 theirs = opponent.prepare()
                 if theirs.batches != layout.batches:
                     raise NotMeasuredError(f"it measures {theirs.batches} batches and this side {layout.batches}: other queries")
                 layout = common(layout, theirs)
-        again = UNANIMOUS * (LAUNCHES_FOR_FAIL - 1)
+        layout = with_timing(layout, [METRICS[name] for match in self._running() for name in match.rules])
         for match in self._running():
-            match.test = PairedTest(match.rule, layout.sets + again, self.launches)
-            with match.rival.trying() as opponent:
+            match.begin_tests(layout, self.launches)
+            with match.trying() as opponent:
                 opponent.lay_out(layout)
+        self._feeds = [Feed(match.tests, self.aim) for match in self.matches]
         return layout
 
     def turn(self, index: int, run: Run) -> bool:
@@ -130,58 +189,103 @@ class Pairing:
     def _finish(self, sets: int, run: Run) -> None:
         if sets > self._done and (sets - 1) % 2 == 0:
             self._others_run(sets - 1)
-        for index in range(self._done, sets):
-            for match in self._running():
-                match.tell(index, run, self.aim)
+        for match, feed in zip(self.matches, self._feeds, strict=False):
+            if match.base is not None and not match.problem:
+                feed.tell(match.base, run, sets)
         self._done = sets
 
     def _others_run(self, index: int) -> None:
         for match in self._running():
-            with match.rival.trying() as opponent:
+            with match.trying() as opponent:
                 match.base = opponent.run_set(index)
 
     def end(self, run: Run) -> None:
-        """This side's run is over: the last pair, the bases' own ends, and the fresh launches that a FAIL needs."""
+        """This side's run is over: the last pair, and the bases' own ends."""
         self._finish(1 + max((block.set_index for block in run.blocks), default=-1), run)
         for match in self._running():
-            with match.rival.trying() as opponent:
-                match.base, match.answers = opponent.end(), opponent.answers
-                match.launches.append((match.base, run))
-            if match.test is not None and match.test.asks == "pair":
-                match.test.stop()
-        for match in self.matches:
-            while match.asks == "relaunch" or (match.launches and not match.rival.problem and self.suspicious(match)):
-                with match.rival.trying():
-                    self._relaunch(match)
+            with match.trying() as opponent:
+                # Without a meter on this side there was nothing to lay out, but scores and answers can be compared all the same.
+                match.base = opponent.end() if match.layout else opponent.answers_of(self.name)
+            match.no_more_pairs()
+            if not match.problem and match.base is not None:
+                match.problem = metered_otherwise(run, match.base, self.aim)
 
-    def _relaunch(self, match: Match) -> None:
-        """Fresh launches of one base and of this side, in pairs until the test asks for something else."""
-        assert match.rival.side is not None
-        assert match.test is not None
-        with contextlib.ExitStack() as launched:
-            base, head = (self.start(side) for side in (match.rival.side, self.head))
-            launched.callback(base.close)
-            launched.callback(head.close)
-            for each in (base, head):
-                each.wait_here(self.name)
-            layout = common(base.prepare(), head.prepare())
-            base.lay_out(layout)
-            head.lay_out(layout)
-            if match.test.asks == "relaunch":
-                match.test.relaunched()
-            for index in range(layout.sets if match.test.asks == "pair" else 0):
-                first, second = (head, base) if index % 2 == 0 else (base, head)
-                first.run_set(index)
-                second.run_set(index)
-                told = None if base.run is None or head.run is None else pair_of(base.run, head.run, index, self.aim)
-                if told is not None and match.test.tell(*told) != "pair":
+    def confirm(self) -> None:
+        """The fresh launches that a FAIL needs, or that were asked for. The processes of ``end`` must have ended."""
+        for match in self.matches:
+            launch = 1
+            while match.asks == "relaunch":
+                launch += 1
+                self.say(f"against {match.rival.ref} again, launch {launch} of both")
+                try:
+                    self._relaunch(match, launch)
+                except (NotMeasuredError, OSError) as error:
+                    match.remark = f"launch {launch} was not measured: {error}".rstrip(".")
                     break
-            else:
-                match.test.stop()
-            match.launches.append((base.end(), head.end()))
+
+    def _relaunch(self, match: Match, launch: int) -> None:
+        """Fresh launches of one base and of this side, in pairs until the tests ask for something else."""
+        for test in match.tests.values():
+            if test.asks == "relaunch":
+                test.relaunched()
+        try:
+            self._side_by_side(match)
+        except MemoryFullError:
+            self._one_after_the_other(match, launch)
+        match.no_more_pairs()
+
+    def _side_by_side(self, match: Match) -> None:
+        assert match.layout is not None
+        assert match.rival.side is not None
+        with contextlib.ExitStack() as launched:
+            base, head = (launched.enter_context(contextlib.closing(self.start(side))) for side in (match.rival.side, self.head))
+            layout = match.layout
+            for each in (head, base):
+                each.wait_here(self.name)
+                layout = replace(common(layout, each.prepare()), timed=match.layout.timed)
+            for each in (head, base):
+                each.lay_out(layout)
+            feed = Feed(match.tests, self.aim)
+            for sets in by_turns(head, base, layout.sets):
+                feed.tell(base.measured, head.measured, sets)
+                if match.asks != "pair":
+                    break
+
+    def _one_after_the_other(self, match: Match, launch: int) -> None:
+        """Where both do not fit into the memory beside this process: pairs of sets that were measured at different times."""
+        assert match.layout is not None
+        assert match.rival.side is not None
+        sides = {"base": match.rival.side, "head": self.head}
+        runs = {
+            which: whole_run(self.start(sides[which]), self.name, match.layout)
+            for which in (("base", "head") if launch % 2 == 0 else ("head", "base"))
+        }
+        Feed(match.tests, self.aim).tell(runs["base"], runs["head"], match.layout.sets)
 
     def _running(self) -> list[Match]:
-        return [match for match in self.matches if match.rival.opponent is not None and not match.rival.problem]
+        return [match for match in self.matches if match.rival.opponent is not None and not match.problem]
+
+
+def by_turns(one: Opponent, other: Opponent, sets: int) -> Iterator[int]:
+    """Let two sides run ``sets`` sets each, first the one first, then the other; yields how many both have run."""
+    for index in range(sets):
+        for each in (one, other) if index % 2 == 0 else (other, one):
+            each.run_set(index)
+        yield index + 1
+
+
+def whole_run(opponent: Opponent, name: str | None, layout: Layout | None) -> Run:
+    """All sets of ``layout`` (None: its own) measured by one process, which ends then. Raises NotMeasuredError."""
+    with contextlib.closing(opponent):
+        opponent.wait_here(name)
+        theirs = opponent.prepare()
+        layout = layout or theirs
+        if theirs.batches != layout.batches:
+            raise NotMeasuredError(f"it measures {theirs.batches} batches, and another launch {layout.batches}")
+        opponent.lay_out(layout)
+        for index in range(layout.sets):
+            opponent.run_set(index)
+        return opponent.end()
 
 
 def common(one: Layout, other: Layout) -> Layout:
@@ -195,14 +299,47 @@ def common(one: Layout, other: Layout) -> Layout:
     )
 
 
-def pair_of(base: Run, head: Run, index: int, aim: Aim) -> tuple[float, float] | None:
-    """Joules per query of set ``index`` on both sides, each summed before any ratio is taken; None where one has lost that set."""
-    of_base, of_head = of_set(base, index, aim), of_set(head, index, aim)
-    return None if of_base is None or of_head is None else (of_base, of_head)
+def with_timing(layout: Layout, metrics: Sequence[Metric]) -> Layout:
+    """The layout with batches timed after each set, where a latency is compared; the sets are fewer by the time that takes."""
+    wanted = [max(LEAST_TIMED, batches_for(metric.fraction or 0.0)) for metric in metrics if metric.kind == "latency"]
+    if not wanted:
+        return layout
+    set_s = layout.size * layout.target_s
+    timed = max(1, min(max(wanted), int(TIMED_SHARE * set_s / layout.batch_s)))
+    fewer = max(1, int(layout.sets * set_s / (set_s + timed * layout.batch_s)))
+    return replace(layout, timed=timed, sets=min(layout.sets, max(fewer, UNANIMOUS)))
 
 
-def of_set(run: Run, index: int, aim: Aim) -> float | None:
-    """Joules per query of one complete set; None where it was lost or spoiled."""
+def most_pairs(metric: Metric, layout: Layout) -> int:
+    """How many pairs of a metric one launch can give."""
+    if metric.kind != "latency":
+        return layout.sets
+    sets_each = math.ceil(batches_for(metric.fraction or 0.0) / max(1, layout.timed))
+    return max(1, layout.sets // sets_each)
+
+
+def of_set(run: Run, metric: Metric, index: int, aim: Aim) -> float | None:
+    """A metric of one complete set, summed over its blocks; None where the set was lost or spoiled."""
     blocks = tuple(block for block in run.blocks if block.set_index == index)
-    found = estimate(replace(run, blocks=blocks, looks=1), ENERGY, aim) if blocks else None
+    found = estimate(replace(run, blocks=blocks, looks=1), metric, aim) if blocks else None
     return found.value if isinstance(found, Estimate) else None
+
+
+def timed_by_set(run: Run, sets: int) -> list[list[float]]:
+    """The seconds of the batches that were timed after each of the first ``sets`` sets."""
+    by_set: list[list[float]] = [[] for _ in range(sets)]
+    for latency in run.latencies:
+        if latency.set_index is not None and latency.set_index < sets:
+            by_set[latency.set_index].append(latency.seconds)
+    return by_set
+
+
+def metered_otherwise(head: Run, base: Run, aim: Aim) -> str:
+    """Why two runs of one session must not be compared after all: another meter, device or batch size; or empty."""
+    found = differences(head.provenance, base.provenance, cpu_judged=judges_processor(head, aim))
+    blocking = [f"{each.name}: {each.ours} here, {each.theirs} there" for each in found if each.blocks]
+    meters = [tuple(sorted({(each.domain, each.meter, each.method) for each in run.sources})) for run in (head, base)]
+    if not blocking and meters[0] != meters[1]:
+        here, there = (", ".join(" ".join(each) for each in sources) or "none" for sources in meters)
+        blocking = [f"meters: {here} here, {there} there"]
+    return f"it was metered otherwise ({'; '.join(blocking)})" if blocking else ""

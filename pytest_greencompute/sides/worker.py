@@ -1,17 +1,17 @@
 """In the process of one side: measures what its test measures, set by set, when it is told to.
 
-The messages, in order, for each ``measure`` of the test: it says ``here`` and is told ``prepare`` (or ``skip``); says ``ready`` with its
+The messages, in order: it says ``collected`` before the test's set-up and is told ``load``; then for each ``measure`` of the test it says
+``here`` and is told ``prepare`` (or ``skip``); says ``ready`` with its
 layout and is told the ``layout`` of both; is told ``set`` again and again, and says ``measured`` after each; is told ``end``, and says
 ``done``. What pytest makes of the test it says as ``ended``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ from pytest_greencompute.store.runfile import run_to_json
 
 DESCRIPTOR = "GREENCOMPUTE_SIDE"
 """The environment variable that holds the number of the open socket, in the process of a side and nowhere else."""
-
-DIGEST_BYTES = 8
 
 
 class UnexpectedMessageError(GreencomputeError):
@@ -64,6 +62,11 @@ class Worker:
             if found:
                 raise StrangerError(origin.said(found))
 
+    def wait_to_load(self) -> None:
+        """The test is about to be set up: its model must not take memory before the other side has what it needs."""
+        self._channel.send(what="collected")
+        self._expect("load")
+
     def wait_to_begin(self, name: str | None) -> bool:
         """A ``measure`` is about to begin; False where it is not to be measured."""
         self._told = None
@@ -79,13 +82,13 @@ class Worker:
     def turn(self, index: int, run: Run) -> bool:
         """Say what the last set measured, and wait to be told to run the next one."""
         if self._told is not None or index > 0:
-            self._channel.send(what="measured", run=run_to_json(run, {}, ()))
+            self._channel.send(what="measured", run=run_to_json(replace(run, answers="", scores=None), {}, ()))
         self._told = run
         return bool(self._expect("set", "end")["what"] == "set")
 
-    def done(self, run: Run, answers: Sequence[Any]) -> None:
+    def done(self, run: Run) -> None:
         """The run is over."""
-        self._channel.send(what="done", run=run_to_json(run, {}, ()), answers=digests(answers))
+        self._channel.send(what="done", run=run_to_json(run, {}, ()))
 
     def ended(self, outcome: str, said: str) -> None:
         """The test is over: what pytest calls its outcome, and what it said where it failed."""
@@ -96,14 +99,3 @@ class Worker:
         if message["what"] not in whats:
             raise UnexpectedMessageError(f"told {message['what']!r} instead of {' or '.join(map(repr, whats))}.")
         return message
-
-
-def digests(answers: Sequence[Any]) -> list[str]:
-    """A short digest of each answer, so that answers can be told apart without keeping them."""
-    return [hashlib.blake2b(_text(answer).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).hexdigest() for answer in answers]
-
-
-def _text(answer: Any) -> str:
-    """An answer as text; an array or tensor by its values."""
-    tolist: Callable[[], Any] | None = getattr(answer, "tolist", None)
-    return repr(answer if tolist is None else tolist())

@@ -49,8 +49,12 @@ def load(root: Path, name: str) -> tuple[tuple[Run, ...], ...]:
     folder = folder_of(root, name)
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"{folder} is a file, and should be the folder of baseline {name!r}.", remedy="Move it away.")
-    files = sorted(folder.glob("*.json"), key=lambda path: path.stem)[-KEPT:] if folder.is_dir() else []
-    return tuple(read_runs(path) for path in files)
+    return load_folder(folder) if folder.is_dir() else ()
+
+
+def load_folder(folder: Path) -> tuple[tuple[Run, ...], ...]:
+    """The runs of a folder of reports, one tuple per session, oldest first by name. Raises SettingsError for a broken file."""
+    return tuple(read_runs(path) for path in sorted(folder.glob("*.json"), key=lambda path: path.stem)[-KEPT:])
 
 
 def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool) -> Match:

@@ -88,9 +88,15 @@ def _raw(run: Run) -> dict[str, Any]:
         "sets": [[_block(block) for block in group] for group in sets_of(run.blocks)],
         "warmup": [_block(block) for block in run.warmup],
         "idle": [[idle.domain, idle.energy_j, idle.seconds] for idle in run.idles],
-        "latencies": [[latency.queries, latency.seconds] for latency in run.latencies],
+        "latencies": [_latency(latency) for latency in run.latencies],
         "scores": None if run.scores is None else list(run.scores),
+        "answers": run.answers,
     }
+
+
+def _latency(latency: Latency) -> list[Any]:
+    """A timed batch as one row: queries, seconds, and the set after which it was timed, if it was."""
+    return [latency.queries, latency.seconds, *(() if latency.set_index is None else (latency.set_index,))]
 
 
 def _block(block: Block) -> list[Any]:
@@ -113,14 +119,19 @@ def run_from_json(data: Mapping[str, Any]) -> Run:
         blocks=tuple(_block_from(row) for group in _typed(raw["sets"], list) for row in _typed(group, list)),
         warmup=tuple(_block_from(row) for row in _typed(raw["warmup"], list)),
         idles=tuple(Idle(_typed(domain, str), _number(joules), _number(seconds)) for domain, joules, seconds in raw["idle"]),
-        latencies=tuple(Latency(_whole(queries), _number(seconds)) for queries, seconds in raw["latencies"]),
+        latencies=tuple(_latency_from(*row) for row in raw["latencies"]),
         scores=None if raw["scores"] is None else tuple(_number(score, -math.inf) for score in _typed(raw["scores"], list)),
+        answers=_typed(raw.get("answers", ""), str),  # files of older versions have none
         notes=tuple(_typed(note, str) for note in _typed(data["notes"], list)),
         problem=_typed(data["problem"], str),
         window=_typed(raw["window"], bool),
         looks=_whole(raw["looks"]),
         provenance=_typed(data["provenance"], dict),
     )
+
+
+def _latency_from(queries: Any, seconds: Any, set_index: Any = None) -> Latency:
+    return Latency(_whole(queries), _number(seconds), None if set_index is None else _whole(set_index, 0))
 
 
 def _source_from(source: Mapping[str, Any]) -> Source:

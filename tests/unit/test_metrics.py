@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pytest_greencompute.metrics import METRICS, Metric
-from pytest_greencompute.units import RATIO
 
 
 def test_names_are_the_keys_and_no_two_are_read_alike() -> None:
@@ -17,5 +16,5 @@ def test_names_are_the_keys_and_no_two_are_read_alike() -> None:
 def test_each_metric_can_be_told_and_estimated(metric: Metric) -> None:
     assert metric.says.count("{}") == 1
     assert (metric.fraction is not None) == (metric.kind == "latency")
-    assert metric.needs_meter == (metric.dimension is not RATIO)
-    assert metric.better == ("lower" if metric.kind in {"energy", "latency"} else "higher")
+    assert metric.needs_meter == (metric.name != "accuracy")
+    assert metric.better == ("higher" if metric.kind in {"rate", "score"} else "lower")

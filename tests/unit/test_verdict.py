@@ -295,7 +295,7 @@ def test_higher_is_better_turns_the_ratio_round() -> None:
     assert slower.word == "FAIL"
     assert slower.limit == pytest.approx(100 / 1.05, rel=1e-3)
     assert against(made(200.0, 198, 202, dimension=RATE), bases, "throughput").word == "PASS"
-    assert worse_ratio(made(50.0, 49, 51, dimension=RATE), bases, "higher", 0.99).value == pytest.approx(2.0, rel=1e-3)
+    assert worse_ratio([made(50.0, 49, 51, dimension=RATE)], bases, "higher", 0.99).value == pytest.approx(2.0, rel=1e-3)
 
 
 def test_a_change_below_the_absolute_floor_is_no_regression() -> None:

@@ -1,0 +1,96 @@
+"""``greencompute compare A B``: the verdicts of B's runs against A's, from files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_greencompute.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pytest_greencompute.budget import Budget
+    from pytest_greencompute.comparing import Compared, Sessions
+    from pytest_greencompute.samples import Run
+    from pytest_greencompute.settings import Settings
+
+ONLY = {
+    "a": "not in {b}: renamed, deleted or not measured",
+    "b": "new: not in {a}",
+}
+
+
+def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
+    """Print the verdicts. 0: all PASS; 1: some FAIL; 3: no FAIL, but something could not be judged. Raises SettingsError."""
+    from pytest_greencompute.comparing import compared
+    from pytest_greencompute.estimate import Aim
+    from pytest_greencompute.judging import Bench
+    from pytest_greencompute.settings import build, read_files
+
+    options = {name: given[name] for name in ("tolerance", "confidence") if given.get(name) is not None}
+    # The terms of pyproject.toml hold here too; the option that it needs for them is implied.
+    settings = build({"budget": True, **options}, read_files(root, None, root), os.environ, root)
+    base, head = sessions_of(a, root), sessions_of(b, root)
+    bench = Bench(Aim(domains=settings.domains), baseline=a)
+    found = compared(base, head, bench, lambda run: _budget(run, settings))
+    if given.get("json"):
+        print(json.dumps(_as_json(found), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        _print(found, {"a": a, "b": b})
+    words = {verdict.word for each in found for verdict in each.verdicts} | {"UNMEASURED" for each in found if each.only == "a"}
+    if "FAIL" in words:
+        return 1
+    return 0 if words == {"PASS"} else 3
+
+
+def sessions_of(name: str, root: Path) -> Sessions:
+    """The sessions of a JSON report, of a folder of them, or of a baseline. Raises SettingsError where there is none of these."""
+    from pytest_greencompute.store.baselines import FOLDER, folder_of, load, load_folder
+    from pytest_greencompute.store.runfile import read_runs
+
+    path = root / name
+    if path.is_file():
+        return (read_runs(path),)
+    found = load_folder(path) if path.is_dir() else load(root, name) if folder_of(root, name).is_dir() else ()
+    if not found:
+        what = "holds no JSON report" if path.is_dir() else f"is no file, no folder and no baseline in {FOLDER}"
+        raise SettingsError(f"{name!r} {what}.", remedy="pytest --energy-json PATH writes a report, --energy-save NAME a baseline.")
+    return found
+
+
+def _budget(run: Run, settings: Settings) -> Budget:
+    from pytest_greencompute.budget import Line, lines_for, resolve
+    from pytest_greencompute.judging import hardware_of
+
+    lines = (
+        Line("command line", terms=settings.terms),
+        *lines_for(run.test, settings.budgets),
+        Line("the file", terms=settings.file_terms),
+    )
+    return resolve(lines, hardware_of([run], run.provenance.get("machine", {})))
+
+
+def _print(found: Sequence[Compared], names: Mapping[str, str]) -> None:
+    if not found:
+        print(f"Neither {names['a']} nor {names['b']} holds a measured run.")
+    for each in found:
+        for verdict in each.verdicts:
+            print(f"{verdict.word}: {verdict.reason}")
+        if each.only:
+            print(f"{'UNMEASURED' if each.only == 'a' else 'note'}: {each.subject}: {ONLY[each.only].format(**names)}")
+
+
+def _as_json(found: Sequence[Compared]) -> list[dict[str, Any]]:
+    from pytest_greencompute.store.runfile import verdict_to_json
+
+    return [
+        {
+            "test": each.test,
+            "name": each.name,
+            "only_in": each.only or None,
+            "verdicts": [verdict_to_json(verdict) for verdict in each.verdicts],
+        }
+        for each in found
+    ]

@@ -1,0 +1,55 @@
+"""``greencompute doctor``: what every meter can do here, and the remedy for each refusal."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_greencompute.errors import GreencomputeError
+
+
+def doctor(*, as_json: bool) -> int:
+    """Print what every meter can do here. 1 where none works that reads rather than models."""
+    from pytest_greencompute import machine
+    from pytest_greencompute.clock import RealClock
+    from pytest_greencompute.meters.base import Ability, MeterOptions
+    from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter, names
+
+    options = MeterOptions(RealClock(), os.environ)
+    found: dict[str, list[Ability]] = {}
+    for name in names({}):
+        try:
+            found[name] = list(meter(name, {}).abilities(options))
+        except GreencomputeError as error:
+            found[name] = [Ability("", works=False, says=error.message, remedy=error.remedy)]
+    works = any(ability.works for name in ORDER_BY_DEFAULT for ability in found.get(name, ()))
+    facts = machine.facts(os.environ)
+    if as_json:
+        _print_json(found, facts)
+    else:
+        _print_abilities(found, facts, ORDER_BY_DEFAULT, works=works)
+    return 0 if works else 1
+
+
+def _print_json(found: dict[str, list[Any]], facts: dict[str, Any]) -> None:
+    meters = [
+        {"meter": name, "domain": each.domain, "works": each.works, "says": each.says, "remedy": each.remedy}
+        for name, abilities in found.items()
+        for each in abilities
+    ]
+    print(json.dumps({"machine": facts, "meters": meters}, indent=1, ensure_ascii=False))
+
+
+def _print_abilities(found: dict[str, list[Any]], facts: dict[str, Any], default: Sequence[str], *, works: bool) -> None:
+    print(f"{facts.get('cpu') or 'unknown processor'}, {facts.get('os')}, Python {facts.get('python')}\n")
+    for name, abilities in found.items():
+        used = "used by default" if name in default else "only where listed"
+        print(f"{name} ({used})")
+        for each in abilities:
+            print(f"  {'yes' if each.works else 'no '}  {f'{each.domain}: ' if each.domain else ''}{each.says}")
+            if each.remedy:
+                print(f"       {each.remedy}")
+    if not works:
+        print('\nNo meter reads energy here. List a model to use one: meters = ["nvml", "rapl", "cputime"] under [tool.greencompute].')

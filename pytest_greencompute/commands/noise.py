@@ -1,0 +1,92 @@
+"""``greencompute noise TEST``: the same code against itself on this machine, and what a comparison can therefore show."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_greencompute.errors import NoMeterError, SettingsError
+
+if TYPE_CHECKING:
+    from pytest_greencompute.noise import Noise
+    from pytest_greencompute.sides.against_itself import Itself
+
+DEFAULT_SECONDS = 60.0
+MOST_LAUNCHES = 20
+
+
+def noise(test: str, root: Path, given: Mapping[str, Any]) -> int:
+    """Measure and print. Returns 0, or 3 where no tolerance up to 50 % is supported. Raises GreencomputeError."""
+    import numpy as np
+
+    from pytest_greencompute.noise import noise_of
+    from pytest_greencompute.settings import build, read_files
+
+    launches = given["launches"]
+    if not 2 <= launches <= MOST_LAUNCHES:
+        raise SettingsError(f"--launches is {launches}.", remedy=f"Write a whole number from 2 to {MOST_LAUNCHES}.")
+    options = {name: given[name] for name in ("max_seconds", "meter") if given.get(name) is not None}
+    settings = build({"budget": True, **options}, read_files(root, None, root), os.environ, root)
+    itself = _measured(test, root, settings, launches, given.get("run"))
+    confidence = settings.terms.confidence or settings.file_terms.confidence or 0.99
+    found = noise_of(itself.launches, most_pairs=itself.most_pairs, confidence=confidence, rng=np.random.default_rng(0))
+    if given.get("json"):
+        print(json.dumps(asdict(found) | {"pair_s": itself.pair_s, "loading_s": itself.loading_s}, indent=1))
+    else:
+        print("\n".join(told(found, itself)))
+    return 0 if found.tolerance is not None else 3
+
+
+def _measured(test: str, root: Path, settings: Any, launches: int, name: str | None) -> Itself:
+    from dataclasses import replace
+
+    from pytest_greencompute.budget import Line, lines_for
+    from pytest_greencompute.session import MeteredTest, Session
+    from pytest_greencompute.sides.against_itself import measure
+
+    lines = (Line("command line", terms=settings.terms), *lines_for(test, settings.budgets), Line("the file", terms=settings.file_terms))
+    session = Session(replace(settings, base_refs=(), baseline=None), root, os.environ, waiting=_say)
+    try:
+        session.open()
+        if session.problem:
+            raise NoMeterError(session.problem)
+        budget = session.budget(MeteredTest(test, test, lines))
+        told_to_sides = session.told_to_sides(budget)
+        aim = replace(session.bench().aim, confidence=budget.confidence)
+        with session.lock():
+            return measure(root, os.environ, test, told_to_sides, aim, session.clock, launches=launches, name=name, say=_say)
+    finally:
+        session.close()
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def told(noise: Noise, itself: Itself) -> list[str]:
+    """The lines for people."""
+    from pytest_greencompute.units import show_share
+
+    drift = f"a side rises or falls by up to {show_share(noise.drift)} within a launch; pairs share it" if noise.drift else "none seen"
+    lines = [
+        f"noise of a pair: {show_share(noise.pair)} (standard deviation; {noise.pairs_seen} pairs in {noise.launches} launches)",
+        f"launches differ by {show_share(noise.launch)} more" if noise.launch else "launches differ by no more than that explains",
+        f"drift: {drift}",
+        f"outliers: {show_share(noise.outliers)} of the sets" if noise.outliers else "outliers: none seen",
+        f"modes: launches fall into groups {show_share(noise.modes)} apart" if noise.modes else "modes: none seen",
+    ]
+    if noise.tolerance is None or noise.pairs is None:
+        most = itself.most_pairs
+        return [*lines, f"No tolerance up to 50 % is supported with {most} pairs in a launch; --energy-max-seconds gives it more."]
+    seconds = noise.pairs * itself.pair_s
+    twice = show_share(2 * noise.tolerance)
+    return [
+        *lines,
+        f"tolerance it supports: {show_share(noise.tolerance)} (95 times of 100 the same code passes, and {twice} more fails)",
+        f"a PASS takes {noise.pairs} pairs, about {seconds:.0f} s after {itself.loading_s:.0f} s of loading; a FAIL three more launches",
+    ]
