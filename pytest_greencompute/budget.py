@@ -19,6 +19,7 @@ from pytest_greencompute.units import RATIO, TIME, parse, parse_positive
 
 HARDWARE_KEYS = ("gpu", "cpu", "meter")
 TERMS = ("tolerance", "floor", "confidence", "max_seconds")
+SET_ON = "set_on"  # beside the energy limits of a table: the card that they were set on
 DEFAULT_TOLERANCE = 0.05
 
 Where = Callable[..., str]
@@ -26,11 +27,15 @@ Where = Callable[..., str]
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit of one metric, as an SI float, and where it was written."""
+    """One limit of one metric, as an SI float, and where it was written.
+
+    ``cards`` are the UUIDs of the devices that an energy limit was set on, as ``--energy-update`` notes them; empty: nobody knows.
+    """
 
     metric: Metric
     value: float
     where: str
+    cards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +132,15 @@ def _line(written: Mapping[str, Any], where: Where, problems: list[str], *, on: 
         place = where(key)
         try:
             if key in METRICS:
-                limits.setdefault(None, {})[key] = _limit(METRICS[key], value, place)
+                limits.setdefault(None, {})[key] = _limit(METRICS[key], value, place, written.get(SET_ON))
+            elif key == SET_ON:
+                _cards(value)
             elif key in TERMS:
                 terms[key] = parse_term(key, value)
             elif isinstance(value, Mapping):
                 limits[key] = _named_run(key, value, where, problems)
             else:
-                raise _unknown(key, [*METRICS, *TERMS, *(HARDWARE_KEYS if on else ("on",))], "budget key")
+                raise _unknown(key, [*METRICS, *TERMS, SET_ON, *(HARDWARE_KEYS if on else ("on",))], "budget key")
         except SettingsError as error:
             problems.append(f"{place}: {key}: {error}" if key in METRICS or key in TERMS else f"{place}: {error}")
     return Line(where(), limits, Terms(**terms), on)
@@ -144,20 +151,31 @@ def _named_run(name: str, written: Mapping[str, Any], where: Where, problems: li
     for key, value in written.items():
         place = where(name, key)
         try:
+            if key == SET_ON:
+                _cards(value)
+                continue
             if key not in METRICS:
-                raise _unknown(key, list(METRICS), f"budget key of the run {name!r}")
-            limits[key] = _limit(METRICS[key], value, place)
+                raise _unknown(key, [*METRICS, SET_ON], f"budget key of the run {name!r}")
+            limits[key] = _limit(METRICS[key], value, place, written.get(SET_ON))
         except SettingsError as error:
             problems.append(f"{place}: {key}: {error}" if key in METRICS else f"{place}: {error}")
     return limits
 
 
-def _limit(metric: Metric, written: object, where: str) -> Limit:
+def _cards(written: object) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in written.split(",")) if isinstance(written, str) else ()
+    if not names or not all(names):
+        raise SettingsError(f"{SET_ON} = {written!r} must be the UUID of a card.", remedy="Remove it, or let `--energy-update` write it.")
+    return names
+
+
+def _limit(metric: Metric, written: object, where: str, set_on: object = None) -> Limit:
     # That no answer may change is a limit that people want; nothing else can be zero.
     value = _not_negative(written, "limit", metric) if metric.kind == "answers" else parse_positive(written, metric.dimension)
     if metric.dimension is RATIO and value > 1:
         raise SettingsError(f"{written!r} is more than 1.", remedy="Write a share between 0 and 1, such as 0.92 or '92 %'.")
-    return Limit(metric, value, where)
+    known = metric.kind == "energy" and isinstance(set_on, str)  # a set_on that is none is told as its own mistake
+    return Limit(metric, value, where, tuple(name.strip() for name in str(set_on).split(",")) if known else ())
 
 
 def parse_term(key: str, written: object) -> Any:

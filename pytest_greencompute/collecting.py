@@ -89,7 +89,7 @@ def stale_budgets(
     if session.testsfailed or config.getoption("lf", False) or config.getoption("ignore", None) or config.getoption("ignore_glob", None):
         return
     ids = [item.nodeid for item in items]
-    roots = _collected_roots(config)
+    roots = collected_roots(config)
     problems = []
     named = [(pattern, settings.where[pattern], "budget") for pattern in settings.budgets]
     named += [(entry.test, entry.where, "accepted failure") for entry in settings.accept]
@@ -97,7 +97,7 @@ def stale_budgets(
         matched = [node_id for node_id in ids if node_id == pattern or wild(pattern).fullmatch(node_id)]
         if matched and not any(node_id in metered for node_id in matched):
             problems.append(f"{where}: the {what} for {pattern!r} matches only tests that do not use energy_meter, such as {matched[0]}.")
-        if matched or not _covered(pattern, roots, config.rootpath):
+        if matched or not covered(pattern, roots, config.rootpath):
             continue
         near = difflib.get_close_matches(pattern, ids, n=1, cutoff=0.6)
         hint = f" Did you mean {near[0]!r}?" if near else " Was the test renamed or deleted? Remove the entry, or mend its name."
@@ -106,7 +106,7 @@ def stale_budgets(
         raise SettingsError("\n".join(problems))
 
 
-def _collected_roots(config: pytest.Config) -> tuple[Path, ...] | None:
+def collected_roots(config: pytest.Config) -> tuple[Path, ...] | None:
     """The files and folders that were collected whole; None: the whole suite (no arguments, or testpaths)."""
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         return None
@@ -114,7 +114,7 @@ def _collected_roots(config: pytest.Config) -> tuple[Path, ...] | None:
     return tuple((folder / arg).resolve() for arg in config.args if "::" not in str(arg))
 
 
-def _covered(pattern: str, roots: tuple[Path, ...] | None, rootdir: Path) -> bool:
+def covered(pattern: str, roots: tuple[Path, ...] | None, rootdir: Path) -> bool:
     """Whether all tests that ``pattern`` may name have been collected."""
     if roots is None:
         return True

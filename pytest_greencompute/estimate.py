@@ -11,7 +11,7 @@ import math
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from pytest_greencompute.distributions import binomial_interval, order_statistic_ranks, student_t_quantile
@@ -83,6 +83,16 @@ class Missing:
 
 
 Outcome = Estimate | Missing
+
+
+def with_systematic(estimate: Estimate) -> Estimate:
+    """The estimate with the sensor's systematic share joined to its interval, as an error independent of it."""
+    share_of_it = estimate.systematic * abs(estimate.value)
+
+    def side(end: float | None, sign: int) -> float | None:
+        return None if end is None else estimate.value + sign * math.hypot(abs(end - estimate.value), share_of_it)
+
+    return replace(estimate, low=side(estimate.low, -1), high=side(estimate.high, +1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.budget import Budget, Limit
-from pytest_greencompute.estimate import Aim, Estimate, Outcome, changed_answers, estimate, judges_processor
+from pytest_greencompute.estimate import Aim, Estimate, Outcome, changed_answers, estimate, judges_processor, with_systematic
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.samples import Run
 from pytest_greencompute.sequential import share
 from pytest_greencompute.store.baselines import Match, matching
+from pytest_greencompute.units import show_share
 from pytest_greencompute.verdict import Acceptance, Verdict, accepted, judge_answers, judge_baseline, judge_budget, judge_scores, unmeasured
 
 ALWAYS_COMPARED = ("energy_per_query", "accuracy")
@@ -70,14 +71,25 @@ def _by_limit(run: Run, metric: Metric, limit: Limit, bench: Bench, aim: Aim, su
     by_interval = metric.kind != "score" or bench.accuracy_confidence is not None
     if metric.kind == "score" and bench.accuracy_confidence is not None:
         aim = replace(aim, confidence=bench.accuracy_confidence)
-    verdict = judge_budget(metric, estimate(run, metric, aim), limit, subject, by_interval=by_interval)
+    outcome, card = _across_cards(run, estimate(run, metric, aim), limit)
+    verdict = judge_budget(metric, outcome, limit, subject, by_interval=by_interval)
+    told = replace(verdict, reason=verdict.reason + card)
     if verdict.word != "FAIL" or not by_interval or bench.alarms == 1:
-        return verdict
+        return told
     surer = replace(aim, confidence=1 - share(1 - aim.confidence, 1, budgets=bench.alarms))
-    if judge_budget(metric, estimate(run, metric, surer), limit, subject).word == "FAIL":
-        return verdict
+    if judge_budget(metric, _across_cards(run, estimate(run, metric, surer), limit)[0], limit, subject).word == "FAIL":
+        return told
     among = f"but not clearly enough to fail one of {bench.alarms} verdicts; more seconds (--energy-max-seconds) make it clear"
-    return replace(verdict, word="INCONCLUSIVE", reason=f"{verdict.reason.removesuffix('.')}, {among}.")
+    return replace(verdict, word="INCONCLUSIVE", reason=f"{verdict.reason.removesuffix('.')}, {among}.{card}")
+
+
+def _across_cards(run: Run, outcome: Outcome, limit: Limit) -> tuple[Outcome, str]:
+    """What is judged, and what to say of it: a limit set on a card that this run did not use is only as sure as cards are alike."""
+    others = [card for card in limit.cards if card not in {source.uuid for source in run.sources}]
+    if not others or not isinstance(outcome, Estimate) or outcome.systematic == 0:
+        return outcome, ""
+    differ = f"the interval holds the {show_share(outcome.systematic)} by which cards differ"
+    return with_systematic(outcome), f" The limit was set on another card ({', '.join(others)}), so {differ}."
 
 
 def against_baseline(

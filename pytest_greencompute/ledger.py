@@ -5,6 +5,7 @@ Registered in every session, so its import and its hooks cost next to nothing wh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ class Ledger:
         self.metered: set[str] = set()
         self.results: list[dict[str, Any]] = []
         self.failed: set[str] = set()
+        self.broken: set[str] = set()
         self.not_measured: list[tuple[str, str]] = []
         self.total: dict[str, Any] | None = None
         self.said: list[tuple[str, bool]] = []
@@ -34,6 +36,8 @@ class Ledger:
             self.results = [run for run in self.results if run["test"] not in mine] + results  # a rerun replaces what came before
         if report.failed:
             self.failed.add(report.nodeid)
+        if not report.passed and not _failed_by_budgets(report, results or ()):
+            self.broken.add(report.nodeid)
         if report.skipped and report.nodeid in self.metered and not results:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
             self.not_measured.append((report.nodeid, str(reason).removeprefix("Skipped: ")))
@@ -45,6 +49,7 @@ class Ledger:
         measuring.close()
         if measuring.settings.enabled:
             self._judge_session(session, measuring)
+            self._update(session, measuring)
         self._save(session, measuring)
         self._write_json(session, measuring)
 
@@ -71,6 +76,31 @@ class Ledger:
     def say(self, sentence: str, *, bad: bool) -> None:
         """A line under the table."""
         self.said.append((sentence, bad))
+
+    def _update(self, session: pytest.Session, measuring: Session) -> None:
+        """New limits for the budget file (``--energy-update``); one that could not be written is red."""
+        from pytest_greencompute.collecting import collected_roots, covered, tests_of
+        from pytest_greencompute.plugin import MARKER
+        from pytest_greencompute.updating import Measured, update
+
+        settings = measuring.settings
+        if settings.update is None:
+            return
+        if session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+            self.say("no limit was updated: the session did not end by itself", bad=False)
+            return
+        tests = tests_of([item for item in session.items if item.nodeid in self.metered], settings, MARKER)
+        measured = Measured(
+            self.results,
+            {node_id: measuring.budget(test) for node_id, test in tests.items()},
+            self.broken,
+            self.metered,
+            lambda pattern: covered(pattern, collected_roots(self.config), self.config.rootpath),
+        )
+        for sentence, bad in update(settings.update, measured, settings):
+            self.say(sentence, bad=bad)
+            if bad:
+                self._redden(session)
 
     def _save(self, session: pytest.Session, measuring: Session) -> None:
         from pytest_greencompute.errors import SettingsError
@@ -142,6 +172,12 @@ class Ledger:
     def pytest_unconfigure(self) -> None:
         if self.session is not None:
             self.session.close()
+
+
+def _failed_by_budgets(report: pytest.TestReport, results: Iterable[dict[str, Any]]) -> bool:
+    """Whether a test failed with the sentences of its verdicts, and not by an assertion or an error of its own."""
+    reasons = [verdict["reason"] for run in results for verdict in run["verdicts"] if verdict["effect"] == "fail"]
+    return bool(report.failed and any(reason in report.longreprtext for reason in reasons))
 
 
 def _short(path: Path) -> str:

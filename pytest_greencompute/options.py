@@ -11,10 +11,10 @@ class Option:
     """One option: ``--energy-<name>`` and its TOML twin, ``name`` with underscores.
 
     ``choices`` and ``metavar`` as in argparse; a ``flag`` takes no value. ``needs_budget``: on the command line it means nothing
-    without ``--energy-budget``, so alone it is an error rather than silence.
+    without ``--energy-budget``, so alone it is an error rather than silence. ``twin`` False: a file may not say it.
     """
 
-    __slots__ = ("choices", "dest", "flag", "help", "key", "metavar", "name", "needs_budget")
+    __slots__ = ("choices", "dest", "flag", "help", "key", "metavar", "name", "needs_budget", "twin")
 
     def __init__(
         self,
@@ -25,6 +25,7 @@ class Option:
         metavar: str | None = None,
         choices: tuple[str, ...] | None = None,
         needs_budget: bool = False,
+        twin: bool = True,
     ) -> None:
         self.name = name
         self.help = help
@@ -32,6 +33,7 @@ class Option:
         self.metavar = metavar
         self.choices = choices
         self.needs_budget = needs_budget
+        self.twin = twin
         self.key = name.replace("-", "_")
         self.dest = f"energy_{self.key}"
 
@@ -60,6 +62,13 @@ OPTIONS = (
     ),
     Option(
         "launches", "fresh launches of both sides that a PASS against another commit needs (default: 1)", metavar="N", needs_budget=True
+    ),
+    Option(
+        "update",
+        "write what was measured, plus headroom, into the budget file: limits that become stricter (tighten), or laxer (loosen)",
+        choices=("tighten", "loosen"),
+        needs_budget=True,
+        twin=False,  # a file that says so would rewrite itself in every session
     ),
     Option("max-seconds", "longest time to measure one run, warm-up aside (default: 60)", metavar="S", needs_budget=True),
     Option("confidence", "confidence of intervals and verdicts (default: 0.99)", metavar="C"),

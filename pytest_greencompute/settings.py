@@ -38,7 +38,10 @@ ACCEPT_KEYS = ("test", "metric", "up_to", "reason", "expires")
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a session was told, checked. ``terms`` is what the command line says of every budget, ``file_terms`` what the file says."""
+    """All that a session was told, checked. ``terms`` is what the command line says of every budget, ``file_terms`` what the file says.
+
+    ``home`` is the file that holds the budgets, or would, and the keys of their table in it; None where there is no file.
+    """
 
     enabled: bool
     policy: Policy
@@ -64,6 +67,8 @@ class Settings:
     base_link: tuple[str, ...] = ()
     base_turns: str = "sets"
     launches: int = 1
+    update: str | None = None
+    home: tuple[TomlFile, tuple[str, ...]] | None = None
     where: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -135,9 +140,13 @@ class _Builder:
         if not isinstance(table, Mapping):
             self.problems.append(f"{file.where(*prefix)}: [tool.greencompute] must be a table.")
             table = {}
-        known = [option.key for option in OPTIONS] + list(FILE_KEYS)
+        known = [option.key for option in OPTIONS if option.twin] + list(FILE_KEYS)
+        told = {option.key: option for option in OPTIONS if not option.twin}
         for key in table:
-            if key not in known:
+            if key in told:
+                where = file.where(*prefix, key)
+                self.problems.append(f"{where}: {key!r} belongs on the command line, as --energy-{told[key].name}. Remove it here.")
+            elif key not in known:
                 near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
                 hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
                 self.problems.append(f"{file.where(*prefix, key)}: {key!r} is not a setting.{hint}")
@@ -199,6 +208,8 @@ class _Builder:
             base_link=self.value("base_link", _names, ()),
             base_turns=self.value("base_turns", lambda value: _choice(value, ("sets", "launches")), "sets"),
             launches=self.value("launches", _launches, 1),
+            update=self.given.get("update"),
+            home=self._home(),
             where={pattern: self._where_budget(pattern) for pattern in budgets},
         )
         if self.problems:
@@ -243,6 +254,11 @@ class _Builder:
                 if parsed is not None:
                     found[key] = parsed
         return Terms(**found)
+
+    def _home(self) -> tuple[TomlFile, tuple[str, ...]] | None:
+        """Where budgets stand: the first file that has some, else the first file."""
+        tables = sorted(self.tables, key=lambda each: "budgets" not in each[2])
+        return (tables[0][0], (*tables[0][1], "budgets")) if tables else None
 
     def _where_budget(self, pattern: str) -> str:
         for file, prefix, table in self.tables:

@@ -30,7 +30,20 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     4: ("store", "commits"),
     5: ("report", "judging", "comparing", "sides"),
-    6: ("options", "toml_file", "settings", "session", "fixture", "collecting", "ledger", "hookspec", "plugin", "commands", "cli"),
+    6: (
+        "options",
+        "toml_file",
+        "settings",
+        "session",
+        "fixture",
+        "collecting",
+        "updating",
+        "ledger",
+        "hookspec",
+        "plugin",
+        "commands",
+        "cli",
+    ),
 }
 PURE = (
     "errors",

@@ -18,6 +18,7 @@ PREFIX = "greencompute-base-"
 OWNER = "owner.json"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 POINTERS_NAMED = 5
+DEAD = ("Z", "X")  # states of a process that has ended and that nobody has waited for
 
 
 class Worktrees:
@@ -33,29 +34,53 @@ class Worktrees:
     def checked_out(self, commit: Commit) -> Path:
         """The folder with the commit's files. Raises GitError where they cannot all be there."""
         if commit.sha not in self._made:
-            room = Path(tempfile.mkdtemp(prefix=PREFIX))
-            (room / OWNER).write_text(json.dumps({"pid": os.getpid(), "started": _started(os.getpid())}), encoding="utf-8")
-            tree = room / "tree"
+            tree = _room() / "tree"
+            try:
+                self._repository.ask("worktree", "add", "--detach", "--force", str(tree), commit.sha)
+                self._fill(tree, commit)
+            except BaseException:
+                _remove(self._repository, tree)  # a second ref of this commit must not be given half a worktree
+                raise
             self._made[commit.sha] = tree
-            self._repository.ask("worktree", "add", "--detach", "--force", str(tree), commit.sha)
-            self._fill(tree, commit)
         return self._made[commit.sha]
 
     def _fill(self, tree: Path, commit: Commit) -> None:
-        if (tree / ".gitmodules").exists():
-            self._submodules(tree, commit)
-        pointers = [path for path in _pointers(self._repository, tree) if not _is_pointer(self._repository.top / path)]
+        try:
+            self._submodules(tree, self._repository.top, self._repository.git_folder())
+        except GitError as error:
+            remedy = (
+                "Fetch them first: `git submodule update --init --recursive` and `git submodule foreach --recursive git fetch`; "
+                "in actions/checkout set submodules: recursive and fetch-depth: 0."
+            )
+            raise GitError(f"The submodules of {commit.label} could not be checked out: {error.message}", remedy=remedy) from error
+        pointers = self._wanting(tree)
         if pointers:
             self._fetch_lfs(tree, pointers, commit)
         for link in self._links:
             self._link(tree, link)
 
-    def _submodules(self, tree: Path, commit: Commit) -> None:
-        try:
-            self._repository.ask("-c", "protocol.file.allow=always", "submodule", "update", "--init", "--recursive", folder=tree)
-        except GitError as error:
-            remedy = "Fetch them first: `git submodule update --init --recursive`, or in actions/checkout submodules: recursive."
-            raise GitError(f"The submodules of {commit.label} could not be checked out: {error.message}", remedy=remedy) from error
+    def _submodules(self, tree: Path, here: Path, git_folder: Path) -> None:
+        """Check out the submodules, each from this side's copy (in ``git_folder``) where there is one: no network, no password."""
+        for name, path in self._repository.submodules(tree):
+            copy = git_folder / "modules" / name
+            if copy.is_dir():
+                # On the command line, so that nothing is written into the configuration that all worktrees share.
+                config = [f"submodule.{name}.url={copy}", "protocol.file.allow=always"]
+            elif (here / path).is_dir() and not (here / path / ".git").exists():
+                continue  # this side does without its files, too
+            else:
+                config = []
+            self._repository.ask("submodule", "update", "--init", "--", path, folder=tree, config=config)
+            self._submodules(tree / path, here / path, copy)
+
+    def _wanting(self, tree: Path) -> list[str]:
+        """Git LFS pointers of the worktree that are content here, or not here at all; none where all of this side's are pointers too."""
+        top = self._repository.top
+        pointers = list(_pointers(self._repository, tree))
+        here = [path for path in pointers if (top / path).exists()]
+        if here and all(_is_pointer(top / path) for path in here):
+            return []
+        return [path for path in pointers if not _is_pointer(top / path)]
 
     def _fetch_lfs(self, tree: Path, pointers: Sequence[str], commit: Commit) -> None:
         with contextlib.suppress(GitError):
@@ -68,18 +93,24 @@ class Worktrees:
 
     def _link(self, tree: Path, link: str) -> None:
         """Lend the worktree an ignored file or folder of the project, such as model weights."""
-        top = self._repository.top.resolve()
-        source = Path(os.path.normpath(top / link))
+        top = Path(os.path.realpath(self._repository.top))
+        source = Path(os.path.normpath(os.path.realpath(self._repository.folder) / Path(link)))
         if top not in source.parents:
             raise SettingsError(f"base_link {link!r} leads out of the repository.", remedy="Name a path inside it, such as 'models/'.")
         if not source.exists():
-            raise SettingsError(f"base_link {link!r} does not exist in {top}.", remedy="Remove it, or put there what the tests need.")
+            raise SettingsError(
+                f"base_link {link!r} does not exist in {self._repository.folder}.", remedy="Remove it, or put there what the tests need."
+            )
         target = tree / source.relative_to(top)
         if target.exists() or target.is_symlink():
             self.notes.append(f"base_link {link!r} was left as the base commit has it")
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(source, target_is_directory=source.is_dir())
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(source, target_is_directory=source.is_dir())
+        except OSError as error:
+            remedy = "Name a path whose folder is none of the base's files."
+            raise SettingsError(f"base_link {link!r} has no place in the base commit: {error.strerror}.", remedy=remedy) from error
 
     def close(self) -> None:
         """Remove what was checked out. May be called twice."""
@@ -88,12 +119,23 @@ class Worktrees:
         self._made.clear()
 
 
+def _room() -> Path:
+    """A new folder, with a note of whose it is."""
+    try:
+        room = Path(tempfile.mkdtemp(prefix=PREFIX))
+        (room / OWNER).write_text(json.dumps({"pid": os.getpid(), "started": _started(os.getpid())}), encoding="utf-8")
+    except OSError as error:
+        problem = f"There is no place for another commit's files: {error.strerror} ({error.filename or tempfile.gettempdir()})."
+        raise GitError(problem, remedy="Set TMPDIR to a folder that can be written to.") from error
+    return room
+
+
 def _remove(repository: Repository, tree: Path) -> None:
+    shutil.rmtree(tree, ignore_errors=True)
+    # Git forgets a worktree whose folder is gone. `git worktree prune` would forget the user's own too, on a drive that is not there now.
     with contextlib.suppress(GitError):
         repository.ask("worktree", "remove", "--force", "--force", str(tree))
     shutil.rmtree(tree.parent, ignore_errors=True)
-    with contextlib.suppress(GitError):
-        repository.ask("worktree", "prune")
 
 
 def _remove_stale(repository: Repository) -> None:
@@ -105,11 +147,13 @@ def _remove_stale(repository: Repository) -> None:
 
 
 def _owned(room: Path) -> bool:
-    """Whether the process that made it still runs; one that cannot be told is left alone if its folder is there."""
+    """Whether the process that made it still runs, or may: another user's folder cannot be read, and is left alone."""
     try:
         owner = json.loads((room / OWNER).read_text(encoding="utf-8"))
         started = _started(int(owner["pid"]))
         return started is not None and bool(started == owner["started"])
+    except PermissionError:
+        return True
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -117,9 +161,12 @@ def _owned(room: Path) -> bool:
 def _started(pid: int) -> str | None:
     """When a process began, in words that tell it from a later one with its number; None where it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return None if fields[0] in DEAD else fields[19]
     except OSError:
-        done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        environ = {**os.environ, "TZ": "UTC", "LC_ALL": "C"}  # the same words in every process that asks
+        command = ["ps", "-o", "lstart=", "-p", str(pid)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
         return done.stdout.strip() or None
 
 
@@ -127,12 +174,13 @@ def _pointers(repository: Repository, tree: Path) -> Iterator[str]:
     """Files of the worktree that are Git LFS pointers instead of their content."""
     attributes = [tree / ".gitattributes", *tree.glob("*/**/.gitattributes")]
     if any(path.is_file() and "filter=lfs" in path.read_text(encoding="utf-8", errors="replace") for path in attributes):
-        yield from (path for path in repository.ask("ls-files", "-z", folder=tree).split("\0") if path and _is_pointer(tree / path))
+        files = repository.ask("ls-files", "-z", "--recurse-submodules", folder=tree).split("\0")
+        yield from (path for path in files if path and _is_pointer(tree / path))
 
 
 def _is_pointer(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(LFS_POINTER)) == LFS_POINTER
-    except OSError:
-        return True
+    except OSError:  # not there, a link to nowhere, or no file
+        return False

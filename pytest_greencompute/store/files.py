@@ -11,23 +11,27 @@ from typing import Any
 from pytest_greencompute.errors import SettingsError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and rename it into place. Raises SettingsError with the reason where that cannot be done."""
+def write_atomically(path: Path, text: str, *, newline: str | None = None) -> None:
+    """Write ``text`` beside ``path`` and rename it into place; a file that was there keeps its mode.
+
+    ``newline`` as in open(): an empty one writes line ends as they are. Raises SettingsError with the reason where it cannot be done.
+    """
     path = path.resolve()  # a link stays a link
     if path.exists() and not path.is_file() and not path.is_dir():
         path.write_text(text, encoding="utf-8")  # /dev/stdout and the like: nothing to rename over
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        mode = path.stat().st_mode & 0o777 if path.is_file() else 0o644
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}.", remedy="Check the path and its permissions.") from error
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline=newline) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)

@@ -25,6 +25,15 @@ def test_it(energy_meter):
 """
 
 
+# Each process has a simulated clock of its own: sides wait for each other, so no time of theirs is compared.
+SIMULATED = """
+import pytest_greencompute.clock
+from pytest_greencompute.testing import SimulatedClock
+
+simulated = SimulatedClock()
+pytest_greencompute.clock.RealClock = lambda: simulated
+"""
+
 HUNGRY = """
 import os, tempfile
 from pathlib import Path
@@ -58,6 +67,8 @@ class Repository:
         self.git("config", "user.email", "tests@example.org")
         self.git("config", "user.name", "Tests")
         project.toml("max_seconds = 4")
+        self.conftest = (project.path / "conftest.py").read_text(encoding="utf-8")
+        project.write("conftest.py", SIMULATED + self.conftest)
         project.write("tests/test_app.py", TEST)
         project.write(".gitignore", "__pycache__/\n*.json\ntmp/\nweights/\nrunpytest-*\nstdout\nstderr\n")
         self.app()
@@ -104,6 +115,7 @@ def no_worktree_is_left(repository: Repository) -> bool:
 
 
 def test_unchanged_code_passes_and_leaves_no_worktree(repository: Repository) -> None:
+    repository.project.write("conftest.py", repository.conftest)  # in real time
     repository.commit()
     result = repository.measure()
     result.assert_outcomes(passed=1)
@@ -189,7 +201,7 @@ def test_answers_that_changed_are_counted_and_judged_where_the_budget_says_so(re
     result = repository.measure()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["test_it, against main (*), changed 100 % of its answers [[]*]*over its budget of 0 % (4 of 4 answers changed).*"]
+        ["test_it, against main (*), changed 1.000 of its answers [[]*]*over its budget of 0 (4 of 4 answers changed).*"]
     )
     assert words(repository.project)["answers_changed"] == "FAIL"
     assert repository.project.report()["runs"][0]["metrics"]["answers_changed"]["value"] == 1

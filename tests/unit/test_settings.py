@@ -74,7 +74,24 @@ TWINS: dict[str, tuple[Any, str, Any]] = {
 
 
 def test_the_table_of_twins_names_every_option() -> None:
-    assert {option.key for option in OPTIONS} - {"budget_file"} == set(TWINS)
+    assert {option.key for option in OPTIONS if option.twin} - {"budget_file"} == set(TWINS)
+
+
+def test_an_option_for_one_session_is_refused_in_a_file(project: Project) -> None:
+    assert project.settings(update="tighten").update == "tighten"
+    told = project.problems('update = "tighten"')
+    assert told == ["pyproject.toml:2: 'update' belongs on the command line, as --energy-update. Remove it here."]
+
+
+def test_budgets_are_at_home_in_the_file_that_has_some_else_in_the_first(project: Project) -> None:
+    def home(*args: Any) -> tuple[str, tuple[str, ...]] | None:
+        found = project.settings(*args).home
+        return None if found is None else (found[0].name, found[1])
+
+    assert home() is None
+    assert home("strict = true") == ("pyproject.toml", ("tool", "greencompute", "budgets"))
+    assert home("strict = true", "strict = true") == ("budgets.toml", ("budgets",))
+    assert home("budgets.a.accuracy = 0.5", "strict = true") == ("pyproject.toml", ("tool", "greencompute", "budgets"))
 
 
 @pytest.mark.parametrize("key", TWINS)
