@@ -114,9 +114,9 @@ ENERGY = ("--energy-budget", "--energy-only", "--energy-base-ref", "HEAD", "--en
 SPEED = ("-p", "no:greencompute", "-k", "test_speed", "--benchmark-quiet")
 
 
-def prepared(program: str) -> Path:
+def prepared(program: str, seconds: float) -> Path:
     """A scratch repository with the program in one commit, and pytest-benchmark's run of it saved."""
-    source, seconds = PROGRAMS[program]
+    source, _ = PROGRAMS[program]
     folder = Path(tempfile.mkdtemp(prefix="greencompute-real-"))
     (folder / "test_program.py").write_text(source, encoding="utf-8")
     (folder / "work.py").write_text(WORK.format(extra=0.0), encoding="utf-8")
@@ -141,7 +141,7 @@ def pytest_(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args], folder)
 
 
-def trial(folder: Path, program: str, *, extra: float) -> Mapping[str, Any]:
+def trial(folder: Path, program: str, limit: float, *, extra: float) -> Mapping[str, Any]:
     """One comparison by each tool."""
     (folder / "work.py").write_text(WORK.format(extra=extra), encoding="utf-8")
     start = time.monotonic()
@@ -153,6 +153,7 @@ def trial(folder: Path, program: str, *, extra: float) -> Mapping[str, Any]:
     return {
         "program": program,
         "extra": extra,
+        "limit": limit,
         "word": verdict["verdict"],
         "reason": verdict["reason"],
         "exit": done.returncode,
@@ -166,15 +167,20 @@ def trials_of(kept: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()] if kept.exists() else []
 
 
+def cell(trial: Mapping[str, Any]) -> tuple[str, float, float]:
+    return trial["program"], trial["extra"], trial["limit"]
+
+
 def table(trials: Sequence[Mapping[str, Any]]) -> str:
     rows = []
-    for program, extra in dict.fromkeys((each["program"], each["extra"]) for each in trials):
-        mine = [each for each in trials if (each["program"], each["extra"]) == (program, extra)]
+    for program, extra, limit in dict.fromkeys(map(cell, trials)):
+        mine = [each for each in trials if cell(each) == (program, extra, limit)]
         words = [each["word"] for each in mine]
         rows.append(
             [
                 program,
                 f"+{extra:.0%}" if extra else "unchanged",
+                f"{limit:g} s",
                 len(mine),
                 *(words.count(word) for word in ("PASS", "FAIL", "INCONCLUSIVE", "UNMEASURED")),
                 f"{statistics.median(each['seconds'] for each in mine):.0f} s",
@@ -182,22 +188,36 @@ def table(trials: Sequence[Mapping[str, Any]]) -> str:
                 f"{statistics.median(each['load'] for each in mine):.1f}",
             ]
         )
-    headers = ["program", "work", "trials", "PASS", "FAIL", "INCONCLUSIVE", "UNMEASURED", "a trial takes", "pytest-benchmark red", "load"]
+    headers = [
+        "program",
+        "work",
+        "limit",
+        "trials",
+        "PASS",
+        "FAIL",
+        "INCONCLUSIVE",
+        "UNMEASURED",
+        "a trial takes",
+        "pytest-benchmark red",
+        "load",
+    ]
     return tabulate(rows, headers, tablefmt="github")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="False alarms and misses on this machine.")
-    parser.add_argument("program", choices=PROGRAMS)
+    parser.add_argument("program", choices=PROGRAMS, nargs="?", default="numpy")
+    parser.add_argument("--seconds", type=float, help="longest time to measure a side (default: 8 for numpy, 20 for minilm)")
     parser.add_argument("--unchanged", type=int, default=2, help="comparisons of the program with itself (default: 2)")
     parser.add_argument("--worse", type=int, default=0, help=f"comparisons with {WORSE:.0%} more work (default: 0)")
     parser.add_argument("--keep", type=Path, help="keep the trials in this file, and go on from what is in it")
     wanted = parser.parse_args()
     trials = trials_of(wanted.keep) if wanted.keep else []
-    folder = prepared(wanted.program)
+    limit = wanted.seconds or PROGRAMS[wanted.program][1]
+    folder = prepared(wanted.program, limit)
     for extra, count in ((0.0, wanted.unchanged), (WORSE, wanted.worse)):
-        for _ in range(count - sum((each["program"], each["extra"]) == (wanted.program, extra) for each in trials)):
-            trials.append(dict(trial(folder, wanted.program, extra=extra)))
+        for _ in range(count - sum(cell(each) == (wanted.program, extra, limit) for each in trials)):
+            trials.append(dict(trial(folder, wanted.program, limit, extra=extra)))
             if wanted.keep:
                 with wanted.keep.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(trials[-1]) + "\n")

@@ -50,7 +50,7 @@ def _measured(test: str, root: Path, settings: Any, launches: int, name: str | N
     from pytest_greencompute.sides.against_itself import measure
 
     lines = (Line("command line", terms=settings.terms), *lines_for(test, settings.budgets), Line("the file", terms=settings.file_terms))
-    session = Session(replace(settings, base_refs=(), baseline=None), root, os.environ, waiting=_say)
+    session = Session(replace(settings, base_refs=(), baseline=None), root, os.environ, waiting=_waiting)
     try:
         session.open()
         if session.problem:
@@ -62,6 +62,10 @@ def _measured(test: str, root: Path, settings: Any, launches: int, name: str | N
             return measure(root, os.environ, test, told_to_sides, aim, session.clock, launches=launches, name=name, say=_say)
     finally:
         session.close()
+
+
+def _waiting(device: str) -> None:
+    _say(f"waiting for another measured run on {device} to end")
 
 
 def _say(what: str) -> None:

@@ -192,13 +192,19 @@ def in_step(bench: Bench, phase: float, seconds: float) -> list[float | None]:
         time.sleep(max(0.0, due - time.perf_counter()))
         bench.load.busy(DUTY * tick_s)
         if due > start + SETTLE_S:
-            last = bench.read()
-            first = first if fields else last
             fields.append([power(), *power_fields(bench)])
+            time.sleep(max(0.0, due + clear_of_ticks(phase) * tick_s - time.perf_counter()))
+            last = bench.read()
+            first = last if len(fields) == 1 else first
     means = [
         None if None in column else statistics.fmean(watts for watts in column if watts is not None) for column in zip(*fields, strict=True)
     ]
     return [(last.energy_j - first.energy_j) / ((last.t_ns - first.t_ns) / 1e9), *means]
+
+
+def clear_of_ticks(phase: float) -> float:
+    """When, as a share of a period, the load is over and the counter's next tick is far: read on a tick, it may be one tick off."""
+    return max((DUTY + 0.1, DUTY + 0.35), key=lambda share: abs(phase + share - round(phase + share)))
 
 
 def power_fields(bench: Bench) -> list[float | None]:
