@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.measured import MeasuredRun
     from pytest_greencompute.measuring import measure
     from pytest_greencompute.pairs import judge_pairs, judge_pairs_sequentially, judge_runs
+    from pytest_greencompute.rating import rate
     from pytest_greencompute.verdict import Verdict, judge_limit
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "judge_pairs_sequentially",
     "judge_runs",
     "measure",
+    "rate",
 ]
 
 _HOMES = {
@@ -43,6 +45,7 @@ _HOMES = {
     "judge_pairs_sequentially": "pairs",
     "judge_runs": "pairs",
     "measure": "measuring",
+    "rate": "rating",
 }
 
 

@@ -21,6 +21,7 @@ HARDWARE_KEYS = ("gpu", "cpu", "meter")
 TERMS = ("tolerance", "floor", "confidence", "max_seconds")
 SET_ON = "set_on"  # beside the energy limits of a table: the card that they were set on
 DEFAULT_TOLERANCE = 0.05
+STARS = (1, 2, 3, 4, 5)
 
 Where = Callable[..., str]
 
@@ -170,8 +171,9 @@ def _cards(written: object) -> tuple[str, ...]:
 
 
 def _limit(metric: Metric, written: object, where: str, set_on: object = None) -> Limit:
-    # That no answer may change is a limit that people want; nothing else can be zero.
-    value = _not_negative(written, "limit", metric) if metric.kind == "answers" else parse_positive(written, metric.dimension)
+    value = _not_negative(written, "limit", metric) if metric.zero else parse_positive(written, metric.dimension)
+    if metric.name == "stars" and value not in STARS:
+        raise SettingsError(f"{written!r} is no number of stars.", remedy="Write 1, 2, 3, 4 or 5: so many at least.")
     if metric.dimension is RATIO and value > 1:
         raise SettingsError(f"{written!r} is more than 1.", remedy="Write a share between 0 and 1, such as 0.92 or '92 %'.")
     known = metric.kind == "energy" and isinstance(set_on, str)  # a set_on that is none is told as its own mistake
@@ -212,9 +214,14 @@ def _not_negative(written: object, key: str, metric: Metric | None) -> float:
 
 def _unknown(key: object, known: Sequence[str], what: str) -> SettingsError:
     key = str(key)  # a marker may hold any key
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    near = sorted(difflib.get_close_matches(key, known, n=3, cutoff=0.5), key=lambda each: (-_likeness(key, each), known.index(each)))
     remedy = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
     return SettingsError(f"{key!r} is not a {what}.", remedy=remedy)
+
+
+def _likeness(one: str, other: str) -> float:
+    """Of names that are as near, the one that stands first in its table is meant."""
+    return difflib.SequenceMatcher(None, other, one).ratio()
 
 
 unknown_key = _unknown

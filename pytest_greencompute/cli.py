@@ -1,7 +1,8 @@
-"""``greencompute``: doctor, init, noise and compare.
+"""``greencompute``: doctor, init, noise, compare, rate and badge.
 
 Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, or compare found a FAIL; 2 bad usage, or a file that
-cannot be read or written; 3 nothing FAILed, and something could not be judged.
+cannot be read or written; 3 nothing FAILed, and something could not be judged, rate found no energy that is rated (it is modelled, or
+there is none), or badge no stars that deserve one.
 """
 
 from __future__ import annotations
@@ -46,7 +47,33 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--tolerance", metavar="P", help="how much worse is still fine (default: as in pyproject.toml, else 5%%)")
     compare.add_argument("--confidence", metavar="C", help="confidence of intervals and verdicts (default: 0.99)")
     compare.add_argument("--json", action="store_true", help="print JSON")
+    _add_stars(commands)
     return parser
+
+
+def _add_stars(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """``rate`` and ``badge``, which take the same: what is rated, and on which scale."""
+    rate = commands.add_parser(
+        "rate", help="AI Energy Score stars of a figure or a saved run; exit status 3 where no measured energy is found"
+    )
+    badge = commands.add_parser("badge", help="write the stars of a saved run as SVG; exit status 3 where they are only indicative")
+    for parser in (rate, badge):
+        parser.add_argument(
+            "what",
+            metavar="WHAT",
+            help="Wh of GPU energy per 1,000 queries (3.2), an energy per query (1.4 J, '0.4 Wh/1000 queries'), or saved runs: "
+            "a JSON report, a folder of them, or the name of a baseline",
+        )
+        parser.add_argument("--task", help="the task, such as text_classification (default: the one whose protocol the run followed)")
+        parser.add_argument("--class", dest="model_class", metavar="A|B|C", help="size of a text_generation model: up to 20, 66, more B")
+        parser.add_argument("--test", metavar="NODEID", help="the test whose run is rated (default: the only one)")
+        parser.add_argument("--run", metavar="NAME", help="the run of the test that is called so (default: the one without a name)")
+        parser.add_argument(
+            "--reference", metavar="DATE|PATH", help="leaderboard: 2025-02 (default), or a newer one's CSV file or folder of them"
+        )
+    rate.add_argument("--json", action="store_true", help="print JSON")
+    badge.add_argument("--output", metavar="PATH", default="energy-score.svg", help="the file to write (default: energy-score.svg)")
+    badge.add_argument("--name", help="the model's name, to stand on the badge")
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -62,6 +89,14 @@ def _run(given: argparse.Namespace) -> int:
         from pytest_greencompute.commands.noise import noise
 
         return noise(given.test, Path.cwd(), vars(given))
+    if given.command == "rate":
+        from pytest_greencompute.commands.rate import rate
+
+        return rate(given.what, Path.cwd(), vars(given))
+    if given.command == "badge":
+        from pytest_greencompute.commands.badge import badge
+
+        return badge(given.what, Path.cwd(), vars(given))
     from pytest_greencompute.commands.compare import compare
 
     return compare(given.a, given.b, Path.cwd(), vars(given))

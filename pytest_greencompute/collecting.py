@@ -11,9 +11,12 @@ import pytest
 
 from pytest_greencompute.budget import Line, lines_for, parse_lines, wild
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.grouping import Group
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.session import MeteredTest
 from pytest_greencompute.settings import Settings
+
+GROUP_MARKER = "energy_group"
 
 
 def extra_meters(config: pytest.Config) -> dict[str, Any]:
@@ -32,6 +35,7 @@ def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> d
     """The metered tests by node id. Raises one SettingsError that lists every marker problem with file, line and node id."""
     problems: list[str] = []
     tests: dict[str, MeteredTest] = {}
+    groups: dict[str, tuple[Group, Any]] = {}
     for item in items:
         lines: list[Line] = []
         for mark in item.iter_markers(marker):
@@ -43,9 +47,39 @@ def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> d
         lines.extend(lines_for(item.nodeid, settings.budgets))
         lines.append(Line("the file", terms=settings.file_terms))
         tests[item.nodeid] = MeteredTest(item.nodeid, item.nodeid.partition("::")[2] or item.name, tuple(lines))
+        try:
+            _join_group(item, tests[item.nodeid], groups)
+        except SettingsError as error:
+            problems.append(f"{_place(item)}: {error} ({item.nodeid})")
     if problems:
         raise SettingsError("\n".join(problems))
     return tests
+
+
+def _join_group(item: pytest.Item, test: MeteredTest, groups: dict[str, tuple[Group, Any]]) -> None:
+    """Make a test with the marker energy_group a candidate of its group. Raises SettingsError."""
+    mark = item.get_closest_marker(GROUP_MARKER)
+    if mark is None:
+        return
+    group, asked = Group.asked(mark.args, mark.kwargs), (mark.args, mark.kwargs)
+    group, before = groups.setdefault(group.name, (group, asked))
+    if before != asked:
+        raise SettingsError(
+            f"energy_group {group.name!r} asks for other things than in another test.", remedy="Write the same in all of them."
+        )
+    spec = getattr(item, "callspec", None)
+    called = spec.id if spec is not None else item.name
+    if called in group.members.values():
+        raise SettingsError(
+            f"energy_group {group.name!r} has a candidate {called!r} already.", remedy="Give the parameters ids of their own."
+        )
+    group.members[item.nodeid] = called
+    test.group = group
+
+
+def _place(item: pytest.Item) -> str:
+    path, line, _ = item.location
+    return f"the marker at {path}:{(line or 0) + 1}"
 
 
 def alarms(tests: Iterable[MeteredTest], settings: Settings) -> int:
@@ -57,17 +91,16 @@ def alarms(tests: Iterable[MeteredTest], settings: Settings) -> int:
     count = 0
     for test in tests:
         limited = [METRICS[name] for line in test.lines for by_metric in line.limits.values() for name in by_metric]
-        by_interval = {metric.name for metric in limited if metric.kind not in {"score", "answers"}}
+        by_interval = {metric.name for metric in limited if not metric.exact}
         count += len(by_interval) + others * len(by_interval | {"energy_per_query"})
     return max(1, count)
 
 
 def _marker_lines(item: pytest.Item, mark: pytest.Mark) -> tuple[Line, ...]:
-    path, line, _ = item.location
-    place = f"{path}:{(line or 0) + 1}"
+    place = _place(item)
 
     def where(*_: object) -> str:
-        return f"the marker at {place}"
+        return place
 
     if mark.args:
         raise SettingsError(

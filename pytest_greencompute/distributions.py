@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from statistics import NormalDist
 
 _TINY = 1e-300
 _STEPS = 400
@@ -124,3 +125,23 @@ def mcnemar_p(worse: int, better: int) -> float:
     """
     n = worse + better
     return 1.0 if n == 0 else 1.0 - binomial_cdf(worse - 1, n, 0.5)
+
+
+def paired_difference_interval(gained: int, lost: int, n: int, confidence: float) -> tuple[float, float]:
+    """Interval of the difference of two shares of right answers to the same ``n`` questions.
+
+    ``gained`` questions are right only now, ``lost`` only before. The score interval of Tango, Statistics in Medicine 17 (1998): the
+    differences at which the score test does not reject, which holds near zero discordant answers too.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+
+    def score(difference: float) -> float:
+        b = -gained - lost + (2 * n - gained + lost) * difference
+        p21 = (math.sqrt(max(0.0, b * b + 8 * n * lost * difference * (1 - difference))) - b) / (4 * n)
+        spread = math.sqrt(max(n * (2 * p21 + difference * (1 - difference)), _TINY))
+        return (n * difference - (gained - lost)) / spread
+
+    middle = (gained - lost) / n
+    low = -1.0 if middle <= -1 else _solve(lambda difference: score(difference) + z, -1.0, middle)
+    high = 1.0 if middle >= 1 else _solve(lambda difference: score(difference) - z, middle, 1.0)
+    return low, high

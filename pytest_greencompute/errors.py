@@ -26,6 +26,14 @@ class SettingsError(GreencomputeError):
     """Something the user wrote: an option, a file, a marker, a call, or what the model under test returned."""
 
 
+class NotRatedError(GreencomputeError):
+    """There is no energy figure that stars may be given for: it was modelled, or there is none; ``message`` says which."""
+
+
+class CannotError(GreencomputeError):
+    """This machine cannot do what one of several candidates needs, such as a precision: no fault of the candidate."""
+
+
 class MeterError(GreencomputeError):
     """Something the machine refused: no such meter, no permission, a read that failed, a counter that stands still."""
 

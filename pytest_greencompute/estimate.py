@@ -11,10 +11,11 @@ import math
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 
 from pytest_greencompute.distributions import binomial_interval, order_statistic_ranks, student_t_quantile
+from pytest_greencompute.footprint import Footprint
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.phase import PHASES, errors, half_width, weights
 from pytest_greencompute.samples import ANSWER_DIGITS, FOREIGN, Block, Method, Run, Source, sets_of
@@ -97,10 +98,14 @@ def with_systematic(estimate: Estimate) -> Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What is asked of a run: how sure, and which domains energy counts ("auto", "gpu", "cpu", "dram", "all", or several)."""
+    """What is asked of a run: how sure, and which domains energy counts ("auto", "gpu", "cpu", "dram", "all", or several).
+
+    ``footprint`` says what a joule emits and costs.
+    """
 
     confidence: float = 0.99
     domains: tuple[str, ...] = ("auto",)
+    footprint: Footprint = field(default_factory=Footprint)
 
 
 def judged_sources(run: Run, aim: Aim) -> tuple[Source, ...] | Missing:
@@ -243,7 +248,37 @@ def _over_phases(group: Sequence[Block], value: Callable[[Sequence[Block]], floa
     return sum(share * value((block,)) for share, block in zip(shares, group, strict=True))
 
 
+def _scaled(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """Energy per query, divided by its tokens or turned into what it emits and costs."""
+    factor = _factor(run, metric, aim)
+    if isinstance(factor, Missing):
+        return factor
+    energy = _energy(run, METRICS["energy_per_query"], aim)
+    if isinstance(energy, Missing):
+        return energy
+    low, high = (None if end is None else end * factor for end in (energy.low, energy.high))
+    return replace(energy, value=energy.value * factor, low=low, high=high, dimension=metric.dimension)
+
+
+def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
+    if metric.per == "token":
+        tokens = _tokens(run, METRICS["tokens_per_query"], aim)
+        if isinstance(tokens, Missing):
+            return tokens
+        return 1 / tokens.value if tokens.value else Missing("the model generated no token")
+    footprint = aim.footprint
+    if metric.per == "carbon":
+        return (
+            Missing("no carbon intensity is set: country or carbon_intensity in the settings")
+            if footprint.carbon is None
+            else footprint.carbon
+        )
+    return Missing("no price is set: electricity_price in the settings") if footprint.money is None else footprint.money
+
+
 def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    if metric.per:
+        return _scaled(run, metric, aim)
     problem = run.problem or _spoiled(run)
     if problem:
         return Missing(problem)
@@ -395,6 +430,49 @@ def _score(run: Run, metric: Metric, aim: Aim) -> Outcome:
     return Estimate(value, t_low, t_high, metric.dimension, n, aim.confidence)
 
 
+def _tokens(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """Mean of the tokens that were counted in each answer; where answers were not counted, those of the watched models."""
+    whole = metric.name == "tokens_per_query"
+    counted = run.tokens if whole else run.reasoning
+    if counted:
+        mean, low, high = mean_interval(counted, aim.confidence)
+        return Estimate(mean, low, high, metric.dimension, len(counted), aim.confidence)
+    watched = [] if run.watching is None else [each.tokens if whole else each.reasoning for each in run.watching.models]
+    seen = [each for each in watched if each is not None]
+    if run.watching is None or not seen or len(seen) < len(watched):
+        what = "tokens" if whole else "reasoning tokens"
+        return Missing(f"no {what} were counted: pass tokens= to measure() or to watch()")
+    return Estimate(sum(seen) / run.watching.queries, None, None, metric.dimension, run.watching.queries, aim.confidence)
+
+
+def _calls(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """Calls of watched models, or the share of queries that reached one, with its exact binomial interval."""
+    watching = run.watching
+    if watching is None:
+        return Missing("no model is watched: call energy_meter.watch(model) in the test and use what it returns")
+    if metric.name == "generative_share":
+        low, high = binomial_interval(watching.reached, watching.queries, aim.confidence)
+        return Estimate(watching.reached / watching.queries, low, high, metric.dimension, watching.queries, aim.confidence)
+    calls = sum(each.calls for each in watching.models)
+    return Estimate(calls / watching.queries, None, None, metric.dimension, watching.queries, aim.confidence)
+
+
+def _compute(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """What was counted in a pass of its own."""
+    count = run.counts.get(metric.name)
+    if count is None:
+        return Missing(f"it was not counted: a budget on {metric.name}, or count=[{metric.name!r}] of measure(), asks for it")
+    if count.value is None:
+        return Missing(count.note)
+    return Estimate(count.value, None, None, metric.dimension, 1, aim.confidence, note=count.note)
+
+
+def _rating(run: Run, _metric: Metric, aim: Aim) -> Outcome:
+    from pytest_greencompute.rated import stars_of
+
+    return stars_of(run, aim)
+
+
 def changed_answers(before: str, now: str, metric: Metric, confidence: float) -> Outcome:
     """The share of answers that differ, by their digests (``Run.answers``), with its exact binomial interval."""
     if not before or len(before) != len(now):
@@ -411,6 +489,10 @@ _BY_KIND: Mapping[str, Callable[[Run, Metric, Aim], Outcome]] = {
     "latency": _latency,
     "rate": _throughput,
     "score": _score,
+    "tokens": _tokens,
+    "calls": _calls,
+    "compute": _compute,
+    "rating": _rating,
     "answers": lambda *_: Missing("there are no other answers to compare with; --energy-base-ref or --energy-baseline brings some"),
 }
 
@@ -425,3 +507,10 @@ def estimate(run: Run, metric: Metric, aim: Aim) -> Outcome:
 def estimates(run: Run, aim: Aim) -> dict[str, Outcome]:
     """Every metric of the run by name."""
     return {name: estimate(run, metric, aim) for name, metric in METRICS.items()}
+
+
+def of_set(run: Run, metric: Metric, index: int, aim: Aim) -> float | None:
+    """A metric of one complete set, summed over its blocks; None where the set was lost or spoiled."""
+    blocks = tuple(block for block in run.blocks if block.set_index == index)
+    found = estimate(replace(run, blocks=blocks, looks=1), metric, aim) if blocks else None
+    return found.value if isinstance(found, Estimate) else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping as MappingABC
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_greencompute.errors import SettingsError
@@ -11,6 +12,11 @@ from pytest_greencompute.errors import SettingsError
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_greencompute.abreast import Entrant
+    from pytest_greencompute.choice import Candidate
+    from pytest_greencompute.comparison import Comparison
     from pytest_greencompute.estimate import Aim
     from pytest_greencompute.measured import MeasuredRun
     from pytest_greencompute.measuring import Effort, Task, Window
@@ -107,6 +113,148 @@ class EnergyMeter:
         worker.done(raw)
         return raw, outputs
 
+    def compare(
+        self,
+        candidates: Mapping[str, Callable[[Any], Any]],
+        queries: Iterable[Any],
+        *,
+        batch_size: int | Mapping[str, int] = 1,
+        references: Iterable[Any] | None = None,
+        score: Score = "accuracy",
+        collate: Callable[[Any], Any] | None = None,
+        floor: object = None,
+        name: str | None = None,
+        **limits: object,
+    ) -> Comparison:
+        """Measure ``candidates``, several models for one task by name, on the same ``queries``, their sets by turns.
+
+        ``floor`` is the least accuracy that will do (a share, 0.72 or "72 %"), ``limits`` are what else a candidate must meet: latency_p50,
+        latency_p95, latency_p99, throughput. ``batch_size`` is one for all or one by name, the rest as for ``measure``. A candidate that
+        raises has its reason in the table, and the others stand. Raises SettingsError for bad input, MeterError as ``measure`` does.
+        """
+        from pytest_greencompute.abreast import Entrant
+
+        if not isinstance(candidates, MappingABC) or not all(isinstance(each, str) and each for each in candidates):
+            raise SettingsError("candidates must be named models.", remedy="Pass a dict such as {'large': f, 'small': g}.")
+        listed, given = _again_and_again(queries), None if references is None else list(references)
+        sizes = batch_size if isinstance(batch_size, MappingABC) else dict.fromkeys(candidates, batch_size)
+        if set(sizes) != set(candidates):
+            raise SettingsError(f"batch_size names {', '.join(sizes)}.", remedy=f"Name each of {', '.join(candidates)}.")
+
+        def entrant(each: str) -> Entrant:
+            task = self._task(candidates[each], listed, given, score, collate, sizes[each], _named(name, each))
+            return Entrant(each, lambda: task, {})
+
+        return self._abreast([entrant(each) for each in candidates], floor, limits, name, scored=given is not None)
+
+    def sweep(
+        self,
+        model: Callable[..., Any],
+        queries: Iterable[Any],
+        *,
+        batch_size: int | Iterable[int] = 1,
+        references: Iterable[Any] | None = None,
+        score: Score = "accuracy",
+        collate: Callable[[Any], Any] | None = None,
+        floor: object = None,
+        name: str | None = None,
+        limits: Mapping[str, object] | None = None,
+        **axes: Iterable[Any],
+    ) -> Comparison:
+        """Measure ``model`` at every combination of the swept settings, their sets by turns.
+
+        ``batch_size=[1, 4, 16]`` sweeps the batch size, ``precision=["fp32", "bf16", "int8"]`` the precision of a torch module (a copy
+        each), and any other list is handed to the model as a keyword: ``max_new_tokens=[8, 32]`` calls ``model(batch, max_new_tokens=8)``.
+        ``limits`` are what a setting must meet beside ``floor``, such as {"latency_p95": "40 ms"}. What does not fit into the memory, or
+        this device cannot do, is a row that says so. Otherwise as ``compare``.
+        """
+        from pytest_greencompute.abreast import Entrant
+        from pytest_greencompute.choice import grid, sweep_name
+        from pytest_greencompute.sweeping import checked_axes, with_settings
+
+        swept = checked_axes({**({} if isinstance(batch_size, int) else {"batch_size": batch_size}), **axes})
+        listed, given = _again_and_again(queries), None if references is None else list(references)
+
+        def entrant(values: Mapping[str, Any]) -> Entrant:
+            rest = {key: value for key, value in values.items() if key != "batch_size"}
+            size = values.get("batch_size", batch_size)
+            called = sweep_name(values)
+
+            def task() -> Task:
+                return self._task(with_settings(model, rest), listed, given, score, collate, size, _named(name, called))
+
+            return Entrant(called, task, values)
+
+        entrants = [entrant(values) for values in grid(swept)]
+        return self._abreast(entrants, floor, limits or {}, name, scored=given is not None)
+
+    def _task(
+        self,
+        model: Callable[[Any], Any],
+        queries: Any,
+        references: list[Any] | None,
+        score: Score,
+        collate: Callable[[Any], Any] | None,
+        batch_size: int,
+        name: str,
+    ) -> Task:
+        from pytest_greencompute.measuring import Task
+
+        return Task(model, queries, batch_size, references, score, collate, name, self._test.node_id)
+
+    def _abreast(
+        self, entrants: list[Entrant], floor: object, limits: Mapping[str, object], name: str | None, *, scored: bool
+    ) -> Comparison:
+        from dataclasses import replace
+
+        from pytest_greencompute.abreast import measure_abreast, run_all_once
+        from pytest_greencompute.choice import Candidate, Choice
+        from pytest_greencompute.comparison import Comparison, asked_of
+
+        self._refuse_inside_a_window()
+        for entrant in entrants:
+            self._check_name(_named(name, entrant.name))
+        session, test = self._session, self._test
+        aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
+        least, limited = asked_of(floor, limits, scored=scored)
+        unmeasured = tuple(Candidate(entrant.name, problem="not measured", values=entrant.values) for entrant in entrants)
+        plain = Choice(unmeasured, aim, least, limited, subject=test.subject)  # what is asked is refused before anything is run
+
+        def settled(candidates: Sequence[Candidate], looks: int) -> bool:
+            return replace(plain, candidates=tuple(candidates), looks=looks).settled()
+
+        looks = 1
+        if session.worker is None and session.settings.enabled:
+            self._lock()
+            assert session.instruments is not None
+            try:
+                found, outputs, looks = measure_abreast(entrants, session.instruments, self._effort_of, settled, session.why_unmeasured)
+            finally:
+                session.told()
+        elif session.settings.unmetered == "skip":
+            self._skip('not measured: unmetered = "skip" and no --energy-budget')
+        else:
+            keep = session.settings.unmetered
+            found, outputs = run_all_once(entrants, session.clock, keep if isinstance(keep, int) else None)
+        if test.contest is not None:
+            note = "candidates are compared with each other, not with other commits"
+            found = tuple(
+                each if each.run is None else replace(each, run=replace(each.run, notes=(*each.run.notes, note))) for each in found
+            )
+        comparison = Comparison(replace(plain, candidates=found, looks=looks), outputs, self._unmetered, name)
+        test.comparisons.append(comparison)
+        test.runs.extend(each.run for each in found if each.run is not None)
+        return comparison
+
+    def _effort_of(self, name: str) -> Effort:
+        """How a candidate is measured: until the comparison is settled or its time is up."""
+        from dataclasses import replace
+
+        session = self._session
+        tell = session.tell(self._test)
+        effort = replace(self._effort(name), enough=lambda _: False, keep_answers=True)
+        return replace(effort, tell=lambda step: tell(replace(step, what=f"{name}: {step.what}")))
+
     def window(self, name: str | None = None) -> Window:
         """``with energy_meter.window("prefill") as w: …`` for code that is not a loop of queries; then ``w.energy``.
 
@@ -168,7 +316,8 @@ class EnergyMeter:
             ]
             certain = all(each.word != "INCONCLUSIVE" for each in verdicts)
             # A run that others will be compared with must be precise, not only certain of its own verdicts.
-            done = precise(run) if session.settings.save or not verdicts else certain and presentable(run)
+            compared = session.settings.save or test.group is not None
+            done = precise(run) if compared or not verdicts else certain and presentable(run)
             return done if pairing is None else pairing.may_end(certain=done)
 
         limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
@@ -178,7 +327,7 @@ class EnergyMeter:
             tell=session.tell(test),
             enough=enough,
             figure=lambda run: _figure(run, bench.aim),
-            keep_answers=bool(pairing or session.settings.save or session.settings.baseline),
+            keep_answers=bool(pairing or session.settings.save or session.settings.baseline or test.group),
             provenance=session.provenance(),
         )
         return effort if pairing is None else replace(effort, agree=pairing.agree, turn=pairing.turn)
@@ -193,6 +342,16 @@ class EnergyMeter:
 
     def _unmetered(self, metric: str) -> NoReturn:
         self._skip(f"{metric} was not measured: run pytest with --energy-budget")
+
+
+def _named(comparison: str | None, candidate: str) -> str:
+    """What a candidate's run is called among those of its test."""
+    return candidate if comparison is None else f"{comparison}/{candidate}"
+
+
+def _again_and_again(queries: Iterable[Any]) -> Any:
+    """Queries that every candidate can have: those of a generator are collected once."""
+    return queries if hasattr(queries, "__len__") and hasattr(queries, "__getitem__") else list(queries)
 
 
 def _figure(run: Run, aim: Aim) -> str:

@@ -13,9 +13,20 @@ from pytest_greencompute.samples import Run
 from pytest_greencompute.sequential import share
 from pytest_greencompute.store.baselines import Match, matching
 from pytest_greencompute.units import show_share
-from pytest_greencompute.verdict import Acceptance, Verdict, accepted, judge_answers, judge_baseline, judge_budget, judge_scores, unmeasured
+from pytest_greencompute.verdict import (
+    Acceptance,
+    Verdict,
+    accepted,
+    judge_answers,
+    judge_baseline,
+    judge_budget,
+    judge_count,
+    judge_scores,
+    unmeasured,
+)
 
 ALWAYS_COMPARED = ("energy_per_query", "accuracy")
+COUNTED = ("tokens", "calls", "compute")  # kinds of metrics whose figures are compared as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,7 @@ def judge_run(run: Run, key: str | None, budget: Budget, bench: Bench, subject: 
 
 
 def _by_limit(run: Run, metric: Metric, limit: Limit, bench: Bench, aim: Aim, subject: str) -> Verdict:
-    by_interval = metric.kind != "score" or bench.accuracy_confidence is not None
+    by_interval = not metric.exact or (metric.kind == "score" and bench.accuracy_confidence is not None)
     if metric.kind == "score" and bench.accuracy_confidence is not None:
         aim = replace(aim, confidence=bench.accuracy_confidence)
     outcome, card = _across_cards(run, estimate(run, metric, aim), limit)
@@ -102,6 +113,8 @@ def against_baseline(
     for metric in (METRICS[each] for each in dict.fromkeys((*ALWAYS_COMPARED, *limits))):
         if metric.kind == "score" and not run.scores and not any(other.scores for other in match.runs):
             continue
+        if metric.kind == "rating":  # stars of one dated leaderboard have nothing to be compared with
+            continue
         outcome = estimate(run, metric, aim)
         if not match.runs:
             verdicts.append(unmeasured(metric, subject, _why_no_match(match, name), kind="baseline", where=name))
@@ -110,6 +123,9 @@ def against_baseline(
             verdicts.append(
                 judge_scores(metric, run.scores or (), base, outcome, subject, name=name, tolerance=tolerance, confidence=aim.confidence)
             )
+        elif metric.kind in COUNTED:
+            before, tolerance, floor = estimate(match.runs[-1], metric, aim), budget.tolerance(metric), budget.floor(metric)
+            verdicts.append(judge_count(metric, outcome, before, subject, name=name, tolerance=tolerance, floor=floor))
         elif metric.kind != "answers":
             verdicts.append(_ratio(metric, outcome, match, budget, bench, aim, subject, again))
         else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_greencompute.grouping import Group
     from pytest_greencompute.session import Session
 
 
@@ -28,6 +29,7 @@ class Ledger:
         self.not_measured: list[tuple[str, str]] = []
         self.total: dict[str, Any] | None = None
         self.said: list[tuple[str, bool]] = []
+        self.groups: list[Group] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         results = getattr(report, "greencompute", None)
@@ -65,6 +67,13 @@ class Ledger:
                 self._redden(session)
             if verdict.word != "PASS":
                 self.say(verdict.reason, bad=self.total["effect"] == "fail")
+        for group in self.groups:
+            if group.default is not None and not group.judged:
+                # Its last test was skipped or broke before it could measure: what the others found must not pass for a green verdict.
+                red = measuring.settings.policy.unmeasured == "fail"
+                self.say(f"group {group.name!r} was not compared: its last test did not run", bad=red)
+                if red:
+                    self._redden(session)
         if not self.metered:
             self.say("no test uses energy_meter, so nothing was measured", bad=False)
 

@@ -92,6 +92,56 @@ class MeasuredRun:
         return self._figure("throughput")
 
     @property
+    def energy_per_token(self) -> Estimate:
+        """Joules per generated token; needs ``tokens=`` of ``measure``."""
+        return self._figure("energy_per_token")
+
+    @property
+    def tokens_per_query(self) -> Estimate:
+        """Generated tokens per query; needs ``tokens=`` of ``measure``, or of ``watch``."""
+        return self._figure("tokens_per_query")
+
+    @property
+    def reasoning_tokens_per_query(self) -> Estimate:
+        """Generated tokens per query between the reasoning markers."""
+        return self._figure("reasoning_tokens_per_query")
+
+    @property
+    def generative_share(self) -> Estimate:
+        """The share of the queries that reached a watched model."""
+        return self._figure("generative_share")
+
+    @property
+    def model_calls_per_query(self) -> Estimate:
+        """Calls of watched models per query."""
+        return self._figure("model_calls_per_query")
+
+    @property
+    def carbon_per_query(self) -> Estimate:
+        """kg of CO2e per query; needs ``country`` or ``carbon_intensity`` in the settings."""
+        return self._figure("carbon_per_query")
+
+    @property
+    def cost_per_query(self) -> Estimate:
+        """Cost of the electricity of a query, in the currency of ``electricity_price`` in the settings."""
+        return self._figure("cost_per_query")
+
+    @property
+    def flops_per_query(self) -> Estimate:
+        """Floating-point operations per query, as torch counts them; needs a budget on it, or ``count=`` of ``measure``."""
+        return self._figure("flops_per_query")
+
+    @property
+    def peak_memory(self) -> Estimate:
+        """Bytes held at most, of the GPUs where one is used, else of the process; needs a budget on it, or ``count=``."""
+        return self._figure("peak_memory")
+
+    @property
+    def page_faults_per_query(self) -> Estimate:
+        """Pages that a query made the system map; needs a budget on it, or ``count=``."""
+        return self._figure("page_faults_per_query")
+
+    @property
     def accuracy(self) -> Estimate:
         """Mean score of the queries, each counted once."""
         return self._figure("accuracy")

@@ -25,6 +25,8 @@ from pytest_greencompute.workload import Score, Workload, check_references, chec
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 Telling = Callable[[Tell], None]
+Pause = tuple[Agree | Turn, Run | None]  # what other sides must answer, with the run so far at a turn
+Metering = Generator[Pause, Any, tuple[Run, list[Any]]]
 
 
 def tell_nobody(_: Tell) -> None:
@@ -100,8 +102,26 @@ def run_once(task: Task, clock: Clock, keep: int | None = None) -> tuple[Run, li
 
 
 def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> tuple[Run, list[Any]]:
-    """The whole protocol. ``problem`` says why there is no meter, if there is none: then latency and accuracy alone are measured.
+    """The whole protocol, its run and the answers. Arguments and errors as for ``metering``; ``effort`` speaks for other sides."""
+    steps = metering(task, instruments, effort, problem)
+    answer: Any = None
+    while True:
+        try:
+            ask, run = steps.send(answer)
+        except StopIteration as done:
+            measured: tuple[Run, list[Any]] = done.value
+            return measured
+        if isinstance(ask, Agree):
+            answer = effort.agree(ask.layout)
+        else:
+            assert run is not None
+            answer = effort.turn(ask.index, run)
 
+
+def metering(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> Metering:
+    """The whole protocol, pausing wherever other sides have a say: to be sent a layout, and before each set whether it may run.
+
+    ``problem`` says why there is no meter, if there is none: then latency and accuracy alone are measured, without a pause.
     Raises SettingsError for bad input, MeterError for a meter that fails, and whatever the model raises, untouched.
     """
     import numpy as np
@@ -133,7 +153,7 @@ def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: s
 
     plan = Plan(workload.batches, instruments.sources, effort.max_seconds, effort.needs_p99, instruments.lag_unknown, instruments.allowed)
     driver = _Driver(workload, instruments, effort, run)
-    measured = driver.drive(measuring(plan, np.random.default_rng(effort.seed), first))
+    measured = yield from driver.drive(measuring(plan, np.random.default_rng(effort.seed), first))
     return run(replace(measured, notes=(*measured.notes, *_marked(measured)))), outputs
 
 
@@ -181,8 +201,11 @@ class _Driver:
         self._run = run
         self._tell = _telling(effort, run)
 
-    def drive(self, steps: Steps) -> Measured:
-        """Answer until the protocol returns. A meter lost on the way is thrown into it, so that it can give up that set."""
+    def drive(self, steps: Steps) -> Generator[Pause, Any, Measured]:
+        """Answer until the protocol returns, but for what concerns other sides: that is passed on.
+
+        A meter lost on the way is thrown into the protocol, so that it can give up that set.
+        """
         answer: Any = None
         lost: MeterLostError | None = None
         while True:
@@ -191,6 +214,9 @@ class _Driver:
             except StopIteration as done:
                 measured: Measured = done.value
                 return measured
+            if isinstance(ask, Agree | Turn):
+                answer, lost = (yield ask, self._run(ask.measured) if isinstance(ask, Turn) else None), None
+                continue
             try:
                 answer, lost = self._answer(ask), None
             except MeterLostError as error:
@@ -206,8 +232,6 @@ class _Driver:
             Probe: lambda _: self._instruments.probe(),
             Learn: lambda learn: self._instruments.learn(learn.sources),
             Tell: self._tell,
-            Agree: lambda agree: self._effort.agree(agree.layout),
-            Turn: lambda turn: self._effort.turn(turn.index, self._run(turn.measured)),
             Enough: lambda enough: self._effort.enough(self._run(enough.measured)),
         }
         return answers[type(ask)](ask)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_greencompute.units import ENERGY, POWER, RATE, RATIO, TIME, Dimension
+from pytest_greencompute.units import COUNT, ENERGY, MASS, MEMORY, MONEY, OPERATIONS, POWER, RATE, RATIO, TIME, Dimension
 
 Better = Literal["lower", "higher"]
-Kind = Literal["energy", "latency", "rate", "score", "answers"]
+Kind = Literal["energy", "latency", "rate", "score", "answers", "tokens", "calls", "compute", "rating"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,12 @@ class Metric:
     """One thing that a budget may limit.
 
     ``kind`` says how it is estimated: ``energy`` from counters (may be modelled), ``latency`` from the latency pass, ``rate``
-    from the blocks' times, ``score`` from the answers; ``answers`` exists only beside another run of the same queries. ``says`` is
-    the verb phrase of a verdict's sentence, ``short`` the word in the verdict column,
+    from the blocks' times, ``score`` from the answers; ``answers`` exists only beside another run of the same queries; ``tokens`` are
+    counted in the answers, ``calls`` by a watched model, ``compute`` by the framework or the operating system, ``rating`` is a star.
+    ``says`` is the verb phrase of a verdict's sentence, ``short`` the word in the verdict column,
     ``label`` the heading of its column. ``tolerance`` is the default share by which it may be
-    worse than a baseline, ``fraction`` the percentile where it is one.
+    worse than a baseline, ``fraction`` the percentile where it is one. ``per`` is what a figure of energy is divided or multiplied by:
+    tokens, or the carbon and the money of a joule. ``zero``: a limit of zero makes sense.
     """
 
     name: str
@@ -34,11 +36,18 @@ class Metric:
     says: str
     tolerance: float | None = None
     fraction: float | None = None
+    per: Literal["", "token", "carbon", "money"] = ""
+    zero: bool = False
 
     @property
     def needs_meter(self) -> bool:
         """Whether it exists only in a measured run (``--energy-budget``)."""
-        return self.kind != "score"
+        return self.kind not in {"score", "tokens", "calls"}
+
+    @property
+    def exact(self) -> bool:
+        """Whether the figure itself is judged: it is counted over fixed queries, and measuring longer would not change it."""
+        return self.kind in {"score", "answers", "tokens", "calls", "compute", "rating"}
 
 
 _ALL = (
@@ -52,13 +61,61 @@ _ALL = (
         "energy above idle",
         "used {} per query above idle",
     ),
+    Metric("energy_per_token", ENERGY, "lower", "energy", "energy/token", "energy per token", "used {} per token", per="token"),
+    Metric("carbon_per_query", MASS, "lower", "energy", "CO2e/query", "carbon", "emitted {} of CO2e per query", per="carbon"),
+    Metric("cost_per_query", MONEY, "lower", "energy", "cost/query", "cost", "cost {} of electricity per query", per="money"),
     Metric("average_power", POWER, "lower", "energy", "power", "power", "drew {} while busy"),
     Metric("latency_p50", TIME, "lower", "latency", "p50", "latency", "took {} at the median", fraction=0.50),
     Metric("latency_p95", TIME, "lower", "latency", "p95", "latency", "took {} at the 95th percentile", fraction=0.95),
     Metric("latency_p99", TIME, "lower", "latency", "p99", "latency", "took {} at the 99th percentile", fraction=0.99),
     Metric("throughput", RATE, "higher", "rate", "throughput", "throughput", "answered {}"),
     Metric("accuracy", RATIO, "higher", "score", "accuracy", "accuracy", "scored {}", tolerance=0.0),
-    Metric("answers_changed", RATIO, "lower", "answers", "changed", "answers", "changed {} of its answers"),
+    Metric("answers_changed", RATIO, "lower", "answers", "changed", "answers", "changed {} of its answers", zero=True),
+    Metric("tokens_per_query", COUNT, "lower", "tokens", "tokens/query", "tokens", "generated {} tokens per query"),
+    Metric(
+        "reasoning_tokens_per_query",
+        COUNT,
+        "lower",
+        "tokens",
+        "reasoning/query",
+        "reasoning",
+        "generated {} reasoning tokens per query",
+        zero=True,
+    ),
+    Metric(
+        "reasoning_default",
+        COUNT,
+        "lower",
+        "tokens",
+        "reasoning by default",
+        "reasoning by default",
+        "generated {} reasoning tokens per query with no flag set",
+        zero=True,
+    ),
+    Metric(
+        "generative_share",
+        RATIO,
+        "lower",
+        "calls",
+        "generative",
+        "generative share",
+        "sent {} of the queries to a watched model",
+        zero=True,
+    ),
+    Metric(
+        "model_calls_per_query",
+        COUNT,
+        "lower",
+        "calls",
+        "calls/query",
+        "model calls",
+        "called the watched models {} times per query",
+        zero=True,
+    ),
+    Metric("flops_per_query", OPERATIONS, "lower", "compute", "FLOP/query", "FLOPs", "computed {} per query"),
+    Metric("peak_memory", MEMORY, "lower", "compute", "peak memory", "memory", "held {} of memory at most"),
+    Metric("page_faults_per_query", COUNT, "lower", "compute", "faults/query", "page faults", "took {} page faults per query", zero=True),
+    Metric("stars", COUNT, "higher", "rating", "stars", "stars", "has {} of 5 AI Energy Score stars"),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -51,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{MARKER}(energy_per_query='0.8 J', latency_p95='40 ms', accuracy=0.92, …): budgets that the test's measured run must meet;"
         " run=dict(…) for a run measured with name='run' (pytest-greencompute)",
     )
+    config.addinivalue_line(
+        "markers",
+        "energy_group(name, default=None, margin='20%', floor=None, …): tests that are candidates for one task; compared when the last has"
+        " run (pytest-greencompute)",
+    )
     ledger = config.stash[_LEDGER] = Ledger(config)
     config.pluginmanager.register(ledger, "greencompute-ledger")
     if config.option.collectonly:
@@ -301,6 +306,18 @@ class MeteredHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Now it is known which tests run, and in which order: a group is compared in its last one."""
+        from pytest_greencompute.errors import SettingsError
+
+        groups = {test.group.name: test.group for item in session.items if (test := item.stash.get(_TEST, None)) and test.group}
+        try:
+            for group in groups.values():
+                group.keep([item.nodeid for item in session.items])
+        except SettingsError as error:
+            raise pytest.UsageError(str(error)) from error
+        _ledger(session.config).groups = list(groups.values())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:

@@ -163,6 +163,63 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """What one watched model did while each query ran once: ``calls`` of it, and ``tokens`` of its output, some of them ``reasoning``.
+
+    Tokens are None where nothing counts them. ``share`` is the part of the blocks' time that was spent inside it, None where there are
+    no blocks. Invariant: nothing is negative, and ``share`` at most 1.
+    """
+
+    name: str
+    calls: int
+    tokens: int | None = None
+    reasoning: int | None = None
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        counts = [each for each in (self.calls, self.tokens, self.reasoning) if each is not None]
+        if min(counts) < 0 or not 0 <= (self.share or 0.0) <= 1:
+            raise SettingsError(f"What was watched of {self.name} makes no sense: {self}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What the watched models did while ``queries`` ran once: ``reached`` of these led to a call of any of them.
+
+    A query counts once, however often a model was asked again for it; in batches, where which query was meant cannot be seen, each prompt
+    counts, up to the size of the batch. Invariant: at least one query and one model, and no more reached than queries.
+    """
+
+    queries: int
+    reached: int
+    models: tuple[Watched, ...]
+
+    def __post_init__(self) -> None:
+        if self.queries < 1 or not self.models or not 0 <= self.reached <= self.queries:
+            raise SettingsError(f"What was watched makes no sense: {self}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A figure of computing that needs no energy meter (SI), ``where`` it was counted ("cuda:0", "process"), and what it leaves out.
+
+    ``value`` is None where it could not be counted, and ``note`` says why. Invariant: finite, not negative.
+    """
+
+    value: float | None
+    where: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.value is None and not self.note:
+            raise SettingsError("A figure that could not be counted says why.")
+        if self.value is not None:
+            _finite("A count", self.value)
+            if self.value < 0:
+                raise SettingsError(f"A count is {self.value!r}, which is negative.")
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """All of one measurement of one test in one session, raw.
 
@@ -171,6 +228,8 @@ class Run:
     ``looks`` is how many times the stopping rule was planned to look at the sets: intervals share their error among them.
     ``window`` says that this is one stretch of code, not a loop of queries.
     ``answers`` holds a digest of each answer (``ANSWER_DIGITS`` hexadecimal digits, in query order), where answers are to be compared.
+    ``tokens`` and ``reasoning`` hold how many tokens each answer has, and how many of them are reasoning, where they were counted.
+    ``watching`` says what watched models did; ``counts`` maps a metric's name to what was counted for it without a meter.
     ``notes`` are sentences for people; ``problem`` (a sentence, or empty) says why there can be no energy figure.
     Invariant: at least one query, batch and look; a window has one block at most; scores are finite, and no more than queries;
     every block was read by every source.
@@ -189,6 +248,10 @@ class Run:
     latencies: tuple[Latency, ...] = ()
     scores: tuple[float, ...] | None = None
     answers: str = ""
+    tokens: tuple[int, ...] | None = None
+    reasoning: tuple[int, ...] | None = None
+    watching: Watching | None = None
+    counts: Mapping[str, Count] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     problem: str = ""
     window: bool = False
@@ -207,6 +270,11 @@ class Run:
                 raise MeterError(f"A block of {self.test} was not read by the meter of {source.domain}.")
         if self.answers and len(self.answers) > self.queries * ANSWER_DIGITS:
             raise SettingsError(f"Digests of {len(self.answers) / ANSWER_DIGITS:g} answers for {self.queries} queries.")
+        for counted in (self.tokens, self.reasoning):
+            if counted is not None and (len(counted) > self.queries or min(counted, default=0) < 0):
+                raise SettingsError(
+                    f"Tokens of {len(counted)} answers for {self.queries} queries.", remedy="One count per answer, 0 or more."
+                )
         if self.scores is not None:
             if len(self.scores) > self.queries:
                 raise SettingsError(f"{len(self.scores)} scores for {self.queries} queries.")

@@ -22,7 +22,9 @@ from pytest_greencompute.settings import Settings
 if TYPE_CHECKING:
     from pytest_greencompute.budget import Budget, Line
     from pytest_greencompute.clock import Clock
+    from pytest_greencompute.comparison import Comparison
     from pytest_greencompute.estimate import Outcome
+    from pytest_greencompute.grouping import Group
     from pytest_greencompute.instruments import Instruments
     from pytest_greencompute.judging import Bench
     from pytest_greencompute.measuring import Telling, Window
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from pytest_greencompute.sides.contest import Bases, Contest
     from pytest_greencompute.sides.worker import Worker
     from pytest_greencompute.verdict import Verdict
+
+
+Compared = dict[str | None, tuple[dict[str, Any], tuple["Verdict", ...]]]
 
 
 class BudgetsFailedError(Exception):
@@ -52,11 +57,14 @@ class MeteredTest:
     results: list[dict[str, Any]] = field(default_factory=list)
     properties: list[tuple[str, str]] = field(default_factory=list)
     contest: Contest | None = None
+    comparisons: list[Comparison] = field(default_factory=list)
+    group: Group | None = None
 
     def start_afresh(self) -> None:
         """Forget what an earlier attempt at this test measured."""
         self.runs.clear()
         self.windows.clear()
+        self.comparisons.clear()
         self.results = []
         self.properties = []
 
@@ -329,23 +337,38 @@ class Session:
         budget, bench = self.budget(test), self.bench()
         test.results = []
         verdicts: list[Verdict] = []
+        candidates = self._candidates(test, ended=ended)
         for measured in runs:
             run = measured
             subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
             judged = judge_run(run, limits_for(run, budget, only=len(runs) == 1), budget, bench, subject)
+            row, chosen = candidates.pop(run.name, (None, ()))
+            judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in chosen)
             if test.contest is not None:
                 run, compared = test.contest.judge(run, subject)
                 judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in compared)
             aim = replace(bench.aim, confidence=budget.confidence)
             outcomes: dict[str, Outcome] = {**estimates(run, aim)}
             outcomes |= {each.metric: each.estimate for each in judged if each.estimate is not None and each.metric == "answers_changed"}
-            test.results.append(self._marked(run_to_json(run, outcomes, judged), judged))
+            test.results.append(self._marked(run_to_json(run, outcomes, judged), judged) | ({} if row is None else {"candidate": row}))
             verdicts.extend(judged)
+        for name, (row, chosen) in candidates.items():
+            test.results.append(self._marked(_nothing(test.node_id, name, chosen), chosen) | {"candidate": row})
+            verdicts.extend(chosen)
         missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled) if ended else ()
         for name in dict.fromkeys(verdict.run for verdict in missing):
             mine = [verdict for verdict in missing if verdict.run == name]
             test.results.append(self._marked(_nothing(test.node_id, name, mine), mine))
         return [*verdicts, *missing]
+
+    def _candidates(self, test: MeteredTest, *, ended: bool) -> Compared:
+        """Rows and verdicts of the test's comparisons, and of the group whose last test it is, by the name of the run they are about."""
+        found: Compared = {}
+        for comparison in test.comparisons:
+            found |= comparison.by_run()
+        if test.group is not None:
+            found |= test.group.judge(test, self.bench().aim, ended=ended)
+        return found
 
     def _counts(self, window: Window) -> bool:
         return not self.settings.enabled or window.closed
@@ -438,6 +461,8 @@ _NEXT = {
 def _sentence(verdict: Verdict, settings: Settings) -> str:
     """The reason and what to do next."""
     follow = _NEXT[verdict.word].format(where=verdict.where or "the baseline")
+    if verdict.kind == "comparison":
+        follow = "" if verdict.word in {"FAIL", "UNMEASURED"} else follow
     if verdict.kind == "base_ref":
         follow = "" if verdict.word != "INCONCLUSIVE" else _NEXT["INCONCLUSIVE"]
     if verdict.kind == "baseline" and verdict.word == "FAIL":

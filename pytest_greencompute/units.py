@@ -45,8 +45,31 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 POWER = Dimension("power", "W", {"W": 1.0, "mW": 1e-3, "kW": 1e3}, (("kW", 1e3), ("W", 1.0), ("mW", 1e-3)), "250 W")
 RATE = Dimension("rate", "1/s", {"/s": 1.0, "1/s": 1.0, "queries/s": 1.0, "/min": 1 / 60}, (("queries/s", 1.0),), "120 /s")
 RATIO = Dimension("ratio", "1", {"": 1.0, "%": 0.01}, (("", 1.0),), "0.92")
+COUNT = Dimension("count", "1", {"": 1.0, "tokens": 1.0, "calls": 1.0, "faults": 1.0}, (("", 1.0),), "64")
+OPERATIONS = Dimension(
+    "number of operations",
+    "FLOP",
+    {"FLOP": 1.0, "kFLOP": 1e3, "MFLOP": 1e6, "GFLOP": 1e9, "TFLOP": 1e12},
+    (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6), ("kFLOP", 1e3), ("FLOP", 1.0)),
+    "3.2 GFLOP",
+)
+MEMORY = Dimension(
+    "size of memory",
+    "B",
+    {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3},
+    (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)),
+    "1.5 GB",
+)
+MASS = Dimension(
+    "mass of CO2e",
+    "kg",
+    {"kg": 1.0, "g": 1e-3, "mg": 1e-6, "µg": 1e-9, "ug": 1e-9, "t": 1e3},
+    (("t", 1e3), ("kg", 1.0), ("g", 1e-3), ("mg", 1e-6), ("µg", 1e-9)),
+    "0.2 g",
+)
+MONEY = Dimension("amount of money", "currency", {"": 1.0}, (("", 1.0),), "0.0002")  # in the currency of the price that is set
 
-DIMENSIONS: tuple[Dimension, ...] = (ENERGY, TIME, POWER, RATE, RATIO)
+DIMENSIONS: tuple[Dimension, ...] = (ENERGY, TIME, POWER, RATE, RATIO, COUNT, OPERATIONS, MEMORY, MASS, MONEY)
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))\s*(.*?)\s*", re.IGNORECASE)
 _PER_QUERIES = re.compile(r"(\S+?)\s*(?:/|\bper\b)\s*([\d,_ ]*)\s*quer(?:y|ies)")
@@ -110,7 +133,7 @@ def _a(name: str) -> str:
 
 
 def _remedy(dimension: Dimension) -> str:
-    known = ", ".join(unit for unit in dimension.units if unit and unit not in {"µJ", "µs"})
+    known = ", ".join(unit for unit in dimension.units if unit and unit not in {"µJ", "µs", "µg"})
     return f"Write it like {dimension.example!r} (units: {known})." if known else f"Write it like {dimension.example!r}."
 
 

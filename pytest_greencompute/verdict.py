@@ -24,7 +24,7 @@ from pytest_greencompute.sequential import share
 from pytest_greencompute.units import RATIO, show, show_interval, show_limit, show_share, significant
 
 Word = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNMEASURED", "ACCEPTED"]
-Kind = Literal["budget", "baseline", "base_ref"]
+Kind = Literal["budget", "baseline", "base_ref", "comparison"]
 Effect = Literal["green", "warn", "fail", "skip"]
 
 ENOUGH_RUNS = 3  # launches that show their own spread; with fewer it is mostly assumed (ratio.PRIORS), and said
@@ -113,7 +113,8 @@ def figure(metric: Metric, estimate: Estimate) -> str:
     text = metric.says.format(show(estimate.value, metric.dimension, 4))
     number = show(estimate.value, metric.dimension, 4)
     interval = show_interval(estimate.value, estimate.low, estimate.high, metric.dimension)
-    text += f" {interval.removeprefix(number).strip()}"
+    if not metric.exact or estimate.low is not None or estimate.high is not None:
+        text += f" {interval.removeprefix(number).strip()}"
     if estimate.domain:
         text += f" on {estimate.domain}{f' ({estimate.method})' if estimate.method == 'modelled' else ''}"
     return text
@@ -177,7 +178,7 @@ def accepted(verdict: Verdict, node_id: str, acceptances: Sequence[Acceptance], 
         if entry.metric.name != verdict.metric or not (entry.test == node_id or wild(entry.test).fullmatch(node_id)):
             continue
         up_to = show_limit(entry.up_to, entry.metric.dimension)
-        word = (_point_word if entry.metric.kind == "score" else word_for)(verdict.estimate, entry.up_to, entry.metric.better)
+        word = (_point_word if entry.metric.exact else word_for)(verdict.estimate, entry.up_to, entry.metric.better)
         if today > entry.expires:
             refused += f" It was accepted until {entry.expires} ({entry.where})."
         elif word == "FAIL":
@@ -344,6 +345,31 @@ def judge_scores(
         f" {judged} ({changed} of {len(drops)} scores changed)."
     )
     return Verdict(word, metric.name, kind, reason, outcome, before - tolerance, None, name)
+
+
+def judge_count(
+    metric: Metric,
+    outcome: Outcome,
+    before: Outcome,
+    subject: str,
+    *,
+    name: str,
+    tolerance: float,
+    floor: float = 0.0,
+    kind: Kind = "baseline",
+) -> Verdict:
+    """A figure that was counted over the same queries, against another run's: the figures themselves are compared, since they are exact."""
+    found = next((each for each in (outcome, before) if isinstance(each, Missing)), None)
+    if isinstance(outcome, Missing) or isinstance(before, Missing):
+        why = found.reason if found is outcome and found is not None else f"{called(kind, name)} has no {metric.name}"
+        return unmeasured(metric, subject, why, kind=kind, where=name)
+    limit = before.value * (1 + tolerance) if metric.better == "lower" else before.value / (1 + tolerance)
+    limit = max(limit, before.value + floor) if metric.better == "lower" else min(limit, before.value - floor)
+    word = _point_word(outcome, limit, metric.better)
+    how = "unchanged" if before.value == outcome.value else f"from {show(before.value, metric.dimension)}"
+    beside = "within" if word == "PASS" else "worse than"
+    reason = f"{subject} {figure(metric, outcome)} against {called(kind, name)}: {how}, {beside} the tolerance of {show_share(tolerance)}."
+    return Verdict(word, metric.name, kind, reason, outcome, limit, None, name)
 
 
 def called(kind: Kind, name: str) -> str:

@@ -21,7 +21,14 @@ from pytest_greencompute.schedule import Part
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
+OUT_OF_MEMORY = ("outofmemoryerror", "out of memory", "resource_exhausted", "failed to allocate memory", "alloc_failed", "memoryerror")
+
 Score = str | Callable[[Any, Any], float]
+
+
+def is_out_of_memory(said: str) -> bool:
+    """Whether an error's type and text say that a model did not fit into the memory, in the words of the usual frameworks."""
+    return any(mark in said.lower() for mark in OUT_OF_MEMORY)
 
 
 def collected(queries: Iterable[Any]) -> tuple[Sequence[Any], tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_UNIT = {"J": "_j", "s": "_s", "W": "_w", "1/s": "_per_s", "1": ""}
+_UNIT = {"J": "_j", "s": "_s", "W": "_w", "1/s": "_per_s", "1": "", "FLOP": "_flop", "B": "_bytes", "kg": "_kg", "currency": ""}
 
 
 def properties(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

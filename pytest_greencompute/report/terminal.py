@@ -49,9 +49,12 @@ def show_nothing_metered(reporter: Any, summary: Summary) -> None:
 def show_summary(reporter: Any, summary: Summary) -> None:
     """The whole section."""
     reporter.write_sep(_dash(reporter), f"energy: {heading(summary)}")
-    if summary.results:
-        for line, word in table(summary.results):
+    shown = [run for run in summary.results if "candidate" not in run or run["verdicts"]]
+    if shown:
+        for line, word in table(shown):
             reporter.write_line(line, **({COLOURS[word]: True} if word in COLOURS else {}))
+    for line in comparisons(summary.results):
+        reporter.write_line(line)
     for test, reason in summary.not_measured:
         reporter.write_line(f"not measured: {test} ({reason})")
     for sentence in remarks(summary):
@@ -98,6 +101,20 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         heads, rows = heads[:-1], [row[:-1] for row in rows]
     lines = tabulate(rows, headers=heads, tablefmt="plain", disable_numparse=True).splitlines()
     return [(line.rstrip(), word) for line, word in zip(lines, ["", *map(_worst, results)], strict=True)]
+
+
+def comparisons(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The tables of candidates that were compared, each under a heading."""
+    from pytest_greencompute.report.candidates import headline, lines
+
+    by_comparison: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
+    for run in results:
+        if "candidate" in run:
+            by_comparison.setdefault((run["test"], run["candidate"]["comparison"]), []).append(run["candidate"])
+    found = []
+    for (test, _), rows in by_comparison.items():
+        found += [headline(test.partition("::")[2] or test, rows), *(f"  {line}".rstrip() for line in lines(rows))]
+    return found
 
 
 def _has_column(metric: Metric, results: Sequence[Mapping[str, Any]]) -> bool:

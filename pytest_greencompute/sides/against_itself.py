@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.clock import Clock
-from pytest_greencompute.estimate import Aim
+from pytest_greencompute.estimate import Aim, of_set
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.sides.contest import Bases
 from pytest_greencompute.sides.opponent import Opponent, Side
-from pytest_greencompute.sides.pairing import by_turns, common, of_set
+from pytest_greencompute.sides.pairing import by_turns, common
 
 ENERGY = METRICS["energy_per_query"]
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from pytest_greencompute.budget import Budget, Limit
 from pytest_greencompute.estimate import Estimate, changed_answers, estimate
+from pytest_greencompute.judging import COUNTED
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.samples import Run
 from pytest_greencompute.sides.launches import judge_launches
 from pytest_greencompute.sides.pairing import Match
-from pytest_greencompute.verdict import Kind, Verdict, figure, judge_answers, judge_scores, unmeasured
+from pytest_greencompute.verdict import Kind, Verdict, figure, judge_answers, judge_count, judge_scores, unmeasured
 
 KIND: Kind = "base_ref"
 NO_PAIRS = "no complete set was measured on both sides"
@@ -27,13 +28,17 @@ def judge_match(match: Match, run: Run, names: Sequence[str], budget: Budget, li
         return []
     verdicts = []
     for metric in (METRICS[name] for name in names):
-        if metric.kind == "score" and not run.scores:
+        if (metric.kind == "score" and not run.scores) or metric.kind == "rating":
             continue
         if match.problem or match.base is None:
             why = f"{match.rival.ref}: {match.problem or NO_PAIRS}"
             verdicts.append(unmeasured(metric, subject, why, kind=KIND, where=match.rival.ref))
         elif metric.kind == "score":
             verdicts.append(_score(match, metric, run, match.base, budget, subject))
+        elif metric.kind in COUNTED:
+            before, after = (estimate(each, metric, match.aim) for each in (match.base, run))
+            terms = {"tolerance": budget.tolerance(metric), "floor": budget.floor(metric)}
+            verdicts.append(judge_count(metric, after, before, subject, name=match.rival.ref, kind=KIND, **terms))
         elif metric.kind == "answers":
             outcome = changed_answers(match.base.answers, run.answers, metric, match.aim.confidence)
             verdicts.append(judge_answers(metric, outcome, limits[metric.name], subject, name=match.rival.ref, kind=KIND))

@@ -9,13 +9,13 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pytest_greencompute.estimate import Aim
+from pytest_greencompute.estimate import Aim, of_set
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Rule, judge_runs, percentile_pairs
 from pytest_greencompute.samples import Run
 from pytest_greencompute.schedule import Layout
 from pytest_greencompute.sides.opponent import NotMeasuredError, Opponent, Side
-from pytest_greencompute.sides.pairing import metered_otherwise, of_set, timed_by_set, with_timing
+from pytest_greencompute.sides.pairing import metered_otherwise, timed_by_set, with_timing
 from pytest_greencompute.verdict import Verdict
 
 ORDER = ("base", "head", "head", "base")

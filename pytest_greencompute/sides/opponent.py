@@ -20,11 +20,11 @@ from pytest_greencompute.schedule import Layout
 from pytest_greencompute.sides.channel import Channel, SideLostError
 from pytest_greencompute.sides.worker import DESCRIPTOR
 from pytest_greencompute.store.runfile import run_from_json
+from pytest_greencompute.workload import is_out_of_memory
 
 LOAD_S = 1800.0  # a large model may take minutes to load, and a set of long queries to run
 END_S = 60.0
 SAID_LINES = 12
-OUT_OF_MEMORY = ("outofmemoryerror", "out of memory", "resource_exhausted", "failed to allocate memory", "alloc_failed", "memoryerror")
 NO_SUCH_TEST = (4, 5)  # pytest's exit status where a node id is not found, and where nothing was collected
 NO_MATCH = "no match in any of"  # what it says of a node id whose file was collected and does not hold it
 
@@ -167,7 +167,7 @@ class Opponent:
                 raise NoSuchTestError("it has no such test") from error
             status = self._process.poll()
             # The kernel kills what the memory has no room for.
-            kind = MemoryFullError if status == -signal.SIGKILL or _is_out_of_memory(said) else NotMeasuredError
+            kind = MemoryFullError if status == -signal.SIGKILL or is_out_of_memory(said) else NotMeasuredError
             raise kind(f"{error.message.rstrip('.')} (exit status {status}): {said}") from error
         if message["what"] == "ended":
             self._ended = message["outcome"]
@@ -204,12 +204,8 @@ class Opponent:
         self._output.close()
 
 
-def _is_out_of_memory(said: str) -> bool:
-    return any(mark in said.lower() for mark in OUT_OF_MEMORY)
-
-
 def _not_measured(outcome: str, said: str) -> NotMeasuredError:
-    if _is_out_of_memory(said):
+    if is_out_of_memory(said):
         return MemoryFullError(f"it ran out of memory ({_last_line(said)})")
     return NotMeasuredError(f"its test {'was skipped' if outcome == 'skipped' else 'failed'} ({_last_line(said)})")
 

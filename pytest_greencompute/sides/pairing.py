@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pytest_greencompute.estimate import Aim, Estimate, estimate, judges_processor
+from pytest_greencompute.estimate import Aim, judges_processor, of_set
 from pytest_greencompute.machine import differences
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, Rule, batches_for, percentile_pairs
@@ -316,13 +316,6 @@ def most_pairs(metric: Metric, layout: Layout) -> int:
         return layout.sets
     sets_each = math.ceil(batches_for(metric.fraction or 0.0) / max(1, layout.timed))
     return max(1, layout.sets // sets_each)
-
-
-def of_set(run: Run, metric: Metric, index: int, aim: Aim) -> float | None:
-    """A metric of one complete set, summed over its blocks; None where the set was lost or spoiled."""
-    blocks = tuple(block for block in run.blocks if block.set_index == index)
-    found = estimate(replace(run, blocks=blocks, looks=1), metric, aim) if blocks else None
-    return found.value if isinstance(found, Estimate) else None
 
 
 def timed_by_set(run: Run, sets: int) -> list[list[float]]:

@@ -15,11 +15,12 @@ from typing import Any
 from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.estimate import Estimate, Outcome
 from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Block, Idle, Latency, Run, Source, Span, sets_of
+from pytest_greencompute.samples import Block, Count, Idle, Latency, Run, Source, Span, Watched, Watching, sets_of
 from pytest_greencompute.verdict import Verdict
 
 SCHEMA = "greencompute.report/1"
 _SOURCE_FIELDS = ("meter", "domain", "method", "device", "uuid", "tick_s", "jitter_s", "step_j", "lag_s", "systematic", "note")
+_WATCHED_FIELDS = ("name", "calls", "tokens", "reasoning", "share")
 
 
 def schema() -> dict[str, Any]:
@@ -91,7 +92,23 @@ def _raw(run: Run) -> dict[str, Any]:
         "latencies": [_latency(latency) for latency in run.latencies],
         "scores": None if run.scores is None else list(run.scores),
         "answers": run.answers,
+        **_counted(run),
     }
+
+
+def _counted(run: Run) -> dict[str, Any]:
+    """What was counted rather than measured; only what was asked for, so that other files stay as they were."""
+    found: dict[str, Any] = {}
+    for name in ("tokens", "reasoning"):
+        counted = getattr(run, name)
+        if counted is not None:
+            found[name] = list(counted)
+    if run.watching is not None:
+        models = [{name: getattr(each, name) for name in _WATCHED_FIELDS} for each in run.watching.models]
+        found["watching"] = {"queries": run.watching.queries, "reached": run.watching.reached, "models": models}
+    if run.counts:
+        found["counts"] = {name: {"value": each.value, "where": each.where, "note": each.note} for name, each in run.counts.items()}
+    return found
 
 
 def _latency(latency: Latency) -> list[Any]:
@@ -122,12 +139,27 @@ def run_from_json(data: Mapping[str, Any]) -> Run:
         latencies=tuple(_latency_from(*row) for row in raw["latencies"]),
         scores=None if raw["scores"] is None else tuple(_number(score, -math.inf) for score in _typed(raw["scores"], list)),
         answers=_typed(raw.get("answers", ""), str),  # files of older versions have none
+        tokens=_counts_from(raw.get("tokens")),
+        reasoning=_counts_from(raw.get("reasoning")),
+        watching=_watching_from(raw.get("watching")),
+        counts={name: Count(each["value"], each["where"], each["note"]) for name, each in raw.get("counts", {}).items()},
         notes=tuple(_typed(note, str) for note in _typed(data["notes"], list)),
         problem=_typed(data["problem"], str),
         window=_typed(raw["window"], bool),
         looks=_whole(raw["looks"]),
         provenance=_typed(data["provenance"], dict),
     )
+
+
+def _counts_from(counted: Any) -> tuple[int, ...] | None:
+    return None if counted is None else tuple(_whole(each, 0) for each in _typed(counted, list))
+
+
+def _watching_from(seen: Any) -> Watching | None:
+    if seen is None:
+        return None
+    models = tuple(Watched(**{name: each[name] for name in _WATCHED_FIELDS}) for each in seen["models"])
+    return Watching(_whole(seen["queries"]), _whole(seen["reached"], 0), models)
 
 
 def _latency_from(queries: Any, seconds: Any, set_index: Any = None) -> Latency:

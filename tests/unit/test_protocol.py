@@ -155,6 +155,17 @@ def test_the_verdicts_are_asked_at_planned_looks_only_and_a_yes_ends_it() -> Non
     assert measured.looks > 2
 
 
+def test_what_another_side_takes_in_its_turns_is_not_counted_against_the_time_limit() -> None:
+    class Waiting(Script):
+        def answer(self, ask: Ask) -> Any:
+            if isinstance(ask, Turn):
+                self._pass_time(30, 60)
+            return super().answer(ask)
+
+    plan = Plan(4, (GPU,), max_seconds=60)
+    assert len(drive(Waiting(), plan).blocks) == len(drive(Script(), plan).blocks) > 9
+
+
 def test_a_lost_set_is_given_up_and_noted_and_the_others_stay() -> None:
     script = Script(lose=lambda number: number == 20)
     measured = drive(script)

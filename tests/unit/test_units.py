@@ -81,7 +81,8 @@ def test_quantities_are_read_as_si(written: Any, dimension: Dimension, si: float
 @pytest.mark.parametrize(
     ("written", "dimension", "says"),
     [
-        ("0.8 kg", ENERGY, "unknown unit, 'kg'"),
+        ("0.8 lb", ENERGY, "unknown unit, 'lb'"),
+        ("0.8 kg", ENERGY, "is a mass of CO2e, not an energy"),
         ("1 JJ", ENERGY, "Did you mean 'J'?"),
         ("1 mj", ENERGY, "Did you mean 'mJ'?"),
         ("", ENERGY, "not a quantity"),

@@ -1,0 +1,247 @@
+"""``greencompute rate``: AI Energy Score stars of a figure, or of a run that was saved."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_greencompute.errors import NotRatedError, SettingsError
+from pytest_greencompute.rating import LEADERBOARDS, NEWEST, PROTOCOL, STARS, WH_PER_1000_QUERIES, Conditions, Leaderboard, Rating
+from pytest_greencompute.rating import rate as stars_of
+from pytest_greencompute.units import ENERGY, parse, show, significant
+
+if TYPE_CHECKING:
+    from pytest_greencompute.comparing import Sessions
+    from pytest_greencompute.estimate import Estimate
+    from pytest_greencompute.samples import Run, Source
+
+NOT_RATED = 3
+_LISTED = 8  # runs that an error names
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """A rating, and for a saved run its energy in joules per query (what cards differ by in its interval) and where it comes from."""
+
+    rating: Rating
+    energy: Estimate | None = None
+    run: Run | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The ends of the energy's interval in Wh per 1,000 queries, none below zero; None where it has none."""
+        if self.energy is None or self.energy.low is None or self.energy.high is None:
+            return None
+        return max(self.energy.low, 0.0) / WH_PER_1000_QUERIES, self.energy.high / WH_PER_1000_QUERIES
+
+    @property
+    def stars(self) -> tuple[int, int] | None:
+        """The fewest and the most stars within the interval."""
+        if self.interval is None:
+            return None
+        low, high = self.interval
+        scale = self.rating.scale
+        return scale.stars(high), scale.stars(low or scale.lowest)
+
+
+def rate(what: str, root: Path, given: Mapping[str, Any]) -> int:
+    """Print the stars of a figure or a saved run. 0: rated; 3: there is no energy that is rated. Raises SettingsError."""
+    try:
+        found = rated(what, root, given)
+    except NotRatedError as error:
+        if given.get("json"):
+            print(json.dumps({"stars": None, "reason": str(error)}, indent=1, ensure_ascii=False))
+        else:
+            print(error, file=sys.stderr)
+        return NOT_RATED
+    if given.get("json"):
+        print(json.dumps(as_json(found), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        print("\n".join(told(found, sys.stdout.encoding)))
+    return 0
+
+
+def rated(what: str, root: Path, given: Mapping[str, Any]) -> Rated:
+    """The rating of ``what``: a number (Wh per 1,000 queries), a quantity (J per query, or "0.4 Wh/1000 queries"), or saved runs.
+
+    Raises SettingsError for bad input, NotRatedError where there is no measured energy.
+    """
+    reference = _reference(root, given.get("reference"))
+    figure = _figure(what)
+    if figure is not None:
+        if given.get("test") is not None or given.get("run") is not None:
+            raise SettingsError(f"{what!r} is a figure; --test and --run choose among saved runs.", remedy="Leave them out.")
+        return Rated(stars_of(figure, task=_task(given, ""), model_class=given.get("model_class"), reference=reference))
+    run = _chosen(_sessions(what, root), what, given.get("test"), given.get("run"))
+    energy, conditions = _measured(run)
+    rating = stars_of(
+        energy.value / WH_PER_1000_QUERIES,
+        task=_task(given, conditions.queries_of),
+        model_class=given.get("model_class"),
+        reference=reference,
+        conditions=conditions,
+    )
+    return Rated(rating, energy, run)
+
+
+def _reference(root: Path, named: str | None) -> str | Leaderboard:
+    from pytest_greencompute.store.leaderboard import read_leaderboard
+
+    if named is None or named in LEADERBOARDS:
+        return NEWEST if named is None else named
+    path = root / named
+    if not path.exists():
+        remedy = f"Name a leaderboard's CSV file, a folder of them, or the date of one that is in this package: {', '.join(LEADERBOARDS)}."
+        raise SettingsError(f"--reference is {named!r}, and there is no such file.", remedy=remedy)
+    return read_leaderboard(path)
+
+
+def _figure(what: str) -> float | None:
+    """Wh per 1,000 queries, if ``what`` is a number or an energy; None if it is not, so that it may name a file."""
+    try:
+        return float(what)
+    except ValueError:
+        pass
+    try:
+        return parse(what, ENERGY) / WH_PER_1000_QUERIES
+    except SettingsError:
+        if what.strip()[:1].isdigit() and not Path(what).exists():
+            raise  # "3 Watt" is meant as a figure, and the error says what is wrong with it
+        return None
+
+
+def _task(given: Mapping[str, Any], of_run: str) -> str:
+    task: str = given.get("task") or of_run
+    if not task:
+        raise SettingsError("Stars belong to a task, and none is given.", remedy="Add --task, such as --task text_classification.")
+    return task
+
+
+def _sessions(what: str, root: Path) -> Sessions:
+    from pytest_greencompute.commands.compare import sessions_of
+
+    try:
+        return sessions_of(what, root)
+    except OSError as error:
+        raise SettingsError(f"{what[:80]!r} cannot be read: {error.strerror}.") from error
+
+
+def _chosen(sessions: Sessions, what: str, test: str | None, name: str | None) -> Run:
+    """The newest run of the test and name that are asked for. Raises SettingsError where that leaves none, or several."""
+    newest: dict[tuple[str, str | None], Run] = {}
+    for session in sessions:
+        for run in session:
+            if run.metered or (run.test, run.name) not in newest:
+                newest[run.test, run.name] = run
+    if not newest:
+        raise NotRatedError(f"{what} holds no run.", remedy="pytest --energy-budget --energy-json PATH writes what it measures.")
+    found = [key for key in newest if test in (None, key[0]) and name in (None, key[1])]
+    if test is not None and name is None and (test, None) in found:
+        found = [(test, None)]
+    if len(found) == 1:
+        return newest[found[0]]
+    wanted = " ".join(f"{option} {word}" for option, word in (("--test", test), ("--run", name)) if word is not None)
+    problem = f"{what} holds {len(found) or 'no'} runs{f' for {wanted}' if wanted else ''}."
+    raise SettingsError(problem, remedy=f"Choose one by --test and --run: {_listed(found or list(newest))}.")
+
+
+def _listed(keys: Sequence[tuple[str, str | None]]) -> str:
+    names = [test if name is None else f"{test} --run {name}" for test, name in keys[:_LISTED]]
+    return ", ".join(names) + (f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else "")
+
+
+def _measured(run: Run) -> tuple[Estimate, Conditions]:
+    """Energy per query in joules, what cards differ by in its interval, and how it came about. Raises NotRatedError where there is none."""
+    from pytest_greencompute.estimate import Aim, Missing, estimate, judged_sources, with_systematic
+    from pytest_greencompute.metrics import METRICS
+
+    aim = Aim()
+    energy, sources = estimate(run, METRICS["energy_per_query"], aim), judged_sources(run, aim)
+    if isinstance(energy, Missing) or isinstance(sources, Missing):
+        reason = energy.reason if isinstance(energy, Missing) else str(sources)
+        raise NotRatedError(f"{run.test} has no energy that could be rated: {reason}.")
+    if energy.value <= 0:
+        raise NotRatedError(f"{run.test} has no energy that could be rated: it came out as {show(energy.value, ENERGY)} per query.")
+    return with_systematic(energy), conditions_of(run, sources, energy)
+
+
+def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Conditions:
+    """How the energy of a saved run came about, as far as its file says: ``sources`` are those whose energy counts."""
+    kept = run.provenance.get(PROTOCOL)
+    told = {name: kept.get(name) for name in ("queries_of", "output_of")} if isinstance(kept, Mapping) else {}
+    return Conditions(
+        method=energy.method,
+        devices=tuple(source.device or "a GPU without a name" for source in sources if source.domain.startswith("gpu")),
+        domains=tuple(source.domain for source in sources),
+        batch_size=run.batch_size,
+        queries=run.queries,
+        passes=sum(block.queries for block in run.blocks) // run.queries,
+        **{name: task for name, task in told.items() if isinstance(task, str)},
+    )
+
+
+def told(found: Rated, encoding: str | None) -> list[str]:
+    """The lines for people; ``encoding`` is that of the terminal, which may lack stars."""
+    rating = found.rating
+    wh = significant(rating.wh_per_1000_queries, 4)
+    if found.energy is None and "." in wh:
+        wh = wh.rstrip("0").rstrip(".")  # a figure that was typed has the digits that were typed
+    spread = "" if found.interval is None else " [{}, {}]".format(*(significant(end, 4) for end in found.interval))
+    joules = show(rating.wh_per_1000_queries * WH_PER_1000_QUERIES, ENERGY)
+    lowest, highest = (significant(end, 4) for end in (rating.scale.lowest, rating.scale.highest))
+    lines = [
+        f"{_drawn(rating.stars, encoding)}  {rating.stars} of {STARS} stars for {rating.subject}",
+        f"energy: {wh}{spread} Wh per 1,000 queries ({joules} per query)",
+        f"scale: {lowest} (best) to {highest} (worst) Wh per 1,000 queries, {rating.scale.models} models{_beyond(rating)}",
+        f"reference: AI Energy Score, {rating.reference}, {rating.source}",
+    ]
+    if found.stars is not None and found.stars[0] < found.stars[1]:
+        lines.insert(2, f"within its interval: {found.stars[0]} to {found.stars[1]} stars")
+    if found.run is not None:
+        name = f" ({found.run.name})" if found.run.name else ""
+        lines.insert(1, f"run: {found.run.test}{name}")
+    if rating.indicative:
+        lines += ["indicative only:", *(f"  - {reason}" for reason in rating.indicative)]
+    return lines
+
+
+def _beyond(rating: Rating) -> str:
+    if rating.wh_per_1000_queries < rating.scale.lowest:
+        return "; less than any of them"
+    return "; more than any of them" if rating.wh_per_1000_queries > rating.scale.highest else ""
+
+
+def _drawn(stars: int, encoding: str | None) -> str:
+    """Stars as text, ★★★★☆, or ****- where the terminal cannot show them."""
+    drawn = "★" * stars + "☆" * (STARS - stars)
+    try:
+        drawn.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return "*" * stars + "-" * (STARS - stars)
+    return drawn
+
+
+def as_json(found: Rated) -> dict[str, Any]:
+    """The rating as plain JSON values; energies in Wh per 1,000 queries."""
+    rating = found.rating
+    low, high = found.interval or (None, None)
+    fewest, most = found.stars or (None, None)
+    return {
+        "stars": rating.stars,
+        "of": STARS,
+        "stars_low": fewest,
+        "stars_high": most,
+        "task": rating.task,
+        "model_class": rating.model_class,
+        "wh_per_1000_queries": {"value": rating.wh_per_1000_queries, "low": low, "high": high},
+        "scale": {"lowest": rating.scale.lowest, "highest": rating.scale.highest, "models": rating.scale.models},
+        "reference": rating.reference,
+        "source": rating.source,
+        "indicative": list(rating.indicative),
+        "test": found.run.test if found.run else None,
+        "name": found.run.name if found.run else None,
+    }

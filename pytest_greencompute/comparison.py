@@ -1,0 +1,181 @@
+"""What a test gets back from ``energy_meter.compare`` and ``energy_meter.sweep``: the candidates' figures, and what can be asserted on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_greencompute.choice import ENERGY, Candidate, Choice, judge_right_size, sweep_name
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.measured import MeasuredRun
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.units import RATIO, parse, parse_positive
+from pytest_greencompute.verdict import Verdict
+
+if TYPE_CHECKING:
+    from pytest_greencompute.ratio import Ratio
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+DEFAULT_MARGIN = "20%"
+FIGURES = ("energy_per_query", "accuracy", "latency_p50", "latency_p95", "throughput")
+
+
+def asked_of(floor: object, limits: Mapping[str, object], *, scored: bool) -> tuple[float | None, dict[str, float]]:
+    """The floor of accuracy and the other limits, as SI floats. Raises SettingsError for what is none."""
+    least = None if floor is None else parse_positive(floor, RATIO)
+    if least is not None and least > 1:
+        raise SettingsError(f"floor is {floor!r}, which is more than 1.", remedy="Write a share between 0 and 1, such as 0.72 or '72 %'.")
+    if least is not None and not scored:
+        raise SettingsError("A floor of accuracy needs references.", remedy="Pass references=, one right answer per query.")
+    return least, {name: parse_positive(limit, METRICS[name].dimension) if name in METRICS else 1.0 for name, limit in limits.items()}
+
+
+class Comparison:
+    """Candidates measured on the same queries, their sets by turns.
+
+    ``runs[name]`` and ``outputs[name]`` are a candidate's figures and answers; ``right_sized`` is the leanest that meets what was asked
+    (None where none does), ``front`` the Pareto front of accuracy against energy, leanest first. ``str()`` is the table.
+    Without ``--energy-budget`` each candidate ran once: asking for what needs energy skips the rest of the test, saying why.
+    """
+
+    __slots__ = ("_name", "_unmetered", "choice", "outputs", "verdicts")
+
+    def __init__(
+        self, choice: Choice, outputs: Mapping[str, list[Any]], unmetered: Callable[[str], NoReturn], name: str | None = None
+    ) -> None:
+        self.choice = choice
+        self.outputs = dict(outputs)
+        self.verdicts: list[Verdict] = []
+        self._unmetered = unmetered
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {', '.join(each.name for each in self.choice.candidates)}>"
+
+    def __str__(self) -> str:
+        from pytest_greencompute.report.candidates import lines
+
+        return "\n".join(lines(self.described()))
+
+    @property
+    def metered(self) -> bool:
+        """Whether energy was asked of the meters at all."""
+        return any(each.run is not None and each.run.metered for each in self.choice.candidates)
+
+    @property
+    def runs(self) -> dict[str, MeasuredRun]:
+        """The figures of each candidate that could be measured, by name."""
+        found = {}
+        for each in self.choice.candidates:
+            if each.run is not None:
+                found[each.name] = MeasuredRun(each.run, self.outputs[each.name], self.choice.aim, self._unmetered)
+        return found
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why each of the other candidates could not be measured, by name."""
+        return {each.name: each.problem for each in self.choice.candidates if each.run is None}
+
+    @property
+    def right_sized(self) -> str | None:
+        """The leanest candidate whose figures meet what was asked; None where none does."""
+        self._need_energy("right_sized")
+        return self.choice.right_sized
+
+    @property
+    def front(self) -> tuple[str, ...]:
+        """The Pareto front of accuracy against energy, leanest first."""
+        self._need_energy("front")
+        return self.choice.front
+
+    def times(self, one: str, to: str) -> Ratio | None:
+        """How many times the energy per query of ``to`` that ``one`` uses, with its interval; None where one has no figure."""
+        self._need_energy("times")
+        return self.choice.ratio(self.choice.candidate(one), self.choice.candidate(to))
+
+    def assert_right_sized(self, default: str | None = None, *, margin: object = DEFAULT_MARGIN, **values: Any) -> None:
+        """The build fails where ``default``, the configured candidate, uses over ``margin`` more energy than the right-sized one.
+
+        It fails, too, where the configured candidate does not meet what was asked of ``compare``. After a sweep name the configured
+        settings instead: ``assert_right_sized(batch_size=16)``. Judged when the test has ended, as budgets are. Raises SettingsError for
+        a name that no candidate has and for a margin that is not a share.
+        """
+        if (default is None) == (not values):
+            raise SettingsError("assert_right_sized needs the configured candidate.", remedy="Pass its name, or the settings of a sweep.")
+        name = self._named(values) if default is None else self.choice.candidate(default).name
+        share = parse_margin(margin)
+        self._need_energy("assert_right_sized")
+        self.verdicts.append(judge_right_size(self.choice, name, share))
+
+    def _named(self, values: Mapping[str, Any]) -> str:
+        for each in self.choice.candidates:
+            if dict(each.values) == dict(values):
+                return each.name
+        axes = next((each.values for each in self.choice.candidates if each.values), {})
+        if axes and set(axes) != set(values):
+            raise SettingsError(f"The sweep is over {', '.join(axes)}.", remedy=f"Name a value of each, such as {sweep_name(axes)}.")
+        return self.choice.candidate(sweep_name(values)).name
+
+    def _need_energy(self, what: str) -> None:
+        if not self.metered and any(each.run is not None for each in self.choice.candidates):
+            self._unmetered(what)
+
+    def run_name(self, candidate: str) -> str:
+        """What a candidate's run is called among those of its test."""
+        return candidate if self._name is None else f"{self._name}/{candidate}"
+
+    def by_run(self) -> dict[str | None, tuple[dict[str, Any], tuple[Verdict, ...]]]:
+        """Each candidate's row of the table and the verdicts on it, by the name of its run."""
+        rows = {row["candidate"]: row for row in self.described()}
+        return {
+            self.run_name(name): (row, tuple(replace(each, run=self.run_name(name)) for each in self.verdicts if each.run == name))
+            for name, row in rows.items()
+        }
+
+    def described(self) -> list[dict[str, Any]]:
+        """Each candidate as plain JSON values, for the report: SI units, null where there is none."""
+        return rows_of(self.choice, self._name)
+
+
+def rows_of(choice: Choice, name: str | None) -> list[dict[str, Any]]:
+    """The candidates of a comparison called ``name`` as plain JSON values: SI units, null where there is none."""
+    against = choice.right_sized or (choice.front[0] if choice.front else None)
+    return [_row(choice, each, None if against is None else choice.candidate(against), name) for each in choice.candidates]
+
+
+def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str | None) -> dict[str, Any]:
+    best, first = choice.best, choice.candidates[0]
+    ratio = None if against is None else choice.ratio(each, against)
+    difference = None if best is None or best is each else choice.accuracy_difference(each, best)
+    return {
+        "comparison": name,
+        "candidate": each.name,
+        "values": {key: value if isinstance(value, int | float | str | bool) else str(value) for key, value in each.values.items()},
+        "figures": {metric: choice.value(each, METRICS[metric]) for metric in FIGURES},
+        "modelled": getattr(choice.outcome(each, ENERGY), "method", None) == "modelled",
+        "times": None if ratio is None else _interval(ratio.value, ratio.low or -math.inf, ratio.high),
+        "times_of": None if against is None else against.name,
+        "accuracy_difference": None if difference is None else _interval(difference.value, difference.low, difference.high),
+        "agreement": None if each is first else choice.agreement(each, first),
+        "front": each.name in choice.front,
+        "right_sized": each.name == choice.right_sized,
+        "shortfall": choice.shortfall(each) if each.run is not None else "",
+        "problem": each.problem,
+        "floor": choice.floor,
+        "by_turns": choice.by_turns,
+    }
+
+
+def parse_margin(written: object) -> float:
+    """A margin as a share. Raises SettingsError."""
+    share = parse(written, RATIO)
+    if share < 0:
+        raise SettingsError(f"margin is {written!r}.", remedy="Write a share that is not negative, such as '20%'.")
+    return share
+
+
+def _interval(value: float, low: float, high: float) -> dict[str, float | None]:
+    return {"value": value, "low": low if math.isfinite(low) else None, "high": high if math.isfinite(high) else None}
