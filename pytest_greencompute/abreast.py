@@ -5,18 +5,20 @@ Candidate number k runs set i before or after the others as i is even or odd, so
 
 from __future__ import annotations
 
-import contextlib
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytest_greencompute.alike import share_alike
 from pytest_greencompute.asks import Agree
-from pytest_greencompute.choice import Candidate
+from pytest_greencompute.choice import Candidate, reference_of
+from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import CannotError, MeterError, SettingsError
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measuring import Effort, Metering, Task, metering, run_once
 from pytest_greencompute.schedule import Layout
-from pytest_greencompute.sets import planned_looks
+from pytest_greencompute.sets import LEAST_SINGLES, planned_looks
 from pytest_greencompute.workload import is_out_of_memory
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -36,12 +38,13 @@ class Entrant:
 class _Lane:
     """One entrant on its way through its protocol, until that ends or the model raises."""
 
-    __slots__ = ("_steps", "candidate", "layout", "outputs")
+    __slots__ = ("_steps", "candidate", "error", "layout", "outputs")
 
     def __init__(self, entrant: Entrant) -> None:
         self.candidate = Candidate(entrant.name, values=entrant.values)
         self.outputs: list[Any] = []
         self.layout: Layout | None = None
+        self.error: Exception | None = None
         self._steps: Metering | None = None
 
     @property
@@ -51,66 +54,62 @@ class _Lane:
 
     def begin(self, entrant: Entrant, instruments: Instruments, effort: Effort, problem: str) -> None:
         """Run all that comes before the sets."""
-        with self._trying():
+
+        def first_steps() -> None:
             self._steps = metering(entrant.task(), instruments, effort, problem)
-            self.go_on(None)
+            self._send(None)
+
+        self._attempt(first_steps)
 
     def go_on(self, answer: Any) -> None:
         """Answer what it waits for, and let it run until it waits again or has ended."""
-        with self._trying():
-            assert self._steps is not None
-            try:
-                ask, run = self._steps.send(answer)
-            except StopIteration as done:
-                run, self.outputs = done.value
-                self._steps = None
-            else:
-                self.layout = ask.layout if isinstance(ask, Agree) else self.layout
-            if run is not None:
-                self.candidate = replace(self.candidate, run=run)
+        self._attempt(lambda: self._send(answer))
 
-    def run_once(self, entrant: Entrant, clock: Any, keep: int | None) -> None:
+    def run_once(self, entrant: Entrant, clock: Clock, keep: int | None) -> None:
         """Each query once, without a meter."""
-        with self._trying():
+
+        def once() -> None:
             run, self.outputs = run_once(entrant.task(), clock, keep)
             self.candidate = replace(self.candidate, run=run)
 
-    def _trying(self) -> contextlib.AbstractContextManager[None]:
-        return _Giving(self)
+        self._attempt(once)
 
-    def give_up(self, problem: str, *, impossible: bool) -> None:
-        """It has no figure; what it measured so far is none."""
-        self._steps = None
-        self.candidate = replace(self.candidate, run=None, problem=problem, impossible=impossible)
-
-
-class _Giving:
-    """What a candidate's model raises becomes its row; bad input and lost meters are everybody's."""
-
-    __slots__ = ("_lane",)
-
-    def __init__(self, lane: _Lane) -> None:
-        self._lane = lane
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> bool:
-        if error is None or not isinstance(error, Exception) or isinstance(error, MeterError):
-            return False
-        name = self._lane.candidate.name
-        if isinstance(error, SettingsError):
-            error.message = error.message if name in error.message else f"{name}: {error.message}"
-            return False
-        said = f"{type(error).__name__}: {error}"
-        if isinstance(error, CannotError):
-            self._lane.give_up(str(error), impossible=True)
-        elif is_out_of_memory(said):
-            self._lane.give_up("out of memory", impossible=True)
-            _free_memory()
+    def _send(self, answer: Any) -> None:
+        assert self._steps is not None
+        try:
+            ask, run = self._steps.send(answer)
+        except StopIteration as done:
+            run, self.outputs = done.value
+            self._steps = None
         else:
-            self._lane.give_up(f"it raised {_first_line(said)}", impossible=False)
-        return True
+            self.layout = ask.layout if isinstance(ask, Agree) else self.layout
+        if run is not None:
+            self.candidate = replace(self.candidate, run=run)
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """What a candidate's model raises becomes its row; bad input and lost meters are everybody's."""
+        out_of_memory = False
+        try:
+            step()
+        except MeterError:
+            raise
+        except SettingsError as error:
+            error.message = f"{self.candidate.name}: {error.message}"
+            raise
+        except CannotError as error:
+            self._give_up(str(error), error, impossible=True)
+        except Exception as error:  # noqa: BLE001  whatever a model raises is news about that model alone
+            said = f"{type(error).__name__}: {error}"
+            out_of_memory = is_out_of_memory(said)
+            self._give_up("out of memory" if out_of_memory else f"it raised {_first_line(said)}", error, impossible=out_of_memory)
+        if out_of_memory:
+            self.error = None  # its traceback holds on to the tensors of the failed attempt
+            _free_memory()
+
+    def _give_up(self, problem: str, error: Exception, *, impossible: bool) -> None:
+        """It has no figure; what it measured so far is none."""
+        self._steps, self.error = None, error
+        self.candidate = replace(self.candidate, run=None, problem=problem, impossible=impossible)
 
 
 def measure_abreast(
@@ -118,13 +117,18 @@ def measure_abreast(
 ) -> tuple[tuple[Candidate, ...], dict[str, list[Any]], int]:
     """Measure all entrants, their sets by turns: the candidates, their answers, and how many looks were planned at the ratios.
 
-    ``enough`` is asked at each look with the candidates so far, and with the number of looks. ``problem`` as for ``metering``. Raises
-    SettingsError for bad input, naming the candidate, and MeterError.
+    The time limit of their efforts is that of the whole comparison: they share it. ``enough`` is asked at each look with the candidates
+    so far, and with the number of looks. ``problem`` as for ``metering``. Raises SettingsError for bad input, naming the candidate, and
+    where no candidate could be measured; MeterError.
     """
     lanes = [_Lane(entrant) for entrant in entrants]
     for lane, entrant in zip(lanes, entrants, strict=True):
-        lane.begin(entrant, instruments, effort_of(entrant.name), problem)
+        effort = effort_of(entrant.name)
+        lane.begin(entrant, instruments, replace(effort, max_seconds=effort.max_seconds / len(entrants)), problem)
     looks = _lay_out([lane for lane in lanes if lane.waits])
+    if any(lane.candidate.run is not None or lane.waits for lane in lanes):
+        for lane in lanes:
+            lane.error = None  # its traceback holds on to what the model had in memory; the row says what it was
     sets = 0
     while running := [lane for lane in lanes if lane.waits]:
         for lane in running if sets % 2 == 0 else reversed(running):
@@ -134,27 +138,44 @@ def measure_abreast(
         if over or (sets in looks and enough([lane.candidate for lane in lanes], len(looks))):
             for lane in [lane for lane in lanes if lane.waits]:
                 lane.go_on(False)
-    return tuple(lane.candidate for lane in lanes), {lane.candidate.name: lane.outputs for lane in lanes}, max(1, len(looks))
+    return *_ended(lanes), max(1, len(looks))
 
 
 def _lay_out(lanes: Sequence[_Lane]) -> tuple[int, ...]:
-    """Give all of them as many sets as all have time for; the looks planned at those."""
+    """Give all of them the same number of sets, as many as fit into the time of all together; the looks planned at those.
+
+    Each has laid out as many sets as fit into its own share of the time, so one of its sets takes that share divided by their number: the
+    harmonic mean of the numbers fills all shares together.
+    """
     layouts = [lane.layout for lane in lanes if lane.layout is not None]
     if not layouts:
         return ()
-    sets = min(layout.sets for layout in layouts)
+    least = max(LEAST_SINGLES if layout.size == 1 else 1 for layout in layouts)
+    sets = max(least, int(statistics.harmonic_mean([layout.sets for layout in layouts]) + 1e-9))
     for lane in lanes:
         if lane.layout is not None:
             lane.go_on(replace(lane.layout, sets=sets))
     return max((planned_looks(replace(layout, sets=sets)) for layout in layouts), key=len)
 
 
-def run_all_once(entrants: Sequence[Entrant], clock: Any, keep: int | None) -> tuple[tuple[Candidate, ...], dict[str, list[Any]]]:
-    """Every candidate without a meter: answers and scores only."""
+def run_all_once(entrants: Sequence[Entrant], clock: Clock, keep: int | None) -> tuple[tuple[Candidate, ...], dict[str, list[Any]]]:
+    """Every candidate without a meter: answers and scores only. Raises SettingsError as ``measure_abreast``."""
     lanes = [_Lane(entrant) for entrant in entrants]
     for lane, entrant in zip(lanes, entrants, strict=True):
         lane.run_once(entrant, clock, keep)
-    return tuple(lane.candidate for lane in lanes), {lane.candidate.name: lane.outputs for lane in lanes}
+    return _ended(lanes)
+
+
+def _ended(lanes: Sequence[_Lane]) -> tuple[tuple[Candidate, ...], dict[str, list[Any]]]:
+    """The candidates, each with the share of its answers that are the reference's, and all answers by name."""
+    found = tuple(lane.candidate for lane in lanes)
+    if all(each.run is None for each in found):
+        problems = "; ".join(f"{each.name}: {each.problem}" for each in found)
+        cause = next((lane.error for lane in lanes if lane.error is not None), None)
+        raise SettingsError(f"No candidate could be measured. {problems}.", remedy="One at least must run.") from cause
+    outputs = {lane.candidate.name: lane.outputs for lane in lanes}
+    theirs = outputs[reference_of(found).name]
+    return tuple(replace(each, alike=share_alike(outputs[each.name], theirs)) for each in found), outputs
 
 
 def _free_memory() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_greencompute.samples import Block, Idle, Latency, Source, Span
-from pytest_greencompute.schedule import Layout, Part
+from pytest_greencompute.schedule import Layout, Part, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,7 @@ class Plan:
     """What to measure: batches in a pass, the sources found, the limits of effort.
 
     Whether p99 must be bounded, whether a lag is to be looked for, the marks that the user allowed, and the idle power seen by the probe.
+    ``timing``: how much of the latency pass is wanted (``schedule.Timing``). ``in_pairs``: set by set another side runs the same queries.
     """
 
     batches: int
@@ -137,6 +138,8 @@ class Plan:
     find_lag: bool = False
     allowed: frozenset[str] = frozenset()
     quiet: tuple[Idle, ...] = ()
+    timing: Timing = "whole"
+    in_pairs: bool = False
 
     @property
     def ticking(self) -> bool:

@@ -86,7 +86,7 @@ class Budget:
 
     def floor(self, metric: Metric) -> float:
         """The absolute change (SI) below which a worse metric is not a regression."""
-        return self._term(metric, "floor", 0.0)
+        return self._term(metric, "floor", metric.floor)
 
     def _term(self, metric: Metric, term: str, default: float) -> float:
         for line in self.lines:

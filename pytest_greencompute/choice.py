@@ -10,19 +10,30 @@ import difflib
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_greencompute.distributions import paired_difference_interval
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import MIN_SETS, Aim, Estimate, Missing, Outcome, changed_answers, estimate, mean_interval, of_set
+from pytest_greencompute.estimate import (
+    MIN_SETS,
+    Aim,
+    Estimate,
+    Missing,
+    Outcome,
+    changed_answers,
+    estimate,
+    judged_sources,
+    mean_interval,
+    of_set,
+)
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.ratio import Ratio, exp, pairs_ratio
 from pytest_greencompute.samples import Run
 from pytest_greencompute.sequential import share
 from pytest_greencompute.units import show, show_limit, show_share, significant
-from pytest_greencompute.verdict import Verdict, sees, unmeasured, word_for_ratio, worse_ratio
+from pytest_greencompute.verdict import Verdict, Word, sees, unmeasured, word_for_ratio, worse_ratio
 
 ENERGY, ACCURACY = METRICS["energy_per_query"], METRICS["accuracy"]
 CONSTRAINTS = ("latency_p50", "latency_p95", "latency_p99", "throughput")
@@ -34,7 +45,7 @@ class Candidate:
     """One way to do the task. ``values`` are the swept settings that make it, ``run`` what was measured of it.
 
     ``problem`` says why there is no run; ``impossible`` that this machine cannot do it (out of memory, a precision that the device
-    lacks), so that nobody could have chosen it here.
+    lacks), so that nobody could have chosen it here. ``alike`` is the share of queries that it answers like the reference candidate.
     """
 
     name: str
@@ -42,6 +53,7 @@ class Candidate:
     problem: str = ""
     impossible: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
+    alike: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +69,21 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Which demand a candidate does not meet. ``known`` is False where it has no figure of ``metric`` to tell by."""
+
+    metric: Metric
+    says: str
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """Candidates, measured on the same queries, and what they must meet: a ``floor`` of accuracy, ``limits`` by metric name (SI).
 
     ``by_turns``: their sets took turns, so that sets of one number make pairs. ``looks`` is how many times it was planned to look at
-    the ratios. ``subject`` is the test's name in sentences. Invariant: names are unique and there are at least two.
+    the ratios. ``subject`` is the test's name in sentences. Invariant: names are unique and there are at least two; the floor is a
+    share, the limits are positive, and all of them finite.
     """
 
     candidates: tuple[Candidate, ...]
@@ -71,14 +93,25 @@ class Choice:
     by_turns: bool = True
     looks: int = 1
     subject: str = "the test"
+    _figures: dict[tuple[str, str], Outcome] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _aims: dict[str, Aim] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [each.name for each in self.candidates]
         if len(names) < 2 or len(set(names)) < len(names):
             raise SettingsError(f"A comparison of {names} compares nothing.", remedy="It takes two candidates or more, each with its name.")
-        for name in self.limits:
+        if self.floor is not None and not 0 < self.floor <= 1:
+            raise SettingsError(f"floor is {self.floor!r}.", remedy="Write a share between 0 and 1, such as 0.72 or '72 %'.")
+        for name, limit in self.limits.items():
             if name not in CONSTRAINTS:
                 raise SettingsError(f"{name!r} does not limit a comparison.", remedy=f"Known: {', '.join(CONSTRAINTS)}, and floor.")
+            if not 0 < limit < math.inf:
+                raise SettingsError(f"The limit of {name} is {limit!r}.", remedy="It must be a finite number above zero.")
+
+    @property
+    def noun(self) -> str:
+        """What a candidate is called in sentences."""
+        return "setting" if any(each.values for each in self.candidates) else "candidate"
 
     def candidate(self, name: str) -> Candidate:
         """The candidate called ``name``. Raises SettingsError, with the nearest name, where there is none."""
@@ -88,48 +121,76 @@ class Choice:
         names = [each.name for each in self.candidates]
         near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
         raise SettingsError(
-            f"There is no candidate {name!r}.", remedy=f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names)}."
+            f"There is no {self.noun} {name!r}.", remedy=f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names)}."
         )
 
+    # --- figures ---
+
     def outcome(self, candidate: Candidate, metric: Metric) -> Outcome:
-        """A figure of a candidate, or why there is none."""
+        """A figure of a candidate, or why there is none. Energy that came out as nothing or less is none: no ratio can be made of it."""
+        key = (candidate.name, metric.name)
+        if key not in self._figures:
+            self._figures[key] = self._estimated(candidate, metric)
+        return self._figures[key]
+
+    def _estimated(self, candidate: Candidate, metric: Metric) -> Outcome:
         if candidate.run is None:
             return Missing(candidate.problem or "it was not measured")
-        return estimate(candidate.run, metric, self._aim_for(metric))
+        found = estimate(candidate.run, metric, self._aim_of(candidate))
+        if metric is ENERGY and isinstance(found, Estimate) and found.value <= 0:
+            return Missing(f"its energy came out as {show(found.value, metric.dimension)} per query, too little for this meter to tell")
+        return found
 
-    def _aim_for(self, metric: Metric) -> Aim:
-        """Energy of every domain where some candidate leaves the GPU idle: a model that needs none has a bill of its own elsewhere."""
-        if metric.kind != "energy" or self.aim.domains != ("auto",):
-            return self.aim
-        found = [estimate(each.run, metric, self.aim) for each in self.candidates if each.run is not None]
-        everywhere = Aim(self.aim.confidence, ("all",))
-        elsewhere = [
-            each
-            for each in self.candidates
-            if each.run is not None and any(not source.domain.startswith("gpu") for source in each.run.sources)
-        ]
-        return everywhere if elsewhere and any(isinstance(each, Missing) for each in found) else self.aim
+    @property
+    def everywhere(self) -> bool:
+        """Whether the energy of every domain counts: where some candidate leaves the GPU idle, its bill is elsewhere, as is part of the
+        others'. Only where the user named no domains."""
+        return self.aim.domains == ("auto",) and any(self._leaves_the_gpu_idle(each) for each in self.candidates)
+
+    def _leaves_the_gpu_idle(self, candidate: Candidate) -> bool:
+        if candidate.run is None or not isinstance(judged_sources(candidate.run, self.aim), Missing):
+            return False
+        return not isinstance(judged_sources(candidate.run, replace(self.aim, domains=("all",))), Missing)
+
+    def _aim_of(self, candidate: Candidate) -> Aim:
+        """The domains that count for a candidate, by its whole run: a single set is too short to tell an idle GPU by."""
+        if candidate.name not in self._aims:
+            aim = replace(self.aim, domains=("all",)) if self.everywhere else self.aim
+            sources = Missing("") if candidate.run is None else judged_sources(candidate.run, aim)
+            if not isinstance(sources, Missing):
+                aim = replace(aim, domains=tuple(source.domain for source in sources))
+            self._aims[candidate.name] = aim
+        return self._aims[candidate.name]
 
     def value(self, candidate: Candidate, metric: Metric) -> float | None:
         """The figure itself, SI; None where there is none."""
         outcome = self.outcome(candidate, metric)
         return outcome.value if isinstance(outcome, Estimate) else None
 
+    # --- what they must meet ---
+
+    def missed(self, candidate: Candidate) -> Shortfall | None:
+        """The first demand that a measured candidate does not meet, judged on the figures themselves; None where it meets them all."""
+        demands = {} if self.floor is None else {ACCURACY.name: self.floor}
+        for name, limit in (demands | dict(self.limits)).items():
+            metric = METRICS[name]
+            value, shown = self.value(candidate, metric), show_limit(limit, metric.dimension)
+            called = f"the floor of {shown}" if metric is ACCURACY else f"the limit of {shown}"
+            if value is None:
+                return Shortfall(metric, f"has no {name} to hold against {called}", known=False)
+            if metric.better == "lower" and not value <= limit:
+                return Shortfall(metric, f"has a {name} of {show(value, metric.dimension)}, over {called}")
+            if metric.better == "higher" and not value >= limit:
+                has = f"scores {significant(value, 3)}" if metric is ACCURACY else f"has a {name} of {show(value, metric.dimension)}"
+                return Shortfall(metric, f"{has}, under {called}")
+        return None
+
     def shortfall(self, candidate: Candidate) -> str:
-        """What the candidate does not meet, judged on the figures themselves; empty where it meets all that is asked."""
+        """Why a candidate may not be chosen, in words; empty where it may."""
         if candidate.run is None:
             return candidate.problem or "it was not measured"
-        score = self.value(candidate, ACCURACY)
-        if self.floor is not None and (score is None or score < self.floor):
-            found = "has no accuracy" if score is None else f"scores {significant(score, 3)}"
-            return f"{found}, under the floor of {show_limit(self.floor, ACCURACY.dimension)}"
-        for name, limit in self.limits.items():
-            metric, value = METRICS[name], self.value(candidate, METRICS[name])
-            if value is None or (value > limit if metric.better == "lower" else value < limit):
-                shown = "has none" if value is None else f"is {show(value, metric.dimension)}"
-                side = "over" if metric.better == "lower" else "under"
-                return f"its {name} {shown}, {side} the limit of {show_limit(limit, metric.dimension)}"
-        return ""
+        missed = self.missed(candidate)
+        return "" if missed is None else missed.says
 
     @property
     def meeting(self) -> tuple[Candidate, ...]:
@@ -151,50 +212,51 @@ class Choice:
     def front(self) -> tuple[str, ...]:
         """The Pareto front of accuracy against energy: those that no other beats in one without losing in the other, leanest first."""
         known = [each for each in self.candidates if self.value(each, ENERGY) is not None]
-        scores = {each.name: self.value(each, ACCURACY) or 0.0 for each in known}
+        places = {each.name: (self._joules(each), -(self.value(each, ACCURACY) or 0.0)) for each in known}  # both: the less, the better
 
         def beaten(one: Candidate, by: Candidate) -> bool:
-            energies, accuracies = (self._joules(one), self._joules(by)), (scores[one.name], scores[by.name])
-            return (
-                energies[1] <= energies[0]
-                and accuracies[1] >= accuracies[0]
-                and (energies[1], -accuracies[1]) != (energies[0], -accuracies[0])
-            )
+            mine, theirs = places[one.name], places[by.name]
+            return theirs[0] <= mine[0] and theirs[1] <= mine[1] and theirs != mine
 
-        kept = [one for one in known if not any(beaten(one, other) for other in known if other is not one)]
+        kept = [one for one in known if not any(beaten(one, other) for other in known)]
         return tuple(each.name for each in sorted(kept, key=self._joules))
 
     def _joules(self, candidate: Candidate) -> float:
         value = self.value(candidate, ENERGY)
         return math.inf if value is None else value
 
+    # --- one against another ---
+
     def ratio(self, one: Candidate, to: Candidate, error: float | None = None) -> Ratio | None:
         """How many times the energy per query of ``to`` that ``one`` uses; ``error`` on each side (default: half of what is left of
         the confidence). None where one of them has no figure."""
         error = (1 - self.aim.confidence) / 2 if error is None else error
-        a, b = self.outcome(one, ENERGY), self.outcome(to, ENERGY)
-        if isinstance(a, Missing) or isinstance(b, Missing) or min(a.value, b.value) <= 0:
+        if self.value(one, ENERGY) is None or self.value(to, ENERGY) is None:
             return None
-        if not self.by_turns:
-            return worse_ratio([a], [b], "lower", 1 - 2 * error)
-        changes = self._changes(one, to)
+        changes = self._changes(one, to) if self.by_turns else []
         if len(changes) >= MIN_SETS:
             each = share(error, self.looks)
             return pairs_ratio(changes, low_error=each, high_error=each)
-        return _of_intervals(self._at(one, error), self._at(to, error))
+        a, b = self._at(one, error), self._at(to, error)
+        if isinstance(a, Missing) or isinstance(b, Missing):
+            return None
+        return _of_intervals(a, b) if self.by_turns else worse_ratio([a], [b], "lower", 1 - 2 * error)
 
     def _at(self, candidate: Candidate, error: float) -> Outcome:
-        """The energy with an interval that errs by ``error`` on each side, looks shared."""
-        aim = replace(self._aim_for(ENERGY), confidence=1 - 2 * error)
-        return Missing("") if candidate.run is None else estimate(replace(candidate.run, looks=self.looks), ENERGY, aim)
+        """The energy with an interval that errs by ``error`` on each side, less what the looks share: the comparison's, or a run's own."""
+        aim = replace(self._aim_of(candidate), confidence=1 - 2 * error)
+        if candidate.run is None:
+            return Missing("")
+        return estimate(replace(candidate.run, looks=self.looks) if self.by_turns else candidate.run, ENERGY, aim)
 
     def _changes(self, one: Candidate, to: Candidate) -> list[float]:
+        """The logarithm of each pair's ratio."""
         if one.run is None or to.run is None:
             return []
-        sets = 1 + min(max((block.set_index for block in each.run.blocks), default=-1) for each in (one, to) if each.run is not None)
-        aim, changes = self._aim_for(ENERGY), []
-        for index in range(sets):
-            a, b = of_set(one.run, ENERGY, index, aim), of_set(to.run, ENERGY, index, aim)
+        sets = {block.set_index for block in one.run.blocks} & {block.set_index for block in to.run.blocks}
+        changes = []
+        for index in sorted(sets):
+            a, b = of_set(one.run, ENERGY, index, self._aim_of(one)), of_set(to.run, ENERGY, index, self._aim_of(to))
             if a is not None and b is not None and min(a, b) > 0:
                 changes.append(math.log(a / b))
         return changes
@@ -212,11 +274,18 @@ class Choice:
         _, low, high = mean_interval(gains, self.aim.confidence)
         return Difference(mean, -math.inf if low is None else low, math.inf if high is None else high)
 
-    def agreement(self, one: Candidate, to: Candidate) -> float | None:
-        """The share of queries that both answer alike, by their answers' digests; None where those were not kept."""
-        if one.run is None or to.run is None:
-            return None
-        changed = changed_answers(to.run.answers, one.run.answers, METRICS["answers_changed"], self.aim.confidence)
+    @property
+    def reference(self) -> Candidate:
+        """The candidate whose answers the others' are held against: the first at full precision where that is swept, else the first."""
+        return reference_of(self.candidates)
+
+    def agreement(self, candidate: Candidate) -> float | None:
+        """The share of queries that it answers like the reference; by their digests where the answers themselves are gone. None where
+        neither was kept, and for the reference itself."""
+        other = self.reference
+        if candidate is other or candidate.run is None or other.run is None or candidate.alike is not None:
+            return None if candidate is other else candidate.alike
+        changed = changed_answers(other.run.answers, candidate.run.answers, METRICS["answers_changed"], self.aim.confidence)
         return 1 - changed.value if isinstance(changed, Estimate) else None
 
     def settled(self) -> bool:
@@ -229,104 +298,148 @@ class Choice:
         return all(each is not None and each.low > 0 and max(each.value / each.low, each.high / each.value) <= SETTLED for each in ratios)
 
 
-def _of_intervals(a: Outcome, b: Outcome) -> Ratio | None:
+def reference_of(candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate whose answers the others' are held against (at least one candidate)."""
+    return next((each for each in candidates if each.values.get("precision") == "fp32"), candidates[0])
+
+
+def _of_intervals(a: Estimate, b: Estimate) -> Ratio:
     """The ratio of two independent figures from their intervals: where the sets are too few for pairs, a set's own phases bound it."""
-    if isinstance(a, Missing) or isinstance(b, Missing):
-        return None
     halves = [math.inf if each.low is None or each.high is None or each.low <= 0 else math.log(each.high / each.low) / 2 for each in (a, b)]
     value, half = a.value / b.value, math.hypot(*halves)
     return Ratio(value, value * math.exp(-half), value * exp(half))
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
 
 
 def judge_right_size(choice: Choice, default: str, margin: float) -> Verdict:
     """Whether ``default``, the configured candidate, uses at most ``margin`` (0.2: 20 %) more energy than any that meets what is asked.
 
     FAIL: it does not meet it itself, or some candidate that does is leaner by more than the margin with the whole interval (the error is
-    shared among them all). PASS: with none of them can that be. What was not measured is UNMEASURED, never PASS.
+    shared among them all). PASS: with none of them can that be. What was not measured is UNMEASURED, never PASS. Raises SettingsError for
+    a default that is no candidate, and for a margin that is negative or not finite.
     """
+    if not 0 <= margin < math.inf:
+        raise SettingsError(f"margin is {margin!r}.", remedy="Write a share that is not negative, such as '20%'.")
     mine = choice.candidate(default)
-    short, outcome = choice.shortfall(mine), choice.outcome(mine, ENERGY)
-    if mine.run is None or (isinstance(outcome, Missing) and not short):
-        why = outcome.reason if isinstance(outcome, Missing) else short
-        return replace(unmeasured(ENERGY, f"{choice.subject} ({default})", why.rstrip("."), kind="comparison"), run=default)
-    if short:
-        return _said("FAIL", choice, mine, f"{choice.subject}: {default}, the configured candidate, {short}.{_who_meets(choice)}")
+    missed = None if mine.run is None else choice.missed(mine)
+    if missed is not None and missed.known:
+        reason = f"{choice.subject}: {default}, the configured {choice.noun}, {missed.says}.{_who_meets(choice)}"
+        return _said("FAIL", choice, mine, reason, metric=missed.metric)
+    energy = choice.outcome(mine, ENERGY)
+    if missed is not None or isinstance(energy, Missing):
+        metric = ENERGY if missed is None else missed.metric
+        outcome = choice.outcome(mine, metric)
+        why = outcome.reason if isinstance(outcome, Missing) else ""
+        return replace(unmeasured(metric, f"{choice.subject} ({default})", why.rstrip("."), kind="comparison"), run=default)
+    return _by_energy(choice, mine, margin)
+
+
+def _by_energy(choice: Choice, mine: Candidate, margin: float) -> Verdict:
     others = [each for each in choice.meeting if each is not mine]
     error = share((1 - choice.aim.confidence) / 2, 1, budgets=max(1, len(others)))
     ratios = {each.name: ratio for each in others if (ratio := choice.ratio(mine, each, error)) is not None}
-    leaner = sorted((choice.candidate(name) for name in ratios), key=lambda each: ratios[each.name].value, reverse=True)
-    for word in ("FAIL", "INCONCLUSIVE"):
-        for other in leaner:
-            if word_for_ratio(ratios[other.name], 1 + margin) == word:
+    unknown = [each for each in choice.candidates if each is not mine and each.name not in ratios and _may_be_leaner(choice, each)]
+    leanest_first = sorted((choice.candidate(name) for name in ratios), key=lambda each: ratios[each.name].value, reverse=True)
+    words = {each.name: word_for_ratio(ratios[each.name], 1 + margin) for each in leanest_first}
+    for word in ("FAIL", "UNMEASURED", "INCONCLUSIVE"):  # the first that holds of any
+        if word == "UNMEASURED" and unknown:
+            named = ", ".join(f"{each.name} ({_why_unknown(choice, each)})" for each in unknown)
+            reason = f"{choice.subject}: whether {mine.name} is right-sized is not known, since there is no figure of {named}."
+            return _said("UNMEASURED", choice, mine, reason)
+        for other in leanest_first:
+            if words[other.name] == word:
                 return _said(
-                    word, choice, mine, _sentence(word, choice, mine, other, ratios[other.name], margin), ratios[other.name], 1 + margin
+                    word, choice, mine, _against(word, choice, mine, other, margin, error), ratio=ratios[other.name], margin=margin
                 )
-    unknown = [each for each in choice.candidates if _may_be_leaner(choice, each) and each is not mine]
-    if unknown:
-        named = ", ".join(f"{each.name} ({_why(choice, each)})" for each in unknown)
-        return _said(
-            "UNMEASURED", choice, mine, f"{choice.subject}: {default} may not be right-sized, since there is no figure of {named}."
-        )
-    closest = ratios[leaner[0].name] if leaner else None
-    return _said("PASS", choice, mine, _fine(choice, mine, margin), closest, 1 + margin)
+    closest = leanest_first[0] if leanest_first and choice.right_sized != mine.name else None
+    if closest is None:
+        reason = f"{choice.subject}: {mine.name} is the leanest {choice.noun}{_that_meets(choice)}."
+        return _said("PASS", choice, mine, reason, ratio=ratios[leanest_first[0].name] if leanest_first else None, margin=margin)
+    return _said("PASS", choice, mine, _against("PASS", choice, mine, closest, margin, error), ratio=ratios[closest.name], margin=margin)
+
+
+def judge_floor(choice: Choice) -> Verdict | None:
+    """A FAIL where there are scores and no candidate reaches the floor of accuracy, naming the best; else None. Needs no meter."""
+    best = choice.best
+    if choice.floor is None or best is None or not (choice.value(best, ACCURACY) or 0.0) < choice.floor:
+        return None
+    broken = "".join(f" {each.name}: {each.problem}." for each in choice.candidates if each.problem)
+    return _said("FAIL", choice, best, f"{choice.subject}:{_nobody_meets(choice, best)}{broken}", metric=ACCURACY)
 
 
 def _may_be_leaner(choice: Choice, each: Candidate) -> bool:
     """Whether a candidate without a figure could have been the right one: it failed for a reason that is none of this machine's."""
     if each.run is None:
         return not each.impossible
-    return not choice.shortfall(each) and choice.value(each, ENERGY) is None
+    missed = choice.missed(each)
+    return missed is None or not missed.known
 
 
-def _why(choice: Choice, each: Candidate) -> str:
-    outcome = choice.outcome(each, ENERGY)
-    return outcome.reason if isinstance(outcome, Missing) else ""
+def _why_unknown(choice: Choice, each: Candidate) -> str:
+    missed = None if each.run is None else choice.missed(each)
+    outcome = choice.outcome(each, ENERGY if missed is None else missed.metric)
+    return outcome.reason.rstrip(".") if isinstance(outcome, Missing) else "it could not be compared"
 
 
-def _said(word: Any, choice: Choice, mine: Candidate, reason: str, ratio: Ratio | None = None, limit: float | None = None) -> Verdict:
-    outcome = choice.outcome(mine, ENERGY)
+def _said(
+    word: Word, choice: Choice, mine: Candidate, reason: str, *, metric: Metric = ENERGY, ratio: Ratio | None = None, margin: float = 0.0
+) -> Verdict:
+    outcome = choice.outcome(mine, metric)
     found = outcome if isinstance(outcome, Estimate) else None
-    smallest = None if ratio is None or limit is None else sees(ratio, limit)
-    return Verdict(word, ENERGY.name, "comparison", reason, found, None, smallest, run=mine.name)
+    smallest = None if ratio is None else sees(ratio, 1 + margin)
+    return Verdict(word, metric.name, "comparison", reason, found, None, smallest, run=mine.name)
 
 
-def _sentence(word: str, choice: Choice, mine: Candidate, other: Candidate, ratio: Ratio, margin: float) -> str:
-    domain = _domain(choice, mine)
+def _against(word: str, choice: Choice, mine: Candidate, other: Candidate, margin: float, error: float) -> str:
+    """The sentence a manager understands: how many times the energy, for how much accuracy."""
+    ratio = choice.ratio(mine, other, error)
     joules = " against ".join(show(choice.value(each, ENERGY) or 0.0, ENERGY.dimension) for each in (mine, other))
-    text = f"{choice.subject}: {mine.name} uses {times(ratio)} the energy per query of {other.name} ({joules}{domain})"
+    uses = "" if ratio is None else times(ratio)
+    text = f"{choice.subject}: {mine.name} uses {uses} the energy per query of {other.name} ({joules}{_domains(choice, mine, other)})"
     difference = choice.accuracy_difference(mine, other)
     if difference is not None:
         scores = " against ".join(significant(choice.value(each, ACCURACY) or 0.0, 3) for each in (mine, other))
         text += f", for {difference} of accuracy ({scores})"
-    wanted = f"the margin of {show_share(margin)}"
-    return f"{text}: {'more than' if word == 'FAIL' else 'not clearly on either side of'} {wanted}."
+    relation = {"FAIL": "more than", "PASS": "within"}.get(word, "not clearly on either side of")
+    return f"{text}: {relation} the margin of {show_share(margin)}."
 
 
-def _fine(choice: Choice, mine: Candidate, margin: float) -> str:
-    if choice.right_sized == mine.name:
-        return f"{choice.subject}: {mine.name} is the leanest candidate that meets what is asked."
-    leanest = choice.right_sized
-    more = f"{choice.subject}: {mine.name} uses at most {show_share(margin)} more energy per query than {leanest}"
-    return f"{more}, the leanest that meets what is asked."
+def _that_meets(choice: Choice) -> str:
+    return " that meets what is asked" if choice.floor is not None or choice.limits else ""
 
 
 def _who_meets(choice: Choice) -> str:
     if choice.right_sized is not None:
         return f" {choice.right_sized} is the leanest that meets what is asked."
     best = choice.best
-    scored = "" if best is None else f"; the best is {best.name} with {significant(choice.value(best, ACCURACY) or 0.0, 3)}"
-    return f" No candidate meets what is asked{scored}."
+    return f" No {choice.noun} meets what is asked." if best is None or choice.floor is None else _nobody_meets(choice, best)
 
 
-def _domain(choice: Choice, mine: Candidate) -> str:
-    outcome = choice.outcome(mine, ENERGY)
-    if isinstance(outcome, Missing) or not outcome.domain:
+def _nobody_meets(choice: Choice, best: Candidate) -> str:
+    top = choice.value(best, ACCURACY) or 0.0
+    scored = f"the best is {best.name} with {significant(top, 3)}"
+    if choice.floor is not None and top < choice.floor:
+        return f" No {choice.noun} meets the floor of {show_limit(choice.floor, ACCURACY.dimension)}; {scored}."
+    return f" No {choice.noun} meets all that is asked; of accuracy, {scored}."
+
+
+def _domains(choice: Choice, mine: Candidate, other: Candidate) -> str:
+    """Where the joules of two candidates were read: ' on gpu:0', or both where they differ, since a model may need no GPU."""
+    places = [_domain(choice, each) for each in (mine, other)]
+    return f" on {places[0]}" if places[0] == places[1] else f"; {places[0]} against {places[1]}, since one leaves the GPU idle"
+
+
+def _domain(choice: Choice, each: Candidate) -> str:
+    outcome = choice.outcome(each, ENERGY)
+    if isinstance(outcome, Missing):
         return ""
-    return f" on {outcome.domain}{' (modelled)' if outcome.method == 'modelled' else ''}"
+    return f"{outcome.domain}{' (modelled)' if outcome.method == 'modelled' else ''}"
 
 
 def times(ratio: Ratio) -> str:
-    """'12.4 times [11.9, 13.0]', with as many digits as the interval deserves."""
+    """'12.4 times [11.9, 13.0]', to three digits; '-' for an open side."""
 
     def each(value: float) -> str:
         return "-" if value <= 0 or math.isinf(value) else significant(value, 3)
@@ -340,10 +453,5 @@ def sweep_name(values: Mapping[str, Any]) -> str:
 
 
 def grid(axes: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], ...]:
-    """Every combination of the swept values, the last axis fastest. Raises SettingsError for an axis that has fewer than one value."""
-    for name, values in axes.items():
-        if isinstance(values, str | bytes) or not isinstance(values, Iterable) or not list(values):
-            raise SettingsError(f"{name} is {values!r}.", remedy=f"Pass the values to try, such as {name}=[1, 4, 16].")
-        if len(set(map(repr, values))) < len(list(values)):
-            raise SettingsError(f"{name} is {values!r}, which names a value twice.", remedy="Name each value once.")
+    """Every combination of the swept values, the last axis fastest."""
     return tuple(dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values()))

@@ -147,6 +147,14 @@ def collected_roots(config: pytest.Config) -> tuple[Path, ...] | None:
     return tuple((folder / arg).resolve() for arg in config.args if "::" not in str(arg))
 
 
+def collected_whole(config: pytest.Config) -> bool:
+    """Whether whole folders were collected, so that what is missing does not exist: not one file, one node id or the last failures."""
+    if hasattr(config, "workerinput") or config.getoption("lf", False):
+        return False
+    roots = collected_roots(config)
+    return roots is None or (all("::" not in str(arg) for arg in config.args) and all(root.is_dir() for root in roots))
+
+
 def covered(pattern: str, roots: tuple[Path, ...] | None, rootdir: Path) -> bool:
     """Whether all tests that ``pattern`` may name have been collected."""
     if roots is None:

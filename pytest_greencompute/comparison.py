@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pytest_greencompute.choice import ENERGY, Candidate, Choice, judge_right_size, sweep_name
+from pytest_greencompute.choice import ACCURACY, ENERGY, Candidate, Choice, judge_floor, judge_right_size, sweep_name
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.estimate import Estimate
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.units import RATIO, parse, parse_positive
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 DEFAULT_MARGIN = "20%"
-FIGURES = ("energy_per_query", "accuracy", "latency_p50", "latency_p95", "throughput")
+FIGURES = ("energy_per_query", "accuracy", "latency_p50", "latency_p95", "throughput", "tokens_per_query")
 
 
 def asked_of(floor: object, limits: Mapping[str, object], *, scored: bool) -> tuple[float | None, dict[str, float]]:
     """The floor of accuracy and the other limits, as SI floats. Raises SettingsError for what is none."""
+    if not isinstance(limits, Mapping):
+        raise SettingsError(f"limits is {limits!r}.", remedy='Pass a dict such as {"latency_p95": "40 ms"}.')
     least = None if floor is None else parse_positive(floor, RATIO)
     if least is not None and least > 1:
         raise SettingsError(f"floor is {floor!r}, which is more than 1.", remedy="Write a share between 0 and 1, such as 0.72 or '72 %'.")
@@ -37,7 +40,8 @@ class Comparison:
     """Candidates measured on the same queries, their sets by turns.
 
     ``runs[name]`` and ``outputs[name]`` are a candidate's figures and answers; ``right_sized`` is the leanest that meets what was asked
-    (None where none does), ``front`` the Pareto front of accuracy against energy, leanest first. ``str()`` is the table.
+    (None where none does), ``cheapest`` its settings after a sweep, ``front`` the Pareto front of accuracy against energy, leanest first.
+    ``str()`` is the table. Where no candidate reaches the floor of accuracy the test fails, metered or not.
     Without ``--energy-budget`` each candidate ran once: asking for what needs energy skips the rest of the test, saying why.
     """
 
@@ -86,6 +90,15 @@ class Comparison:
         return self.choice.right_sized
 
     @property
+    def cheapest(self) -> dict[str, Any] | None:
+        """The settings of the right-sized one of a sweep, such as {"batch_size": 16}; None where none meets what was asked."""
+        if not any(each.values for each in self.choice.candidates):
+            raise SettingsError("Only a sweep has a cheapest setting.", remedy="right_sized names the candidate of a comparison.")
+        self._need_energy("cheapest")
+        found = self.choice.right_sized
+        return None if found is None else dict(self.choice.candidate(found).values)
+
+    @property
     def front(self) -> tuple[str, ...]:
         """The Pareto front of accuracy against energy, leanest first."""
         self._need_energy("front")
@@ -100,15 +113,18 @@ class Comparison:
         """The build fails where ``default``, the configured candidate, uses over ``margin`` more energy than the right-sized one.
 
         It fails, too, where the configured candidate does not meet what was asked of ``compare``. After a sweep name the configured
-        settings instead: ``assert_right_sized(batch_size=16)``. Judged when the test has ended, as budgets are. Raises SettingsError for
-        a name that no candidate has and for a margin that is not a share.
+        settings instead: ``assert_right_sized(batch_size=16)``. Judged when the test has ended, as budgets are. Without
+        ``--energy-budget`` only the floor of accuracy is judged, and the rest of the test is skipped. Raises SettingsError for a name that
+        no candidate has and for a margin that is not a share.
         """
         if (default is None) == (not values):
             raise SettingsError("assert_right_sized needs the configured candidate.", remedy="Pass its name, or the settings of a sweep.")
         name = self._named(values) if default is None else self.choice.candidate(default).name
         share = parse_margin(margin)
+        verdict = judge_right_size(self.choice, name, share)
+        if self.metered or (verdict.word == "FAIL" and verdict.metric == ACCURACY.name):
+            self.verdicts.append(verdict)
         self._need_energy("assert_right_sized")
-        self.verdicts.append(judge_right_size(self.choice, name, share))
 
     def _named(self, values: Mapping[str, Any]) -> str:
         for each in self.choice.candidates:
@@ -129,9 +145,11 @@ class Comparison:
 
     def by_run(self) -> dict[str | None, tuple[dict[str, Any], tuple[Verdict, ...]]]:
         """Each candidate's row of the table and the verdicts on it, by the name of its run."""
+        nobody = None if any(each.metric == ACCURACY.name for each in self.verdicts) else judge_floor(self.choice)
+        verdicts = self.verdicts if nobody is None else [*self.verdicts, nobody]
         rows = {row["candidate"]: row for row in self.described()}
         return {
-            self.run_name(name): (row, tuple(replace(each, run=self.run_name(name)) for each in self.verdicts if each.run == name))
+            self.run_name(name): (row, tuple(replace(each, run=self.run_name(name)) for each in verdicts if each.run == name))
             for name, row in rows.items()
         }
 
@@ -147,7 +165,7 @@ def rows_of(choice: Choice, name: str | None) -> list[dict[str, Any]]:
 
 
 def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str | None) -> dict[str, Any]:
-    best, first = choice.best, choice.candidates[0]
+    best, energy = choice.best, choice.outcome(each, ENERGY)
     ratio = None if against is None else choice.ratio(each, against)
     difference = None if best is None or best is each else choice.accuracy_difference(each, best)
     return {
@@ -155,15 +173,20 @@ def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str |
         "candidate": each.name,
         "values": {key: value if isinstance(value, int | float | str | bool) else str(value) for key, value in each.values.items()},
         "figures": {metric: choice.value(each, METRICS[metric]) for metric in FIGURES},
-        "modelled": getattr(choice.outcome(each, ENERGY), "method", None) == "modelled",
+        "counts": {} if each.run is None else {name: {"value": one.value, "bound": one.bound} for name, one in each.run.counts.items()},
+        "domain": energy.domain if isinstance(energy, Estimate) else "",
+        "modelled": isinstance(energy, Estimate) and energy.method == "modelled",
+        "everywhere": choice.everywhere,
         "times": None if ratio is None else _interval(ratio.value, ratio.low or -math.inf, ratio.high),
         "times_of": None if against is None else against.name,
         "accuracy_difference": None if difference is None else _interval(difference.value, difference.low, difference.high),
-        "agreement": None if each is first else choice.agreement(each, first),
+        "agreement": choice.agreement(each),
+        "agreement_with": choice.reference.name,
         "front": each.name in choice.front,
         "right_sized": each.name == choice.right_sized,
         "shortfall": choice.shortfall(each) if each.run is not None else "",
         "problem": each.problem,
+        "no_energy": "" if isinstance(energy, Estimate) or each.run is None or not each.run.metered else energy.reason,
         "floor": choice.floor,
         "by_turns": choice.by_turns,
     }

@@ -20,7 +20,7 @@ from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.phase import PHASES, errors, half_width, weights
 from pytest_greencompute.samples import ANSWER_DIGITS, FOREIGN, Block, Method, Run, Source, sets_of
 from pytest_greencompute.sequential import share
-from pytest_greencompute.units import Dimension, Quantity, show, show_interval, show_share
+from pytest_greencompute.units import Dimension, Quantity, money, show, show_interval, show_share
 
 MIN_SETS = 5
 MIN_WINDOW_TICKS = 10
@@ -29,6 +29,10 @@ _ONE_WINDOW = "one window, read once: a sensor that looks part of the time may h
 _RESAMPLES = 4000  # 20 of them beyond a bound that holds at 99.5 %
 _DRAWS_AT_ONCE = 1_000_000
 _RESAMPLING_SEED = 20_000
+_NOT_SET = {
+    "carbon": 'no carbon intensity is set: write country = "FRA" or carbon_intensity = "56 g/kWh" in the settings',
+    "money": 'no price is set: write electricity_price = "0.25 EUR/kWh" in the settings',
+}
 FINEST = 1e-4  # time stamps and the quanta of power fields resolve nothing finer, however well the blocks agree
 
 
@@ -257,7 +261,8 @@ def _scaled(run: Run, metric: Metric, aim: Aim) -> Outcome:
     if isinstance(energy, Missing):
         return energy
     low, high = (None if end is None else end * factor for end in (energy.low, energy.high))
-    return replace(energy, value=energy.value * factor, low=low, high=high, dimension=metric.dimension)
+    dimension = money(aim.footprint.currency) if metric.per == "money" else metric.dimension
+    return replace(energy, value=energy.value * factor, low=low, high=high, dimension=dimension)
 
 
 def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
@@ -266,14 +271,9 @@ def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
         if isinstance(tokens, Missing):
             return tokens
         return 1 / tokens.value if tokens.value else Missing("the model generated no token")
-    footprint = aim.footprint
-    if metric.per == "carbon":
-        return (
-            Missing("no carbon intensity is set: country or carbon_intensity in the settings")
-            if footprint.carbon is None
-            else footprint.carbon
-        )
-    return Missing("no price is set: electricity_price in the settings") if footprint.money is None else footprint.money
+    found = aim.footprint.carbon if metric.per == "carbon" else aim.footprint.money
+    why = aim.footprint.why_no_carbon.rstrip(".") if metric.per == "carbon" else ""
+    return Missing(why or _NOT_SET[metric.per]) if found is None else found
 
 
 def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
@@ -436,7 +436,9 @@ def _tokens(run: Run, metric: Metric, aim: Aim) -> Outcome:
     counted = run.tokens if whole else run.reasoning
     if counted:
         mean, low, high = mean_interval(counted, aim.confidence)
-        return Estimate(mean, low, high, metric.dimension, len(counted), aim.confidence)
+        return Estimate(mean, None if low is None else max(0.0, low), high, metric.dimension, len(counted), aim.confidence)
+    if run.tokens and run.watching is None:
+        return Missing("reasoning cannot be told from ids: pass the tokenizer, tokens=tokenizer, to measure()")
     watched = [] if run.watching is None else [each.tokens if whole else each.reasoning for each in run.watching.models]
     seen = [each for each in watched if each is not None]
     if run.watching is None or not seen or len(seen) < len(watched):
@@ -458,13 +460,16 @@ def _calls(run: Run, metric: Metric, aim: Aim) -> Outcome:
 
 
 def _compute(run: Run, metric: Metric, aim: Aim) -> Outcome:
-    """What was counted in a pass of its own."""
+    """What was counted in a pass of its own; of a figure that is only a bound, the other side is open."""
     count = run.counts.get(metric.name)
+    if count is None and run.window:
+        return Missing("a window has no queries that could be counted over; use measure()")
     if count is None:
         return Missing(f"it was not counted: a budget on {metric.name}, or count=[{metric.name!r}] of measure(), asks for it")
     if count.value is None:
         return Missing(count.note)
-    return Estimate(count.value, None, None, metric.dimension, 1, aim.confidence, note=count.note)
+    low, high = (count.value if count.bound == side else None for side in ("least", "most"))
+    return Estimate(count.value, low, high, metric.dimension, max(1, count.queries), aim.confidence, note=count.note)
 
 
 def _rating(run: Run, _metric: Metric, aim: Aim) -> Outcome:

@@ -12,18 +12,23 @@ from pytest_greencompute.errors import SettingsError
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pytest_greencompute.abreast import Entrant
     from pytest_greencompute.choice import Candidate
     from pytest_greencompute.comparison import Comparison
-    from pytest_greencompute.estimate import Aim
+    from pytest_greencompute.energy_score import Asked, ScoredRun
+    from pytest_greencompute.estimate import Aim, Estimate
     from pytest_greencompute.measured import MeasuredRun
     from pytest_greencompute.measuring import Effort, Task, Window
     from pytest_greencompute.samples import Run
+    from pytest_greencompute.schedule import Timing
     from pytest_greencompute.session import MeteredTest, Session
     from pytest_greencompute.sides.pairing import Pairing
     from pytest_greencompute.sides.worker import Worker
+    from pytest_greencompute.watching import WatchedModel
     from pytest_greencompute.workload import Score
 
 
@@ -50,20 +55,28 @@ class EnergyMeter:
         references: Iterable[Any] | None = None,
         score: Score = "accuracy",
         collate: Callable[[Any], Any] | None = None,
+        tokens: object = None,
+        reasoning: Sequence[str] | None = None,
+        count: Iterable[str] = (),
         name: str | None = None,
     ) -> MeasuredRun:
         """Measure ``model``, any callable on a batch, on ``queries``.
 
         ``references`` are the right answers, one per query; ``score`` is "accuracy" or a function of (answer, reference).
-        ``collate`` turns a slice of the queries into a batch. ``name`` tells the runs of one test apart. ``outputs`` of the
-        answer holds the model's answers in query order. Raises SettingsError for bad input, MeterError where a meter fails
-        while measuring, and what the model raises.
+        ``collate`` turns a slice of the queries into a batch. ``tokens`` counts what an answer holds: "ids" where answers are output
+        ids, a tokenizer, or a function of an answer; ``reasoning`` are the markers around what is reasoning. ``count`` names what is
+        to be counted where no budget asks for it: "flops_per_query", "peak_memory", "page_faults_per_query". ``name`` tells the runs
+        of one test apart. ``outputs`` of what is returned holds the model's answers in query order. Raises SettingsError for bad
+        input, MeterError where a meter fails while measuring, and what the model raises.
         """
         from pytest_greencompute.measuring import Task, run_once
 
         self._check_name(name)
         self._refuse_inside_a_window()
-        task = Task(model, queries, batch_size, references, score, collate, name, self._test.node_id)
+        markers = self._markers(reasoning)
+        task = Task(
+            model, queries, batch_size, references, score, collate, name, self._test.node_id, tokens, markers, count, self._test.watched
+        )
         settings = self._session.settings
         if self._session.worker is not None:
             raw, outputs = self._measure_as_a_side(task, self._session.worker)
@@ -107,6 +120,9 @@ class EnergyMeter:
             agree=worker.agree,
             turn=worker.turn,
             keep_answers=True,
+            timing="none",  # latencies are compared by those that are timed after each set
+            in_pairs=True,
+            count=session.count,
             provenance=session.provenance(),
         )
         raw, outputs = run_metered(task, session.instruments, effort, session.why_unmeasured)
@@ -122,6 +138,9 @@ class EnergyMeter:
         references: Iterable[Any] | None = None,
         score: Score = "accuracy",
         collate: Callable[[Any], Any] | None = None,
+        tokens: object = None,
+        reasoning: Sequence[str] | None = None,
+        count: Iterable[str] = (),
         floor: object = None,
         name: str | None = None,
         **limits: object,
@@ -129,23 +148,23 @@ class EnergyMeter:
         """Measure ``candidates``, several models for one task by name, on the same ``queries``, their sets by turns.
 
         ``floor`` is the least accuracy that will do (a share, 0.72 or "72 %"), ``limits`` are what else a candidate must meet: latency_p50,
-        latency_p95, latency_p99, throughput. ``batch_size`` is one for all or one by name, the rest as for ``measure``. A candidate that
-        raises has its reason in the table, and the others stand. Raises SettingsError for bad input, MeterError as ``measure`` does.
+        latency_p95, latency_p99, throughput. ``batch_size`` and ``tokens`` are one for all or one by name, the rest as for ``measure``. A
+        candidate that raises has its reason in the table, and the others stand. Raises SettingsError for bad input, MeterError as
+        ``measure`` does.
         """
         from pytest_greencompute.abreast import Entrant
 
         if not isinstance(candidates, MappingABC) or not all(isinstance(each, str) and each for each in candidates):
             raise SettingsError("candidates must be named models.", remedy="Pass a dict such as {'large': f, 'small': g}.")
         listed, given = _again_and_again(queries), None if references is None else list(references)
-        sizes = batch_size if isinstance(batch_size, MappingABC) else dict.fromkeys(candidates, batch_size)
-        if set(sizes) != set(candidates):
-            raise SettingsError(f"batch_size names {', '.join(sizes)}.", remedy=f"Name each of {', '.join(candidates)}.")
+        sizes, counted = _by_name("batch_size", batch_size, candidates), _by_name("tokens", tokens, candidates)
+        markers = self._markers(reasoning)
 
         def entrant(each: str) -> Entrant:
-            task = self._task(candidates[each], listed, given, score, collate, sizes[each], _named(name, each))
+            task = self._task(candidates[each], listed, given, score, collate, sizes[each], _named(name, each), counted[each], markers)
             return Entrant(each, lambda: task, {})
 
-        return self._abreast([entrant(each) for each in candidates], floor, limits, name, scored=given is not None)
+        return self._abreast([entrant(each) for each in candidates], floor, limits, name, scored=given is not None, count=count)
 
     def sweep(
         self,
@@ -156,6 +175,8 @@ class EnergyMeter:
         references: Iterable[Any] | None = None,
         score: Score = "accuracy",
         collate: Callable[[Any], Any] | None = None,
+        tokens: object = None,
+        count: Iterable[str] = (),
         floor: object = None,
         name: str | None = None,
         limits: Mapping[str, object] | None = None,
@@ -170,23 +191,96 @@ class EnergyMeter:
         """
         from pytest_greencompute.abreast import Entrant
         from pytest_greencompute.choice import grid, sweep_name
-        from pytest_greencompute.sweeping import checked_axes, with_settings
+        from pytest_greencompute.sweeping import Variants, checked_axes
 
-        swept = checked_axes({**({} if isinstance(batch_size, int) else {"batch_size": batch_size}), **axes})
+        swept = checked_axes(model, {**({} if isinstance(batch_size, int) else {"batch_size": batch_size}), **axes})
+        variants = Variants(model)
         listed, given = _again_and_again(queries), None if references is None else list(references)
 
         def entrant(values: Mapping[str, Any]) -> Entrant:
-            rest = {key: value for key, value in values.items() if key != "batch_size"}
             size = values.get("batch_size", batch_size)
             called = sweep_name(values)
 
             def task() -> Task:
-                return self._task(with_settings(model, rest), listed, given, score, collate, size, _named(name, called))
+                return self._task(
+                    variants.at(values), listed, given, score, collate, size, _named(name, called), tokens, self._markers(None)
+                )
 
             return Entrant(called, task, values)
 
         entrants = [entrant(values) for values in grid(swept)]
-        return self._abreast(entrants, floor, limits or {}, name, scored=given is not None)
+        return self._abreast(entrants, floor, limits or {}, name, scored=given is not None, count=count)
+
+    def energy_score(
+        self,
+        model: Callable[[Any], Any],
+        queries: Iterable[Any],
+        *,
+        task: str,
+        model_class: str | None = None,
+        collate: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+        passes: int = 10,
+        state: str | os.PathLike[str] | None = None,
+        protocol_queries: bool = False,
+        output_of_protocol: bool = False,
+    ) -> ScoredRun:
+        """Measure ``model`` by the protocol of AI Energy Score, and rate it: ``.rating``, ``.wh_per_1000_queries``.
+
+        Batch size 1, ``passes`` over all ``queries``, however long they take; the protocol has 1,000 queries and ten passes, and with
+        others the stars are indicative. ``task`` and ``model_class`` as for ``rate``. ``protocol_queries``: these are the protocol's own
+        for the task; ``output_of_protocol``: so is the length of the answers. After each pass the state is written to ``state`` (a file
+        below the root; default: one for each test and name), and a session that was killed goes on there. Otherwise as ``measure``.
+        """
+        from dataclasses import replace
+
+        from pytest_greencompute.energy_score import Asked, ScoredRun
+        from pytest_greencompute.measuring import Task, run_once
+        from pytest_greencompute.store.score_state import path_of
+        from pytest_greencompute.workload import collected
+
+        self._check_name(name)
+        self._refuse_inside_a_window()
+        session, test = self._session, self._test
+        asked = Asked(task, model_class, passes, protocol_queries, output_of_protocol)
+        listed, notes = collected(queries)
+        path = path_of(session.root, state, test.node_id, name)
+        work = Task(model, listed, collate=collate, name=name, test=test.node_id, watched=test.watched)
+        if session.worker is None and session.settings.enabled:
+            raw, outputs = self._score_metered(work, asked, path)
+        elif session.settings.unmetered == "skip":
+            self._skip('not measured: unmetered = "skip" and no --energy-budget')
+        else:
+            keep = session.settings.unmetered
+            raw, outputs = run_once(work, session.clock, keep if isinstance(keep, int) else None)
+        if test.contest is not None:
+            notes += ("an energy score is of this commit alone: it is not measured by turns with others",)
+        raw = replace(raw, notes=notes + raw.notes)
+        test.runs.append(raw)
+        aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
+        return ScoredRun(raw, outputs, aim, self._unmetered)
+
+    def _score_metered(self, task: Task, asked: Asked, path: Path) -> tuple[Run, list[Any]]:
+        from dataclasses import replace
+
+        from pytest_greencompute.energy_score import measure_score
+        from pytest_greencompute.store.score_state import ScoreState, key_of
+
+        session = self._session
+        self._lock()
+        assert session.instruments is not None
+        effort, problem = self._effort(task.name), session.why_unmeasured
+        if problem or not session.instruments.sources:
+            return measure_score(task, asked, session.instruments, effort, problem=problem)
+        queries: Any = task.queries
+        key = key_of((task.test, task.name), asked, queries, session.instruments.facts(), session.machine)
+        kept = ScoreState(path, key, session.root)
+        earlier, said = kept.begin()
+        try:
+            raw, outputs = measure_score(task, asked, session.instruments, effort, earlier=earlier, keep=kept.keep, said=said)
+        finally:
+            session.told()
+        return replace(raw, notes=raw.notes + kept.end()), outputs
 
     def _task(
         self,
@@ -197,21 +291,38 @@ class EnergyMeter:
         collate: Callable[[Any], Any] | None,
         batch_size: int,
         name: str,
+        tokens: object,
+        markers: Sequence[str] | None,
     ) -> Task:
         from pytest_greencompute.measuring import Task
 
-        return Task(model, queries, batch_size, references, score, collate, name, self._test.node_id)
+        return Task(
+            model, queries, batch_size, references, score, collate, name, self._test.node_id, tokens, markers, watched=self._test.watched
+        )
+
+    def _markers(self, reasoning: Sequence[str] | None) -> Sequence[str] | None:
+        """The markers of reasoning: those of the call, else those of the settings; None: the usual ones."""
+        return self._session.settings.reasoning_markers if reasoning is None else reasoning
 
     def _abreast(
-        self, entrants: list[Entrant], floor: object, limits: Mapping[str, object], name: str | None, *, scored: bool
+        self,
+        entrants: list[Entrant],
+        floor: object,
+        limits: Mapping[str, object],
+        name: str | None,
+        *,
+        scored: bool,
+        count: Iterable[str],
     ) -> Comparison:
         from dataclasses import replace
 
         from pytest_greencompute.abreast import measure_abreast, run_all_once
         from pytest_greencompute.choice import Candidate, Choice
         from pytest_greencompute.comparison import Comparison, asked_of
+        from pytest_greencompute.compute import asked_by, checked_count
 
         self._refuse_inside_a_window()
+        names = checked_count(count)
         for entrant in entrants:
             self._check_name(_named(name, entrant.name))
         session, test = self._session, self._test
@@ -223,12 +334,18 @@ class EnergyMeter:
         def settled(candidates: Sequence[Candidate], looks: int) -> bool:
             return replace(plain, candidates=tuple(candidates), looks=looks).settled()
 
+        def effort_of(candidate: str) -> Effort:
+            run = _named(name, candidate)
+            limits = session.budget(test).limits.get(run, {})
+            effort = self._effort_of(candidate, run, needs_p99="latency_p99" in limited)
+            return replace(effort, count=tuple(dict.fromkeys((*asked_by(limits), *names))))
+
         looks = 1
         if session.worker is None and session.settings.enabled:
             self._lock()
             assert session.instruments is not None
             try:
-                found, outputs, looks = measure_abreast(entrants, session.instruments, self._effort_of, settled, session.why_unmeasured)
+                found, outputs, looks = measure_abreast(entrants, session.instruments, effort_of, settled, session.why_unmeasured)
             finally:
                 session.told()
         elif session.settings.unmetered == "skip":
@@ -246,14 +363,57 @@ class EnergyMeter:
         test.runs.extend(each.run for each in found if each.run is not None)
         return comparison
 
-    def _effort_of(self, name: str) -> Effort:
-        """How a candidate is measured: until the comparison is settled or its time is up."""
+    def _effort_of(self, candidate: str, run: str, *, needs_p99: bool) -> Effort:
+        """How a candidate, whose run is called ``run``, is measured: until the comparison is settled or its time is up."""
         from dataclasses import replace
 
         session = self._session
         tell = session.tell(self._test)
-        effort = replace(self._effort(name), enough=lambda _: False, keep_answers=True)
-        return replace(effort, tell=lambda step: tell(replace(step, what=f"{name}: {step.what}")))
+        effort = self._effort(run)
+        effort = replace(effort, enough=lambda _: False, keep_answers=True, needs_p99=needs_p99 or effort.needs_p99)
+        return replace(effort, tell=lambda step: tell(replace(step, what=f"{candidate}: {step.what}")))
+
+    def watch(
+        self, function: Callable[..., Any], *, name: str | None = None, tokens: object = None, reasoning: Sequence[str] | None = None
+    ) -> WatchedModel:
+        """``function``, to be called in its place: a model whose calls, prompts, tokens and time inside are counted.
+
+        ``energy_meter.watch(model.generate)``: a measured run of what calls it then has ``generative_share`` and ``model_calls_per_query``,
+        and its tokens where ``tokens`` says how to count them (as for ``measure``; the ids of a ``generate`` are counted anyway). What is
+        returned has ``calls``, ``prompts``, ``tokens``, ``reasoning_tokens``, ``seconds`` and ``energy``. Raises SettingsError for what
+        cannot be called.
+        """
+        from pytest_greencompute.watching import watched
+
+        test = self._test
+        made = watched(
+            function, self._session.clock, name=name, tokens=tokens, reasoning=self._markers(reasoning), energy=self._watched_energy
+        )
+        taken = [each.watched_name for each in test.watched]
+        if made.watched_name in taken and name is not None:
+            raise SettingsError(f"This test watches a model named {name!r} already.", remedy="Give each a name of its own.")
+        plain, number = made.watched_name, 2
+        while made.watched_name in taken:
+            made.watched_name, number = f"{plain} {number}", number + 1
+        test.watched.append(made)
+        return made
+
+    def _watched_energy(self, model: WatchedModel) -> Estimate:
+        from dataclasses import replace
+
+        from pytest_greencompute.errors import MeterError
+        from pytest_greencompute.estimate import Missing
+        from pytest_greencompute.watching import energy_of
+
+        session, test = self._session, self._test
+        if not session.settings.enabled:
+            self._unmetered("the energy of a watched model")
+        aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
+        windows = [window.raw() for window in test.windows if window.closed]
+        found = energy_of([*test.runs, *windows], test.watched.index(model), aim)
+        if isinstance(found, Missing):
+            raise MeterError(f"There is no energy of {model.watched_name}: {found.reason}.")
+        return found
 
     def window(self, name: str | None = None) -> Window:
         """``with energy_meter.window("prefill") as w: …`` for code that is not a loop of queries; then ``w.energy``.
@@ -299,6 +459,7 @@ class EnergyMeter:
     def _effort(self, name: str | None, pairing: Pairing | None = None) -> Effort:
         from dataclasses import replace
 
+        from pytest_greencompute.compute import asked_by
         from pytest_greencompute.judging import judge_run, limits_for
         from pytest_greencompute.measuring import Effort, precise_enough
         from pytest_greencompute.metrics import METRICS
@@ -317,7 +478,8 @@ class EnergyMeter:
             certain = all(each.word != "INCONCLUSIVE" for each in verdicts)
             # A run that others will be compared with must be precise, not only certain of its own verdicts.
             compared = session.settings.save or test.group is not None
-            done = precise(run) if compared or not verdicts else certain and presentable(run)
+            alone = not verdicts and pairing is None
+            done = precise(run) if compared or alone else certain and presentable(run)
             return done if pairing is None else pairing.may_end(certain=done)
 
         limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
@@ -328,9 +490,13 @@ class EnergyMeter:
             enough=enough,
             figure=lambda run: _figure(run, bench.aim),
             keep_answers=bool(pairing or session.settings.save or session.settings.baseline or test.group),
+            count=asked_by(limits),
             provenance=session.provenance(),
         )
-        return effort if pairing is None else replace(effort, agree=pairing.agree, turn=pairing.turn)
+        if pairing is None:
+            return effort
+        timing: Timing = "whole" if any(METRICS[each].kind == "latency" for each in limits) else "short"
+        return replace(effort, agree=pairing.agree, turn=pairing.turn, timing=timing, in_pairs=True)
 
     def _result(self, raw: Run, outputs: list[Any]) -> MeasuredRun:
         from dataclasses import replace
@@ -342,6 +508,14 @@ class EnergyMeter:
 
     def _unmetered(self, metric: str) -> NoReturn:
         self._skip(f"{metric} was not measured: run pytest with --energy-budget")
+
+
+def _by_name(what: str, given: Any, candidates: Mapping[str, object]) -> Mapping[str, Any]:
+    """An argument that is one for all candidates, or one by name. Raises SettingsError where it names others."""
+    by_name = given if isinstance(given, MappingABC) else dict.fromkeys(candidates, given)
+    if set(by_name) != set(candidates):
+        raise SettingsError(f"{what} names {', '.join(map(str, by_name))}.", remedy=f"Name each of {', '.join(candidates)}.")
+    return by_name
 
 
 def _named(comparison: str | None, candidate: str) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.units import YEAR_S
 
-YEAR_S = 365 * 86_400
 J_PER_KWH = 3.6e6
 
 
@@ -20,7 +21,8 @@ class Footprint:
     """The factors that were set. None: not set, so nobody asked for that figure.
 
     ``kg_per_j`` and its ``carbon_source`` (a country's mix with its table, or "set by you"); ``price_per_j`` in ``currency``;
-    ``queries_per_s`` is the traffic. Invariant: all finite, none negative, ``pue`` at least 1. Raises SettingsError.
+    ``queries_per_s`` is the traffic. ``why_no_carbon``: why an intensity that was asked for could not be had, with the remedy.
+    Invariant: all finite, none negative, ``pue`` at least 1. Raises SettingsError.
     """
 
     kg_per_j: float | None = None
@@ -29,6 +31,7 @@ class Footprint:
     currency: str = ""
     pue: float = 1.0
     queries_per_s: float | None = None
+    why_no_carbon: str = ""
 
     def __post_init__(self) -> None:
         for name in ("kg_per_j", "price_per_j", "queries_per_s"):
@@ -49,3 +52,44 @@ class Footprint:
     def money(self) -> float | None:
         """What a joule of the computers costs, in ``currency``; None where no price is set."""
         return None if self.price_per_j is None else self.price_per_j * self.pue
+
+    @property
+    def applies(self) -> bool:
+        """Whether there is a figure that ``pue`` is part of."""
+        return any(each is not None for each in (self.kg_per_j, self.price_per_j, self.queries_per_s)) or bool(self.why_no_carbon)
+
+
+class Amount(NamedTuple):
+    """A figure with the ends of its interval; None where the interval is open."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Year:
+    """What 365 days of the traffic use, PUE included: kWh, kg CO2e, and money in the price's currency. None: not asked for."""
+
+    queries: float
+    kwh: Amount
+    kg: Amount | None
+    money: Amount | None
+
+
+def yearly(footprint: Footprint, energy_j_per_query: float, low: float | None, high: float | None) -> Year | None:
+    """A year of ``footprint.queries_per_s`` at so many joules a query, whose interval is ``low`` to ``high``; None without traffic."""
+    if footprint.queries_per_s is None:
+        return None
+    queries = footprint.queries_per_s * YEAR_S
+
+    def amount(of_a_joule: float) -> Amount:
+        factor = queries * of_a_joule
+        return Amount(energy_j_per_query * factor, None if low is None else low * factor, None if high is None else high * factor)
+
+    return Year(
+        queries,
+        amount(footprint.pue / J_PER_KWH),
+        None if footprint.carbon is None else amount(footprint.carbon),
+        None if footprint.money is None else amount(footprint.money),
+    )

@@ -12,6 +12,7 @@ from pytest_greencompute.schedule import (
     LATENCY_SHARE,
     PROBE_TICKS,
     SETTLE_S,
+    SHORT_TIMING_S,
     WARMUP_CHUNK_S,
     WARMUP_CHUNKS,
     lag_ticks,
@@ -44,10 +45,13 @@ def ahead(plan: Plan, batch_s: float, *, from_step: Step, spent: float = 0.0) ->
 
 def latency_batches(plan: Plan) -> tuple[int, float]:
     """How many batches are timed, and the seconds that this may take at most."""
-    return LATENCY_BATCHES_P99 if plan.needs_p99 else LATENCY_BATCHES, LATENCY_SHARE * plan.max_seconds
+    want, limit_s = LATENCY_BATCHES_P99 if plan.needs_p99 else LATENCY_BATCHES, LATENCY_SHARE * plan.max_seconds
+    return {"whole": (want, limit_s), "short": (want, min(limit_s, SHORT_TIMING_S)), "none": (0, 0.0)}[plan.timing]
 
 
 def _latency_seconds(plan: Plan, batch_s: float) -> float:
     want, limit = latency_batches(plan)
+    if not want:
+        return 0.0
     passes = -(-want // plan.batches)  # whole passes, unless the list is long
     return min(limit + batch_s, max(want, min(passes * plan.batches, 4 * want)) * batch_s)

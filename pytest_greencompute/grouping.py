@@ -6,6 +6,7 @@ Their runs come one after the other, each in its own test, so a ratio between th
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -14,21 +15,23 @@ from pytest_greencompute.budget import unknown_key
 from pytest_greencompute.choice import CONSTRAINTS, Candidate, Choice, judge_right_size
 from pytest_greencompute.comparison import DEFAULT_MARGIN, asked_of, parse_margin, rows_of
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.verdict import Verdict
 
 if TYPE_CHECKING:
     from pytest_greencompute.estimate import Aim
-    from pytest_greencompute.session import MeteredTest
+    from pytest_greencompute.samples import Run
+    from pytest_greencompute.session import Compared, MeteredTest
+    from pytest_greencompute.verdict import Verdict
 
 ASKED = ("default", "margin", "floor", *CONSTRAINTS)
 
 
 @dataclass
 class Group:
-    """The tests of one group, in the order in which they run: ``members`` maps node ids to candidates' names.
+    """The tests of one group: ``members`` maps the node ids of all that were collected to candidates' names.
 
     ``floor`` and ``limits`` are what a candidate must meet, ``default`` the configured one (None: nothing is judged, the table is shown),
-    ``margin`` how much more it may use. ``found`` fills up as tests end.
+    ``margin`` how much more it may use. ``chosen`` are the members that this session runs, in order; ``found`` fills up as they end.
+    ``problem`` says, when all have ended, why nothing was judged; ``excused``: because the user left the default out.
     """
 
     name: str
@@ -37,8 +40,10 @@ class Group:
     floor: float | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
+    chosen: list[str] = field(default_factory=list)
     found: dict[str, Candidate] = field(default_factory=dict)
-    judged: bool = False
+    problem: str = "its last test did not run"
+    excused: bool = False
 
     @classmethod
     def asked(cls, args: Sequence[object], kwargs: Mapping[str, Any]) -> Group:
@@ -48,18 +53,35 @@ class Group:
         for key in kwargs:
             if key not in ASKED:
                 raise unknown_key(key, ASKED, "argument of energy_group")
+        default = kwargs.get("default")
+        if default is not None and not isinstance(default, str):
+            raise SettingsError(
+                f"default is {default!r}.", remedy="Name the configured candidate by its parameter's id, or its test's name."
+            )
         limits = {key: kwargs[key] for key in CONSTRAINTS if key in kwargs}
         floor, limited = asked_of(kwargs.get("floor"), limits, scored=True)
-        return cls(args[0], kwargs.get("default"), parse_margin(kwargs.get("margin", DEFAULT_MARGIN)), floor, limited)
+        return cls(args[0], default, parse_margin(kwargs.get("margin", DEFAULT_MARGIN)), floor, limited)
 
-    def keep(self, node_ids: Sequence[str]) -> None:
-        """Only these tests will run, in this order. Raises SettingsError where the default is no candidate of the group."""
-        if self.default is not None and self.default not in self.members.values():
-            known = ", ".join(self.members.values())
-            raise SettingsError(f"energy_group {self.name!r} has no candidate {self.default!r}.", remedy=f"Known: {known}.")
-        self.members = {node_id: self.members[node_id] for node_id in node_ids if node_id in self.members}
+    def choose(self, node_ids: Sequence[str], *, whole: bool) -> None:
+        """Only these tests will run, in this order. ``whole``: all tests that there are were collected.
 
-    def judge(self, test: MeteredTest, aim: Aim, *, ended: bool) -> dict[str | None, tuple[dict[str, Any], tuple[Verdict, ...]]]:
+        Raises SettingsError where the default is then no candidate of the group.
+        """
+        self.chosen = [node_id for node_id in node_ids if node_id in self.members]
+        if not self.chosen:
+            self.problem = ""
+        if self.default is None or self.default in self.members.values():
+            self.excused = self.default not in [self.members[node_id] for node_id in self.chosen]
+            if self.chosen and self.excused:
+                self.problem = f"the test of {self.default!r}, its configured candidate, was not selected"
+            return
+        near = difflib.get_close_matches(self.default, self.members.values(), n=1, cutoff=0.5)
+        if whole:
+            known = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(self.members.values())}."
+            raise SettingsError(f"energy_group {self.name!r} has no candidate {self.default!r}.", remedy=known)
+        self.problem = f"no candidate {self.default!r} was collected"
+
+    def judge(self, test: MeteredTest, aim: Aim, *, ended: bool) -> Compared:
         """Take what ``test`` measured; if it is the last of the group, the rows of all, and the verdict on the default.
 
         Rows of other tests' runs come under their candidate's name, since this test has no run of theirs.
@@ -68,28 +90,37 @@ class Group:
         if called is None:
             return {}
         run = next((each for each in test.runs if each.name is None), test.runs[0] if test.runs else None)
-        problem = "" if run is not None and ended else "its test failed" if not ended else "its test measured nothing"
+        problem = "its test failed" if not ended else "" if run is not None else "its test measured nothing"
         self.found[test.node_id] = Candidate(called, None if problem else run, problem)
-        if test.node_id != list(self.members)[-1] or not self.metered:
+        if not self.chosen or test.node_id != self.chosen[-1]:
             return {}
-        self.judged = True
+        if not any(each.run is not None and each.run.metered for each in self.found.values()):
+            self.problem = "none of its tests measured any energy"
+            return {}
+        if len(self.members) < 2:
+            self.problem = "only one of its tests was collected"
+            return {}
         return self._compared(test, aim, run)
 
-    @property
-    def metered(self) -> bool:
-        """Whether there is any energy to compare."""
-        return any(each.run is not None and each.run.metered for each in self.found.values())
-
-    def _compared(self, test: MeteredTest, aim: Aim, mine: Any) -> dict[str | None, tuple[dict[str, Any], tuple[Verdict, ...]]]:
-        candidates = tuple(self.found.get(node_id, Candidate(name, None, "its test did not run")) for node_id, name in self.members.items())
-        choice = Choice(candidates, aim, self.floor, self.limits, by_turns=False, subject=f"group {self.name}")
-        verdicts = (
-            ()
-            if self.default is None or self.default not in self.members.values()
-            else (judge_right_size(choice, self.default, self.margin),)
-        )
-        found: dict[str | None, tuple[dict[str, Any], tuple[Verdict, ...]]] = {}
+    def _compared(self, test: MeteredTest, aim: Aim, mine: Run | None) -> Compared:
+        choice = Choice(self._candidates(), aim, self.floor, self.limits, by_turns=False, subject=f"group {self.name}")
+        verdicts: tuple[Verdict, ...] = ()
+        if self.default in [self.members[node_id] for node_id in self.chosen]:
+            verdicts, self.problem = (judge_right_size(choice, self.default, self.margin),), ""
+        found: Compared = {}
         for row in rows_of(choice, self.name):
             name = (None if mine is None else mine.name) if row["candidate"] == self.members[test.node_id] else row["candidate"]
             found[name] = (row, tuple(replace(each, run=name) for each in verdicts if each.run == row["candidate"]))
         return found
+
+    def _candidates(self) -> tuple[Candidate, ...]:
+        """All members, with a reason where one has no run that can be compared."""
+        queries = next(each.run.queries for each in self.found.values() if each.run is not None)
+        candidates = []
+        for node_id, name in self.members.items():
+            why = "its test did not run" if node_id in self.chosen else "its test was not selected"
+            found = self.found.get(node_id, Candidate(name, None, why))
+            if found.run is not None and found.run.queries != queries:
+                found = Candidate(name, None, f"it was given {found.run.queries} queries, and others {queries}")
+            candidates.append(found)
+        return tuple(candidates)

@@ -162,10 +162,15 @@ def _why_no_match(match: Match, name: str) -> str:
     return f"baseline {name!r} has no run of it; {save}"
 
 
-def missing_runs(budget: Budget, measured: Iterable[Run], subject: str, *, metered: bool) -> tuple[Verdict, ...]:
-    """UNMEASURED verdicts for limits of runs that the test did not measure. Without a meter only scores are expected."""
-    runs = list(measured)
-    claimed = {limits_for(run, budget, only=len(runs) == 1) for run in runs}
+def missing_runs(
+    budget: Budget, measured: Iterable[Run], subject: str, *, metered: bool, broken: Mapping[str | None, str] | None = None
+) -> tuple[Verdict, ...]:
+    """UNMEASURED verdicts for limits of runs that the test did not measure. Without a meter only scores are expected.
+
+    ``broken`` says of runs that failed, by name, what went wrong: candidates of a comparison.
+    """
+    runs, broken = list(measured), broken or {}
+    claimed = {limits_for(run, budget, only=len(runs) + len(broken) == 1) for run in runs}
     verdicts = []
     for key in dict.fromkeys((*budget.limits, *budget.other_hardware)):
         if key in claimed:
@@ -173,13 +178,8 @@ def missing_runs(budget: Budget, measured: Iterable[Run], subject: str, *, meter
         for name in sorted(budget.other_hardware.get(key, ())):
             if metered or not METRICS[name].needs_meter:
                 verdicts.append(replace(unmeasured(METRICS[name], subject, "no limit for this hardware"), run=key))
-        why = (
-            "the test measured nothing"
-            if not runs
-            else f"it measured no run named {key!r}"
-            if key
-            else "all its runs are named, the limit is not"
-        )
+        unnamed = "all its runs are named, the limit is not"
+        why = broken.get(key, "the test measured nothing" if not runs else f"it measured no run named {key!r}" if key else unnamed)
         for limit in budget.limits.get(key, {}).values():
             if metered or not limit.metric.needs_meter:
                 verdicts.append(replace(unmeasured(limit.metric, subject, why, where=limit.where), run=key))

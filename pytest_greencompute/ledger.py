@@ -68,10 +68,10 @@ class Ledger:
             if verdict.word != "PASS":
                 self.say(verdict.reason, bad=self.total["effect"] == "fail")
         for group in self.groups:
-            if group.default is not None and not group.judged:
-                # Its last test was skipped or broke before it could measure: what the others found must not pass for a green verdict.
-                red = measuring.settings.policy.unmeasured == "fail"
-                self.say(f"group {group.name!r} was not compared: its last test did not run", bad=red)
+            if group.default is not None and group.problem:
+                # Where its last test was skipped or broke before it could measure, what the others found must not pass for a green verdict.
+                red = measuring.settings.policy.unmeasured == "fail" and not group.excused
+                self.say(f"group {group.name!r} was not judged: {group.problem}", bad=red)
                 if red:
                     self._redden(session)
         if not self.metered:
@@ -175,6 +175,7 @@ class Ledger:
                 total=self.total,
                 seconds=measuring.seconds,
                 said=self.said,
+                footprint=measuring.footprint,
             ),
         )
 

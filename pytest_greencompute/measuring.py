@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, NoReturn
 
 from pytest_greencompute.asks import Agree, Ask, Enough, Learn, Marks, Measured, Phase, Plan, Probe, Steps, Tell, Ticks, Turn, Wait, Work
 from pytest_greencompute.clock import Clock, RealClock
+from pytest_greencompute.compute import checked_count, count_figures, notes_of
 from pytest_greencompute.device_sync import synchronizer
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.estimate import Aim
+from pytest_greencompute.footprint import Footprint
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.meters.base import MeterOptions
-from pytest_greencompute.protocol import measuring, watch_tail
+from pytest_greencompute.protocol import Protocol, measuring, watch_tail
 from pytest_greencompute.samples import Block, Idle, Reading, Run
-from pytest_greencompute.schedule import Layout
+from pytest_greencompute.schedule import Layout, Timing
 from pytest_greencompute.sets import read_idle, spanned
+from pytest_greencompute.tokens import count_answers, counter_of
+from pytest_greencompute.watching import Inside, OncePass, WatchedModel, set_aside
 from pytest_greencompute.workload import Score, Workload, check_references, check_score, collected, digests, scores
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -35,7 +39,11 @@ def tell_nobody(_: Tell) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to measure, as the user gave it. Nothing is checked before ``prepare``."""
+    """What to measure, as the user gave it. Nothing is checked before ``prepare``.
+
+    ``tokens`` says how to count the tokens of an answer, ``reasoning`` which markers open and close reasoning (``tokens.counter_of``).
+    ``count`` names figures of ``compute.NAMES``. ``watched`` are the models that the test watches.
+    """
 
     model: Callable[[Any], Any]
     queries: Iterable[Any]
@@ -45,6 +53,10 @@ class Task:
     collate: Callable[[Any], Any] | None = None
     name: str | None = None
     test: str = ""
+    tokens: object = None
+    reasoning: Sequence[str] | None = None
+    count: Iterable[str] = ()
+    watched: Sequence[WatchedModel] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,8 @@ class Effort:
     ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, for
     whom ``tell`` shows its progress to. Where another process measures by turns with this one, ``agree`` gives the layout that both share,
     and ``turn`` waits until a set may run (False ends the measurement). ``keep_answers``: their digests, to be compared.
+    ``count`` names what a budget needs to be counted (``compute.NAMES``). ``timing`` and ``in_pairs`` as for ``asks.Plan``.
+    ``protocol`` is what is done after the first pass.
     """
 
     max_seconds: float = 60.0
@@ -65,23 +79,34 @@ class Effort:
     agree: Callable[[Layout], Layout] = lambda layout: layout
     turn: Callable[[int, Run], bool] = lambda _index, _run: True
     keep_answers: bool = False
+    timing: Timing = "whole"
+    in_pairs: bool = False
+    count: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Protocol = measuring
 
 
 class _Prepared:
     """A task whose input has been checked."""
 
-    __slots__ = ("notes", "references", "task", "workload")
+    __slots__ = ("_counter", "count", "notes", "references", "task", "workload")
 
     def __init__(self, task: Task) -> None:
         queries, self.notes = collected(task.queries)
         self.task = task
         self.references = check_references(task.references, len(queries))
         check_score(task.score)
+        self._counter = counter_of(task.tokens, task.reasoning)
+        self.count = checked_count(task.count)
         self.workload = Workload(task.model, queries, task.batch_size, task.collate)
 
     def scores(self, outputs: list[Any]) -> tuple[float, ...] | None:
         return None if self.references is None else scores(outputs, self.references, self.task.score)
+
+    def counted(self, outputs: list[Any]) -> dict[str, tuple[int, ...] | None]:
+        """``tokens`` and ``reasoning`` of a run with these answers."""
+        tokens, reasoning = count_answers(self._counter, outputs)
+        return {"tokens": tokens, "reasoning": reasoning}
 
     def run(self, *, metered: bool, **fields: Any) -> Run:
         task, workload = self.task, self.workload
@@ -92,13 +117,15 @@ class _Prepared:
 def run_once(task: Task, clock: Clock, keep: int | None = None) -> tuple[Run, list[Any]]:
     """Every query (or the first ``keep``) once, without a meter: answers and scores only."""
     prepared = _Prepared(task)
-    outputs, worked = prepared.workload.first_pass(clock, keep)
+    with OncePass(task.watched) as seen:
+        outputs, worked = prepared.workload.first_pass(clock, keep, done=seen.done)
     notes = (
         ()
         if keep is None or keep >= prepared.workload.queries
         else (f"unmetered: the first {keep} of {prepared.workload.queries} queries",)
     )
-    return prepared.run(metered=False, seconds=worked.seconds, scores=prepared.scores(outputs), notes=notes), outputs
+    fields = {"scores": prepared.scores(outputs), "watching": seen.found(worked.queries), **prepared.counted(outputs)}
+    return prepared.run(metered=False, seconds=worked.seconds, notes=notes + seen.notes, **fields), outputs
 
 
 def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> tuple[Run, list[Any]]:
@@ -129,8 +156,11 @@ def metering(task: Task, instruments: Instruments, effort: Effort, problem: str 
     prepared = _Prepared(task)
     workload, clock = prepared.workload, instruments.clock
     start_ns = clock.now_ns()
-    outputs, first = workload.first_pass(clock, tell=_first_pass_of(workload.queries, clock, effort.tell))
+    with OncePass(task.watched) as seen:
+        outputs, first = workload.first_pass(clock, tell=_first_pass_of(workload.queries, clock, effort.tell), done=seen.done)
     scored, answers = prepared.scores(outputs), digests(outputs) if effort.keep_answers else ""
+    counted = prepared.counted(outputs)
+    watching, inside = seen.found(workload.queries), Inside()
     before = instruments.conditions()
     provenance = {**effort.provenance, "devices": instruments.facts(), "batch_size": workload.batch_size}
 
@@ -145,16 +175,38 @@ def metering(task: Task, instruments: Instruments, effort: Effort, problem: str 
             latencies=measured.latencies,
             scores=scored,
             answers=answers,
-            notes=measured.notes,
+            notes=seen.notes + measured.notes,
             problem=problem,
             looks=measured.looks,
+            watching=inside.shared(watching, measured.blocks),
+            **counted,
             provenance={**provenance, "conditions": {"start": before, "end": instruments.conditions()}},
         )
 
-    plan = Plan(workload.batches, instruments.sources, effort.max_seconds, effort.needs_p99, instruments.lag_unknown, instruments.allowed)
-    driver = _Driver(workload, instruments, effort, run)
-    measured = yield from driver.drive(measuring(plan, np.random.default_rng(effort.seed), first))
-    return run(replace(measured, notes=(*measured.notes, *_marked(measured)))), outputs
+    plan = Plan(
+        workload.batches,
+        instruments.sources,
+        effort.max_seconds,
+        effort.needs_p99,
+        instruments.lag_unknown,
+        instruments.allowed,
+        timing=effort.timing,
+        in_pairs=effort.in_pairs,
+    )
+    driver = _Driver(workload, instruments, effort, run, task.watched, inside)
+    measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
+    done = run(replace(measured, notes=(*measured.notes, *_marked(measured))))
+    with set_aside(task.watched):
+        return _with_counts(done, tuple(dict.fromkeys((*effort.count, *prepared.count))), workload, clock, effort.tell), outputs
+
+
+def _with_counts(run: Run, names: tuple[str, ...], workload: Workload, clock: Clock, tell: Telling) -> Run:
+    """The run with what is to be counted beside it, now that nothing is timed or metered any more."""
+    if not names:
+        return run
+    tell(Tell(f"counting {', '.join(names)}"))
+    counts = count_figures(names, workload, clock)
+    return replace(run, counts=counts, notes=(*run.notes, *notes_of(counts, workload.queries)))
 
 
 def _first_pass_of(queries: int, clock: Clock, tell: Telling) -> Callable[[int], None]:
@@ -192,14 +244,24 @@ def _marked(measured: Measured) -> tuple[str, ...]:
 class _Driver:
     """Answers the protocol's asks, one by one."""
 
-    __slots__ = ("_effort", "_instruments", "_run", "_tell", "_workload")
+    __slots__ = ("_effort", "_inside", "_instruments", "_run", "_tell", "_watched", "_workload")
 
-    def __init__(self, workload: Workload, instruments: Instruments, effort: Effort, run: Callable[[Measured], Run]) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        instruments: Instruments,
+        effort: Effort,
+        run: Callable[[Measured], Run],
+        watched: Sequence[WatchedModel],
+        inside: Inside,
+    ) -> None:
         self._workload = workload
         self._instruments = instruments
         self._effort = effort
         self._run = run
         self._tell = _telling(effort, run)
+        self._watched = watched
+        self._inside = inside
 
     def drive(self, steps: Steps) -> Generator[Pause, Any, Measured]:
         """Answer until the protocol returns, but for what concerns other sides: that is passed on.
@@ -237,6 +299,12 @@ class _Driver:
         return answers[type(ask)](ask)
 
     def _work(self, work: Work) -> Any:
+        with set_aside(self._watched) as tallies:
+            worked = self._work_through(work)
+        self._inside.note(worked.start_ns, tallies)
+        return worked
+
+    def _work_through(self, work: Work) -> Any:
         clock = self._instruments.clock
         if work.timed:
             return self._workload.run_timed(work.part, clock, work.seconds)
@@ -422,26 +490,32 @@ def measure(
     references: Iterable[Any] | None = None,
     score: Score = "accuracy",
     collate: Callable[[Any], Any] | None = None,
+    tokens: object = None,
+    reasoning: Sequence[str] | None = None,
+    count: Iterable[str] = (),
     name: str | None = None,
     meters: Iterable[str] | None = None,
     domains: Iterable[str] | str = "auto",
     confidence: float = 0.99,
     max_seconds: float = 60.0,
     cpu_watts_per_core: float | None = None,
+    footprint: Footprint | None = None,
     instruments: Instruments | None = None,
 ) -> MeasuredRun:
     """Measure a model outside a test, for a notebook or a script; the same protocol as the fixture's.
 
     Stops when the energy per query is known to within 2 % or after ``max_seconds`` (warm-up aside). ``meters`` are names in order of
-    preference (default: nvml, rapl). Raises MeterError where no meter works, SettingsError for bad input.
+    preference (default: nvml, rapl). ``count`` as for the fixture's ``measure``. Raises MeterError where no meter
+    works, SettingsError for bad input.
     """
     from pytest_greencompute.budget import parse_term
     from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT
 
-    aim = Aim(parse_term("confidence", confidence), (domains,) if isinstance(domains, str) else tuple(domains))
+    counted = (domains,) if isinstance(domains, str) else tuple(domains)
+    aim = Aim(parse_term("confidence", confidence), counted, footprint or Footprint())
     max_seconds = parse_term("max_seconds", max_seconds)
     opened = instruments or open_instruments(meters or ORDER_BY_DEFAULT, cpu_watts_per_core=cpu_watts_per_core)
-    task = Task(model, queries, batch_size, references, score, collate, name)
+    task = Task(model, queries, batch_size, references, score, collate, name, tokens=tokens, reasoning=reasoning, count=count)
     try:
         with opened.locked(lambda _: None):
             raw, outputs = run_metered(task, opened, Effort(max_seconds, enough=precise_enough(aim)))

@@ -25,6 +25,7 @@ class Metric:
     ``label`` the heading of its column. ``tolerance`` is the default share by which it may be
     worse than a baseline, ``fraction`` the percentile where it is one. ``per`` is what a figure of energy is divided or multiplied by:
     tokens, or the carbon and the money of a joule. ``zero``: a limit of zero makes sense.
+    ``floor`` is the default change (SI) below which a worse figure is no regression.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Metric:
     fraction: float | None = None
     per: Literal["", "token", "carbon", "money"] = ""
     zero: bool = False
+    floor: float = 0.0
 
     @property
     def needs_meter(self) -> bool:
@@ -48,6 +50,11 @@ class Metric:
     def exact(self) -> bool:
         """Whether the figure itself is judged: it is counted over fixed queries, and measuring longer would not change it."""
         return self.kind in {"score", "answers", "tokens", "calls", "compute", "rating"}
+
+    @property
+    def whole(self) -> bool:
+        """Whether its figures are whole numbers, with nothing behind the point to show."""
+        return self.kind == "rating"
 
 
 _ALL = (
@@ -114,7 +121,17 @@ _ALL = (
     ),
     Metric("flops_per_query", OPERATIONS, "lower", "compute", "FLOP/query", "FLOPs", "computed {} per query"),
     Metric("peak_memory", MEMORY, "lower", "compute", "peak memory", "memory", "held {} of memory at most"),
-    Metric("page_faults_per_query", COUNT, "lower", "compute", "faults/query", "page faults", "took {} page faults per query", zero=True),
+    Metric(
+        "page_faults_per_query",
+        COUNT,
+        "lower",
+        "compute",
+        "faults/query",
+        "page faults",
+        "took {} page faults per query",
+        zero=True,
+        floor=1.0,
+    ),
     Metric("stars", COUNT, "higher", "rating", "stars", "stars", "has {} of 5 AI Energy Score stars"),
 )
 

@@ -228,7 +228,7 @@ def _prepare_side(config: pytest.Config, metered: list[pytest.Item]) -> None:
     worker = Worker.of_environment(os.environ)
     told = worker.settings()
     measuring = Session(of_side(told), config.rootpath, os.environ, extra_meters=extra_meters(config), worker=worker)
-    measuring.max_seconds, measuring.needs_p99 = told["max_seconds"], told["needs_p99"]
+    measuring.max_seconds, measuring.needs_p99, measuring.count = told["max_seconds"], told["needs_p99"], tuple(told["count"])
     _register(config, measuring, {item: MeteredTest(item.nodeid, item.nodeid) for item in metered})
 
 
@@ -309,12 +309,13 @@ class MeteredHooks:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Now it is known which tests run, and in which order: a group is compared in its last one."""
+        from pytest_greencompute.collecting import collected_whole
         from pytest_greencompute.errors import SettingsError
 
         groups = {test.group.name: test.group for item in session.items if (test := item.stash.get(_TEST, None)) and test.group}
         try:
             for group in groups.values():
-                group.keep([item.nodeid for item in session.items])
+                group.choose([item.nodeid for item in session.items], whole=collected_whole(session.config))
         except SettingsError as error:
             raise pytest.UsageError(str(error)) from error
         _ledger(session.config).groups = list(groups.values())

@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 from pytest_greencompute.errors import CannotError, SettingsError
@@ -32,84 +32,115 @@ def check_precisions(precisions: Iterable[Any]) -> None:
             )
 
 
-def at_precision(model: Callable[..., Any], precision: str) -> Callable[[Any], Any]:
-    """A copy of a torch module at ``precision``; any other callable that takes one gets it as a keyword.
+def is_module(model: object) -> bool:
+    """Whether it is a torch module."""
+    torch: Any = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def function_of(model: Callable[..., Any]) -> Callable[..., Any]:
+    """What a call of the model ends in, whose arguments are the model's own: a module's ``forward``."""
+    return getattr(model, "forward", model) if is_module(model) else model
+
+
+def at_precision(model: Callable[..., Any], precision: str) -> Callable[..., Any]:
+    """A copy of a torch module at ``precision``; any other callable that has an argument of that name gets it as a keyword.
 
     Raises CannotError where the device or the installed packages lack it, SettingsError for a callable that has no precision.
     """
     torch: Any = sys.modules.get("torch")
-    if torch is None or not isinstance(model, torch.nn.Module):
-        if _takes(model, "precision"):
-            return lambda batch: model(batch, precision=precision)
+    if not is_module(model):
+        if _names_precision(model):
+            return lambda batch, **settings: model(batch, precision=precision, **settings)
         raise SettingsError(
             f"The model is a {type(model).__name__}, which has no precision.",
             remedy="Pass the torch.nn.Module itself, or a function with the argument precision.",
         )
-    _check_device(torch, model, precision)
-    converted = copy.deepcopy(model)
-    if precision == "int8":
-        converted = _int8(torch, converted)
-    else:
-        dtype = getattr(torch, PRECISIONS[precision])
-        converted = converted.to(dtype)
-        converted.register_forward_pre_hook(_casting(torch, dtype), with_kwargs=True)
+    tensors: Any = model
+    device, before = _where(tensors)
+    if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise CannotError("this GPU lacks bf16")
+    with _lacking(precision):
+        converted = _int8(torch, tensors, device) if precision == "int8" else _cast(torch, tensors, getattr(torch, PRECISIONS[precision]))
+    foreign = str(before) != f"torch.{PRECISIONS[precision]}"
 
-    def run(batch: Any) -> Any:
-        try:
-            with torch.inference_mode():
-                return converted(batch)
-        except RuntimeError as error:
-            if any(words in str(error).lower() for words in LACKING):
-                raise CannotError(f"this device lacks {precision} ({str(error).splitlines()[0]})") from error
-            raise
+    def run(batch: Any, **settings: Any) -> Any:
+        with _lacking(precision if foreign else ""), torch.inference_mode():
+            return converted(batch, **settings)
 
     return run
 
 
-def _takes(model: Callable[..., Any], name: str) -> bool:
+class _lacking:  # noqa: N801  a context manager, read like a function; a generator's would cost microseconds in every measured call
+    """Turns torch's refusal of a kernel into the row that says so. Without a precision, an error is the model's own, and passes."""
+
+    __slots__ = ("_precision",)
+
+    def __init__(self, precision: str) -> None:
+        self._precision = precision
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if self._precision and isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LACKING):
+            raise CannotError(f"this device lacks {self._precision} ({str(error).splitlines()[0]})") from error
+
+
+def _names_precision(model: Callable[..., Any]) -> bool:
     try:
-        parameters = inspect.signature(model).parameters
+        return "precision" in inspect.signature(model).parameters
     except (TypeError, ValueError):
         return False
-    return name in parameters
 
 
-def _check_device(torch: Any, model: Any, precision: str) -> None:
-    first = next(iter(model.parameters()), None)
-    if (
-        first is not None
-        and first.device.type == "cuda"
-        and precision == "bf16"
-        and not torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
-        raise CannotError("this GPU lacks bf16")
+def _where(model: Any) -> tuple[str, Any]:
+    """The kind of device that a module is on, and the type of its numbers with a fraction; of its first weight, "cpu" and None without."""
+    for first in (*model.parameters(), *model.buffers()):
+        if first.is_floating_point():
+            return first.device.type, first.dtype
+    return "cpu", None
+
+
+def _cast(torch: Any, model: Any, dtype: Any) -> Any:
+    """A copy with all its weights in ``dtype``, which turns what it is given into that."""
+    converted = copy.deepcopy(model).to(dtype)
+    converted.register_forward_pre_hook(_casting(torch, dtype), with_kwargs=True)
+    return converted
 
 
 def _casting(torch: Any, dtype: Any) -> Callable[..., Any]:
-    """Turns the floating-point tensors that a module is given into its own precision."""
+    """Turns the floating-point tensors that a module is given into its own precision, wherever they are in its arguments."""
 
     def cast(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             return value.to(dtype) if value.is_floating_point() else value
-        if isinstance(value, list | tuple):
-            return type(value)(map(cast, value)) if type(value) in {list, tuple} else value
-        return {key: cast(each) for key, each in value.items()} if type(value) is dict else value
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(cast, value))
+        if type(value) in {list, tuple}:
+            return type(value)(map(cast, value))
+        if not isinstance(value, MutableMapping):
+            return value
+        changed = copy.copy(value)  # a dict, or a tokenizer's own kind of one
+        for key, each in value.items():
+            changed[key] = cast(each)
+        return changed
 
     return lambda _module, args, kwargs: (cast(args), cast(kwargs))
 
 
-def _int8(torch: Any, model: Any) -> Any:
-    """Weights in int8 and activations quantised as they come, in the linear layers."""
+def _int8(torch: Any, model: Any, device: str) -> Any:
+    """A copy with the weights of its linear layers in int8, and what comes into them quantised as it comes."""
     if importlib.util.find_spec("torchao") is not None:
         quantization = importlib.import_module("torchao.quantization")
-        quantization.quantize_(model, quantization.Int8DynamicActivationInt8WeightConfig())
-        return model
+        converted = copy.deepcopy(model)
+        quantization.quantize_(converted, quantization.Int8DynamicActivationInt8WeightConfig())
+        return converted
     dynamic = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
     if dynamic is None:
         raise CannotError("int8 needs torchao: pip install torchao")
-    first = next(iter(model.parameters()), None)
-    if first is not None and first.device.type != "cpu":
+    if device != "cpu":
         raise CannotError("int8 on this device needs torchao: pip install torchao")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it will be replaced by torchao is said here, where it can be acted on
-        return dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+        return dynamic(_cast(torch, model, torch.float32), {torch.nn.Linear}, dtype=torch.qint8)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from pytest_greencompute.sets import Readings, measure_sets
 
 if TYPE_CHECKING:
     import numpy as np
+
+Protocol = Callable[[Plan, "np.random.Generator", Worked], Steps]  # what is done after the first pass, which took so long
 
 WARMUP_LIMIT_S = 10.0
 LEAST_CHUNKS = 3
@@ -35,6 +37,26 @@ LAG_SHORTEST_TICK_S = 0.005
 
 def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps:
     """The whole protocol after the first pass over the queries, which the driver ran to collect the answers."""
+    ready = yield from get_ready(plan, first_pass)
+    plan, batch_s = ready.plan, ready.batch_s
+    latencies, spent = yield from _time_batches(plan, batch_s)
+    measured = replace(ready.measured, latencies=latencies)
+    if not plan.sources:
+        return measured
+    return (yield from measure_sets(plan, rng, measured, batch_s, spent))
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What is known before the first block: the plan with the sources as probed, seconds of a batch, and the warm-up."""
+
+    plan: Plan
+    batch_s: float
+    measured: Measured
+
+
+def get_ready(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, Ready]:
+    """Find the tick while the device idles, warm up, and find the lag."""
     batch_s = max(first_pass.seconds / plan.batches, FASTEST_BATCH_S)
     if plan.ticking:
         yield Tell("finding the meter's tick", *ahead(plan, batch_s, from_step="probe"))
@@ -44,11 +66,7 @@ def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps
     warmup, batch_s, notes = yield from _warm_up(plan, batch_s)
     if plan.find_lag and plan.ticking:
         plan = replace(plan, sources=(yield from _find_lag(plan, batch_s)))
-    latencies, spent = yield from _time_batches(plan, batch_s)
-    measured = Measured(plan.sources, warmup=warmup, latencies=latencies, notes=notes)
-    if not plan.sources:
-        return measured
-    return (yield from measure_sets(plan, rng, measured, batch_s, spent))
+    return Ready(plan, batch_s, Measured(plan.sources, warmup=warmup, notes=notes))
 
 
 def _warm_up(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[tuple[Block, ...], float, tuple[str, ...]]]:

@@ -2,11 +2,112 @@
 
 from __future__ import annotations
 
-from pytest_greencompute.estimate import Aim, Missing, Outcome
-from pytest_greencompute.samples import Run
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_greencompute.errors import NotRatedError, SettingsError
+from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, estimate, judged_sources, with_systematic
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.rating import PROTOCOL, WH_PER_1000_QUERIES, Conditions, Rating, rate
+from pytest_greencompute.samples import Run, Source
+from pytest_greencompute.units import ENERGY, show
+
+NO_PROTOCOL = "it did not follow the protocol of AI Energy Score: energy_meter.energy_score() does"
+_FIELDS = ("task", "model_class", "queries_of", "output_of")
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a run kept to, as its provenance says: the task and class it is rated in, and whose queries and answers' length it had.
+
+    Empty, or None for the class, where nothing is said.
+    """
+
+    task: str = ""
+    model_class: str | None = None
+    queries_of: str = ""
+    output_of: str = ""
+
+    def as_json(self) -> dict[str, str | None]:
+        """For the provenance, under ``rating.PROTOCOL``."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+
+def followed(run: Run) -> Followed:
+    """What the run kept to. Whatever is no text counts as not said; a file may hold anything."""
+    kept = run.provenance.get(PROTOCOL)
+    told = {name: kept.get(name) for name in _FIELDS} if isinstance(kept, Mapping) else {}
+    found = Followed(**{name: each for name, each in told.items() if isinstance(each, str)})
+    return found if found.task else replace(found, task=found.queries_of)
+
+
+def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Conditions:
+    """How the energy of a run came about, as far as is known: ``sources`` are those whose energy counts."""
+    kept = followed(run)
+    return Conditions(
+        method=energy.method,
+        devices=tuple(source.device or "a GPU without a name" for source in sources if source.domain.startswith("gpu")),
+        domains=tuple(source.domain for source in sources),
+        batch_size=run.batch_size,
+        queries=run.queries,
+        passes=sum(block.queries for block in run.blocks) // run.queries,
+        queries_of=kept.queries_of,
+        output_of=kept.output_of,
+    )
+
+
+def energy_of(run: Run, aim: Aim) -> tuple[Estimate, Conditions] | Missing:
+    """Energy per query in joules, what cards differ by in its interval, and how it came about; or why there is none.
+
+    GPUs alone count wherever one is metered, whatever domains ``aim`` names: a rating is of those.
+    """
+    aim = replace(aim, domains=Aim().domains)
+    energy, sources = estimate(run, METRICS["energy_per_query"], aim), judged_sources(run, aim)
+    if isinstance(energy, Missing):
+        return energy
+    if isinstance(sources, Missing):
+        return sources
+    if energy.value <= 0:
+        return Missing(f"it came out as {show(energy.value, ENERGY)} per query")
+    return with_systematic(energy), conditions_of(run, sources, energy)
+
+
+def rating_of(run: Run, aim: Aim) -> tuple[Rating, Estimate]:
+    """The rating of a run in the task that its provenance names, indicative or not, and the energy per query (J) that it is of.
+
+    Raises NotRatedError where the energy was modelled, where there is none, or where nothing says the task; SettingsError for an
+    unknown task or class.
+    """
+    kept = followed(run)
+    if not kept.task:
+        raise NotRatedError(f"{run.test} has no task to be rated in: {NO_PROTOCOL}.")
+    found = energy_of(run, aim)
+    if isinstance(found, Missing):
+        raise NotRatedError(f"{run.test} has no energy that could be rated: {found.reason}.")
+    energy, conditions = found
+    rating = rate(energy.value / WH_PER_1000_QUERIES, task=kept.task, model_class=kept.model_class, conditions=conditions)
+    return rating, energy
 
 
 def stars_of(run: Run, aim: Aim) -> Outcome:
-    """The stars of a run that followed the protocol, or why it has none."""
-    del run, aim
-    return Missing("it did not follow the protocol of AI Energy Score: energy_meter.energy_score() does")
+    """The stars of a run that was measured as the leaderboard's were, fewest and most within the energy's interval; or why it has none.
+
+    Stars that are only indicative are no figure to be judged: the reasons are given instead.
+    """
+    if not followed(run).task:
+        return Missing(NO_PROTOCOL)
+    try:
+        rating, energy = rating_of(run, aim)
+    except NotRatedError as error:
+        return Missing(error.message.rstrip("."))
+    except SettingsError as error:
+        return Missing(str(error).rstrip("."))
+    if rating.indicative:
+        return Missing(f"its {rating.stars} stars are only indicative: {'; '.join(rating.indicative)}")
+    fewest, most = (None if end is None else float(stars_at(rating, end)) for end in (energy.high, energy.low))
+    return replace(energy, value=float(rating.stars), low=fewest, high=most, dimension=METRICS["stars"].dimension, systematic=0.0)
+
+
+def stars_at(rating: Rating, joules: float) -> int:
+    """The stars on the scale of ``rating`` of an end of its interval, in joules per query; the end may be zero or less."""
+    return rating.scale.stars(max(joules, 0.0) / WH_PER_1000_QUERIES or rating.scale.lowest)

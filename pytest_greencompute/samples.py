@@ -17,6 +17,8 @@ Method = Literal["counter", "integrated", "modelled"]
 ANSWER_DIGITS = 16  # hexadecimal digits that an answer's digest has
 FOREIGN = "another process"  # the mark that makes a run UNMEASURED wherever it stands
 METHODS: tuple[Method, ...] = ("counter", "integrated", "modelled")
+Bound = Literal["", "least", "most"]
+BOUNDS: tuple[Bound, ...] = ("", "least", "most")
 
 
 def _finite(what: str, *values: float) -> None:
@@ -203,14 +205,20 @@ class Watching:
 class Count:
     """A figure of computing that needs no energy meter (SI), ``where`` it was counted ("cuda:0", "process"), and what it leaves out.
 
-    ``value`` is None where it could not be counted, and ``note`` says why. Invariant: finite, not negative.
+    ``value`` is None where it could not be counted, and ``note`` says why. ``queries`` is how many queries it was counted over. ``bound``:
+    the truth is at "least" or at "most" the figure, since something could not be counted, or more than the queries was. Invariant: finite,
+    not negative, and a bound that is known.
     """
 
     value: float | None
     where: str = ""
     note: str = ""
+    queries: int = 0
+    bound: Bound = ""
 
     def __post_init__(self) -> None:
+        if self.bound not in BOUNDS or self.queries < 0:
+            raise SettingsError(f"What was counted makes no sense: {self}.")
         if self.value is None and not self.note:
             raise SettingsError("A figure that could not be counted says why.")
         if self.value is not None:

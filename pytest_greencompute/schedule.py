@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_greencompute.phase import PHASES
 
@@ -26,12 +26,17 @@ WARMUP_CHUNKS = 6  # the last three against the three before them
 LATENCY_BATCHES = 104  # bounds p95 on both sides at 99 %
 LATENCY_BATCHES_P99 = 528
 LATENCY_SHARE = 0.3  # of the time limit, at most
+SHORT_TIMING_S = 2.0
 SETTLE_S = 1.2  # longer than any running mean: the first pass must not be in the idle power that the probe sees
 PROBE_TICKS = 5
 LAG_WORK_S = 1.5
 LAG_LOOK_S = 3.0
 LAG_TICKS = 20
 MANY_TICKS = 200  # a block of so many ticks is off by at most half a per cent, whatever its phase
+
+
+# How long batches are timed: until a percentile is bounded; briefly, where nothing limits one and it is only shown; not at all.
+Timing = Literal["whole", "short", "none"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import datetime
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.clock import Clock
     from pytest_greencompute.comparison import Comparison
     from pytest_greencompute.estimate import Outcome
+    from pytest_greencompute.footprint import Footprint
     from pytest_greencompute.grouping import Group
     from pytest_greencompute.instruments import Instruments
     from pytest_greencompute.judging import Bench
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.sides.contest import Bases, Contest
     from pytest_greencompute.sides.worker import Worker
     from pytest_greencompute.verdict import Verdict
+    from pytest_greencompute.watching import WatchedModel
 
 
 Compared = dict[str | None, tuple[dict[str, Any], tuple["Verdict", ...]]]
@@ -59,12 +61,14 @@ class MeteredTest:
     contest: Contest | None = None
     comparisons: list[Comparison] = field(default_factory=list)
     group: Group | None = None
+    watched: list[WatchedModel] = field(default_factory=list)
 
     def start_afresh(self) -> None:
         """Forget what an earlier attempt at this test measured."""
         self.runs.clear()
         self.windows.clear()
         self.comparisons.clear()
+        self.watched.clear()
         self.results = []
         self.properties = []
 
@@ -89,6 +93,7 @@ class Session:
         self.settings = settings
         self.worker = worker
         self.max_seconds, self.needs_p99 = 60.0, False
+        self.count: tuple[str, ...] = ()
         self.bases: Bases | None = None
         self._alarms = max(1, alarms)
         self.root = root
@@ -128,6 +133,11 @@ class Session:
 
             self._clock = RealClock()
         return self._clock
+
+    @property
+    def footprint(self) -> Footprint | None:
+        """What energy is turned into; None where nobody asked."""
+        return self.settings.footprint
 
     def open(self) -> None:
         """Open the meters once; a session without any goes on, and says why each energy is unmeasured."""
@@ -267,14 +277,19 @@ class Session:
 
     def told_to_sides(self, budget: Budget) -> dict[str, Any]:
         """What a process that measures one side needs to know of the settings (``settings.of_side``)."""
+        from pytest_greencompute.compute import asked_by
+
         settings = self.settings
         return {
             "max_seconds": budget.max_seconds,
             "needs_p99": any("latency_p99" in limits for limits in budget.limits.values()),
+            "count": list(asked_by(name for limits in budget.limits.values() for name in limits)),
             "domains": list(settings.domains),
             "meters": list(settings.meters),
             "allow": sorted(settings.allow),
             "cpu_watts_per_core": settings.cpu_watts_per_core,
+            "footprint": None if settings.footprint is None else asdict(settings.footprint),
+            "reasoning_markers": settings.reasoning_markers,
         }
 
     def part(self, test: MeteredTest) -> None:
@@ -303,12 +318,13 @@ class Session:
     def bench(self) -> Bench:
         """What all tests are judged against."""
         from pytest_greencompute.estimate import Aim
+        from pytest_greencompute.footprint import Footprint
         from pytest_greencompute.judging import Bench
 
         settings = self.settings
         baseline = settings.baseline if settings.enabled else None
         return Bench(
-            Aim(domains=settings.domains),
+            Aim(domains=settings.domains, footprint=settings.footprint or Footprint()),
             settings.accuracy_confidence,
             settings.accept,
             self._today,
@@ -338,10 +354,14 @@ class Session:
         test.results = []
         verdicts: list[Verdict] = []
         candidates = self._candidates(test, ended=ended)
+        broken: dict[str | None, str] = {}
+        for comparison in test.comparisons:
+            broken |= {comparison.run_name(name): problem for name, problem in comparison.problems.items()}
+        only = len(runs) + len(broken) == 1
         for measured in runs:
             run = measured
             subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
-            judged = judge_run(run, limits_for(run, budget, only=len(runs) == 1), budget, bench, subject)
+            judged = judge_run(run, limits_for(run, budget, only=only), budget, bench, subject)
             row, chosen = candidates.pop(run.name, (None, ()))
             judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in chosen)
             if test.contest is not None:
@@ -350,16 +370,16 @@ class Session:
             aim = replace(bench.aim, confidence=budget.confidence)
             outcomes: dict[str, Outcome] = {**estimates(run, aim)}
             outcomes |= {each.metric: each.estimate for each in judged if each.estimate is not None and each.metric == "answers_changed"}
-            test.results.append(self._marked(run_to_json(run, outcomes, judged), judged) | ({} if row is None else {"candidate": row}))
+            result = self._marked(run_to_json(run, outcomes, judged, bench.aim.footprint), judged)
+            test.results.append(result | ({} if row is None else {"candidate": row}))
             verdicts.extend(judged)
-        for name, (row, chosen) in candidates.items():
-            test.results.append(self._marked(_nothing(test.node_id, name, chosen), chosen) | {"candidate": row})
-            verdicts.extend(chosen)
-        missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled) if ended else ()
-        for name in dict.fromkeys(verdict.run for verdict in missing):
-            mine = [verdict for verdict in missing if verdict.run == name]
-            test.results.append(self._marked(_nothing(test.node_id, name, mine), mine))
-        return [*verdicts, *missing]
+        missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled, broken=broken) if ended else ()
+        for name in dict.fromkeys([*candidates, *(verdict.run for verdict in missing)]):
+            row, chosen = candidates.get(name, (None, ()))
+            mine = [*chosen, *(verdict for verdict in missing if verdict.run == name)]
+            verdicts.extend(mine)
+            test.results.append(self._marked(_nothing(test.node_id, name, mine), mine) | ({} if row is None else {"candidate": row}))
+        return verdicts
 
     def _candidates(self, test: MeteredTest, *, ended: bool) -> Compared:
         """Rows and verdicts of the test's comparisons, and of the group whose last test it is, by the name of the run they are about."""
@@ -460,7 +480,11 @@ _NEXT = {
 
 def _sentence(verdict: Verdict, settings: Settings) -> str:
     """The reason and what to do next."""
+    from pytest_greencompute.compute import NAMES
+
     follow = _NEXT[verdict.word].format(where=verdict.where or "the baseline")
+    if verdict.word == "UNMEASURED" and verdict.metric in NAMES:  # no meter would help
+        follow = "--energy-unmeasured warn lets it pass."
     if verdict.kind == "comparison":
         follow = "" if verdict.word in {"FAIL", "UNMEASURED"} else follow
     if verdict.kind == "base_ref":

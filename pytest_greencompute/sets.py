@@ -33,8 +33,9 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
     """Complete sets of blocks until the verdicts are certain at a planned look, or the time limit."""
     layout: Layout = yield Agree(lay_out(plan, batch_s, spent))
     planned = planned_looks(layout)
-    first, _ = yield from read_idle(plan.sources, settle=True)
-    run = _Run(plan, layout, batch_s, rng, disturbed=_disturbed(plan.quiet, first, plan.allowed))
+    # Where others take turns, they may have agreed on more sets than fit into this one's share of the time.
+    limit_s = max(plan.max_seconds - spent, layout.sets * _set_seconds(plan, layout, batch_s))
+    run, first = yield from begin(plan, layout, batch_s, rng)
     measured = replace(measured, looks=len(planned), idles=first)
     lost = 0
     for index in range(planned[-1]):
@@ -42,7 +43,7 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
         if not (yield Turn(index, measured)):
             break
         try:
-            blocks, idles = yield from _one_set(run, index, measured.idles)
+            blocks, idles = yield from one_set(run, index, measured.idles)
         except MeterLostError as error:
             lost += 1
             if lost >= LOST_SETS:
@@ -56,7 +57,7 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
         )
         if index + 1 in planned and (yield Enough(measured)):
             break
-        if _seconds_of(measured.blocks) > plan.max_seconds - spent and index + 1 >= run.least:
+        if _seconds_of(measured.blocks) > limit_s and index + 1 >= run.least:
             break  # slower than planned; the time is up whatever the figures say
     return measured
 
@@ -79,8 +80,9 @@ def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
     """How the sets look: how long a block works, how many there are in a set, and how many sets the time allows."""
     target_s = max(block_seconds(plan.tick_s, plan.lag_s), batch_s)
     size = blocks_per_set(plan.tick_s, target_s, plan.lag_s)
-    if size == 1 and MIN_SAMPLES * plan.batches * batch_s <= plan.max_seconds - spent:
-        # Where the phase does not matter and time allows, each block is a whole pass: blocks and runs then hold the same queries.
+    if size == 1 and not plan.in_pairs and MIN_SAMPLES * plan.batches * batch_s <= plan.max_seconds - spent:
+        # Where the phase does not matter and time allows, each block is a whole pass: blocks and runs then hold the same queries. Pairs hold
+        # the same queries anyway, and short ones share more of what drifts.
         target_s = max(target_s, plan.batches * batch_s)
     layout = Layout(plan.batches, batch_s, target_s, size)
     fit = sets_that_fit(plan.max_seconds - spent, _set_seconds(plan, layout, batch_s))
@@ -98,7 +100,7 @@ def _set_seconds(plan: Plan, layout: Layout, batch_s: float) -> float:
 
 
 @dataclass
-class _Run:
+class Sets:
     """What all sets of one measurement share. ``disturbed``: somebody else was seen on the GPU."""
 
     plan: Plan
@@ -116,11 +118,22 @@ class _Run:
         return _least(self.layout)
 
 
-def _one_set(run: _Run, index: int, idles: Sequence[Idle]) -> Generator[Ask, Any, tuple[tuple[Block, ...], tuple[Idle, ...]]]:
-    """A set and the idle power after it; all blocks are marked where that idle power shows somebody else on the GPU."""
+def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) -> Generator[Ask, Any, tuple[Sets, tuple[Idle, ...]]]:
+    """What the sets share, and the idle power right before the first of them."""
+    first, _ = yield from read_idle(plan.sources, settle=True)
+    return Sets(plan, layout, batch_s, rng, disturbed=_disturbed(plan.quiet, first, plan.allowed)), first
+
+
+def one_set(
+    run: Sets, index: int, idles: Sequence[Idle], at_phases: Sequence[float] = ()
+) -> Generator[Ask, Any, tuple[tuple[Block, ...], tuple[Idle, ...]]]:
+    """A set and the idle power after it; all blocks are marked where that idle power shows somebody else on the GPU.
+
+    ``at_phases``: one for each block, where they are not to be drawn for this set alone.
+    """
     blocks: list[Block] = []
     at = NO_READINGS
-    for number, phase in enumerate(phases(run.layout.size, run.rng)):
+    for number, phase in enumerate(at_phases or phases(run.layout.size, run.rng)):
         block, at = yield from _one_block(run, index, index * run.layout.size + number, phase, at)
         _check_block(block, run.block_s, idles)
         blocks.append(block)
@@ -137,7 +150,7 @@ def _time_batches(layout: Layout, index: int) -> Generator[Ask, Any, tuple[Laten
     return tuple(replace(latency, set_index=index) for latency in worked.latencies)
 
 
-def _one_block(run: _Run, index: int, number: int, phase: float, at: Readings) -> Generator[Ask, Any, tuple[Block, Readings]]:
+def _one_block(run: Sets, index: int, number: int, phase: float, at: Readings) -> Generator[Ask, Any, tuple[Block, Readings]]:
     """A block and the readings at its end. ``at``: those at the end of the block before, which are where this one begins.
 
     One reading serves as the end of a block and the start of the next: a read can cost milliseconds of CPU, and what it rounds away

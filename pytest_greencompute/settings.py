@@ -12,6 +12,7 @@ from pytest_greencompute.options import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_greencompute.budget import Line, Terms
+    from pytest_greencompute.footprint import Footprint
     from pytest_greencompute.toml_file import TomlFile
     from pytest_greencompute.verdict import Acceptance, Policy
 
@@ -25,11 +26,18 @@ FILE_KEYS = (
     "unmetered",
     "cpu_watts_per_core",
     "lock_folder",
+    "reasoning_markers",
     "base_link",
     "allow",
+    "country",
+    "carbon_intensity",
+    "electricity_price",
+    "pue",
+    "traffic",
     "budgets",
     "accept",
 )
+FOOTPRINT = ("country", "carbon_intensity", "electricity_price", "pue", "traffic")  # what turns energy into carbon, money and a year's kWh
 ALLOWABLE = ("another process", "thermal slowdown", "power brake", "hardware slowdown")
 MOST_LAUNCHES = 16
 DOMAINS = ("auto", "gpu", "cpu", "dram", "all")
@@ -40,7 +48,8 @@ ACCEPT_KEYS = ("test", "metric", "up_to", "reason", "expires")
 class Settings:
     """All that a session was told, checked. ``terms`` is what the command line says of every budget, ``file_terms`` what the file says.
 
-    ``home`` is the file that holds the budgets, or would, and the keys of their table in it; None where there is no file.
+    ``footprint`` is what energy is to be turned into; None where nobody asked. ``home`` is the file that holds the budgets, or would,
+    and the keys of their table in it; None where there is no file.
     """
 
     enabled: bool
@@ -59,6 +68,7 @@ class Settings:
     unmetered: str | int = "once"
     cpu_watts_per_core: float | None = None
     lock_folder: Path | None = None
+    reasoning_markers: tuple[str, str] | None = None
     only: bool = False
     skip: bool = False
     allow: frozenset[str] = frozenset()
@@ -68,6 +78,7 @@ class Settings:
     base_turns: str = "sets"
     launches: int = 1
     update: str | None = None
+    footprint: Footprint | None = None
     home: tuple[TomlFile, tuple[str, ...]] | None = None
     where: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,6 +86,7 @@ class Settings:
 def of_side(told: Mapping[str, Any]) -> Settings:
     """The settings of a process that measures one side of a comparison: what the comparing process told it, and nothing from its files."""
     from pytest_greencompute.budget import Terms
+    from pytest_greencompute.footprint import Footprint
     from pytest_greencompute.verdict import Policy
 
     return Settings(
@@ -85,7 +97,9 @@ def of_side(told: Mapping[str, Any]) -> Settings:
         terms=Terms(),
         file_terms=Terms(),
         cpu_watts_per_core=told["cpu_watts_per_core"],
+        reasoning_markers=_markers(told["reasoning_markers"]),
         allow=frozenset(told["allow"]),
+        footprint=None if told["footprint"] is None else Footprint(**told["footprint"]),
     )
 
 
@@ -183,8 +197,9 @@ class _Builder:
 
         meters = self._meters()
         budgets = self._budgets()
+        enabled = self.value("budget", _flag, False)
         settings = Settings(
-            enabled=self.value("budget", _flag, False),
+            enabled=enabled,
             policy=self._policy(),
             meters=meters,
             domains=self.value("domains", _domains, ("auto",)),
@@ -200,6 +215,7 @@ class _Builder:
             unmetered=self.value("unmetered", _unmetered, "once"),
             cpu_watts_per_core=self.value("cpu_watts_per_core", lambda value: parse_positive(value, POWER), None),
             lock_folder=self.value("lock_folder", lambda value: Path(_text(value)).expanduser(), None),
+            reasoning_markers=self.value("reasoning_markers", _markers, None),
             only=self.value("only", _flag, False),
             skip=self.value("skip", _flag, False),
             allow=self.value("allow", _allow, frozenset()),
@@ -209,6 +225,7 @@ class _Builder:
             base_turns=self.value("base_turns", lambda value: _choice(value, ("sets", "launches")), "sets"),
             launches=self.value("launches", _launches, 1),
             update=self.given.get("update"),
+            footprint=self._footprint(enabled=enabled),
             home=self._home(),
             where={pattern: self._where_budget(pattern) for pattern in budgets},
         )
@@ -254,6 +271,27 @@ class _Builder:
                 if parsed is not None:
                     found[key] = parsed
         return Terms(**found)
+
+    def _footprint(self, *, enabled: bool) -> Footprint | None:
+        """The factors that the files ask for. A country's table is read only where something is measured."""
+        if not any(key in table for _, _, table in self.tables for key in FOOTPRINT):
+            return None
+        from pytest_greencompute.footprint import Footprint
+        from pytest_greencompute.units import parse_intensity, parse_price, parse_traffic
+
+        (_, country), (_, intensity) = self.written("country"), self.written("carbon_intensity")
+        if country and intensity:
+            self.problems.append(f"{intensity}: carbon_intensity and country ({country}) say the same thing twice. Remove one of them.")
+        price, currency = self.value("electricity_price", parse_price, (None, ""))
+        found = Footprint(
+            self.value("carbon_intensity", parse_intensity, None),
+            "set by you" if intensity else "",
+            price,
+            currency,
+            self.value("pue", _pue, 1.0),
+            self.value("traffic", parse_traffic, None),
+        )
+        return self.value("country", lambda code: _with_country(found, code, enabled=enabled), found)  # type: ignore[no-any-return]
 
     def _home(self) -> tuple[TomlFile, tuple[str, ...]] | None:
         """Where budgets stand: the first file that has some, else the first file."""
@@ -385,6 +423,12 @@ def _domains(value: Any) -> tuple[str, ...]:
     return names
 
 
+def _markers(value: Any) -> tuple[str, str] | None:
+    from pytest_greencompute.tokens import check_markers
+
+    return None if value is None else check_markers(value)
+
+
 def _choice(value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise _settings_error(f"{value!r} is not one of {', '.join(choices)}.", "")
@@ -411,6 +455,31 @@ def _allow(value: Any) -> frozenset[str]:
         if name not in ALLOWABLE:
             raise _settings_error(f"{name!r} cannot be allowed.", f"Known: {', '.join(ALLOWABLE)}.")
     return frozenset(names)
+
+
+def _pue(value: Any) -> float:
+    from pytest_greencompute.footprint import Footprint
+
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _settings_error(f"{value!r} is not a number.", "Write it like 1.2: what the data centre draws for a joule of its computers.")
+    return Footprint(pue=float(value)).pue
+
+
+def _with_country(footprint: Footprint, code: Any, *, enabled: bool) -> Footprint:
+    """The footprint with the intensity of a country. That CodeCarbon is not here is no mistake in the file: it leaves no carbon."""
+    from dataclasses import replace
+
+    from pytest_greencompute.errors import MeterError
+    from pytest_greencompute.store.intensity import of_country
+
+    if not enabled:
+        _text(code)
+        return footprint
+    try:
+        mix = of_country(code)
+    except MeterError as error:
+        return replace(footprint, why_no_carbon=str(error))
+    return replace(footprint, kg_per_j=mix.kg_per_j, carbon_source=mix.source)
 
 
 def _number_like(value: Any) -> Any:

@@ -9,21 +9,27 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from pytest_greencompute.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """A kind of quantity: ``si`` is the unit of the floats inside, ``units`` what people may write, ``prints`` what we write."""
+    """A kind of quantity: ``si`` is the unit of the floats inside, ``units`` what people may write, ``prints`` what we write.
+
+    ``hint`` stands behind the example in a remedy, where a list of the units would not say it.
+    """
 
     name: str
     si: str
     units: Mapping[str, float]
     prints: tuple[tuple[str, float], ...]
     example: str
+    hint: str = ""
 
 
 ENERGY = Dimension(
@@ -63,16 +69,44 @@ MEMORY = Dimension(
 MASS = Dimension(
     "mass of CO2e",
     "kg",
-    {"kg": 1.0, "g": 1e-3, "mg": 1e-6, "µg": 1e-9, "ug": 1e-9, "t": 1e3},
-    (("t", 1e3), ("kg", 1.0), ("g", 1e-3), ("mg", 1e-6), ("µg", 1e-9)),
+    {"kg": 1.0, "g": 1e-3, "mg": 1e-6, "µg": 1e-9, "ug": 1e-9, "ng": 1e-12, "t": 1e3},
+    (("t", 1e3), ("kg", 1.0), ("g", 1e-3), ("mg", 1e-6), ("µg", 1e-9), ("ng", 1e-12)),
     "0.2 g",
 )
-MONEY = Dimension("amount of money", "currency", {"": 1.0}, (("", 1.0),), "0.0002")  # in the currency of the price that is set
+MONEY = Dimension("amount of money", "currency", {"": 1.0}, (("", 1.0),), "0.0002", "in the currency of electricity_price")
 
 DIMENSIONS: tuple[Dimension, ...] = (ENERGY, TIME, POWER, RATE, RATIO, COUNT, OPERATIONS, MEMORY, MASS, MONEY)
 
+# One thing per another; parse_intensity, parse_price and parse_traffic read them, and these say how they are written and shown.
+_J_OF = {"J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": 3600.0, "kWh": 3.6e6, "MWh": 3.6e9}
+INTENSITY = Dimension("carbon intensity", "kg/J", {}, (("g/kWh", 1e-3 / 3.6e6),), "56 g/kWh", "or in kg/kWh, kg/MWh, t/MWh, g/MJ")
+PRICE = Dimension("price of electricity", "currency/J", {}, (), "0.25 EUR/kWh", "with any currency, per kWh, MWh, MJ or J")
+TRAFFIC = Dimension(
+    "rate of queries", "1/s", {}, (), "40M/day", "or '12/s', with k, M or B, per second, minute, hour, day, week, month or year"
+)
+# What a year uses, for people: the energy of electricity bills.
+CONSUMPTION = Dimension(
+    "energy", "J", {}, (("TWh", 3.6e15), ("GWh", 3.6e12), ("MWh", 3.6e9), ("kWh", 3.6e6), ("Wh", 3600.0), ("mWh", 3.6)), "2.5 MWh"
+)
+DAY_S = 86_400.0
+YEAR_S = 365 * DAY_S
+_S_OF = {
+    **dict.fromkeys(("s", "sec", "second"), 1.0),
+    **dict.fromkeys(("min", "minute"), 60.0),
+    **dict.fromkeys(("h", "hour"), 3600.0),
+    **dict.fromkeys(("d", "day"), DAY_S),
+    "week": 7 * DAY_S,
+    "month": YEAR_S / 12,
+    **dict.fromkeys(("y", "year"), YEAR_S),
+}
+_THOUSANDS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
+
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))\s*(.*?)\s*", re.IGNORECASE)
-_PER_QUERIES = re.compile(r"(\S+?)\s*(?:/|\bper\b)\s*([\d,_ ]*)\s*quer(?:y|ies)")
+_PER_QUERIES = re.compile(r"(\S*?)\s*(?:/|\bper\b)\s*([\d,_ ]*)\s*quer(?:y|ies)")
+_PER = re.compile(r"(.*?)\s*(?:/|\b(?:per|an?)\b)\s*(\w+)")
+_OF_CO2 = re.compile(r"\s*CO[2₂](?:-?eq?)?", re.IGNORECASE)
+_OF_QUERIES = re.compile(r"\s*(?:quer(?:y|ies)|requests?)")
+_CURRENCY_FIRST = re.compile(r"\s*([A-Za-z]{3}|[^\w\s+.-])\s*([\d.][\d_.]*)(.*)")
 
 
 def parse(written: object, dimension: Dimension) -> float:
@@ -111,7 +145,7 @@ def _split(written: str, dimension: Dimension) -> tuple[float, str]:
 def _factor(written: str, unit: str, dimension: Dimension) -> float:
     if unit in dimension.units:
         return dimension.units[unit]
-    per = _PER_QUERIES.fullmatch(unit) if dimension is ENERGY else None
+    per = _PER_QUERIES.fullmatch(unit) if dimension in (ENERGY, MASS, MONEY) else None
     if per is not None and per.group(1) in dimension.units:
         count = re.sub(r"[,_ ]", "", per.group(2))
         if count == "" or int(count) > 0:
@@ -134,7 +168,98 @@ def _a(name: str) -> str:
 
 def _remedy(dimension: Dimension) -> str:
     known = ", ".join(unit for unit in dimension.units if unit and unit not in {"µJ", "µs", "µg"})
+    if dimension.hint:
+        return f"Write it like {dimension.example!r}, {dimension.hint}."
     return f"Write it like {dimension.example!r} (units: {known})." if known else f"Write it like {dimension.example!r}."
+
+
+# --- one thing per another --------------------------------------------------------------------------------------------
+
+
+def parse_intensity(written: object) -> float:
+    """A carbon intensity such as "56 g/kWh", "0.056 kg CO2e per kWh" or "15.6 g/MJ", in kg per joule. Raises SettingsError."""
+    number, above, below = _split_per(written, INTENSITY)
+    mass = _OF_CO2.sub("", above)
+    if mass not in MASS.units or below not in _J_OF:
+        raise _no_such(written, INTENSITY)
+    return _finite(written, number * MASS.units[mass] / _J_OF[below], INTENSITY)
+
+
+def parse_price(written: object) -> tuple[float, str]:
+    """A price of electricity such as "0.25 EUR/kWh", "€0.25/kWh" or "90 USD per MWh": per joule, with its currency.
+
+    The currency is a code of three letters or a currency sign, and kept as it is. Raises SettingsError.
+    """
+    first = _CURRENCY_FIRST.fullmatch(written) if isinstance(written, str) else None
+    number, currency, below = _split_per(f"{first[2]} {first[1]}{first[3]}" if first else written, PRICE, as_written=written)
+    sign = len(currency) == 1 and unicodedata.category(currency) == "Sc"
+    code = bool(re.fullmatch(r"[A-Za-z]{3}", currency)) and currency not in ENERGY.units
+    if not (sign or code) or below not in _J_OF:
+        raise _no_such(written, PRICE)
+    return _finite(written, number / _J_OF[below], PRICE), currency.upper()
+
+
+def parse_traffic(written: object) -> float:
+    """How many queries come in, such as "40M/day", "12/s" or "2.5k queries an hour", per second. A year has 365 days, a month a twelfth.
+
+    k, M and B are a thousand, a million and a thousand million. Raises SettingsError.
+    """
+    number, above, below = _split_per(written, TRAFFIC)
+    thousands = _OF_QUERIES.sub("", above)
+    if thousands not in _THOUSANDS or below not in _S_OF:
+        raise _no_such(written, TRAFFIC)
+    return _finite(written, number * _THOUSANDS[thousands] / _S_OF[below], TRAFFIC)
+
+
+def _split_per(written: object, dimension: Dimension, *, as_written: object = None) -> tuple[float, str, str]:
+    """Number, and what stands above and below the stroke. A bare number has no unit that could be guessed."""
+    told = written if as_written is None else as_written
+    if isinstance(written, bool) or not isinstance(written, str | int | float):
+        raise SettingsError(f"{told!r} is not a quantity.", remedy=_remedy(dimension))
+    match = _QUANTITY.fullmatch(written) if isinstance(written, str) else None
+    if not isinstance(written, str) or (match is not None and not match[2]):
+        raise SettingsError(f"{told!r} has no unit.", remedy=_remedy(dimension))
+    per = None if match is None else _PER.fullmatch(match[2].replace("μ", "µ"))
+    if match is None or per is None:
+        raise _no_such(told, dimension)
+    if per[1].startswith(","):
+        raise SettingsError(f"{told!r} has a decimal comma.", remedy=_remedy(dimension))
+    return float(match[1].replace("_", "")), per[1], per[2]
+
+
+def _no_such(written: object, dimension: Dimension) -> SettingsError:
+    return SettingsError(f"{written!r} is not {_a(dimension.name)}.", remedy=_remedy(dimension))
+
+
+def _finite(written: object, value: float, dimension: Dimension) -> float:
+    if not math.isfinite(value):
+        raise SettingsError(f"{written!r} is not a finite number.", remedy=_remedy(dimension))
+    if value <= 0:
+        raise SettingsError(f"{written!r} is not greater than zero.", remedy=_remedy(dimension))
+    return value
+
+
+@cache
+def money(currency: str) -> Dimension:
+    """Amounts in one currency: they are shown with it, and may be written with it. Without a currency, plain numbers.
+
+    A query costs so little that its prints have the prefixes of SI: 41.6 nEUR reads better than eight zeros.
+    """
+    if not currency:
+        return MONEY
+    prints = tuple((f"{prefix}{currency}", factor) for prefix, factor in (("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9)))
+    return Dimension(MONEY.name, MONEY.si, {"": 1.0, **dict(prints)}, prints, f"0.0002 {currency}")
+
+
+def show_traffic(queries_per_s: float) -> str:
+    """Queries a day, for people: '40M queries a day'."""
+    a_day = queries_per_s * DAY_S
+    letter, factor = next(((each, size) for each, size in reversed(_THOUSANDS.items()) if a_day >= size), ("", 1.0))
+    number = significant(a_day / factor, 3)
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number}{letter} queries a day"
+
+
+# --- printing ---------------------------------------------------------------------------------------------------------
 
 
 def show(value: float, dimension: Dimension, digits: int = 3) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_greencompute.budget import Budget, Limit, Line, lines_for, resolve
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.metrics import METRICS, Metric
-from pytest_greencompute.units import show_limit
+from pytest_greencompute.units import RATIO, show_limit
 from pytest_greencompute.verdict import largest_fine
 
 if TYPE_CHECKING:
@@ -139,10 +139,17 @@ def _from_run(run: Run, metric: Metric, budget: Budget, settings: Settings, why_
     shown = run["metrics"].get(metric.name)
     if shown is None:
         return Figure(run["test"], 0.0, 0.0, 0.0, (), why_not or "no figure")
+    if metric.whole:  # headroom would make 3.8 stars of 4, which no budget may hold
+        return Figure(run["test"], shown["value"], 0.0, 0.0, (), why_not or f"{metric.name} are set by hand")
     value, low, high = shown["value"], shown["low"], shown["high"]
     if metric.kind == "score":
         end = min(value, _low_score(run, metric, settings))
         wanted = min(value - budget.tolerance(metric), end, 1.0)
+    elif metric.exact:  # judged by the figure itself, so its interval asks for no headroom
+        if (low is None) != (high is None):
+            return Figure(run["test"], value, 0.0, 0.0, (), why_not or "only a bound of it is known")
+        end, wanted = value, _with_headroom(metric, value, value, value, budget)
+        wanted = min(wanted, 1.0) if metric.dimension is RATIO else wanted
     else:
         end = high if metric.better == "lower" else low
         if end is None:
@@ -158,7 +165,7 @@ def _with_headroom(metric: Metric, value: float, low: float | None, high: float 
     half = max(high - value if high is not None else 0.0, value - low if low is not None else 0.0)
     fine = largest_fine(budget.tolerance(metric), floor=budget.floor(metric), level=value, better=metric.better) if value > 0 else 1.0
     if metric.better == "lower":
-        return max(value * fine, (high or 0.0) + half)
+        return max(value * fine, (high or 0.0) + half, budget.floor(metric))
     return min(value / fine, (low or 0.0) - half)
 
 

@@ -104,16 +104,40 @@ def word_for(estimate: Estimate, limit: float, better: Better) -> Word:
 
 
 def _point_word(estimate: Estimate, limit: float, better: Better) -> Word:
-    good = estimate.value <= limit if better == "lower" else estimate.value >= limit
-    return "PASS" if good else "FAIL"
+    """The word of an exact figure. One that is only a bound may be on either side of a limit beyond it: UNMEASURED."""
+    return _word_of_bounds(_bounds(estimate), (limit, limit), better)
+
+
+def _word_of_bounds(figure: tuple[float, float], limit: tuple[float, float], better: Better) -> Word:
+    """An exact figure and its limit, each with the bounds between which it lies: equal ones, unless something was not counted."""
+    (low, high), (least, most) = figure, limit
+    if better == "higher":
+        low, high, least, most = -high, -low, -most, -least
+    if high <= least:
+        return "PASS"
+    return "FAIL" if low > most else "UNMEASURED"
+
+
+def _bounds(estimate: Estimate) -> tuple[float, float]:
+    """Between what an exact figure lies: it is what it is, unless one side alone is open."""
+    if not is_bound(estimate):
+        return estimate.value, estimate.value
+    return (-math.inf if estimate.low is None else estimate.low), (math.inf if estimate.high is None else estimate.high)
+
+
+def is_bound(estimate: Estimate) -> bool:
+    """Whether an exact figure is only known to be so much at least, or at most (one side of it alone is open)."""
+    return (estimate.low is None) != (estimate.high is None)
 
 
 def figure(metric: Metric, estimate: Estimate) -> str:
     """The subject-less sentence part: 'used 1.931 J per query [1.920, 1.942] on gpu:0'; a modelled figure says so behind its domain."""
-    text = metric.says.format(show(estimate.value, metric.dimension, 4))
-    number = show(estimate.value, metric.dimension, 4)
-    interval = show_interval(estimate.value, estimate.low, estimate.high, metric.dimension)
-    if not metric.exact or estimate.low is not None or estimate.high is not None:
+    digits = 1 if metric.whole else 4
+    number = show(estimate.value, estimate.dimension, digits)
+    bounded = metric.exact and is_bound(estimate)
+    text = metric.says.format(f"{number} or {'more' if estimate.high is None else 'less'}" if bounded else number)
+    interval = show_interval(estimate.value, estimate.low, estimate.high, estimate.dimension, digits)
+    if not metric.exact or (estimate.low is not None and estimate.high is not None):
         text += f" {interval.removeprefix(number).strip()}"
     if estimate.domain:
         text += f" on {estimate.domain}{f' ({estimate.method})' if estimate.method == 'modelled' else ''}"
@@ -128,11 +152,12 @@ def judge_budget(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *
         return Verdict(word, metric.name, "budget", reason, limit=limit.value, where=limit.where)
     word = (word_for if by_interval else _point_word)(outcome, limit.value, metric.better)
     kind = "budget" if metric.better == "lower" else "floor"
-    shown = show_limit(limit.value, metric.dimension)
+    shown = show_limit(limit.value, outcome.dimension)
     reason = (
-        f"{subject} {figure(metric, outcome)}, {_relation(word, metric.better)} its {kind} of {shown}{_times(word, outcome, limit.value)}"
+        f"{subject} {figure(metric, outcome)}, {_relation(word, metric.better)} its {kind} of {shown}"
+        f"{'' if metric.whole else _times(word, outcome, limit.value)}"
     )
-    reason += "." if word != "INCONCLUSIVE" else f": {_unsure(outcome)}."
+    reason += "." if word not in {"INCONCLUSIVE", "UNMEASURED"} else f": {_unsure(outcome)}."
     half = outcome.half_width
     sees = outcome.relative if half is not None and by_interval and outcome.value else None
     return Verdict(word, metric.name, "budget", reason, outcome, limit.value, sees, limit.where)
@@ -177,7 +202,7 @@ def accepted(verdict: Verdict, node_id: str, acceptances: Sequence[Acceptance], 
     for entry in acceptances:
         if entry.metric.name != verdict.metric or not (entry.test == node_id or wild(entry.test).fullmatch(node_id)):
             continue
-        up_to = show_limit(entry.up_to, entry.metric.dimension)
+        up_to = show_limit(entry.up_to, verdict.estimate.dimension)
         word = (_point_word if entry.metric.exact else word_for)(verdict.estimate, entry.up_to, entry.metric.better)
         if today > entry.expires:
             refused += f" It was accepted until {entry.expires} ({entry.where})."
@@ -276,7 +301,7 @@ def judge_baseline(
     if isinstance(outcome, Missing):
         return unmeasured(metric, subject, outcome.reason, kind="baseline", where=name)
     if outcome.value <= 0:
-        why = f"{show(outcome.value, metric.dimension)} has no ratio to a baseline"
+        why = f"{show(outcome.value, outcome.dimension)} has no ratio to a baseline"
         return unmeasured(metric, subject, why, kind="baseline", where=name)
     if not bases or any(each.value <= 0 for each in (*bases, *again)):
         return unmeasured(metric, subject, f"baseline {name!r} holds no {metric.name} for it", kind="baseline", where=name)
@@ -288,7 +313,7 @@ def judge_baseline(
     saved = f"{len(bases)} {'run' if len(bases) == 1 else 'runs'}"
     unsure = f": {_unsure(outcome)}" if word == "INCONCLUSIVE" and outcome.half_width is None else ""
     reason = (
-        f"{subject} {figure(metric, outcome)}: {change(ratio)} against baseline {name!r} ({show(base, metric.dimension)}, {saved}),"
+        f"{subject} {figure(metric, outcome)}: {change(ratio)} against baseline {name!r} ({show(base, outcome.dimension)}, {saved}),"
         f" {beside_limit(word, tolerance, fine)}{unsure}."
     )
     if assumed := few_launches(len(bases), 1 + len(again)):
@@ -363,13 +388,23 @@ def judge_count(
     if isinstance(outcome, Missing) or isinstance(before, Missing):
         why = found.reason if found is outcome and found is not None else f"{called(kind, name)} has no {metric.name}"
         return unmeasured(metric, subject, why, kind=kind, where=name)
-    limit = before.value * (1 + tolerance) if metric.better == "lower" else before.value / (1 + tolerance)
-    limit = max(limit, before.value + floor) if metric.better == "lower" else min(limit, before.value - floor)
-    word = _point_word(outcome, limit, metric.better)
+    if metric.kind == "compute" and outcome.n != before.n:
+        why = f"it was counted over {outcome.n} queries here and over {before.n} in {called(kind, name)}"
+        return unmeasured(metric, subject, why, kind=kind, where=name)
+
+    def fine(base: float) -> float:
+        """The largest figure (or the smallest) that is no regression from ``base``."""
+        if metric.better == "lower":
+            return max(base * (1 + tolerance), base + floor)
+        return min(base / (1 + tolerance), base - floor)
+
+    least, most = _bounds(before)
+    word = _word_of_bounds(_bounds(outcome), (fine(least), fine(most)), metric.better)
     how = "unchanged" if before.value == outcome.value else f"from {show(before.value, metric.dimension)}"
-    beside = "within" if word == "PASS" else "worse than"
-    reason = f"{subject} {figure(metric, outcome)} against {called(kind, name)}: {how}, {beside} the tolerance of {show_share(tolerance)}."
-    return Verdict(word, metric.name, kind, reason, outcome, limit, None, name)
+    beside = {"PASS": "within", "FAIL": "worse than"}.get(word, "not clearly on either side of")
+    left_out = f": {outcome.note if is_bound(outcome) else before.note}" if word == "UNMEASURED" else ""
+    reason = f"{subject} {figure(metric, outcome)} against {called(kind, name)}: {how}, {beside} the tolerance of {show_share(tolerance)}"
+    return Verdict(word, metric.name, kind, f"{reason}{left_out}.", outcome, fine(before.value), None, name)
 
 
 def called(kind: Kind, name: str) -> str:

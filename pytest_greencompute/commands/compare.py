@@ -26,6 +26,7 @@ def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
     """Print the verdicts. 0: all PASS; 1: some FAIL; 3: no FAIL, but something could not be judged. Raises SettingsError."""
     from pytest_greencompute.comparing import compared
     from pytest_greencompute.estimate import Aim
+    from pytest_greencompute.footprint import Footprint
     from pytest_greencompute.judging import Bench
     from pytest_greencompute.settings import build, read_files
 
@@ -33,7 +34,7 @@ def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
     # The terms of pyproject.toml hold here too; the option that it needs for them is implied.
     settings = build({"budget": True, **options}, read_files(root, None, root), os.environ, root)
     base, head = sessions_of(a, root), sessions_of(b, root)
-    bench = Bench(Aim(domains=settings.domains), baseline=a)
+    bench = Bench(Aim(domains=settings.domains, footprint=settings.footprint or Footprint()), baseline=a)
     found = compared(base, head, bench, lambda run: _budget(run, settings))
     if given.get("json"):
         print(json.dumps(_as_json(found), indent=1, ensure_ascii=False, allow_nan=False))

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import NotRatedError, SettingsError
-from pytest_greencompute.rating import LEADERBOARDS, NEWEST, PROTOCOL, STARS, WH_PER_1000_QUERIES, Conditions, Leaderboard, Rating
+from pytest_greencompute.rating import LEADERBOARDS, NEWEST, STARS, WH_PER_1000_QUERIES, Conditions, Leaderboard, Rating
 from pytest_greencompute.rating import rate as stars_of
 from pytest_greencompute.units import ENERGY, parse, show, significant
 
 if TYPE_CHECKING:
     from pytest_greencompute.comparing import Sessions
     from pytest_greencompute.estimate import Estimate
-    from pytest_greencompute.samples import Run, Source
+    from pytest_greencompute.rated import Followed
+    from pytest_greencompute.samples import Run
 
 NOT_RATED = 3
 _LISTED = 8  # runs that an error names
@@ -41,11 +42,11 @@ class Rated:
     @property
     def stars(self) -> tuple[int, int] | None:
         """The fewest and the most stars within the interval."""
-        if self.interval is None:
+        from pytest_greencompute.rated import stars_at
+
+        if self.energy is None or self.energy.low is None or self.energy.high is None:
             return None
-        low, high = self.interval
-        scale = self.rating.scale
-        return scale.stars(high), scale.stars(low or scale.lowest)
+        return stars_at(self.rating, self.energy.high), stars_at(self.rating, self.energy.low)
 
 
 def rate(what: str, root: Path, given: Mapping[str, Any]) -> int:
@@ -70,22 +71,20 @@ def rated(what: str, root: Path, given: Mapping[str, Any]) -> Rated:
 
     Raises SettingsError for bad input, NotRatedError where there is no measured energy.
     """
+    from pytest_greencompute.rated import followed
+
     reference = _reference(root, given.get("reference"))
     figure = _figure(what)
     if figure is not None:
         if given.get("test") is not None or given.get("run") is not None:
             raise SettingsError(f"{what!r} is a figure; --test and --run choose among saved runs.", remedy="Leave them out.")
-        return Rated(stars_of(figure, task=_task(given, ""), model_class=given.get("model_class"), reference=reference))
+        task, its_class = _subject(given, None)
+        return Rated(stars_of(figure, task=task, model_class=its_class, reference=reference))
     run = _chosen(_sessions(what, root), what, given.get("test"), given.get("run"))
     energy, conditions = _measured(run)
-    rating = stars_of(
-        energy.value / WH_PER_1000_QUERIES,
-        task=_task(given, conditions.queries_of),
-        model_class=given.get("model_class"),
-        reference=reference,
-        conditions=conditions,
-    )
-    return Rated(rating, energy, run)
+    task, its_class = _subject(given, followed(run))
+    wh = energy.value / WH_PER_1000_QUERIES
+    return Rated(stars_of(wh, task=task, model_class=its_class, reference=reference, conditions=conditions), energy, run)
 
 
 def _reference(root: Path, named: str | None) -> str | Leaderboard:
@@ -114,11 +113,14 @@ def _figure(what: str) -> float | None:
         return None
 
 
-def _task(given: Mapping[str, Any], of_run: str) -> str:
-    task: str = given.get("task") or of_run
+def _subject(given: Mapping[str, Any], of_run: Followed | None) -> tuple[str, str | None]:
+    """The task and class that are asked for, or else those that the run was measured for."""
+    task, its_class = given.get("task"), given.get("model_class")
+    if of_run is not None and task in (None, of_run.task):
+        task, its_class = of_run.task, its_class or of_run.model_class
     if not task:
         raise SettingsError("Stars belong to a task, and none is given.", remedy="Add --task, such as --task text_classification.")
-    return task
+    return task, its_class
 
 
 def _sessions(what: str, root: Path) -> Sessions:
@@ -156,32 +158,13 @@ def _listed(keys: Sequence[tuple[str, str | None]]) -> str:
 
 def _measured(run: Run) -> tuple[Estimate, Conditions]:
     """Energy per query in joules, what cards differ by in its interval, and how it came about. Raises NotRatedError where there is none."""
-    from pytest_greencompute.estimate import Aim, Missing, estimate, judged_sources, with_systematic
-    from pytest_greencompute.metrics import METRICS
+    from pytest_greencompute.estimate import Aim, Missing
+    from pytest_greencompute.rated import energy_of
 
-    aim = Aim()
-    energy, sources = estimate(run, METRICS["energy_per_query"], aim), judged_sources(run, aim)
-    if isinstance(energy, Missing) or isinstance(sources, Missing):
-        reason = energy.reason if isinstance(energy, Missing) else str(sources)
-        raise NotRatedError(f"{run.test} has no energy that could be rated: {reason}.")
-    if energy.value <= 0:
-        raise NotRatedError(f"{run.test} has no energy that could be rated: it came out as {show(energy.value, ENERGY)} per query.")
-    return with_systematic(energy), conditions_of(run, sources, energy)
-
-
-def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Conditions:
-    """How the energy of a saved run came about, as far as its file says: ``sources`` are those whose energy counts."""
-    kept = run.provenance.get(PROTOCOL)
-    told = {name: kept.get(name) for name in ("queries_of", "output_of")} if isinstance(kept, Mapping) else {}
-    return Conditions(
-        method=energy.method,
-        devices=tuple(source.device or "a GPU without a name" for source in sources if source.domain.startswith("gpu")),
-        domains=tuple(source.domain for source in sources),
-        batch_size=run.batch_size,
-        queries=run.queries,
-        passes=sum(block.queries for block in run.blocks) // run.queries,
-        **{name: task for name, task in told.items() if isinstance(task, str)},
-    )
+    found = energy_of(run, Aim())
+    if isinstance(found, Missing):
+        raise NotRatedError(f"{run.test} has no energy that could be rated: {found.reason}.")
+    return found
 
 
 def told(found: Rated, encoding: str | None) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.units import show, show_limit, significant
+from pytest_greencompute.units import show, show_limit, show_share, significant
 
 Row = Mapping[str, Any]
 
@@ -16,15 +16,20 @@ def lines(rows: Sequence[Row]) -> list[str]:
     from tabulate import tabulate
 
     ordered = sorted(rows, key=lambda row: (row["figures"]["energy_per_query"] is None, row["figures"]["energy_per_query"] or 0.0))
-    heads = ["candidate", "energy/query", f"times {_against(rows)}", "accuracy", "to the best", "p95", "throughput", "same answers", ""]
-    cells = [_cells(row) for row in ordered]
-    kept = [place for place in range(len(heads)) if place == 0 or any(row[place] for row in cells)]
+    settings = list(dict.fromkeys(key for row in rows for key in row["values"]))
+    heads = [*(settings or ["candidate"]), "energy/query", "times", "accuracy", "to the best", "p95", "throughput", "tokens", "agrees", ""]
+    counted = [name for name in METRICS if any(name in row.get("counts", {}) for row in rows)]
+    heads[-1:-1] = [METRICS[name].label for name in counted]
+    cells = [[*_called(row, settings), *_cells(row)] for row in ordered]
+    for row, line in zip(ordered, cells, strict=True):
+        line[-1:-1] = [_counted(row, name) for name in counted]
+    kept = [place for place, head in enumerate(heads) if place == 0 or head in settings or any(row[place] for row in cells)]
     shown = [[row[place] for place in kept] for row in cells]
     return tabulate(shown, headers=[heads[place] for place in kept], tablefmt="plain", disable_numparse=True).splitlines()
 
 
-def _against(rows: Sequence[Row]) -> str:
-    return next((str(row["times_of"]) for row in rows if row["times_of"]), "")
+def _called(row: Row, settings: Sequence[str]) -> list[str]:
+    return [str(row["values"].get(key, "")) for key in settings] or [row["candidate"]]
 
 
 def _cells(row: Row) -> list[str]:
@@ -33,19 +38,26 @@ def _cells(row: Row) -> list[str]:
     def figure(name: str) -> str:
         return "" if figures[name] is None else show(figures[name], METRICS[name].dimension)
 
-    energy = figure("energy_per_query") + (" modelled" if row["modelled"] else "")
-    same = "" if row["agreement"] is None else f"{row['agreement']:.1%}".replace("%", " %")
     return [
-        row["candidate"],
-        energy,
+        figure("energy_per_query"),
         _times(row),
         figure("accuracy"),
         _difference(row),
         figure("latency_p95"),
-        figure("throughput"),
-        same,
+        figure("throughput").replace(" queries", ""),
+        figure("tokens_per_query"),
+        "" if row["agreement"] is None else show_share(row["agreement"]),
         _word(row),
     ]
+
+
+def _counted(row: Row, name: str) -> str:
+    """What was counted without a meter; a bound is shown as one."""
+    count = row.get("counts", {}).get(name)
+    if count is None or count["value"] is None:
+        return "-"
+    sign = {"least": "≥ ", "most": "≤ "}.get(count["bound"], "")
+    return f"{sign}{show(count['value'], METRICS[name].dimension)}"
 
 
 def _times(row: Row) -> str:
@@ -57,24 +69,40 @@ def _times(row: Row) -> str:
 
 
 def _difference(row: Row) -> str:
+    """In percentage points."""
     difference = row["accuracy_difference"]
     if difference is None:
         return ""
     sides = ["-" if difference[side] is None else f"{difference[side] * 100:+.1f}" for side in ("low", "high")]
-    return f"{difference['value'] * 100:+.1f} points [{sides[0]}, {sides[1]}]"
+    return f"{difference['value'] * 100:+.1f} [{sides[0]}, {sides[1]}]"
 
 
 def _word(row: Row) -> str:
+    figures = row["figures"]
     if row["problem"]:
         return str(row["problem"])
     if row["right_sized"]:
         return "right-sized"
-    return str(row["shortfall"]) or ("on the front" if row["front"] else "")
+    return str(row["shortfall"] or row["no_energy"]) or ("on the front" if row["front"] and figures["accuracy"] is not None else "")
 
 
 def headline(test: str, rows: Sequence[Row]) -> str:
-    """What stands above the table."""
-    name = f" ({rows[0]['comparison']})" if rows[0]["comparison"] else ""
-    floor = f", accuracy at least {show_limit(rows[0]['floor'], METRICS['accuracy'].dimension)}" if rows[0]["floor"] is not None else ""
-    how = "" if rows[0]["by_turns"] else ", measured one after the other"
-    return f"{test}{name}: {len(rows)} candidates on the same queries{floor}{how}"
+    """What stands above the table: whose candidates, what they must meet, which energy counts, and what the columns compare with."""
+    first = rows[0]
+    name = f" ({first['comparison']})" if first["comparison"] else ""
+    said = [f"{len(rows)} {'settings' if first['values'] else 'candidates'} on the same queries"]
+    if first["floor"] is not None:
+        said.append(f"accuracy at least {show_limit(first['floor'], METRICS['accuracy'].dimension)}")
+    if any(row["modelled"] for row in rows):
+        said.append("energy modelled")
+    idle = [row["candidate"] for row in rows if row["everywhere"] and row["domain"] and "gpu" not in row["domain"]]
+    if idle:
+        said.append(f"energy of all domains, since {', '.join(idle)} {'leaves' if len(idle) == 1 else 'leave'} the GPU idle")
+    if not first["by_turns"]:
+        said.append("measured one after the other")
+    against = next((str(row["times_of"]) for row in rows if row["times_of"]), "")
+    if against:
+        said.append(f"times: the energy of {against}")
+    if any(row["agreement"] is not None for row in rows):
+        said.append(f"agrees: with {first['agreement_with']}")
+    return f"{test}{name}: {'; '.join(said)}"

@@ -6,8 +6,9 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from pytest_greencompute.footprint import Footprint
 from pytest_greencompute.samples import Source
-from pytest_greencompute.store.runfile import SCHEMA
+from pytest_greencompute.store.runfile import SCHEMA, footprint_to_json
 
 
 class Told(Protocol):
@@ -19,6 +20,9 @@ class Told(Protocol):
 
     @property
     def instruments(self) -> Any: ...
+
+    @property
+    def footprint(self) -> Footprint | None: ...
 
     def total_j(self) -> float | None: ...
 
@@ -38,6 +42,7 @@ def document(session: Told, runs: Sequence[Mapping[str, Any]], total: Mapping[st
             "machine": session.machine,
             "problem": session.problem,
             "meters": [meter(source) for source in sources],
+            **({} if session.footprint is None else {"footprint": footprint_to_json(session.footprint)}),
         },
         "runs": [dict(run) for run in runs],
     }

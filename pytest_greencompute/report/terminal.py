@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, NothingThereError
+from pytest_greencompute.footprint import J_PER_KWH, Footprint
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.samples import Source
-from pytest_greencompute.units import ENERGY, TIME, show, show_limit, show_share
+from pytest_greencompute.units import CONSUMPTION, ENERGY, INTENSITY, MASS, TIME, money, show, show_limit, show_share, show_traffic
 
 SHOWN_ALWAYS = ("energy_per_query", "latency_p95", "accuracy")
 ORDER = ("FAIL", "UNMEASURED", "INCONCLUSIVE", "ACCEPTED", "PASS")
@@ -32,6 +33,12 @@ class Summary:
     total: Mapping[str, Any] | None
     seconds: float
     said: Sequence[tuple[str, bool]]
+    footprint: Footprint | None = None
+
+    @property
+    def currency(self) -> str:
+        """Of the amounts of money; empty where nobody asked for any."""
+        return "" if self.footprint is None else self.footprint.currency
 
 
 def show_nothing_metered(reporter: Any, summary: Summary) -> None:
@@ -51,13 +58,13 @@ def show_summary(reporter: Any, summary: Summary) -> None:
     reporter.write_sep(_dash(reporter), f"energy: {heading(summary)}")
     shown = [run for run in summary.results if "candidate" not in run or run["verdicts"]]
     if shown:
-        for line, word in table(shown):
+        for line, word in table(shown, summary.currency):
             reporter.write_line(line, **({COLOURS[word]: True} if word in COLOURS else {}))
     for line in comparisons(summary.results):
         reporter.write_line(line)
     for test, reason in summary.not_measured:
         reporter.write_line(f"not measured: {test} ({reason})")
-    for sentence in remarks(summary):
+    for sentence in (*years(summary), *remarks(summary)):
         reporter.write_line(sentence)
     for sentence, bad in summary.said:
         reporter.write_line(sentence, red=bad)
@@ -86,11 +93,11 @@ def heading(summary: Summary) -> str:
     return "; ".join(parts)
 
 
-def table(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The lines of the table, heading first, each with the worst verdict word of its run."""
+def table(results: Sequence[Mapping[str, Any]], currency: str = "") -> list[tuple[str, str]]:
+    """The lines of the table, heading first, each with the worst verdict word of its run. Money is in ``currency``."""
     from tabulate import tabulate
 
-    metrics = [metric for metric in METRICS.values() if _has_column(metric, results)]
+    metrics = [_in(currency, metric) for metric in METRICS.values() if _has_column(metric, results)]
     limited = {metric.name for metric in metrics if any(_budget(run, metric) for run in results)}
     heads = ["test"]
     for metric in metrics:
@@ -117,9 +124,14 @@ def comparisons(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
+def _in(currency: str, metric: Metric) -> Metric:
+    return replace(metric, dimension=money(currency)) if metric.per == "money" else metric
+
+
 def _has_column(metric: Metric, results: Sequence[Mapping[str, Any]]) -> bool:
     judged = any(verdict["metric"] == metric.name for run in results for verdict in run["verdicts"])
-    return judged or (metric.name in SHOWN_ALWAYS and any(metric.name in run["metrics"] for run in results))
+    always = metric.name in SHOWN_ALWAYS or metric.per in {"carbon", "money"}  # the latter exist only where they were asked for
+    return judged or (always and any(metric.name in run["metrics"] for run in results))
 
 
 def _budget(run: Mapping[str, Any], metric: Metric) -> Mapping[str, Any] | None:
@@ -131,8 +143,7 @@ def _budget(run: Mapping[str, Any], metric: Metric) -> Mapping[str, Any] | None:
 
 
 def _row(run: Mapping[str, Any], metrics: Sequence[Metric], limited: set[str]) -> list[str]:
-    node = run["test"].partition("::")[2] or run["test"]
-    cells = [node if run["name"] is None else f"{node} ({run['name']})"]
+    cells = [_called(run)]
     for metric in metrics:
         figure, budget = run["metrics"].get(metric.name), _budget(run, metric)
         limit = show_limit(budget["limit"], metric.dimension) if budget else ""
@@ -142,6 +153,11 @@ def _row(run: Mapping[str, Any], metrics: Sequence[Metric], limited: set[str]) -
             cells += [_figure(metric, figure), limit] if metric.name in limited else [_figure(metric, figure)]
     sources = dict.fromkeys(_place(verdict) for verdict in run["verdicts"] if verdict["where"])
     return [*cells, _verdict(run), ", ".join(sources)]
+
+
+def _called(run: Mapping[str, Any]) -> str:
+    node: str = run["test"].partition("::")[2] or run["test"]
+    return node if run["name"] is None else f"{node} ({run['name']})"
 
 
 def _place(verdict: Mapping[str, Any]) -> str:
@@ -154,7 +170,9 @@ def _place(verdict: Mapping[str, Any]) -> str:
 def _figure(metric: Metric, figure: Mapping[str, Any] | None) -> str:
     if figure is None:
         return "-"
-    text = show(figure["value"], metric.dimension)
+    text = show(figure["value"], metric.dimension, 1 if metric.whole else 3)
+    if metric.exact and (figure["low"] is None) != (figure["high"] is None):
+        return f"{'≥' if figure['high'] is None else '≤'} {text}"
     if metric.kind != "energy":
         return text
     if figure["low"] is not None and figure["high"] is not None and figure["value"]:
@@ -178,9 +196,37 @@ def _verdict(run: Mapping[str, Any]) -> str:
     return f"{word} {', '.join(named)}"
 
 
+def years(summary: Summary) -> list[str]:
+    """A line a run: what a year of the traffic would use, emit and cost, and by which factors."""
+    footprint = summary.footprint
+    if footprint is None or footprint.queries_per_s is None:
+        return []
+    intensity = "" if footprint.kg_per_j is None else f"{show(footprint.kg_per_j, INTENSITY)}, {footprint.carbon_source}"
+    factors = "; ".join(each for each in (f"PUE {footprint.pue:g}", intensity) if each)
+    traffic = show_traffic(footprint.queries_per_s)
+    with_one = [run for run in summary.results if "year" in run]
+    return [f"{_called(run)} at {traffic}: {_amounts(run['year'], footprint)} a year ({factors})" for run in with_one]
+
+
+def _amounts(year: Mapping[str, Any], footprint: Footprint) -> str:
+    """'2.5 MWh ±0.8 %, 140 kg CO2e and 620 EUR': the share holds for all three, since the factors have no interval of their own."""
+    energy, parts = year["energy_kwh"], []
+    sides = [abs(end - energy["value"]) for end in (energy["low"], energy["high"]) if end is not None]
+    sure = f" ±{show_share(max(sides) / energy['value'])}" if len(sides) == 2 and energy["value"] else ""
+    modelled = " modelled" if year["method"] == "modelled" else ""
+    parts.append(f"{show(energy['value'] * J_PER_KWH, CONSUMPTION)}{sure}{modelled}")
+    if "carbon_kg" in year:
+        parts.append(f"{show(year['carbon_kg']['value'], MASS)} CO2e")
+    if "money" in year:
+        parts.append(show(year["money"]["value"], money(footprint.currency)))
+    return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else parts[0]
+
+
 def _warnings(summary: Summary) -> list[str]:
-    """What a verdict that turned nothing red has to say."""
-    return [f"warning: {verdict['reason']}" for run in summary.results for verdict in run["verdicts"] if verdict["effect"] == "warn"]
+    """What a verdict that turned nothing red has to say, and which candidates of a comparison broke."""
+    found = [f"warning: {verdict['reason']}" for run in summary.results for verdict in run["verdicts"] if verdict["effect"] == "warn"]
+    rows = [(_called(run), run["candidate"]["problem"]) for run in summary.results if "candidate" in run]
+    return found + [f"warning: {called} was not measured: {problem}" for called, problem in rows if problem]
 
 
 def remarks(summary: Summary) -> list[str]:
@@ -196,6 +242,10 @@ def remarks(summary: Summary) -> list[str]:
     found += [f"not used: {name}: {error}" for name, error in summary.refusals if name not in absent and not summary.problem]
     if summary.problem:
         found.append(f"no meter: {summary.problem}")
+    if summary.footprint is not None and summary.footprint.why_no_carbon:
+        found.append(f"no carbon: {summary.footprint.why_no_carbon}")
+    if summary.footprint is not None and not summary.footprint.applies:
+        found.append("pue changes nothing here: it applies to country, carbon_intensity, electricity_price and traffic, and none is set")
     return found
 
 

@@ -14,12 +14,14 @@ from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.estimate import Estimate, Outcome
+from pytest_greencompute.footprint import Footprint, yearly
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Block, Count, Idle, Latency, Run, Source, Span, Watched, Watching, sets_of
 from pytest_greencompute.verdict import Verdict
 
 SCHEMA = "greencompute.report/1"
 _SOURCE_FIELDS = ("meter", "domain", "method", "device", "uuid", "tick_s", "jitter_s", "step_j", "lag_s", "systematic", "note")
+_COUNT_FIELDS = ("value", "where", "note", "queries", "bound")
 _WATCHED_FIELDS = ("name", "calls", "tokens", "reasoning", "share")
 
 
@@ -29,8 +31,10 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def run_to_json(run: Run, outcomes: Mapping[str, Outcome], verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """One run with its metrics and verdicts as plain JSON values."""
+def run_to_json(
+    run: Run, outcomes: Mapping[str, Outcome], verdicts: Sequence[Verdict], footprint: Footprint | None = None
+) -> dict[str, Any]:
+    """One run with its metrics and verdicts as plain JSON values; with a year of the footprint's traffic, where it has one."""
     return {
         "test": run.test,
         "name": run.name,
@@ -44,6 +48,32 @@ def run_to_json(run: Run, outcomes: Mapping[str, Outcome], verdicts: Sequence[Ve
         "problem": run.problem,
         "provenance": _plain(run.provenance),
         "raw": _raw(run),
+        **_year(run, outcomes.get("energy_per_query"), footprint),
+    }
+
+
+def _year(run: Run, energy: Outcome | None, footprint: Footprint | None) -> dict[str, Any]:
+    """What a year of the traffic would use; nothing where it was not asked for, and for a window, which is no query."""
+    if footprint is None or run.window or not isinstance(energy, Estimate):
+        return {}
+    year = yearly(footprint, energy.value, energy.low, energy.high)
+    if year is None:
+        return {}
+    amounts = {"energy_kwh": year.kwh, "carbon_kg": year.kg, "money": year.money}
+    shown: dict[str, Any] = {name: amount._asdict() for name, amount in amounts.items() if amount is not None}
+    return {"year": {"queries": year.queries, **shown, "domain": energy.domain, "method": energy.method}}
+
+
+def footprint_to_json(footprint: Footprint) -> dict[str, Any]:
+    """The factors that were set, and where the carbon of a joule comes from; what was not set is left out."""
+    carbon = {"kg_per_j": footprint.kg_per_j, "carbon_source": footprint.carbon_source}
+    price = {"price_per_j": footprint.price_per_j, "currency": footprint.currency}
+    return {
+        **({} if footprint.kg_per_j is None else carbon),
+        **({"why_no_carbon": footprint.why_no_carbon} if footprint.why_no_carbon else {}),
+        **({} if footprint.price_per_j is None else price),
+        "pue": footprint.pue,
+        **({} if footprint.queries_per_s is None else {"queries_per_s": footprint.queries_per_s}),
     }
 
 
@@ -107,7 +137,7 @@ def _counted(run: Run) -> dict[str, Any]:
         models = [{name: getattr(each, name) for name in _WATCHED_FIELDS} for each in run.watching.models]
         found["watching"] = {"queries": run.watching.queries, "reached": run.watching.reached, "models": models}
     if run.counts:
-        found["counts"] = {name: {"value": each.value, "where": each.where, "note": each.note} for name, each in run.counts.items()}
+        found["counts"] = {name: {field: getattr(each, field) for field in _COUNT_FIELDS} for name, each in run.counts.items()}
     return found
 
 
@@ -142,7 +172,7 @@ def run_from_json(data: Mapping[str, Any]) -> Run:
         tokens=_counts_from(raw.get("tokens")),
         reasoning=_counts_from(raw.get("reasoning")),
         watching=_watching_from(raw.get("watching")),
-        counts={name: Count(each["value"], each["where"], each["note"]) for name, each in raw.get("counts", {}).items()},
+        counts={name: Count(**{field: each[field] for field in _COUNT_FIELDS}) for name, each in raw.get("counts", {}).items()},
         notes=tuple(_typed(note, str) for note in _typed(data["notes"], list)),
         problem=_typed(data["problem"], str),
         window=_typed(raw["window"], bool),

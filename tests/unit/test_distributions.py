@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from pytest_greencompute.distributions import (
     binomial_cdf,
@@ -15,6 +15,7 @@ from pytest_greencompute.distributions import (
     incomplete_beta,
     mcnemar_p,
     order_statistic_ranks,
+    paired_difference_interval,
     student_t_cdf,
     student_t_quantile,
 )
@@ -109,3 +110,56 @@ def test_mcnemar_by_hand() -> None:
     assert mcnemar_p(0, 5) == 1.0
     assert mcnemar_p(2, 1) == pytest.approx(0.5)
     assert math.isclose(mcnemar_p(7, 0), 1 / 128)
+
+
+# The difference of two shares of the same questions
+
+
+def score_statistic(gained: int, lost: int, n: int, difference: float) -> float:
+    """Tango's statistic from its definition: the other share is the likeliest one at this difference, found by a search."""
+
+    def unlikely(p21: float) -> float:
+        p12 = p21 + difference
+        cells = ((gained, p12), (lost, p21), (n - gained - lost, 1 - p12 - p21))
+        return -sum(count * math.log(max(p, 1e-300)) for count, p in cells if count)
+
+    low, high = max(0.0, -difference), (1 - difference) / 2
+    p21 = optimize.minimize_scalar(unlikely, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+    return (gained - lost - n * difference) / math.sqrt(n * (2 * p21 + difference * (1 - difference)))
+
+
+@pytest.mark.parametrize(("gained", "lost", "n"), [(12, 2, 50), (1, 9, 30), (7, 7, 300), (3, 0, 40), (40, 25, 100)])
+def test_the_ends_of_the_paired_interval_are_where_the_score_test_no_longer_rejects(gained: int, lost: int, n: int) -> None:
+    low, high = paired_difference_interval(gained, lost, n, 0.95)
+    assert low < (gained - lost) / n < high
+    assert score_statistic(gained, lost, n, low) == pytest.approx(1.95996, abs=2e-3)
+    assert score_statistic(gained, lost, n, high) == pytest.approx(-1.95996, abs=2e-3)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 200), st.sampled_from([0.9, 0.99]))
+def test_the_paired_interval_holds_the_difference_and_is_the_same_from_the_other_side(
+    gained: int, lost: int, rest: int, confidence: float
+) -> None:
+    n = max(1, gained + lost + rest)
+    low, high = paired_difference_interval(gained, lost, n, confidence)
+    assert -1 <= low <= (gained - lost) / n <= high <= 1
+    assert paired_difference_interval(lost, gained, n, confidence) == pytest.approx((-high, -low), abs=1e-9)
+
+
+def test_no_changed_answer_bounds_the_difference_but_does_not_prove_it_zero() -> None:
+    # By hand: with b = c = 0 the test accepts while n d / sqrt(n d (1 - d)) <= z, so d <= z^2 / (n + z^2).
+    z2 = 2.575829**2
+    assert paired_difference_interval(0, 0, 100, 0.99) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("p12", "p21"), [(0.2, 0.1), (0.05, 0.05), (0.02, 0.0), (0.3, 0.02)])
+def test_the_paired_interval_covers_as_often_as_it_promises(p12: float, p21: float) -> None:
+    n, promised = 100, 0.95
+    grid = [(gained, lost) for gained in range(n + 1) for lost in range(n + 1 - gained)]
+    chances = stats.multinomial.pmf([(gained, lost, n - gained - lost) for gained, lost in grid], n, [p12, p21, 1 - p12 - p21])
+    likely = [(pair, chance) for pair, chance in zip(grid, chances, strict=True) if chance > 1e-6]
+    covered = 0.0
+    for (gained, lost), chance in likely:
+        low, high = paired_difference_interval(gained, lost, n, promised)
+        covered += float(chance) * (low <= p12 - p21 <= high)
+    assert promised - 0.015 <= covered  # by exact summation; a score interval holds on average, not at each point

@@ -39,6 +39,7 @@ class Told:
     seconds = 12.5
     problem = ""
     instruments = None
+    footprint = None
 
     def total_j(self) -> float | None:
         return 3100.0

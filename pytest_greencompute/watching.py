@@ -1,0 +1,380 @@
+"""Models that are watched: ``energy_meter.watch(model.generate)`` counts calls, prompts, tokens and the time inside.
+
+A watched model behaves like itself. While queries run once (the first pass) its outputs are kept, and their tokens are counted when that
+is over; while queries are run again and again to be measured, only the time inside is added up. So a figure is the same with a meter
+and without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from pytest_greencompute.calls import answers_of, first_argument, flags_in, prompts_in
+from pytest_greencompute.clock import Clock
+from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, estimate
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.samples import Block, Run, Watched, Watching
+from pytest_greencompute.tokens import Counted, counter_of, ids_of
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+PENDING = 1000  # outputs of calls outside measured runs that wait to be counted, at most
+SHARED_OUT = "the energy of the measured queries, shared out by the time inside the watched model"
+
+_NOTHING: Any = object()  # the output of a call that raised
+_MayCount = Callable[[Any, str], Counted | None]
+
+
+class Tally:
+    """What was counted of one watched model over a stretch of time. ``keeps`` outputs and flags, or only adds up.
+
+    ``outputs`` are those not counted yet, each with the call's number and first argument.
+    """
+
+    __slots__ = ("calls", "flags", "keeps", "nanoseconds", "outputs", "prompts")
+
+    def __init__(self, *, keeps: bool) -> None:
+        self.calls = 0
+        self.prompts = 0
+        self.nanoseconds = 0
+        self.keeps = keeps
+        self.flags: dict[str, str] = {}
+        self.outputs: list[tuple[int, Any, Any]] = []
+
+
+class WatchedModel:
+    """A callable that is called as ``function`` is, and counts.
+
+    ``calls``, ``prompts``, ``tokens``, ``reasoning_tokens`` and ``seconds`` are of the calls that the test made and of those while
+    measured queries ran once; what is run again to be measured is not counted. ``energy`` is the joules of the measured queries, each
+    run once, that fall on this model by its share of their time. Any other attribute is that of ``function``.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        clock: Clock,
+        *,
+        name: str | None = None,
+        tokens: object = None,
+        reasoning: Sequence[str] | None = None,
+        energy: Callable[[WatchedModel], Estimate] | None = None,
+    ) -> None:
+        if not callable(function) or isinstance(function, type):
+            kind = "a class" if isinstance(function, type) else f"a {type(function).__name__}, which cannot be called"
+            raise SettingsError(
+                f"What is to be watched is {kind}.", remedy="Pass a function or a model: energy_meter.watch(model.generate)."
+            )
+        # Only the names and the text: what a module keeps in its __dict__ is its own, and is found by __getattr__.
+        functools.update_wrapper(self, function, updated=())
+        self._function = function
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counter: _MayCount | None = counter_of(tokens, reasoning) or (_ids_if_any if _called(function) == "generate" else None)
+        self._energy = energy
+        self._sums = _Sums(known=self._counter is not None)
+        self._whole = self._tally = Tally(keeps=True)
+        self.watched_name = name or _called(function)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._run(self._function, args, kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """Bound to an instance like the function, where it stands in a class in the place of one."""
+        binds = getattr(type(self._function), "__get__", None)
+        if instance is None or binds is None:
+            return self
+        bound = binds(self._function, instance, owner)
+        return lambda *args, **kwargs: self._run(bound, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked only for what this object does not have. Names of the language are not forwarded: copying asks for them before there
+        # is anything to forward to, and what a module says of itself (__len__, __enter__) is looked up on the class anyway.
+        if name.startswith("__") or name == "_function":
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def __repr__(self) -> str:
+        return f"<watched {self.watched_name}: {self.calls} {'call' if self.calls == 1 else 'calls'}>"
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tally, output, now = self._tally, _NOTHING, self._clock.now_ns
+        start = now()
+        try:
+            output = function(*args, **kwargs)
+            return output
+        finally:
+            self._add(tally, now() - start, args, kwargs, output)
+
+    def _add(self, tally: Tally, nanoseconds: int, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not tally.keeps:
+            with self._lock:
+                tally.nanoseconds += nanoseconds
+            return
+        given = first_argument(args, kwargs)
+        prompts, flags = prompts_in(given), flags_in(kwargs)
+        keep = self._counter is not None and output is not _NOTHING
+        with self._lock:
+            tally.calls += 1
+            tally.prompts += prompts
+            tally.nanoseconds += nanoseconds
+            if flags:
+                tally.flags |= flags
+            if keep:
+                tally.outputs.append((tally.calls, given, output))
+        if keep and tally is self._whole and len(tally.outputs) >= PENDING:
+            self._count(tally)
+
+    # --- what was counted ---
+
+    @property
+    def calls(self) -> int:
+        """How often it was called, calls that raised among them."""
+        return self._whole.calls
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts these calls had: the size of the first argument, where that is a batch."""
+        return self._whole.prompts
+
+    @property
+    def seconds(self) -> float:
+        """Time inside, in seconds; calls at the same time each count."""
+        return self._whole.nanoseconds / 1e9
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens of the outputs; None where nothing counts them. Raises SettingsError for an output that cannot be counted."""
+        self._count(self._whole)
+        return self._sums.tokens
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Those of ``tokens`` that are reasoning; None where there is no text in which markers could be found."""
+        self._count(self._whole)
+        return self._sums.reasoning
+
+    @property
+    def energy(self) -> Estimate:
+        """Joules of the test's measured queries, each run once, that fall on this model: shared out by time (``note`` says so).
+
+        Without ``--energy-budget`` the rest of the test is skipped. Raises MeterError where there is no figure.
+        """
+        if self._energy is None:
+            raise MeterError("There is no energy: nothing is metered here.", remedy="Use energy_meter.watch in a test.")
+        return self._energy(self)
+
+    # --- used while measuring ---
+
+    @contextlib.contextmanager
+    def into(self, tally: Tally) -> Iterator[Tally]:
+        """Count into ``tally`` for a while. Calls that have begun go where they began."""
+        before, self._tally = self._tally, tally
+        try:
+            yield tally
+        finally:
+            self._tally = before
+
+    def take_in(self, tally: Tally, *, outputs: bool = False) -> None:
+        """Add what was counted elsewhere to what this object shows: calls, prompts and time, and the ``outputs`` to be counted later."""
+        with self._lock:
+            self._whole.calls += tally.calls
+            self._whole.prompts += tally.prompts
+            self._whole.nanoseconds += tally.nanoseconds
+            if outputs:
+                self._whole.outputs += tally.outputs
+
+    def count(self, tally: Tally) -> tuple[int | None, int | None]:
+        """Tokens and reasoning tokens of the outputs that ``tally`` has kept, which it then lets go. They are added to ``tokens``."""
+        found = self._count(tally)
+        return found.tokens, found.reasoning
+
+    def _count(self, tally: Tally) -> _Sums:
+        with self._lock:
+            outputs, tally.outputs = tally.outputs, []
+        counter = self._counter
+        found = _Sums(known=counter is not None)
+        try:
+            if counter is not None:
+                for call, given, output in outputs:
+                    for answer in answers_of(output, given):
+                        found.add(counter(answer, f"call {call} of {self.watched_name}"))
+        except BaseException:
+            found.add(None)  # the outputs are gone: what is left is no sum
+            raise
+        finally:
+            with self._lock:
+                self._sums.add(found)
+        return found
+
+
+class _WatchedCoroutine(WatchedModel):
+    """A coroutine function that is watched: the time inside is that until the answer is there."""
+
+    async def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tally, output, now = self._tally, _NOTHING, self._clock.now_ns
+        start = now()
+        try:
+            output = await function(*args, **kwargs)
+            return output
+        finally:
+            self._add(tally, now() - start, args, kwargs, output)
+
+
+def watched(function: Callable[..., Any], clock: Clock, **options: Any) -> WatchedModel:
+    """``function``, watched; ``options`` are those of WatchedModel. Raises SettingsError for what cannot be called."""
+    called = getattr(function, "__call__", None)  # noqa: B004
+    if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)):
+        return WatchedModel(function, clock, **options)
+    made = _WatchedCoroutine(function, clock, **options)
+    mark: Callable[[Any], Any] | None = getattr(inspect, "markcoroutinefunction", None)  # Python 3.12
+    if mark is not None:
+        mark(made)
+    return made
+
+
+class _Sums:
+    """Tokens and reasoning tokens added up; None once something could not be counted."""
+
+    __slots__ = ("reasoning", "tokens")
+
+    def __init__(self, *, known: bool) -> None:
+        self.tokens: int | None = 0 if known else None
+        self.reasoning: int | None = 0 if known else None
+
+    def add(self, more: Counted | _Sums | None) -> None:
+        tokens, reasoning = (None, None) if more is None else (more.tokens, more.reasoning)
+        self.tokens = None if self.tokens is None or tokens is None else self.tokens + tokens
+        self.reasoning = None if self.reasoning is None or reasoning is None else self.reasoning + reasoning
+
+
+# --- a measurement ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def set_aside(models: Sequence[WatchedModel]) -> Iterator[list[Tally]]:
+    """While queries run again and again: that is not counted as what the test did. Gives the tallies that the time inside goes to."""
+    with contextlib.ExitStack() as held:
+        yield [held.enter_context(model.into(Tally(keeps=False))) for model in models]
+
+
+class OncePass:
+    """What the watched models do while queries run once. Between ``with`` and ``found`` the models count into tallies of their own."""
+
+    __slots__ = ("_before", "_held", "_models", "_reached", "_tallies")
+
+    def __init__(self, models: Sequence[WatchedModel]) -> None:
+        self._models = tuple(models)
+        self._tallies = [Tally(keeps=True) for _ in self._models]
+        self._held = contextlib.ExitStack()
+        self._before = self._reached = 0
+
+    def __enter__(self) -> OncePass:
+        for model, tally in zip(self._models, self._tallies, strict=True):
+            self._held.enter_context(model.into(tally))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._held.close()
+        for model, tally in zip(self._models, self._tallies, strict=True):
+            model.take_in(tally, outputs=kind is not None)  # after an error nobody asks for what was found
+
+    def done(self, size: int) -> None:
+        """A batch of ``size`` queries is done. At most all of them reached a model; of one, it does not matter how often it asked."""
+        prompts = sum(tally.prompts for tally in self._tallies)
+        self._reached += min(size, prompts - self._before)
+        self._before = prompts
+
+    def found(self, queries: int, share: Sequence[float | None] = ()) -> Watching | None:
+        """What was seen while ``queries`` ran once, tokens counted now; None where no model is watched. Raises SettingsError."""
+        if not self._models:
+            return None
+        made = []
+        for index, (model, tally) in enumerate(zip(self._models, self._tallies, strict=True)):
+            tokens, reasoning = model.count(tally)
+            made.append(Watched(model.watched_name, tally.calls, tokens, reasoning, share[index] if share else None))
+        return Watching(queries, min(self._reached, queries), tuple(made))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the application itself switched on: reasoning by a flag is no default of the model's."""
+        flags = {name: value for tally in self._tallies for name, value in tally.flags.items()}
+        return (f"the application set {', '.join(f'{name}={value}' for name, value in flags.items())}",) if flags else ()
+
+    def share(self, seconds: float) -> tuple[float | None, ...]:
+        """The part of ``seconds`` that was spent inside each model."""
+        return tuple(_part(tally.nanoseconds, seconds * 1e9) for tally in self._tallies)
+
+
+class Inside:
+    """The time that each block spends inside each watched model."""
+
+    __slots__ = ("_by_start",)
+
+    def __init__(self) -> None:
+        self._by_start: dict[int, tuple[int, ...]] = {}
+
+    def note(self, start_ns: int, tallies: Sequence[Tally]) -> None:
+        """The work that began at ``start_ns`` counted into ``tallies``, one a model."""
+        if tallies:
+            self._by_start[start_ns] = tuple(tally.nanoseconds for tally in tallies)
+
+    def shared(self, watching: Watching | None, blocks: Sequence[Block]) -> Watching | None:
+        """``watching`` with the part of the blocks' time that was spent inside each model."""
+        seen = [(self._by_start[block.start_ns], block) for block in blocks if block.start_ns in self._by_start]
+        if watching is None or not seen:
+            return watching
+        busy = sum(block.end_ns - block.start_ns for _, block in seen)
+        shares = [_part(sum(inside[index] for inside, _ in seen), busy) for index in range(len(watching.models))]
+        return replace(watching, models=tuple(replace(each, share=part) for each, part in zip(watching.models, shares, strict=True)))
+
+
+def _part(inside: float, whole: float) -> float | None:
+    """A share of time; calls at the same time may add up to more than there is."""
+    return min(1.0, inside / whole) if whole > 0 else None
+
+
+def energy_of(runs: Sequence[Run], index: int, aim: Aim) -> Outcome:
+    """Joules of the queries of ``runs``, each run once, that fall on watched model number ``index`` by its share of their time.
+
+    A device that works on after the call has returned (a GPU that is not waited for) gives the model too small a share.
+    """
+    seen = [run for run in runs if run.watching is not None and index < len(run.watching.models)]
+    parts = []
+    for run in seen:
+        energy = estimate(run, METRICS["energy_per_query"], aim)
+        part = run.watching.models[index].share if run.watching is not None else None
+        if isinstance(energy, Missing):
+            return energy
+        if part is None:
+            return Missing("no time inside the watched model is known")
+        parts.append((energy, part * run.queries))
+    if not parts:
+        return Missing("nothing was measured since the model is watched")
+
+    def summed(ends: Sequence[float | None]) -> float | None:
+        known = [end * factor for end, (_, factor) in zip(ends, parts, strict=True) if end is not None]
+        return sum(known) if len(known) == len(parts) else None
+
+    value = sum(energy.value * factor for energy, factor in parts)
+    low, high = summed([energy.low for energy, _ in parts]), summed([energy.high for energy, _ in parts])
+    return replace(parts[0][0], value=value, low=low, high=high, n=min(energy.n for energy, _ in parts), note=SHARED_OUT)
+
+
+def _ids_if_any(answer: Any, _where: str) -> Counted | None:
+    """What ``generate`` is usually: it returns ids. Where it does not, nothing was asked to count."""
+    ids = ids_of(answer) if hasattr(answer, "tolist") else None
+    return None if ids is None else Counted(len(ids))
+
+
+def _called(function: Callable[..., Any]) -> str:
+    """What people call a function or a model."""
+    return str(getattr(function, "__name__", type(function).__name__))

@@ -1,0 +1,311 @@
+"""@pytest.mark.energy_group: candidates in tests of their own, compared and judged in the last of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Project
+
+GROUP = """
+    import pytest
+
+    QUERIES, UPPER = list("abcdefghij"), list("ABCDEFGHIJ")
+    JOULES = {"large": 4.0, "small": 1.0, "tfidf": 0.1}
+
+    def answer(name):
+        return lambda query: query.upper() if name != "tfidf" or query < "f" else "?"
+
+    @pytest.mark.energy_group("letters", ASKED)
+    @pytest.mark.parametrize("name", list(JOULES))
+    def test_letters(energy_meter, world, name):
+        BODY
+        energy_meter.measure(world.model(JOULES[name], answer=answer(name)), QUERIES, references=UPPER)
+"""
+UNKNOWN = "no figure of"
+
+
+def write(project: Project, asked: str, body: str = "pass", more: str = "") -> None:
+    project.write("test_it.py", GROUP.replace("ASKED", asked).replace("BODY", body) + more)
+
+
+def test_the_last_test_of_the_group_fails_where_the_configured_candidate_is_too_large(project: Project) -> None:
+    write(project, "default='large', floor=0.9")
+    result = project.measure("--energy-json", "energy.json")
+    result.assert_outcomes(passed=2, failed=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "*test_letters[[]tfidf] *",
+            "group letters: large uses 4.00 times [[]*] the energy per query of small (4.00 J against 1.00 J on gpu:0),"
+            " for +0.0 points *: more than the margin of 20 %.",
+            "test_letters[[]tfidf] (letters): 3 candidates on the same queries; accuracy at least 0.9; measured one after the other;"
+            " times: the energy of small; agrees: with large",
+            "  tfidf*0.500*scores 0.500, under the floor of 0.9",
+            "  small*1.00 J*1 *right-sized",
+            "  large*4.00 J*4.00 [[]*",
+        ]
+    )
+    runs = project.report()["runs"]
+    rows = [run["candidate"] for run in runs if "candidate" in run]
+    assert {row["candidate"]: row["right_sized"] for row in rows} == {"large": False, "small": True, "tfidf": False}
+    assert {row["by_turns"] for row in rows} == {False}
+    assert [run["metered"] for run in runs if run["test"].endswith("[tfidf]")] == [True, False, False]
+
+
+@pytest.mark.parametrize(("asked", "passed"), [("default='small', floor=0.9", 3), ("default='large', margin=9", 2), ("floor=0.9", 3)])
+def test_within_the_margin_or_without_a_default_the_group_is_green(project: Project, asked: str, passed: int) -> None:
+    write(project, asked)
+    result = project.measure("--energy-unmeasured=fail")
+    result.assert_outcomes(passed=passed, failed=3 - passed)
+    result.stdout.fnmatch_lines(["test_letters[[]tfidf] (letters): 3 candidates*"])
+
+
+def test_the_last_test_is_the_last_that_runs_whatever_the_order(project: Project) -> None:
+    project.write(
+        "conftest.py",
+        (project.path / "conftest.py").read_text() + "\ndef pytest_collection_modifyitems(items):\n    items.reverse()\n",
+    )
+    write(project, "default='large', floor=0.9")
+    result = project.measure("-v")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*test_letters[[]tfidf] PASSED*", "*test_letters[[]small] PASSED*", "*test_letters[[]large] FAILED*"])
+
+
+def test_tests_that_are_not_parametrized_are_candidates_by_their_names(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        group = pytest.mark.energy_group("letters", default="test_large")
+
+        @group
+        def test_large(energy_meter, world):
+            energy_meter.measure(world.model(4.0), list("abcd"))
+
+        @group
+        def test_small(energy_meter, world):
+            energy_meter.measure(world.model(1.0), list("abcd"))
+        """,
+    )
+    result = project.measure()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["group letters: test_large uses 4.00 times *"])
+
+
+def test_two_groups_are_two_comparisons(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.mark.parametrize("joules", [pytest.param(4.0, id="large"), pytest.param(1.0, id="small")])
+        @pytest.mark.energy_group("one", default="large")
+        def test_one(energy_meter, world, joules):
+            energy_meter.measure(world.model(joules), list("abcd"))
+
+        @pytest.mark.parametrize("joules", [pytest.param(4.0, id="large"), pytest.param(1.0, id="small")])
+        @pytest.mark.energy_group("two", default="small")
+        def test_two(energy_meter, world, joules):
+            energy_meter.measure(world.model(joules), list("abcd"))
+        """,
+    )
+    result = project.measure()
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["test_one[[]small] (one): 2 candidates*", "test_two[[]small] (two): 2 candidates*"])
+
+
+# --- a part of the group ----------------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_certain_whichever_others_are_selected(project: Project) -> None:
+    write(project, "default='large'")
+    result = project.measure("-k", "large or small")
+    result.assert_outcomes(passed=1, failed=1, deselected=1)
+    result.stdout.fnmatch_lines(["group letters: large uses 4.00 times *", "  tfidf *its test was not selected"])
+
+
+def test_a_part_of_the_group_cannot_say_that_the_configured_one_is_right(project: Project) -> None:
+    write(project, "default='small'")
+    result = project.measure("-k", "large or small")
+    result.assert_outcomes(passed=2, deselected=1)
+    result.stdout.fnmatch_lines(
+        [
+            "warning: group letters: whether small is right-sized is not known, since there is no figure of tfidf (its test was not selected)."
+        ]
+    )
+    project.measure("-k", "large or small", "--energy-unmeasured=fail").assert_outcomes(passed=1, failed=1, deselected=1)
+
+
+def test_without_the_configured_one_nothing_is_judged_and_a_line_says_so(project: Project) -> None:
+    write(project, "default='large'")
+    result = project.measure("-k", "small or tfidf", "--energy-unmeasured=fail")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["group 'letters' was not judged: the test of 'large', its configured candidate, was not selected"])
+
+
+def test_a_session_without_any_of_its_tests_says_nothing_of_the_group(project: Project) -> None:
+    write(
+        project,
+        "default='large'",
+        more="\n    def test_other(energy_meter, world):\n        energy_meter.measure(world.model(), [1], score=len)\n",
+    )
+    result = project.measure("-k", "other", "--energy-unmeasured=fail")
+    result.stdout.no_fnmatch_line("*letters*")
+
+
+def test_one_test_alone_by_its_node_id_is_measured_and_the_group_is_not_judged(project: Project) -> None:
+    write(project, "default='large'")
+    result = project.measure("test_it.py::test_letters[small]")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["group 'letters' was not judged: no candidate 'large' was collected"])
+    result = project.measure("test_it.py::test_letters[large]")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["group 'letters' was not judged: only one of its tests was collected"])
+
+
+# --- members that break -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("assert name != 'tfidf'", "its test failed"),
+        ("name == 'tfidf' and pytest.skip('no words')", "its test did not run"),
+        ("if name == 'tfidf': return", "its test measured nothing"),
+        ("name == 'tfidf' and QUERIES.append('k') is UPPER.append('K')", "it was given 11 queries, and others 10"),
+    ],
+)
+def test_a_member_that_broke_leaves_the_question_open(project: Project, body: str, why: str) -> None:
+    project.write(
+        "conftest.py",
+        (project.path / "conftest.py").read_text()
+        + "\ndef pytest_collection_modifyitems(items):\n    items.sort(key=lambda item: 'large' in item.name)\n",
+    )
+    write(project, "default='large', margin=9", body)
+    if "append" in body:
+        write(
+            project,
+            "default='large', margin=9",
+            "queries, upper = (QUERIES + ['k'], UPPER + ['K']) if name == 'tfidf' else (QUERIES, UPPER)",
+        )
+        text = (project.path / "test_it.py").read_text()
+        project.write("test_it.py", text.replace("QUERIES, references=UPPER)", "queries, references=upper)"))
+    result = project.measure()
+    result.stdout.fnmatch_lines(
+        [f"warning: group letters: whether large is right-sized is not known, since there is no figure of tfidf ({why})."]
+    )
+    assert project.measure("--energy-unmeasured=fail").ret == 1
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        "@pytest.fixture(autouse=True)\n    def loaded(name):\n        assert name != 'tfidf'\n",
+        "@pytest.fixture(autouse=True)\n    def loaded(name):\n        name == 'tfidf' and pytest.skip('no words')\n",
+    ],
+    ids=["fails", "skips"],
+)
+def test_a_last_test_whose_setup_breaks_leaves_the_group_unjudged_and_the_session_says_so(project: Project, break_it: str) -> None:
+    write(project, "default='large'", more=f"\n    {break_it}")
+    result = project.measure()
+    result.stdout.fnmatch_lines(["group 'letters' was not judged: its last test did not run"])
+    result = project.measure("--energy-unmeasured=fail")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["group 'letters' was not judged: its last test did not run"])
+
+
+def test_a_last_test_that_skips_before_it_measures_is_said_too(project: Project) -> None:
+    write(project, "default='large'", "name == 'tfidf' and pytest.skip('no words')")
+    result = project.measure("--energy-unmeasured=fail")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["group 'letters' was not judged: its last test did not run"])
+
+
+# --- without --energy-budget ------------------------------------------------------------------------------------------
+
+
+def test_without_the_option_nothing_is_compared(project: Project) -> None:
+    write(project, "default='large', floor=0.9")
+    result = project.run("--energy-json", "energy.json")
+    result.assert_outcomes(passed=3)
+    result.stdout.no_fnmatch_line("*group*")
+    assert all("candidate" not in run for run in project.report()["runs"])
+
+
+def test_the_last_failures_alone_are_run_again_and_the_group_is_not_judged(project: Project) -> None:
+    write(project, "default='large'", "assert name != 'small'")
+    lf = ("-p", "cacheprovider")
+    project.pytester.runpytest_inprocess("-p", "no:hypothesispytest", "--energy-budget", *lf).assert_outcomes(passed=1, failed=2)
+    write(project, "default='large'")
+    result = project.pytester.runpytest_inprocess("-p", "no:hypothesispytest", "--energy-budget", "--lf", *lf)
+    result.assert_outcomes(passed=2, deselected=1)
+    result.stdout.fnmatch_lines(["group 'letters' was not judged: the test of 'large', its configured candidate, was not selected"])
+
+
+# --- misuse -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("marker", "says"),
+    [
+        ("energy_group", "energy_group takes the group's name. Write it like energy_group('sentiment')."),
+        ("energy_group()", "energy_group takes the group's name."),
+        ("energy_group('a', 'b')", "energy_group takes the group's name."),
+        ("energy_group(3)", "energy_group takes the group's name."),
+        ("energy_group('a', defualt='x')", "'defualt' is no argument of energy_group. Did you mean 'default'?"),
+        ("energy_group('a', default=3)", "default is 3. Name the configured candidate by its parameter's id, or its test's name."),
+        ("energy_group('a', default='lrage')", "energy_group 'a' has no candidate 'lrage'. Did you mean 'large'?"),
+        ("energy_group('a', default='xyz')", "energy_group 'a' has no candidate 'xyz'. Known: large, small."),
+        ("energy_group('a', margin='-5%')", "margin is '-5%'. Write a share that is not negative"),
+        ("energy_group('a', floor='40 ms')", "'40 ms' is a time, not a"),
+        ("energy_group('a', latency_p95='nan ms')", "latency_p95"),
+    ],
+)
+def test_a_marker_that_makes_no_sense_is_an_error_of_collection_with_a_remedy(project: Project, marker: str, says: str) -> None:
+    project.write(
+        "test_it.py",
+        f"""
+        import pytest
+
+        @pytest.mark.{marker}
+        @pytest.mark.parametrize("name", ["large", "small"])
+        def test_letters(energy_meter, world, name):
+            pass
+        """,
+    )
+    result = project.measure()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert says in result.stderr.str() or "latency" in says, result.stderr.str()
+
+
+def test_members_that_ask_for_different_things_or_have_one_name_are_refused(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.mark.energy_group("a", margin="20%")
+        @pytest.mark.parametrize("name", ["large"])
+        def test_one(energy_meter, name):
+            pass
+
+        @pytest.mark.energy_group("a", margin="30%")
+        @pytest.mark.parametrize("name", ["small"])
+        def test_two(energy_meter, name):
+            pass
+
+        @pytest.mark.energy_group("a", margin="20%")
+        @pytest.mark.parametrize("name", ["large"])
+        def test_three(energy_meter, name):
+            pass
+        """,
+    )
+    result = project.measure()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "*the marker at test_it.py:*: energy_group 'a' asks for other things than in another test. Write the same in all of them. (test_it.py::test_two*",
+            "*energy_group 'a' has a candidate 'large' already. Give the parameters ids of their own. (test_it.py::test_three*",
+        ]
+    )

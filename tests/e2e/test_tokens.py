@@ -1,0 +1,225 @@
+"""tokens= of measure, compare and sweep: budgets on tokens and on the energy of one, with a meter and without."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Project
+
+# A model that answers "word word … " with as many words as the query says; ten of them are thought where the query is odd.
+TALKER = """
+    import pytest
+
+    def words(answer):
+        return len(answer.split())
+
+    def talk(query):
+        thought = "<think> " + "well " * 10 + "</think> " if query % 2 else ""
+        return thought + "word " * query
+
+    QUERIES = [1, 2, 3, 4]  # 1+12, 2, 3+12, 4 words: 34 in all, 20 of them thought
+"""
+
+
+def test_token_budgets_are_judged_without_a_meter(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        TALKER
+        + """
+    @pytest.mark.energy_budget(tokens_per_query=8.5, reasoning_tokens_per_query=5)
+    def test_fits(energy_meter, world):
+        run = energy_meter.measure(world.model(answer=talk), QUERIES, tokens=words)
+        assert run.tokens_per_query == 8.5
+        assert run.reasoning_tokens_per_query == 5
+
+    @pytest.mark.energy_budget(tokens_per_query=8)
+    def test_talks(energy_meter, world):
+        energy_meter.measure(world.model(answer=talk), QUERIES, tokens=words)
+
+    @pytest.mark.energy_budget(reasoning_default=0)
+    def test_thinks(energy_meter, world):
+        energy_meter.measure(world.model(answer=talk), QUERIES, tokens=words)
+    """,
+    )
+    result = project.run("--energy-json=energy.json")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "test_talks generated 8.500 tokens per query [[]*], over its budget of 8 (by 6.2 %)*",
+            "test_thinks generated 5.000 reasoning tokens per query with no flag set [[]*], over its budget of 0*",
+        ]
+    )
+    runs = project.report()["runs"]
+    assert runs[0]["raw"]["tokens"] == [13, 2, 15, 4]
+    assert runs[0]["raw"]["reasoning"] == [10, 0, 10, 0]
+
+
+def test_energy_per_token_is_judged_with_a_meter_in_the_same_words(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        TALKER
+        + """
+    @pytest.mark.energy_budget(energy_per_token="60 mJ", tokens_per_query=9)
+    def test_lean(energy_meter, world):
+        run = energy_meter.measure(world.model(0.5, answer=talk), QUERIES, tokens=words)
+        assert run.energy_per_token == pytest.approx(0.5 / 8.5, rel=1e-6)
+
+    @pytest.mark.energy_budget(energy_per_token="50 mJ")
+    def test_hungry(energy_meter, world):
+        energy_meter.measure(world.model(0.5, answer=talk), QUERIES, tokens=words)
+    """,
+    )
+    result = project.measure()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*test_hungry used 58.8* mJ per token * over its budget of 50 mJ*"])
+    result = project.run("-rs")  # without a meter there is no such figure: the tokens alone are judged
+    result.assert_outcomes(passed=1, skipped=1)
+
+
+def test_a_token_budget_without_tokens_is_unmeasured_and_says_what_to_pass(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        TALKER
+        + """
+    @pytest.mark.energy_budget(tokens_per_query=9)
+    def test_uncounted(energy_meter, world):
+        energy_meter.measure(world.model(answer=talk), QUERIES)
+
+    @pytest.mark.energy_budget(reasoning_tokens_per_query=9)
+    def test_ids_alone(energy_meter, world):
+        energy_meter.measure(world.model(answer=lambda query: [7] * query), QUERIES, tokens="ids")
+    """,
+    )
+    result = project.run("--energy-unmeasured=fail")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        ["*no tokens were counted: pass tokens= to measure() or to watch()*", "*reasoning cannot be told from ids: pass the tokenizer*"]
+    )
+
+
+def test_the_markers_come_from_the_call_or_from_the_file(project: Project) -> None:
+    project.toml('reasoning_markers = ["[r]", "[/r]"]')
+    project.write(
+        "test_it.py",
+        """
+        def test_markers(energy_meter, world):
+            model = world.model(answer=lambda query: "[r] a b [/r] c <think> d </think>")
+            words = lambda answer: len(answer.split())
+            run = energy_meter.measure(model, [1], tokens=words, name="file")
+            assert run.reasoning_tokens_per_query == 2
+            run = energy_meter.measure(model, [1], tokens=words, reasoning=("<think>", "</think>"), name="call")
+            assert run.reasoning_tokens_per_query == 1
+        """,
+    )
+    project.run().assert_outcomes(passed=1)
+
+
+def test_markers_that_are_no_pair_are_a_usage_error(project: Project) -> None:
+    project.toml('reasoning_markers = "<think>"')
+    project.write("test_it.py", "def test_it(energy_meter): pass")
+    result = project.run()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*pyproject.toml:*: reasoning_markers: The reasoning markers are '<think>'. Name two texts*"])
+
+
+@pytest.mark.parametrize("option", [(), ("--energy-budget",)])
+def test_a_sweep_of_the_token_budget_counts_each_setting_by_itself(project: Project, option: tuple[str, ...]) -> None:
+    project.write(
+        "test_it.py",
+        """
+        def test_budget(energy_meter, world):
+            model = world.model(answer=str)
+            def generate(batch, max_new_tokens):
+                model(batch)
+                return [[1] * min(max_new_tokens, query) for query in batch]
+            found = energy_meter.sweep(generate, [4, 8, 12], max_new_tokens=[2, 8], tokens="ids")
+            assert [run.tokens_per_query for run in found.runs.values()] == [2, 20 / 3]
+        """,
+    )
+    project.run(*option).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("option", [(), ("--energy-budget",)])
+def test_candidates_may_have_a_tokenizer_each(project: Project, option: tuple[str, ...]) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+        from pytest_greencompute import SettingsError
+
+        def test_two(energy_meter, world):
+            models = {"words": world.model(answer=lambda query: "a b c"), "ids": world.model(answer=lambda query: [1, 2])}
+            with pytest.raises(SettingsError, match="tokens names words. Name each of words, ids."):
+                energy_meter.compare(models, [1, 2], tokens={"words": len})
+            with pytest.raises(SettingsError, match='ids: tokens returned -1 for the answer to query 0'):
+                energy_meter.compare(models, [1, 2], tokens={"words": len, "ids": lambda answer: -1}, name="wrong")
+            found = energy_meter.compare(models, [1, 2], tokens={"words": len, "ids": "ids"})
+            assert found.runs["words"].tokens_per_query == 5
+            assert found.runs["ids"].tokens_per_query == 2
+        """,
+    )
+    project.run(*option).assert_outcomes(passed=1)
+
+
+def test_a_tokenizer_of_another_model_is_refused_with_query_and_numbers(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        class Tokenizer:
+            pad_token_id = eos_token_id = 9
+            def __len__(self): return 10
+            def encode(self, text, add_special_tokens): return list(text)
+            def decode(self, ids, skip_special_tokens): return "x" * len(ids)
+
+        def test_other(energy_meter, world):
+            energy_meter.measure(world.model(answer=lambda query: [1, query]), [3, 12], tokens=Tokenizer())
+        """,
+    )
+    result = project.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*The tokenizer does not match: the answer to query 1 has the id 12, and its vocabulary has 10 tokens. Pass the tokenizer of*"]
+    )
+
+
+def test_tokens_come_from_the_first_pass_alone(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        def test_once(energy_meter, world):
+            counted = []
+            def tokens(answer):
+                counted.append(answer)
+                return 3
+            energy_meter.measure(world.model(), list("abcd"), batch_size=2, tokens=tokens)
+            assert world.calls > 2
+            # The text itself and, as there is no reasoning in it, nothing else of it: once per answer, whatever was measured after.
+            assert counted == ["A", "B", "C", "D"]
+        """,
+    )
+    project.measure().assert_outcomes(passed=1)
+
+
+def test_updating_the_budget_file_copes_with_counted_figures(project: Project) -> None:
+    project.toml(
+        """
+        [tool.greencompute.budgets."test_it.py::test_talk"]
+        tokens_per_query = 20
+        reasoning_tokens_per_query = 20
+        energy_per_token = "1 J"
+        """
+    )
+    project.write(
+        "test_it.py",
+        TALKER
+        + """
+    def test_talk(energy_meter, world):
+        energy_meter.measure(world.model(0.5, answer=talk), QUERIES, tokens=words)
+    """,
+    )
+    project.measure("--energy-update=tighten").assert_outcomes(passed=1)
+    text = (project.path / "pyproject.toml").read_text(encoding="utf-8")
+    assert "\ntokens_per_query = 8.9" in text, text  # 8.5 and the tolerance of 5 %
+    assert "reasoning_tokens_per_query = 5.2" in text, text
+    assert 'energy_per_token = "0.06' in text
+    project.measure().assert_outcomes(passed=1)

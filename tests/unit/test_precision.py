@@ -1,0 +1,169 @@
+"""Torch modules at other precisions, with real torch on the CPU: a copy that answers alike, and a module that stays as it was."""
+
+from __future__ import annotations
+
+import copy
+from collections import UserDict
+from typing import Any, NamedTuple
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from pytest_greencompute.alike import share_alike  # noqa: E402  torch decides whether there is anything to test
+from pytest_greencompute.errors import CannotError, SettingsError  # noqa: E402
+from pytest_greencompute.precision import PRECISIONS, at_precision  # noqa: E402
+from pytest_greencompute.sweeping import Variants, checked_axes  # noqa: E402
+from pytest_greencompute.workload import digests, is_out_of_memory, scores  # noqa: E402
+
+nn: Any = torch.nn
+QUERIES = 64
+
+
+def network() -> Any:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 10)).eval()
+
+
+def queries() -> Any:
+    torch.manual_seed(4)
+    return torch.randn(QUERIES, 16)
+
+
+class Keywords(nn.Module):  # type: ignore[misc]
+    """A module that takes its tensors by name, in a dict, or in whatever a tokenizer returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(10, 8)
+        self.head = nn.Linear(8, 3)
+        self.seen: list[Any] = []
+
+    def forward(self, batch: Any, *, scale: float = 1.0) -> Any:
+        ids, mask = (batch["ids"], batch["mask"]) if hasattr(batch, "keys") else batch
+        self.seen.append(mask.dtype)
+        return self.head((self.embed(ids) * mask.unsqueeze(-1)).mean(1)) * scale
+
+
+class Pair(NamedTuple):
+    ids: Any
+    mask: Any
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_copy_at_each_precision_answers_like_the_original(precision: str) -> None:
+    model, batch = network(), queries()
+    with torch.inference_mode():
+        reference = list(model(batch))
+    answers = list(at_precision(model, precision)(batch))
+    assert len(answers) == QUERIES
+    agreed = share_alike(answers, reference)
+    assert agreed is not None
+    assert agreed >= (1.0 if precision == "fp32" else 0.9)
+    if precision in {"bf16", "fp16"}:
+        assert answers[0].dtype == getattr(torch, PRECISIONS[precision])
+        assert digests(answers) != digests(reference)  # by their digits nearly all answers would have changed
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_users_module_stays_as_it_is(precision: str) -> None:
+    model = network().train()
+    calls: list[int] = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    before = copy.deepcopy(model.state_dict())
+    at_precision(model, precision)(queries())
+    assert model.training
+    assert [parameter.dtype for parameter in model.parameters()] == [torch.float32] * 4
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert len(model._forward_pre_hooks) == 0
+    assert len(model._forward_hooks) == 1
+    assert [type(each).__name__ for each in model] == ["Linear", "ReLU", "Linear"]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
+@pytest.mark.parametrize("kind", [dict, UserDict, tuple, list, Pair], ids=lambda kind: kind.__name__)
+def test_a_module_gets_its_tensors_in_its_own_precision_however_they_come(kind: Any, precision: str) -> None:
+    ids, mask = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.ones(2, 3)
+    named = {"ids": ids, "mask": mask}
+    batch = kind(ids, mask) if kind is Pair else kind(named) if kind in {dict, UserDict} else kind((ids, mask))
+    model = Keywords().eval()
+    assert at_precision(model, precision)(batch, scale=2.0).shape == (2, 3)
+    assert model.seen == []
+    assert mask.dtype == torch.float32
+    assert (batch["mask"] if kind in {dict, UserDict} else batch[1]) is mask
+
+
+def test_scores_of_low_precision_answers_work() -> None:
+    model, batch = network(), queries()
+    with torch.inference_mode():
+        labels = model(batch).argmax(1).tolist()
+    answers = list(at_precision(model, "bf16")(batch))
+    right = scores(answers, labels, lambda logits, label: float(logits.argmax() == label))
+    assert sum(right) / QUERIES >= 0.9
+
+
+def test_a_kernel_that_the_device_lacks_is_no_fault_of_the_model() -> None:
+    class Inverse(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(4))
+
+        def forward(self, batch: Any) -> Any:
+            return torch.linalg.inv(self.weight) @ batch.to(self.weight.dtype).T
+
+    batch = torch.ones(2, 4)
+    assert at_precision(Inverse(), "fp32")(batch).shape == (4, 2)
+    with pytest.raises(CannotError, match=r"this device lacks fp16 \("):
+        at_precision(Inverse(), "fp16")(batch)
+
+
+def test_what_a_model_says_at_its_own_precision_is_its_own_error() -> None:
+    class Refusing(nn.Sequential):  # type: ignore[misc]
+        def forward(self, batch: Any) -> Any:
+            raise RuntimeError("batches of this kind are not supported")
+
+    with pytest.raises(RuntimeError, match="not supported"):
+        at_precision(Refusing(nn.Linear(2, 2)), "fp32")(torch.ones(1, 2))
+    with pytest.raises(CannotError, match="this device lacks bf16"):
+        at_precision(Refusing(nn.Linear(2, 2)), "bf16")(torch.ones(1, 2))
+
+
+def test_a_low_precision_module_becomes_int8_too() -> None:
+    model = network().to(torch.bfloat16)
+    assert at_precision(model, "int8")(queries()).shape == (QUERIES, 10)
+    assert next(model.parameters()).dtype == torch.bfloat16
+
+
+def test_int8_without_torchao_and_without_torchs_own_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.delattr(torch.ao.quantization, "quantize_dynamic")
+    with pytest.raises(CannotError, match=r"int8 needs torchao: pip install torchao"):
+        at_precision(network(), "int8")
+
+
+def test_a_module_on_another_device_needs_torchao_for_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(CannotError, match="int8 on this device needs torchao"):
+        at_precision(network().to("meta"), "int8")
+
+
+def test_no_gradient_is_kept() -> None:
+    assert not at_precision(network(), "fp32")(queries()).requires_grad
+
+
+def test_a_function_has_no_precision() -> None:
+    with pytest.raises(SettingsError, match=r"The model is a function, which has no precision\. Pass the torch\.nn\.Module itself, or a"):
+        at_precision(lambda batch: batch, "bf16")
+
+
+def test_a_sweep_shares_one_copy_among_the_batch_sizes_and_hands_settings_to_forward() -> None:
+    model = Keywords()
+    assert checked_axes(model, {"precision": ["fp32", "bf16"], "scale": [1.0, 2.0]})
+    with pytest.raises(SettingsError, match="The model Keywords takes no argument 'scales'"):
+        checked_axes(model, {"scales": [1.0, 2.0]})
+    variants = Variants(network())
+    assert variants.at({"precision": "bf16", "batch_size": 1}) is variants.at({"precision": "bf16", "batch_size": 4})
+
+
+def test_torchs_out_of_memory_is_known_by_name() -> None:
+    assert is_out_of_memory(f"{torch.OutOfMemoryError.__name__}: tried to allocate")
