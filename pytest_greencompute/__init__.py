@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.measuring import measure
     from pytest_greencompute.pairs import judge_pairs, judge_pairs_sequentially, judge_runs
     from pytest_greencompute.rating import rate
+    from pytest_greencompute.store.traffic import read_traffic
     from pytest_greencompute.verdict import Verdict, judge_limit
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "judge_runs",
     "measure",
     "rate",
+    "read_traffic",
 ]
 
 _HOMES = {
@@ -46,6 +48,7 @@ _HOMES = {
     "judge_runs": "pairs",
     "measure": "measuring",
     "rate": "rating",
+    "read_traffic": "store.traffic",
 }
 
 

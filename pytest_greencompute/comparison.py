@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_greencompute.choice import ACCURACY, ENERGY, Candidate, Choice, judge_floor, judge_right_size, sweep_name
-from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Estimate
+from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.estimate import Estimate, Missing
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.units import RATIO, parse, parse_positive
@@ -42,7 +42,8 @@ class Comparison:
     ``runs[name]`` and ``outputs[name]`` are a candidate's figures and answers; ``right_sized`` is the leanest that meets what was asked
     (None where none does), ``cheapest`` its settings after a sweep, ``front`` the Pareto front of accuracy against energy, leanest first.
     ``str()`` is the table. Where no candidate reaches the floor of accuracy the test fails, metered or not.
-    Without ``--energy-budget`` each candidate ran once: asking for what needs energy skips the rest of the test, saying why.
+    Without ``--energy-budget`` each candidate ran once: asking for what needs energy skips the rest of the test, saying why. Where no
+    candidate has a figure of energy it raises MeterError with the reason.
     """
 
     __slots__ = ("_name", "_unmetered", "choice", "outputs", "verdicts")
@@ -86,7 +87,7 @@ class Comparison:
     @property
     def right_sized(self) -> str | None:
         """The leanest candidate whose figures meet what was asked; None where none does."""
-        self._need_energy("right_sized")
+        self._need_figures("right_sized")
         return self.choice.right_sized
 
     @property
@@ -94,19 +95,19 @@ class Comparison:
         """The settings of the right-sized one of a sweep, such as {"batch_size": 16}; None where none meets what was asked."""
         if not any(each.values for each in self.choice.candidates):
             raise SettingsError("Only a sweep has a cheapest setting.", remedy="right_sized names the candidate of a comparison.")
-        self._need_energy("cheapest")
+        self._need_figures("cheapest")
         found = self.choice.right_sized
         return None if found is None else dict(self.choice.candidate(found).values)
 
     @property
     def front(self) -> tuple[str, ...]:
         """The Pareto front of accuracy against energy, leanest first."""
-        self._need_energy("front")
+        self._need_figures("front")
         return self.choice.front
 
     def times(self, one: str, to: str) -> Ratio | None:
         """How many times the energy per query of ``to`` that ``one`` uses, with its interval; None where one has no figure."""
-        self._need_energy("times")
+        self._need_figures("times")
         return self.choice.ratio(self.choice.candidate(one), self.choice.candidate(to))
 
     def assert_right_sized(self, default: str | None = None, *, margin: object = DEFAULT_MARGIN, **values: Any) -> None:
@@ -136,8 +137,15 @@ class Comparison:
         return self.choice.candidate(sweep_name(values)).name
 
     def _need_energy(self, what: str) -> None:
-        if not self.metered and any(each.run is not None for each in self.choice.candidates):
+        if not self.metered:
             self._unmetered(what)
+
+    def _need_figures(self, what: str) -> None:
+        """Without any figure of energy nothing is the leanest, which is not the same as that none meets what was asked."""
+        self._need_energy(what)
+        reasons = [found.reason for each in self.choice.candidates if isinstance(found := self.choice.outcome(each, ENERGY), Missing)]
+        if len(reasons) == len(self.choice.candidates):
+            raise MeterError(f"There is no {what}: {reasons[0].rstrip('.')}.")
 
     def run_name(self, candidate: str) -> str:
         """What a candidate's run is called among those of its test."""
@@ -186,6 +194,7 @@ def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str |
         "right_sized": each.name == choice.right_sized,
         "shortfall": choice.shortfall(each) if each.run is not None else "",
         "problem": each.problem,
+        "impossible": each.impossible,
         "no_energy": "" if isinstance(energy, Estimate) or each.run is None or not each.run.metered else energy.reason,
         "floor": choice.floor,
         "by_turns": choice.by_turns,

@@ -431,19 +431,40 @@ def _score(run: Run, metric: Metric, aim: Aim) -> Outcome:
 
 
 def _tokens(run: Run, metric: Metric, aim: Aim) -> Outcome:
-    """Mean of the tokens that were counted in each answer; where answers were not counted, those of the watched models."""
+    """Mean of the tokens that were counted in each answer; where answers were not counted, those of the watched models.
+
+    Of reasoning the larger of the two: an application may show its answers without it.
+    """
     whole = metric.name == "tokens_per_query"
-    counted = run.tokens if whole else run.reasoning
-    if counted:
-        mean, low, high = mean_interval(counted, aim.confidence)
-        return Estimate(mean, None if low is None else max(0.0, low), high, metric.dimension, len(counted), aim.confidence)
-    if run.tokens and run.watching is None:
-        return Missing("reasoning cannot be told from ids: pass the tokenizer, tokens=tokenizer, to measure()")
-    watched = [] if run.watching is None else [each.tokens if whole else each.reasoning for each in run.watching.models]
-    seen = [each for each in watched if each is not None]
-    if run.watching is None or not seen or len(seen) < len(watched):
+    in_answers, watched = _tokens_of_answers(run, metric, aim), _tokens_of_watched(run, metric, aim)
+    if in_answers is None or watched is None:
+        found = watched if in_answers is None else in_answers
+        if found is not None:
+            return found
+        if not whole and run.tokens:
+            return Missing("reasoning cannot be told from ids: pass the tokenizer, tokens=tokenizer, to measure()")
         what = "tokens" if whole else "reasoning tokens"
         return Missing(f"no {what} were counted: pass tokens= to measure() or to watch()")
+    return in_answers if whole or in_answers.value >= watched.value else watched
+
+
+def _tokens_of_answers(run: Run, metric: Metric, aim: Aim) -> Estimate | None:
+    counted = run.tokens if metric.name == "tokens_per_query" else run.reasoning
+    if not counted:
+        return None
+    if run.window:  # all that was generated in it, as one number
+        return Estimate(sum(counted) / run.queries, None, None, metric.dimension, 1, aim.confidence)
+    mean, low, high = mean_interval(counted, aim.confidence)
+    return Estimate(mean, None if low is None else max(0.0, low), high, metric.dimension, len(counted), aim.confidence)
+
+
+def _tokens_of_watched(run: Run, metric: Metric, aim: Aim) -> Estimate | None:
+    if run.watching is None:
+        return None
+    counted = [each.tokens if metric.name == "tokens_per_query" else each.reasoning for each in run.watching.models]
+    seen = [each for each in counted if each is not None]
+    if len(seen) < len(counted):
+        return None
     return Estimate(sum(seen) / run.watching.queries, None, None, metric.dimension, run.watching.queries, aim.confidence)
 
 

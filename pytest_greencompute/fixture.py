@@ -415,8 +415,11 @@ class EnergyMeter:
             raise MeterError(f"There is no energy of {model.watched_name}: {found.reason}.")
         return found
 
-    def window(self, name: str | None = None) -> Window:
+    def window(self, name: str | None = None, *, queries: int = 1, tokens: int | None = None) -> Window:
         """``with energy_meter.window("prefill") as w: …`` for code that is not a loop of queries; then ``w.energy``.
+
+        ``queries`` is how many queries the body answers and ``tokens`` how many tokens it generates; ``w.queries`` and ``w.tokens`` may be
+        set in the body instead. Budgets are judged per query, and ``energy_per_token`` per token. Raises SettingsError for bad input.
 
         One window is read once: its interval is what the meter's ticks leave open, and one shorter than ten ticks is INCONCLUSIVE.
         """
@@ -429,7 +432,17 @@ class EnergyMeter:
             self._lock()
             instruments = self._session.instruments
         session, test = self._session, self._test
-        window = Window(name, instruments, session.bench().aim, self._unmetered, test=test.node_id, provenance=session.provenance())
+        window = Window(
+            name,
+            instruments,
+            session.bench().aim,
+            self._unmetered,
+            queries=queries,
+            tokens=tokens,
+            watched=test.watched,
+            test=test.node_id,
+            provenance=session.provenance(),
+        )
         self._test.windows.append(window)
         return window
 

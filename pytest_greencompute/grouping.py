@@ -52,7 +52,7 @@ class Group:
             raise SettingsError("energy_group takes the group's name.", remedy="Write it like energy_group('sentiment').")
         for key in kwargs:
             if key not in ASKED:
-                raise unknown_key(key, ASKED, "argument of energy_group")
+                raise unknown_key(key, ASKED, "setting of energy_group")
         default = kwargs.get("default")
         if default is not None and not isinstance(default, str):
             raise SettingsError(

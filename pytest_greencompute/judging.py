@@ -27,6 +27,8 @@ from pytest_greencompute.verdict import (
 
 ALWAYS_COMPARED = ("energy_per_query", "accuracy")
 COUNTED = ("tokens", "calls", "compute")  # kinds of metrics whose figures are compared as they are
+SPLIT = {"tokens_per_query": "tokens per query", "energy_per_token": "energy per token"}  # their product is the energy per query
+LEAST_SAID = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,9 @@ def against_baseline(
             before, tolerance, floor = estimate(match.runs[-1], metric, aim), budget.tolerance(metric), budget.floor(metric)
             verdicts.append(judge_count(metric, outcome, before, subject, name=name, tolerance=tolerance, floor=floor))
         elif metric.kind != "answers":
-            verdicts.append(_ratio(metric, outcome, match, budget, bench, aim, subject, again))
+            verdict = _ratio(metric, outcome, match, budget, bench, aim, subject, again)
+            split = longer_or_dearer(match.runs[-1], run, aim) if metric.name == "energy_per_query" else ""
+            verdicts.append(replace(verdict, reason=f"{verdict.reason} In two: {split}.") if split else verdict)
         else:
             changed = changed_answers(match.runs[-1].answers, run.answers, metric, aim.confidence)
             verdicts.append(judge_answers(metric, changed, limits[metric.name], subject, name=name, kind="baseline"))
@@ -153,6 +157,22 @@ def _ratio(
     if match.warnings:
         return replace(verdict, reason=f"{verdict.reason} Differs: {'; '.join(str(each) for each in match.warnings)}.")
     return verdict
+
+
+def longer_or_dearer(base: Run, run: Run, aim: Aim) -> str:
+    """A change of the energy per query in two: 'tokens per query +12 %, energy per token -1.0 %'.
+
+    Empty where tokens were not counted on both sides, and where neither has changed by as much as is printed.
+    """
+    said, moved = [], False
+    for name, words in SPLIT.items():
+        before, now = (estimate(each, METRICS[name], aim) for each in (base, run))
+        if not isinstance(before, Estimate) or not isinstance(now, Estimate) or before.value <= 0:
+            return ""
+        by = now.value / before.value - 1
+        moved |= abs(by) >= LEAST_SAID
+        said.append(f"{words} {'-' if by < -0.0005 else '+'}{show_share(abs(by))}")  # less than that is printed as 0.0 %
+    return ", ".join(said) if moved else ""
 
 
 def _why_no_match(match: Match, name: str) -> str:

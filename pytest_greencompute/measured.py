@@ -9,6 +9,7 @@ from pytest_greencompute.errors import MeterError
 from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, estimate
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Run
+from pytest_greencompute.verdict import figure, is_bound
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -18,7 +19,7 @@ class MeasuredRun:
 
     Such a comparison uses the point estimate; budgets use the whole interval. Asking a run that was not metered
     (no ``--energy-budget``) for a figure that needs a meter calls ``unmetered``, which in a test skips the rest, saying why.
-    Asking a metered run for a figure that could not be had raises MeterError with the reason.
+    Asking a metered run for a figure that could not be had, or is only a bound, raises MeterError with the reason.
     """
 
     __slots__ = ("_aim", "_unmetered", "outputs", "raw")
@@ -44,6 +45,8 @@ class MeasuredRun:
         outcome = self.outcome(metric)
         if isinstance(outcome, Missing):
             raise MeterError(f"There is no {metric}: {outcome.reason}.")
+        if METRICS[metric].exact and is_bound(outcome):  # an assert would take it for the whole
+            raise MeterError(f"There is no certain {metric}: {figure(METRICS[metric], outcome)} ({outcome.note}).")
         return outcome
 
     @property

@@ -60,18 +60,18 @@ def at_precision(model: Callable[..., Any], precision: str) -> Callable[..., Any
     device, before = _where(tensors)
     if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise CannotError("this GPU lacks bf16")
-    with _lacking(precision):
+    with _Lacking(precision):
         converted = _int8(torch, tensors, device) if precision == "int8" else _cast(torch, tensors, getattr(torch, PRECISIONS[precision]))
     foreign = str(before) != f"torch.{PRECISIONS[precision]}"
 
     def run(batch: Any, **settings: Any) -> Any:
-        with _lacking(precision if foreign else ""), torch.inference_mode():
+        with _Lacking(precision if foreign else ""), torch.inference_mode():
             return converted(batch, **settings)
 
     return run
 
 
-class _lacking:  # noqa: N801  a context manager, read like a function; a generator's would cost microseconds in every measured call
+class _Lacking:
     """Turns torch's refusal of a kernel into the row that says so. Without a precision, an error is the model's own, and passes."""
 
     __slots__ = ("_precision",)

@@ -387,7 +387,8 @@ class Session:
         for comparison in test.comparisons:
             found |= comparison.by_run()
         if test.group is not None:
-            found |= test.group.judge(test, self.bench().aim, ended=ended)
+            aim = replace(self.bench().aim, confidence=self.budget(test).confidence)
+            found |= test.group.judge(test, aim, ended=ended)
         return found
 
     def _counts(self, window: Window) -> bool:

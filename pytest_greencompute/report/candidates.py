@@ -25,7 +25,8 @@ def lines(rows: Sequence[Row]) -> list[str]:
         line[-1:-1] = [_counted(row, name) for name in counted]
     kept = [place for place, head in enumerate(heads) if place == 0 or head in settings or any(row[place] for row in cells)]
     shown = [[row[place] for place in kept] for row in cells]
-    return tabulate(shown, headers=[heads[place] for place in kept], tablefmt="plain", disable_numparse=True).splitlines()
+    # The heading is a row like the others: tabulate would pad a real one, and the table is wide as it is.
+    return tabulate([[heads[place] for place in kept], *shown], tablefmt="plain", disable_numparse=True).splitlines()
 
 
 def _called(row: Row, settings: Sequence[str]) -> list[str]:
@@ -83,13 +84,16 @@ def _word(row: Row) -> str:
         return str(row["problem"])
     if row["right_sized"]:
         return "right-sized"
-    return str(row["shortfall"] or row["no_energy"]) or ("on the front" if row["front"] and figures["accuracy"] is not None else "")
+    if row["shortfall"]:
+        short = str(row["shortfall"]).rpartition(", ")[2]  # "over the limit of 40 ms": the figure has a column of its own
+        return short.partition(" of ")[0] if "floor" in short else short  # the heading says which floor
+    return str(row["no_energy"]) or ("on the front" if row["front"] and figures["accuracy"] is not None else "")
 
 
 def headline(test: str, rows: Sequence[Row]) -> str:
     """What stands above the table: whose candidates, what they must meet, which energy counts, and what the columns compare with."""
     first = rows[0]
-    name = f" ({first['comparison']})" if first["comparison"] else ""
+    title = f"group {first['comparison']}" if not first["by_turns"] else f"{test} ({first['comparison']})" if first["comparison"] else test
     said = [f"{len(rows)} {'settings' if first['values'] else 'candidates'} on the same queries"]
     if first["floor"] is not None:
         said.append(f"accuracy at least {show_limit(first['floor'], METRICS['accuracy'].dimension)}")
@@ -105,4 +109,4 @@ def headline(test: str, rows: Sequence[Row]) -> str:
         said.append(f"times: the energy of {against}")
     if any(row["agreement"] is not None for row in rows):
         said.append(f"agrees: with {first['agreement_with']}")
-    return f"{test}{name}: {'; '.join(said)}"
+    return f"{title}: {'; '.join(said)}"

@@ -56,7 +56,7 @@ def show_nothing_metered(reporter: Any, summary: Summary) -> None:
 def show_summary(reporter: Any, summary: Summary) -> None:
     """The whole section."""
     reporter.write_sep(_dash(reporter), f"energy: {heading(summary)}")
-    shown = [run for run in summary.results if "candidate" not in run or run["verdicts"]]
+    shown = [run for run in summary.results if run["verdicts"] or not _only_in_a_comparison(run)]
     if shown:
         for line, word in table(shown, summary.currency):
             reporter.write_line(line, **({COLOURS[word]: True} if word in COLOURS else {}))
@@ -108,6 +108,11 @@ def table(results: Sequence[Mapping[str, Any]], currency: str = "") -> list[tupl
         heads, rows = heads[:-1], [row[:-1] for row in rows]
     lines = tabulate(rows, headers=heads, tablefmt="plain", disable_numparse=True).splitlines()
     return [(line.rstrip(), word) for line, word in zip(lines, ["", *map(_worst, results)], strict=True)]
+
+
+def _only_in_a_comparison(run: Mapping[str, Any]) -> bool:
+    """Whether the table of its comparison shows all there is; a member of a group has a test of its own."""
+    return "candidate" in run and (run["candidate"]["by_turns"] or not run["metered"])
 
 
 def comparisons(results: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -225,8 +230,11 @@ def _amounts(year: Mapping[str, Any], footprint: Footprint) -> str:
 def _warnings(summary: Summary) -> list[str]:
     """What a verdict that turned nothing red has to say, and which candidates of a comparison broke."""
     found = [f"warning: {verdict['reason']}" for run in summary.results for verdict in run["verdicts"] if verdict["effect"] == "warn"]
-    rows = [(_called(run), run["candidate"]["problem"]) for run in summary.results if "candidate" in run]
-    return found + [f"warning: {called} was not measured: {problem}" for called, problem in rows if problem]
+    for run in summary.results:
+        row = run.get("candidate")
+        if row is not None and row["by_turns"] and row["problem"] and not row["impossible"]:
+            found.append(f"warning: {_called(run)} was not measured: {row['problem']}")
+    return found
 
 
 def remarks(summary: Summary) -> list[str]:
@@ -246,7 +254,7 @@ def remarks(summary: Summary) -> list[str]:
         found.append(f"no carbon: {summary.footprint.why_no_carbon}")
     if summary.footprint is not None and not summary.footprint.applies:
         found.append("pue changes nothing here: it applies to country, carbon_intensity, electricity_price and traffic, and none is set")
-    return found
+    return list(dict.fromkeys(found))  # what is noted of each of several candidates is said once
 
 
 def totals(summary: Summary) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pytest_greencompute.budget import Budget, Limit
 from pytest_greencompute.estimate import Estimate, changed_answers, estimate
-from pytest_greencompute.judging import COUNTED
+from pytest_greencompute.judging import COUNTED, longer_or_dearer
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.samples import Run
 from pytest_greencompute.sides.launches import judge_launches
@@ -80,12 +80,14 @@ def _score(match: Match, metric: Metric, run: Run, base: Run, budget: Budget, su
 
 
 def notes_of(match: Match, run: Run) -> tuple[str, ...]:
-    """What a reader should know beside the verdicts: that the test is new, or how many answers are others now."""
+    """What a reader should know beside the verdicts: that the test is new, how many answers are others now, and whether they are longer."""
     if match.missing:
         return (f"{match.rival.ref} does not have this test: nothing to compare with",)
     if match.base is None or match.problem:
         return ()
+    notes = []
     changed = changed_answers(match.base.answers, run.answers, ANSWERS, match.aim.confidence)
-    if not isinstance(changed, Estimate) or not changed.value:
-        return ()
-    return (f"{round(changed.value * changed.n)} of {changed.n} answers changed against {match.rival.ref}",)
+    if isinstance(changed, Estimate) and changed.value:
+        notes.append(f"{round(changed.value * changed.n)} of {changed.n} answers changed against {match.rival.ref}")
+    split = longer_or_dearer(match.base, run, match.aim)
+    return (*notes, *((f"against {match.rival.ref}: {split}",) if split else ()))

@@ -390,3 +390,24 @@ def test_named_runs_are_compared_each_with_its_own(repository: Repository) -> No
     repository.measure("main", "--energy-unmeasured=fail").assert_outcomes(passed=1)
     found = {run["name"]: [v["verdict"] for v in run["verdicts"] if v["kind"] == "base_ref"] for run in repository.project.report()["runs"]}
     assert found == {"one": ["PASS"], "two": ["PASS"]}
+
+
+def test_candidates_of_a_comparison_are_compared_with_each_other_and_that_is_said(repository: Repository, project: Project) -> None:
+    project.write(
+        "tests/test_app.py",
+        """
+        from app import model
+        from world import world
+
+        def test_it(energy_meter):
+            found = energy_meter.compare({"a": model, "b": world.model(1.0)}, ["a", "b", "c", "d"])
+            found.assert_right_sized("b")
+        """,
+    )
+    repository.commit()
+    result = repository.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["test_it: b uses 2.* times *", "note: test_it: candidates are compared with each other, not with other commits"]
+    )
+    assert {run["name"] for run in project.report()["runs"]} == {"a", "b"}

@@ -226,21 +226,20 @@ def test_without_the_option_a_configured_model_under_the_floor_is_red_all_the_sa
 # --- the table, the JSON, JUnit ---------------------------------------------------------------------------------------
 
 
-def test_the_table_has_a_line_for_each_candidate_leanest_first_and_fits_into_120_columns(project: Project) -> None:
+def test_the_table_has_a_line_for_each_candidate_leanest_first_in_little_width(project: Project) -> None:
     write(project, CONFIGURED.format(floor=0.9, default="small", margin="20%"))
     result = project.measure()
     result.stdout.fnmatch_lines(
         [
             "test_sentiment: 3 candidates on the same queries; accuracy at least 0.9; times: the energy of small; agrees: with large",
             "  candidate*energy/query*times*accuracy*to the best*p95*throughput*agrees",
-            "  tfidf*10.0 mJ*0.0400 [[]0.0400, 0.0400]*0.600*-40.0 [[]*10.0 ms*scores 0.600, under the floor of 0.9",
+            "  tfidf*10.0 mJ*0.0400 [[]0.0400, 0.0400]*0.600*-40.0 [[]*10.0 ms*under the floor",
             "  small*0.250 J*1*0.900*-10.0 [[]*right-sized",
             "  large*2.00 J*8.00 [[]8.00, 8.00]*1.00*20.0 ms*",
         ]
     )
     table = [line for line in result.outlines if line.startswith(("  candidate", "  tfidf", "  small", "  large"))]
-    assert max(map(len, table)) <= 160
-    assert len(table[0]) <= 120
+    assert max(map(len, table)) <= 128
 
 
 def test_without_references_no_column_speaks_of_accuracy(project: Project) -> None:
@@ -352,6 +351,23 @@ def test_modelled_energy_is_said_and_is_red_where_that_was_asked_for(project: Pr
     project.measure("--energy-modelled=fail").assert_outcomes(failed=1)
     write(project, CONFIGURED.format(floor=0.9, default="large", margin="20%"))
     project.measure().stdout.fnmatch_lines(["*(2.00 J against 0.250 J on gpu:0 (modelled))*"])
+
+
+def test_without_a_meter_the_verdict_is_unmeasured_and_nothing_is_called_the_right_size(project: Project) -> None:
+    project.toml('meters = ["nvml"]')
+    write(
+        project,
+        """
+    def test_sentiment(energy_meter, candidates):
+        found = energy_meter.compare(candidates, QUERIES, references=UPPER, floor=0.9)
+        found.assert_right_sized("small")
+        with pytest.raises(Exception, match="There is no right_sized: no energy meter works here"):
+            found.right_sized
+    """,
+    )
+    result = project.measure("--energy-unmeasured=fail")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["test_sentiment (small) has no energy_per_query to judge: no energy meter works here.*"])
 
 
 def test_a_failure_is_only_a_warning_where_nothing_is_enforced(project: Project) -> None:

@@ -41,8 +41,8 @@ def test_a_configured_batch_size_that_wastes_energy_fails_and_the_sentence_speak
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "test_batching: batch_size=1 uses 11.3 times [[]11.3, 11.3] the energy per query of batch_size=32 (0.850 J against 75.0 mJ on gpu:0):"
-            " more than the margin of 10 %.*"
+            "test_batching: batch_size=1 uses 11.3 times [[]11.3, 11.3] the energy per query of batch_size=32"
+            " (0.850 J against 75.0 mJ on gpu:0): more than the margin of 10 %.*"
         ]
     )
 
@@ -62,12 +62,13 @@ def test_the_cheapest_within_the_latency_limit_is_named_with_its_settings_and_to
     )
     result = project.measure("--energy-strict", "--energy-json", "energy.json")
     result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("warning: *")
     result.stdout.fnmatch_lines(
         [
             "test_batching: 5 settings on the same queries; times: the energy of batch_size=16; agrees: with batch_size=1",
             "  batch_size*energy/query*times*p95*throughput*agrees",
-            "  32*75.0 mJ*0.750 [[]0.750, 0.750]*52.0 ms*615/s*100 %*has a latency_p95 of 52.0 ms, over the limit of 40 ms",
-            "  16*0.100 J*1*36.0 ms*444/s*100 %*right-sized",
+            "  32*75.0 mJ*0.750 [[]0.750, 0.750]*52.0 ms*615/s*100 %*over the limit of 40 ms",
+            "  16 *36.0 ms*444/s*100 %*right-sized",
             "  4*0.250 J*2.50*24.0 ms*167/s*",
             "  1*0.850 J*8.50*21.0 ms*47.6/s*",
             "  64*out of memory",
@@ -99,7 +100,7 @@ def test_a_token_budget_is_handed_to_the_model_and_the_smallest_that_keeps_the_f
     result.stdout.fnmatch_lines(
         [
             "test_budget: max_new_tokens=128 uses 4.00 times * the energy per query of max_new_tokens=32 *, for +0.0 points *",
-            "  8 *scores 0, under the floor of 0.9",
+            "  8 *under the floor",
         ]
     )
 
@@ -118,7 +119,7 @@ def test_axes_are_crossed_and_each_has_its_column(project: Project) -> None:
         assert sweep.cheapest == {"batch_size": 2, "precision": "bf16"}
         assert list(sweep.runs)[0] == "batch_size=1 precision=bf16"
         sweep.assert_right_sized(batch_size=2, precision="bf16")
-        with pytest.raises(Exception, match="The sweep is over batch_size, precision. Name a value of each, such as batch_size=1 precision=bf16"):
+        with pytest.raises(Exception, match="over batch_size, precision. Name a value of each, such as batch_size=1 precision=bf16"):
             sweep.assert_right_sized(batch_size=2)
         with pytest.raises(Exception, match="There is no setting 'batch_size=3 precision=bf16'. Did you mean"):
             sweep.assert_right_sized(batch_size=3, precision="bf16")

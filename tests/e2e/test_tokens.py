@@ -223,3 +223,119 @@ def test_updating_the_budget_file_copes_with_counted_figures(project: Project) -
     assert "reasoning_tokens_per_query = 5.2" in text, text
     assert 'energy_per_token = "0.06' in text
     project.measure().assert_outcomes(passed=1)
+
+
+# --- windows: prefill and decode apart --------------------------------------------------------------------------------
+
+PHASES = """
+    import pytest
+
+    def generate(energy_meter, world, decode_j):
+        prefill, decode = world.model(1.0, seconds=0.5), world.model(decode_j, seconds=1.5)
+        prompts = ["a", "b", "c", "d"]
+        with energy_meter.window("prefill", queries=4, tokens=1000) as read:
+            prefill(prompts)
+        with energy_meter.window("decode", queries=4) as written:
+            decode(prompts)
+            written.tokens = 80
+        return read, written
+"""
+
+
+def test_prefill_and_decode_are_two_windows_with_budgets_of_their_own(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        PHASES
+        + """
+    BUDGET = {"prefill": {"energy_per_token": "5 mJ"}, "decode": {"energy_per_token": "0.2 J", "tokens_per_query": 20}}
+
+    @pytest.mark.energy_budget(**BUDGET)
+    def test_lean(energy_meter, world):
+        read, written = generate(energy_meter, world, 3.0)
+        assert read.energy == pytest.approx(4.0)
+        assert written.result().energy_per_query.value == pytest.approx(3.0)
+        assert written.result().energy_per_token.value == pytest.approx(12 / 80)
+
+    @pytest.mark.energy_budget(**BUDGET)
+    def test_hungry(energy_meter, world):
+        generate(energy_meter, world, 5.0)
+    """.replace("read.energy ==", "read.energy.value =="),
+    )
+    result = project.measure()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["test_hungry (decode) used 0.2500 J per token * over its budget of 0.2 J*"])
+
+
+def test_tokens_of_a_window_are_judged_without_a_meter(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        PHASES
+        + """
+    @pytest.mark.energy_budget(decode={"tokens_per_query": 20})
+    def test_short(energy_meter, world):
+        generate(energy_meter, world, 3.0)
+
+    @pytest.mark.energy_budget(decode={"tokens_per_query": 19})
+    def test_long(energy_meter, world):
+        generate(energy_meter, world, 3.0)
+    """,
+    )
+    result = project.run()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["test_long (decode) generated 20.00 tokens per query, over its budget of 19*"])
+
+
+@pytest.mark.parametrize("option", [(), ("--energy-budget",)])
+def test_a_window_wants_whole_numbers(project: Project, option: tuple[str, ...]) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+        from pytest_greencompute import SettingsError
+
+        def test_numbers(energy_meter, world):
+            with pytest.raises(SettingsError, match="queries of a window is 0. It must be a whole number of at least 1."):
+                energy_meter.window("a", queries=0)
+            with pytest.raises(SettingsError, match="tokens of a window is -1."):
+                energy_meter.window("b", tokens=-1)
+            with pytest.raises(SettingsError, match="tokens of a window is 1.5."), energy_meter.window("c") as w:
+                world.model()(["a"])
+                w.tokens = 1.5
+        """,
+    )
+    project.run(*option).assert_outcomes(passed=1)
+
+
+def test_a_watched_model_shows_in_a_window(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.mark.energy_budget(generative_share=0.5, tokens_per_query=4, energy_per_token="2 J")
+        def test_window(energy_meter, world):
+            model = energy_meter.watch(world.model(1.0, seconds=1.0), tokens=lambda answer: 8, name="model")
+            with energy_meter.window(queries=2) as w:
+                model(["a"])
+            if not w.closed:
+                return
+            assert model.energy.value == pytest.approx(1.0)
+            assert model.tokens == 8
+        """,
+    )
+    project.measure().assert_outcomes(passed=1)
+    project.run().assert_outcomes(passed=1)
+
+
+def test_a_change_against_a_baseline_is_split_into_length_and_price(project: Project) -> None:
+    body = """
+        def test_talk(energy_meter, world):
+            model = world.model({joules}, answer=lambda query: "word " * {words})
+            energy_meter.measure(model, [1, 2, 3], tokens=lambda answer: len(answer.split()))
+    """
+    project.write("test_it.py", body.format(joules=0.5, words=10))
+    project.measure("--energy-save=main").assert_outcomes(passed=1)
+    project.write("test_it.py", body.format(joules=0.6, words=12))
+    result = project.measure("--energy-baseline=main")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["test_talk used 0.6* J per query*In two: tokens per query +20 %, energy per token +0.0 %.*"])

@@ -15,8 +15,6 @@ ROUTER = """
     TRAFFIC = ["short", "short", "short", "a long one"] * 5
 
     class Writer:
-        eos_token_id = 2
-
         def __init__(self, world, thinks=False):
             self._run = world.model(2.0, seconds=0.08, answer=lambda query: "<think> hm hm </think> fine" if thinks else "fine")
 
@@ -77,6 +75,7 @@ def test_a_cache_in_front_shows(project: Project, option: tuple[str, ...]) -> No
         cache = {}
         plain = router(cheap, writer)
         def model(batch):
+            cheap(batch)  # looking an answer up takes time as well
             return [cache[query] if query in cache else cache.setdefault(query, plain([query])[0]) for query in batch]
         run = energy_meter.measure(model, TRAFFIC)
         assert run.generative_share == 1 / 20
@@ -186,12 +185,9 @@ def test_the_time_inside_and_the_energy_that_falls_on_the_model(project: Project
         assert "shared out by the time" in writer.generate.energy.note
         assert writer.generate.seconds == pytest.approx(5 * 0.08)
         assert (writer.generate.calls, writer.generate.prompts, writer.generate.tokens) == (5, 5, 5)
-        assert (writer.generate.__name__, writer.generate.__self__.eos_token_id) == ("generate", 2)
     """,
     )
     project.measure().assert_outcomes(passed=1)
-    result = project.run("-rs")
-    result.assert_outcomes(passed=0, failed=1)
 
 
 def test_without_a_meter_asking_for_the_energy_of_a_model_skips_the_test(project: Project) -> None:

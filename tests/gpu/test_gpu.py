@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_greencompute.clock import RealClock
+from pytest_greencompute.compute import FLOPS, MEMORY, count_figures
 from pytest_greencompute.measuring import measure
+from pytest_greencompute.workload import Workload
 from tests.gpu.bench import Bench, of_load
 from tests.gpu.load import Matmuls, cuda
 
@@ -97,3 +100,23 @@ def test_a_model_on_the_gpu_is_judged_and_the_header_names_the_gpu(inner: pytest
     result = run(inner, "--energy-max-seconds=10")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"*energy: nvml {bench.source.domain} {bench.source.device}, *"])
+
+
+@pytest.mark.usefixtures("bench")
+def test_memory_is_that_of_the_gpu_and_products_are_counted_there() -> None:
+    torch = cuda()
+    width, queries = 256, 4
+
+    def model(batch: list[int]) -> list[int]:
+        taken = torch.ones(200_000_000, dtype=torch.uint8, device="cuda")
+        heads = torch.ones(len(batch), 4, width, 64, dtype=torch.float16, device="cuda")
+        torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
+        return batch if len(taken) else []
+
+    before = torch.cuda.memory_allocated()
+    counts = count_figures((FLOPS, MEMORY), Workload(model, list(range(queries)), 2, None), RealClock())
+    assert counts[FLOPS].value == 2 * 2 * 4 * width * width * 64
+    assert counts[FLOPS].bound == ""
+    assert counts[MEMORY].where == "cuda:0"
+    assert counts[MEMORY].value is not None
+    assert counts[MEMORY].value - before == pytest.approx(200_000_000, rel=0.03)

@@ -139,6 +139,7 @@ def test_what_a_light_candidate_leaves_of_its_share_the_heavy_one_may_use() -> N
     bench = Bench(cpu=True)
     found = bench.measure({"heavy": bench.model(1.0), "light": bench.model(0.001)}, never, 60.0)
     assert 40 < spent_s(found) < 66
+    assert sum(block.busy_s for block in _blocks(found, "heavy")) > 24  # of its own 30 s, 9 s went into timing batches
     assert {len(each.run.blocks) for each in found.candidates if each.run is not None} == {len(_blocks(found, "light"))}
 
 

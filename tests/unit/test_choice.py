@@ -243,6 +243,17 @@ def test_where_one_leaves_the_gpu_idle_every_domain_counts_for_all_and_the_sente
     assert "(23.0 J against 2.00 J; gpu:0+cpu against cpu, since one leaves the GPU idle)" in said.reason
 
 
+def test_a_single_set_in_which_the_idle_gpu_drew_a_little_more_does_not_make_it_count() -> None:
+    bert, tfidf = on_both("bert", 20.0, 3.0), on_both("tfidf", 5.0, 2.0)
+    assert tfidf.run is not None
+    warmer = block({"gpu:0": 66.0, "cpu": 20.0}, set_index=4)  # 55 W in one set of ten
+    blocks = [warmer if each.set_index == 4 else each for each in tfidf.run.blocks]
+    tfidf = Candidate("tfidf", run(blocks, sources=tfidf.run.sources, idles=tfidf.run.idles))
+    ratio = choice(bert, tfidf).ratio(bert, tfidf)
+    assert ratio is not None
+    assert ratio.low == pytest.approx(11.5, rel=0.001)
+
+
 def test_domains_that_the_user_named_are_kept_and_an_idle_gpu_is_then_no_figure() -> None:
     bert, tfidf = on_both("bert", 20.0, 3.0), on_both("tfidf", 5.0, 2.0)
     found = Choice((bert, tfidf), Aim(domains=("gpu",)))
@@ -437,6 +448,14 @@ def test_a_name_that_no_candidate_has_is_refused_with_the_nearest() -> None:
         judge_right_size(choice(*THREE), "smal", 0.2)
     with pytest.raises(SettingsError, match=r"There is no setting 'x'\. Known: batch_size=1, batch_size=2\."):
         choice(*(Candidate(f"batch_size={n}", measured(1.0), values={"batch_size": n}) for n in (1, 2))).candidate("x")
+
+
+def test_the_more_candidates_there_are_the_surer_each_verdict_must_be() -> None:
+    mine, other, *heavy = noisy(np.random.default_rng(14), [1.0, 1.05, 50.0, 50.0, 50.0])
+    of_two, of_five = (judge_right_size(choice(mine, other, *more), mine.name, 0.2) for more in ((), heavy))
+    assert of_two.sees is not None
+    assert of_five.sees is not None
+    assert 0.2 < of_two.sees < of_five.sees
 
 
 # How often it is wrong

@@ -11,9 +11,11 @@ from making import block, latencies, run, source
 
 from pytest_greencompute.budget import Budget, parse_lines, resolve
 from pytest_greencompute.estimate import Aim
-from pytest_greencompute.judging import Bench, hardware_of, judge_run, limits_for, missing_runs
+from pytest_greencompute.judging import Bench, hardware_of, judge_run, limits_for, longer_or_dearer, missing_runs
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Run
+from pytest_greencompute.sides.judged import notes_of
+from pytest_greencompute.sides.pairing import Match, Rival
 from pytest_greencompute.verdict import Acceptance, Verdict
 
 GPU = {"gpu": "Made GPU", "uuid": "GPU-1", "meter": "made", "method": "counter", "device": "Made GPU", "driver": "550"}
@@ -183,3 +185,20 @@ def test_hardware_is_named_by_key() -> None:
     made = run([], sources=(source("gpu:0", device="A"), source("gpu:1", device="A"), source("cpu", device="C", meter="rapl")))
     assert hardware_of([made, made], {"cpu": "EPYC"}) == {"gpu": ("A",), "cpu": ("EPYC",), "meter": ("made", "rapl")}
     assert hardware_of([], {}) == {"gpu": (), "cpu": ("",), "meter": ()}
+
+
+def test_a_change_is_split_in_two_only_where_tokens_were_counted_on_both_sides() -> None:
+    def side(joules: float, tokens: int | None) -> Run:
+        blocks = [block(joules, set_index=index, gap_s=0.0) for index in range(6)]
+        return run(blocks, queries=2, tokens=None if tokens is None else (tokens, tokens))
+
+    aim = Aim()
+    assert longer_or_dearer(side(50, 10), side(60, 12), aim) == "tokens per query +20 %, energy per token +0.0 %"
+    assert longer_or_dearer(side(50, 20), side(45, 10), aim) == "tokens per query -50 %, energy per token +80 %"
+    assert longer_or_dearer(side(50, 10), side(50, 10), aim) == ""
+    assert longer_or_dearer(side(50, None), side(60, 12), aim) == ""
+    assert longer_or_dearer(side(50, 10), side(60, None), aim) == ""
+    assert longer_or_dearer(side(50, 0), side(60, 10), aim) == ""
+    match = Match(Rival("main", None), {}, aim, base=side(50, 10), launched=((), ()))
+    assert notes_of(match, side(60, 12)) == ("against main: tokens per query +20 %, energy per token +0.0 %",)
+    assert notes_of(match, side(50, 10)) == ()

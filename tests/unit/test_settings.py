@@ -294,3 +294,17 @@ def test_an_accepted_failure_has_a_day_on_which_it_ends(project: Project, expire
 def test_a_mistake_in_an_accepted_failure_names_its_line(project: Project, changes: dict[str, str | None], problem: str) -> None:
     (told,) = project.problems(accept(**changes))
     assert told.startswith(f"pyproject.toml:2: accept: {problem}")
+
+
+def test_reasoning_markers_are_two_texts_and_the_other_sides_get_the_same(project: Project) -> None:
+    import json
+
+    from pytest_greencompute.settings import of_side
+
+    assert project.settings().reasoning_markers is None
+    assert project.settings('reasoning_markers = ["[r]", "[/r]"]').reasoning_markers == ("[r]", "[/r]")
+    (problem,) = project.problems('reasoning_markers = ["<think>"]')
+    assert problem.startswith("pyproject.toml:2: reasoning_markers: The reasoning markers are ['<think>']. Name two texts")
+    told = {"meters": ["nvml"], "domains": ["auto"], "cpu_watts_per_core": None, "allow": [], "footprint": None}
+    told |= {"reasoning_markers": ("[r]", "[/r]")}
+    assert of_side(json.loads(json.dumps(told))).reasoning_markers == ("[r]", "[/r]")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import itertools
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.instruments import Instruments
+from pytest_greencompute.measuring import measure
+from pytest_greencompute.testing import PROFILES, SimulatedClock, SimulatedGpu
 from pytest_greencompute.tokens import MARKERS, Counted, check_markers, count_answers, counter_of, ids_of, reasoning_spans
 
 OPEN, CLOSE = MARKERS
@@ -235,3 +241,44 @@ def test_a_real_tokenizer_counts_texts_ids_and_padding() -> None:
     assert counted(tokenizer, [*whole, tokenizer.pad_token_id, tokenizer.pad_token_id]).tokens == len(whole)
     with pytest.raises(SettingsError, match="has the id 40000, and its vocabulary has 30522 tokens"):
         counted(tokenizer, [40_000])
+
+
+# --- outside a test ---------------------------------------------------------------------------------------------------
+
+
+def test_a_script_counts_tokens_with_the_same_words() -> None:
+    clock = SimulatedClock()
+    gpu = SimulatedGpu(clock, sensor=PROFILES["T4"])
+
+    def model(batch: list[int]) -> list[list[int]]:
+        gpu.work(0.1 * len(batch), 200.0)
+        return [[query] * 5 for query in batch]
+
+    found = measure(model, [1, 2, 3], tokens="ids", instruments=Instruments([gpu.energy_counter()], clock))
+    assert found.tokens_per_query.value == 5
+    assert found.energy_per_token.value == pytest.approx(found.energy_per_query.value / 5)
+    with pytest.raises(SettingsError, match=r'tokens is 3\. Pass "ids"'):
+        measure(model, [1], tokens=3, instruments=Instruments([gpu.energy_counter()], clock))
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def test_counts_take_at_most_twenty_bytes_a_query() -> None:
+    def held(queries: int) -> int:
+        answers = [[0] * 400, [0] * 500, [0] * 600]
+        texts = ["<think>" + "a" * length + "</think>b" for length in (300, 400, 500)]
+        asked = itertools.islice(itertools.cycle([*answers, *texts]), queries)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            kept = count_answers(counter_of(Letters()), asked)
+            found, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept[0] is not None
+        assert len(kept[0]) == queries
+        return found
+
+    held(100)
+    assert (held(1200) - held(200)) / 1000 <= 20

@@ -334,6 +334,12 @@ def one(metric: str, value: Any) -> str:
         ("accuracy", "0.5", (0.9417, 0.9, 0.97), "", 0.941),
         ("accuracy", "0.5", (0.9417, 0.9, 0.97), "tolerance = { accuracy = 0.01 }", 0.931),
         ("accuracy", "0.5", (1.0, 0.99, 1.0), "", 1.0),
+        ("flops_per_query", '"50 MFLOP"', (40e6, None, None), "", "42 MFLOP"),  # counted: the figure itself is judged
+        ("peak_memory", '"2 GB"', (1e9, None, None), 'tolerance = "10 %"', "1.1 GB"),
+        ("page_faults_per_query", "50", (0.0, None, None), "", 1),  # the floor
+        ("page_faults_per_query", "50", (40.0, None, None), "", 42),
+        ("tokens_per_query", "50", (20.0, 12.0, 28.0), "", 21),  # its interval is about other queries
+        ("generative_share", "1", (0.96, 0.9, 0.99), "tolerance = 0.03", 0.989),
     ],
 )
 def test_the_new_limit_is_the_figure_with_its_headroom(
@@ -384,6 +390,16 @@ def test_an_open_interval_gives_no_limit(tmp_path: Path) -> None:
         "loosen", one("latency_p95", 0.1), result(judged("FAIL", "latency_p95"), latency_p95=(0.5, 0.4, None)), tmp_path=tmp_path
     )
     assert made.left == ["t.py::a latency_p95 (the interval is open)"]
+
+
+def test_a_figure_that_is_only_a_bound_gives_no_limit(tmp_path: Path) -> None:
+    made = planned(
+        "loosen",
+        one("flops_per_query", 1.0),
+        result(judged("FAIL", "flops_per_query"), flops_per_query=(5.0, 5.0, None)),
+        tmp_path=tmp_path,
+    )
+    assert made.left == ["t.py::a flops_per_query (only a bound of it is known)"]
 
 
 def test_energy_above_idle_of_nothing_gives_no_limit(tmp_path: Path) -> None:
