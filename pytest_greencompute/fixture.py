@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pytest_greencompute.measured import MeasuredRun
     from pytest_greencompute.measuring import Effort, Task, Window
     from pytest_greencompute.samples import Run
-    from pytest_greencompute.schedule import Timing
     from pytest_greencompute.session import MeteredTest, Session
     from pytest_greencompute.sides.pairing import Pairing
     from pytest_greencompute.sides.worker import Worker
@@ -337,7 +336,7 @@ class EnergyMeter:
         def effort_of(candidate: str) -> Effort:
             run = _named(name, candidate)
             limits = session.budget(test).limits.get(run, {})
-            effort = self._effort_of(candidate, run, needs_p99="latency_p99" in limited)
+            effort = self._effort_of(candidate, run, limited)
             return replace(effort, count=tuple(dict.fromkeys((*asked_by(limits), *names))))
 
         looks = 1
@@ -363,14 +362,18 @@ class EnergyMeter:
         test.runs.extend(each.run for each in found if each.run is not None)
         return comparison
 
-    def _effort_of(self, candidate: str, run: str, *, needs_p99: bool) -> Effort:
+    def _effort_of(self, candidate: str, run: str, limits: Mapping[str, float]) -> Effort:
         """How a candidate, whose run is called ``run``, is measured: until the comparison is settled or its time is up."""
         from dataclasses import replace
+
+        from pytest_greencompute.metrics import METRICS
 
         session = self._session
         tell = session.tell(self._test)
         effort = self._effort(run)
-        effort = replace(effort, enough=lambda _: False, keep_answers=True, needs_p99=needs_p99 or effort.needs_p99)
+        effort = replace(effort, enough=lambda _: False, keep_answers=True)
+        if any(METRICS[each].kind == "latency" for each in limits):
+            effort = replace(effort, timing="whole", needs_p99=effort.needs_p99 or "latency_p99" in limits)
         return replace(effort, tell=lambda step: tell(replace(step, what=f"{candidate}: {step.what}")))
 
     def watch(
@@ -496,9 +499,13 @@ class EnergyMeter:
             return done if pairing is None else pairing.may_end(certain=done)
 
         limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
+        # A latency that nothing limits is only shown; what is saved may be held against a limit later.
+        limited = {*limits, *(() if test.group is None else test.group.limits)}
+        whole = bool(session.settings.save) or any(METRICS[each].kind == "latency" for each in limited)
         effort = Effort(
             budget.max_seconds,
-            "latency_p99" in limits,
+            "latency_p99" in limited,
+            timing="whole" if whole else "short",
             tell=session.tell(test),
             enough=enough,
             figure=lambda run: _figure(run, bench.aim),
@@ -508,8 +515,7 @@ class EnergyMeter:
         )
         if pairing is None:
             return effort
-        timing: Timing = "whole" if any(METRICS[each].kind == "latency" for each in limits) else "short"
-        return replace(effort, agree=pairing.agree, turn=pairing.turn, timing=timing, in_pairs=True)
+        return replace(effort, agree=pairing.agree, turn=pairing.turn, in_pairs=True)
 
     def _result(self, raw: Run, outputs: list[Any]) -> MeasuredRun:
         from dataclasses import replace

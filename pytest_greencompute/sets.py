@@ -81,8 +81,8 @@ def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
     target_s = max(block_seconds(plan.tick_s, plan.lag_s), batch_s)
     size = blocks_per_set(plan.tick_s, target_s, plan.lag_s)
     if size == 1 and not plan.in_pairs and MIN_SAMPLES * plan.batches * batch_s <= plan.max_seconds - spent:
-        # Where the phase does not matter and time allows, each block is a whole pass: blocks and runs then hold the same queries. Pairs hold
-        # the same queries anyway, and short ones share more of what drifts.
+        # Where the phase does not matter and time allows, each block is a whole pass: blocks and runs then hold the same queries.
+        # Pairs hold the same queries anyway, and short ones share more of what drifts.
         target_s = max(target_s, plan.batches * batch_s)
     layout = Layout(plan.batches, batch_s, target_s, size)
     fit = sets_that_fit(plan.max_seconds - spent, _set_seconds(plan, layout, batch_s))

@@ -22,14 +22,18 @@ import numpy as np  # noqa: F401
 import pytest
 import tabulate  # noqa: F401
 
+import pytest_greencompute.abreast
 import pytest_greencompute.cli
 import pytest_greencompute.collecting
+import pytest_greencompute.comparison
 import pytest_greencompute.fixture
 import pytest_greencompute.measuring
+import pytest_greencompute.report.candidates
 import pytest_greencompute.report.document
 import pytest_greencompute.report.junit
 import pytest_greencompute.report.terminal
-import pytest_greencompute.session  # noqa: F401
+import pytest_greencompute.session
+import pytest_greencompute.sweeping  # noqa: F401
 from pytest_greencompute.store.runfile import schema
 from pytest_greencompute.testing import SimulatedClock
 from pytest_greencompute.testing.standin import compile_standin

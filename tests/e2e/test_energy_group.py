@@ -299,3 +299,10 @@ def test_members_that_ask_for_different_things_or_have_one_name_are_refused(proj
             "*energy_group 'a' has a candidate 'large' already. Give the parameters ids of their own. (test_it.py::test_three*",
         ]
     )
+
+
+def test_a_latency_that_the_group_limits_is_bounded_by_a_whole_pass(project: Project) -> None:
+    write(project, "default='large', floor=0.9, margin=2, latency_p99='40 ms'")
+    project.measure("--energy-json", "energy.json").assert_outcomes(passed=2, failed=1)
+    runs = [run for run in project.report()["runs"] if run["metered"]]
+    assert [len(run["raw"]["latencies"]) >= 528 for run in runs] == [True] * 3

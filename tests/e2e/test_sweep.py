@@ -194,3 +194,16 @@ def test_bad_input_is_refused_with_a_remedy(project: Project) -> None:
     """,
     )
     project.measure("--energy-max-seconds=5").assert_outcomes(passed=len(BAD))
+
+
+def test_a_latency_that_is_limited_is_timed_in_full_and_one_that_is_shown_only_is_not(project: Project) -> None:
+    write(
+        project,
+        """
+    @pytest.mark.parametrize(("limits", "enough"), [({"latency_p99": "1 s"}, True), ({"throughput": "1 /s"}, False)])
+    def test_batching(energy_meter, model, limits, enough):
+        sweep = energy_meter.sweep(model, QUERIES, batch_size=[1, 4], limits=limits)
+        assert [len(run.raw.latencies) >= 528 for run in sweep.runs.values()] == [enough, enough]
+    """,
+    )
+    project.measure("--energy-max-seconds=90").assert_outcomes(passed=2)
