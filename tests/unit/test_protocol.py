@@ -31,11 +31,12 @@ from pytest_greencompute.asks import (
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.protocol import Tail, measuring
 from pytest_greencompute.samples import Idle, Latency, Reading, Source, sets_of
-from pytest_greencompute.sets import spanned
+from pytest_greencompute.sets import lay_out, spanned
 
 SECOND = 1_000_000_000
 TICK_NS = SECOND // 10
 GPU = Source("made", "gpu:0", "counter", tick_s=0.1)
+CPU = Source("made", "cpu", "modelled")
 
 
 class Script:
@@ -219,6 +220,20 @@ def test_slow_batches_are_timed_for_a_share_of_the_limit_only() -> None:
     assert sum(each.seconds for each in latencies) == pytest.approx(18, abs=2)
 
 
+def test_a_latency_that_is_only_shown_is_timed_for_two_seconds_and_that_of_another_side_not_at_all() -> None:
+    latencies = drive(Script(batch_s=0.1), Plan(4, (GPU,), timing="short")).latencies
+    assert sum(each.seconds for each in latencies) == pytest.approx(2, abs=0.11)
+    script = Script(batch_s=0.1)
+    assert drive(script, Plan(4, (GPU,), timing="none")).latencies == ()
+    assert not any(isinstance(ask, Work) and ask.timed for ask in script.asked)
+
+
+@pytest.mark.parametrize(("in_pairs", "queries"), [(False, 40), (True, 10)])
+def test_where_there_is_no_tick_a_block_is_a_whole_pass_but_in_pairs_half_a_second(in_pairs: bool, queries: int) -> None:
+    layout = lay_out(Plan(40, (CPU,), in_pairs=in_pairs), 0.05, 0.0)
+    assert len(layout.part(0)) == queries
+
+
 def test_without_sources_only_latency_is_measured() -> None:
     script = Script()
     measured = drive(script, Plan(4, ()))
@@ -228,7 +243,6 @@ def test_without_sources_only_latency_is_measured() -> None:
 
 
 def test_a_continuous_counter_needs_no_tick_no_phase_and_no_idle() -> None:
-    cpu = Source("made", "cpu", "modelled")
     script = Script()
     answer = script.answer
 
@@ -240,7 +254,7 @@ def test_a_continuous_counter_needs_no_tick_no_phase_and_no_idle() -> None:
         return worked
 
     script.answer = around  # type: ignore[method-assign]
-    measured = drive(script, Plan(4, (cpu,), max_seconds=20))
+    measured = drive(script, Plan(4, (CPU,), max_seconds=20))
     assert script.count(Ticks) == 0
     assert measured.idles == ()
     assert {len(group) for group in sets_of(measured.blocks)} == {1}

@@ -1,0 +1,48 @@
+"""The examples as they are run from the checkout, in a copy: tests write nothing into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+Ran = tuple[int, str, dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of all examples, with what they have fitted and unpacked where there is any: half a gigabyte, so it is linked to."""
+
+    def copied(source: str, target: str) -> None:
+        if ".cache" in Path(source).parts:
+            Path(target).symlink_to(source)  # never written through: what is kept there is moved into place under a new name
+        else:
+            shutil.copy2(source, target)
+
+    folder = tmp_path_factory.mktemp("examples") / "examples"
+    ignored = shutil.ignore_patterns(".greencompute", "__pycache__", ".pytest_cache", ".benchmarks")
+    shutil.copytree(EXAMPLES, folder, ignore=ignored, copy_function=copied)
+    return folder
+
+
+@pytest.fixture
+def run_example(examples: Path) -> Callable[..., Ran]:
+    """Exit status, output and JSON report of pytest in the example that is named first; keywords are its environment."""
+
+    def run(name: str, *options: str, **environ: str) -> Ran:
+        folder = examples / name
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--energy-json", "energy.json", *options]
+        inherited = {name: value for name, value in os.environ.items() if name != "CI"}
+        done = subprocess.run(command, cwd=folder, env={**inherited, **environ}, capture_output=True, text=True, check=False, timeout=280)
+        return done.returncode, done.stdout + done.stderr, json.loads((folder / "energy.json").read_text(encoding="utf-8"))
+
+    return run
