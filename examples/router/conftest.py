@@ -13,7 +13,8 @@ from pytest_greencompute import read_traffic
 
 @pytest.fixture(scope="session")
 def router():
-    return routing.configured(sentiment.load_classifier(), smollm2.SmolLM2())
+    unsure = routing.configured()
+    return routing.Router(sentiment.load_classifier(), smollm2.SmolLM2(), unsure=unsure)
 
 
 @pytest.fixture(scope="session")

@@ -43,10 +43,10 @@ class Router:
         return FRESH if said.startswith("positive") else ROTTEN if said.startswith("negative") else otherwise
 
 
-def configured(classifier: SentimentClassifier, model: SmolLM2) -> Router:
-    """The router as it is shipped; ROUTER_UNSURE=5 makes it send nearly everything on, as a careless change might."""
+def configured() -> float:
+    """Below how many logits MiniLM counts as unsure; ROUTER_UNSURE=5 sends nearly everything on, as a careless change might."""
+    written = os.environ.get("ROUTER_UNSURE", str(UNSURE))
     try:
-        unsure = float(os.environ.get("ROUTER_UNSURE", UNSURE))
+        return float(written)
     except ValueError:
-        raise SystemExit(f"ROUTER_UNSURE must be a number of logits, not {os.environ['ROUTER_UNSURE']!r}.") from None
-    return Router(classifier, model, unsure=unsure)
+        raise SystemExit(f"ROUTER_UNSURE must be a number of logits, not {written!r}.") from None
