@@ -15,7 +15,7 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.metrics import METRICS, Metric
-from pytest_greencompute.units import RATIO, TIME, parse, parse_positive
+from pytest_greencompute.units import RATIO, SHARES, TIME, parse, parse_positive
 
 HARDWARE_KEYS = ("gpu", "cpu", "meter")
 TERMS = ("tolerance", "floor", "confidence", "max_seconds")
@@ -174,7 +174,7 @@ def _limit(metric: Metric, written: object, where: str, set_on: object = None) -
     value = _not_negative(written, "limit", metric) if metric.zero else parse_positive(written, metric.dimension)
     if metric.name == "stars" and value not in STARS:
         raise SettingsError(f"{written!r} is no number of stars.", remedy="Write 1, 2, 3, 4 or 5: so many at least.")
-    if metric.dimension is RATIO and value > 1:
+    if metric.dimension in SHARES and value > 1:
         raise SettingsError(f"{written!r} is more than 1.", remedy="Write a share between 0 and 1, such as 0.92 or '92 %'.")
     known = metric.kind == "energy" and isinstance(set_on, str)  # a set_on that is none is told as its own mistake
     return Limit(metric, value, where, tuple(name.strip() for name in str(set_on).split(",")) if known else ())

@@ -5,12 +5,15 @@ The shapes are those of the usual libraries, known by their methods and keys: no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_greencompute.tokens import ids_of
 
 PROMPTS = ("input_ids", "inputs", "prompts", "prompt", "text_inputs", "messages")  # keywords under which a call's prompts are looked for
+# Keywords under which the usual libraries take what a batch is made of, beside or instead of those.
+BATCHES = frozenset({*PROMPTS, "text", "texts", "images", "audios", "inputs_embeds", "pixel_values", "input_features", "input_values"})
 # Keywords by which the usual libraries switch reasoning on, and keywords that hold such keywords.
 REASONING_FLAGS = frozenset(
     {
@@ -36,23 +39,82 @@ def first_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     return args[0] if args else next((kwargs[name] for name in PROMPTS if name in kwargs), None)
 
 
-def prompts_in(given: Any) -> int:
-    """How many prompts a call has whose first argument is ``given``: the size of a batch, and 1 for all that is none."""
-    if isinstance(given, str | bytes) or given is None:
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What a call asked: ``count`` prompts, None where that cannot be seen, and what tells them apart, None where nothing does."""
+
+    count: int | None
+    keys: tuple[Hashable, ...] | None = None
+
+
+def prompts_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Prompts:
+    """The prompts of a call, by its first argument and the keywords of the usual names; by any other where it has none of those.
+
+    Where they differ in size, the largest is the batch: one text may go with many images.
+    """
+    given = [*args[:1], *(kwargs[name] for name in BATCHES.intersection(kwargs))]
+    if not given:
+        return _by_other_names(kwargs)
+    if len(given) == 1:
+        return Prompts(prompts_in(given[0]), _keys(given[0]))
+    counts = [prompts_in(each) for each in given]
+    known = [each for each in counts if each is not None]
+    return Prompts(max(known) if len(known) == len(counts) else None)
+
+
+def _by_other_names(kwargs: Mapping[str, Any]) -> Prompts:
+    """Of keywords that nobody knows: what they all agree on, numbers aside; else it cannot be seen which of them is the batch."""
+    given = [each for each in kwargs.values() if each is not None and not isinstance(each, int | float)]
+    if len(given) == 1:
+        return Prompts(prompts_in(given[0]), _keys(given[0]))
+    counts = {prompts_in(each) for each in given}
+    if len(counts) != 1 or any(isinstance(each, str | bytes) for each in given):
+        return Prompts(None)
+    return Prompts(counts.pop())
+
+
+def prompts_in(given: Any) -> int | None:
+    """How many prompts are in what a call was given: the size of a batch, 1 for a text, a number or a conversation.
+
+    None where that cannot be seen: nothing, an iterator, a mapping without ``input_ids``, an object without a length.
+    """
+    if isinstance(given, str | bytes | int | float):
         return 1
     if hasattr(given, "keys"):
-        return _prompts_in_ids(given["input_ids"]) if "input_ids" in given else 1
+        return _prompts_in_ids(given["input_ids"]) if "input_ids" in given else None
     shape = getattr(given, "shape", None)
     if shape is not None:
         return int(shape[0]) if len(shape) else 1
     if isinstance(given, list | tuple):
         return 1 if given and _is_message(given[0]) else len(given)
-    return 1
+    return len(given) if hasattr(given, "__len__") else None
 
 
-def _prompts_in_ids(ids: Any) -> int:
+def _prompts_in_ids(ids: Any) -> int | None:
     """Ids of one text, or a list of texts' ids."""
     return 1 if isinstance(ids, list) and ids and isinstance(ids[0], int) else prompts_in(ids)
+
+
+def _keys(given: Any) -> tuple[Hashable, ...] | None:
+    """What tells the prompts apart: texts, and ids as they are now, since a buffer may be filled again; None for all else."""
+    if isinstance(given, str | bytes):
+        return (given,)
+    if hasattr(given, "keys"):
+        return None  # ids may go with a picture, which nobody compares
+    listed = isinstance(given, list | tuple)
+    if listed and given and (said := _keys_of_texts(given)) is not None:
+        return said
+    rows = [ids_of(row) for row in given] if listed or len(getattr(given, "shape", ())) == 2 else [None]
+    return None if any(row is None for row in rows) else tuple(tuple(row) for row in rows if row is not None)
+
+
+def _keys_of_texts(given: Sequence[Any]) -> tuple[Hashable, ...] | None:
+    """The same of a list of texts, of conversations, or of one conversation's turns; None where it is none of them."""
+    if all(isinstance(each, str) for each in given):
+        return tuple(given)
+    if all(isinstance(each, list) and each and _is_message(each[0]) for each in given):
+        return tuple(map(repr, given))
+    return (repr(given),) if _is_message(given[0]) else None
 
 
 def _is_message(given: Any) -> bool:

@@ -11,6 +11,7 @@ import importlib
 import math
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ NAMES = tuple(metric.name for metric in METRICS.values() if metric.kind == "comp
 FLOPS, MEMORY, FAULTS = "flops_per_query", "peak_memory", "page_faults_per_query"
 PASS_S = 10.0  # a pass that would take longer counts some of the queries
 MOST_NAMED = 4
+OTHER_THREADS = "work in other threads is not counted"
 
 # Operators by the policy of their namespace: what none of these is, is foreign code, and is named whatever it is called.
 COUNTABLE = {"aten", "prims", "torchvision"}  # only what MATRIX matches can hold much work
@@ -60,11 +62,13 @@ def checked_count(count: Iterable[str] | str) -> tuple[str, ...]:
     names = (count,) if isinstance(count, str) else count
     if not isinstance(names, Iterable):
         raise SettingsError(f"count is {count!r}.", remedy=f"Pass a list of names out of {', '.join(NAMES)}.")
-    listed = tuple(dict.fromkeys(names))
+    listed = tuple(names)
     for name in listed:
+        if not isinstance(name, str):
+            raise SettingsError(f"count has {name!r} in it.", remedy=f"Pass a list of names out of {', '.join(NAMES)}.")
         if name not in NAMES:
             raise unknown_key(name, NAMES, "figure that can be counted")
-    return listed
+    return tuple(dict.fromkeys(listed))
 
 
 def asked_by(limits: Iterable[str]) -> tuple[str, ...]:
@@ -132,30 +136,35 @@ def _flops(workload: Workload, clock: Clock) -> Count:
     except (ImportError, AttributeError):
         return Count(None, note="this torch has no FlopCounterMode; torch 2.2 has")
     seen: dict[Any, int] = {}
+    elsewhere: set[int] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the model's own were heard before; what is left is about the counting
         # Of two modes the inner one works first: what the outer one sees is what the counter has taken apart and lets run.
-        with _seeing(seen), counter(display=False, custom_mapping=_formulas(torch)) as counting:
+        with _other_threads(torch, elsewhere), _seeing(seen), counter(display=False, custom_mapping=_formulas(torch)) as counting:
             queries = _walk(workload, clock)
     by_name: dict[str, int] = {}
     for operator, calls in seen.items():
         if getattr(operator, "_overloadpacket", None) not in counting.flop_registry:
             by_name[_name(operator)] = by_name.get(_name(operator), 0) + calls
-    return tally(counting.get_total_flops(), by_name, queries, ran=bool(seen))
+    return tally(counting.get_total_flops(), by_name, queries, ran=bool(seen), elsewhere=bool(elsewhere))
 
 
-def tally(total: int, others: Mapping[str, int], queries: int, *, ran: bool) -> Count:
+def tally(total: int, others: Mapping[str, int], queries: int, *, ran: bool, elsewhere: bool = False) -> Count:
     """The figure out of ``total`` operations over ``queries``, and the calls by name of those operators that have no formula.
 
-    ``ran``: whether any operator was seen at all.
+    ``ran``: whether any operator was seen at all; ``elsewhere``: whether torch was also at work in other threads.
     """
     left_out = {name: calls for name, calls in others.items() if has_work(name)}
-    note = f"not counted: {_some(left_out)}" if left_out else ""
+    notes = [OTHER_THREADS] if elsewhere else []
+    notes += [f"not counted: {_some(left_out)}"] if left_out else []
+    note = "; ".join(notes)
+    if not ran and elsewhere:
+        return Count(None, note=f"no torch operation ran in this thread; {OTHER_THREADS}")
     if not ran:
         return Count(None, note="no torch operation ran in this thread, so there was nothing to count")
     if not total:
         return Count(None, note=note or f"none of the torch operations that ran is one that is counted ({_some(others)})")
-    return Count(total / queries, "torch", note, queries, "least" if left_out else "")
+    return Count(total / queries, "torch", note, queries, "least" if note else "")
 
 
 def has_work(operator: str) -> bool:
@@ -192,6 +201,34 @@ def _seeing(seen: dict[Any, int]) -> contextlib.AbstractContextManager[Any]:
 
     made: contextlib.AbstractContextManager[Any] = Seeing()
     return made
+
+
+@contextlib.contextmanager
+def _other_threads(torch: Any, found: set[int]) -> Iterator[None]:
+    """Notes in ``found`` the threads beside this one in which torch works meanwhile: torch's modes see their own thread alone.
+
+    In a thread that runs already its modules are seen, in one that starts every operation is.
+    """
+    mine, run = threading.get_ident(), threading.Thread.run
+
+    def before(*_: Any) -> None:
+        if threading.get_ident() != mine:
+            found.add(threading.get_ident())
+
+    def run_seen(thread: threading.Thread) -> None:
+        seen: dict[Any, int] = {}
+        with _seeing(seen):
+            run(thread)
+        if seen:
+            found.add(threading.get_ident())
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(before)
+    threading.Thread.run = run_seen  # type: ignore[method-assign, assignment]  # given back below
+    try:
+        yield
+    finally:
+        threading.Thread.run = run  # type: ignore[method-assign]
+        hook.remove()
 
 
 def _formulas(torch: Any) -> dict[Any, Callable[..., int]]:

@@ -20,12 +20,13 @@ from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.phase import PHASES, errors, half_width, weights
 from pytest_greencompute.samples import ANSWER_DIGITS, FOREIGN, Block, Method, Run, Source, sets_of
 from pytest_greencompute.sequential import share
-from pytest_greencompute.units import Dimension, Quantity, money, show, show_interval, show_share
+from pytest_greencompute.units import SHARES, Dimension, Quantity, money, show, show_interval, show_share
 
 MIN_SETS = 5
 MIN_WINDOW_TICKS = 10
 UNLIKELY = 2.0  # standard errors of the noise, by which sets differ in one of twenty cases
 _ONE_WINDOW = "one window, read once: a sensor that looks part of the time may have missed some of it"
+_ASKED_AGAIN = "in a batch, a query that is asked again cannot be told from another one; batch_size=1 makes it exact"
 _RESAMPLES = 4000  # 20 of them beyond a bound that holds at 99.5 %
 _DRAWS_AT_ONCE = 1_000_000
 _RESAMPLING_SEED = 20_000
@@ -62,6 +63,8 @@ class Estimate(Quantity):
 
     def __str__(self) -> str:
         half = self.half_width
+        if half is not None and self.dimension in SHARES:  # the interval of a share is lopsided: 1 of 20 is no 0.05 ±324 %
+            return show_interval(self.value, self.low, self.high, self.dimension, 3)
         sure = f" ±{show_share(half / abs(self.value))}" if half is not None and self.value else ""
         return f"{show(self.value, self.dimension)}{sure}{' modelled' if self.method == 'modelled' else ''}"
 
@@ -474,8 +477,11 @@ def _calls(run: Run, metric: Metric, aim: Aim) -> Outcome:
     if watching is None:
         return Missing("no model is watched: call energy_meter.watch(model) in the test and use what it returns")
     if metric.name == "generative_share":
+        share = watching.reached / watching.queries
+        if watching.bound:
+            return Estimate(share, None, share, metric.dimension, watching.queries, aim.confidence, note=_ASKED_AGAIN)
         low, high = binomial_interval(watching.reached, watching.queries, aim.confidence)
-        return Estimate(watching.reached / watching.queries, low, high, metric.dimension, watching.queries, aim.confidence)
+        return Estimate(share, low, high, metric.dimension, watching.queries, aim.confidence)
     calls = sum(each.calls for each in watching.models)
     return Estimate(calls / watching.queries, None, None, metric.dimension, watching.queries, aim.confidence)
 

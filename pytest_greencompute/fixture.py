@@ -152,10 +152,11 @@ class EnergyMeter:
         ``measure`` does.
         """
         from pytest_greencompute.abreast import Entrant
+        from pytest_greencompute.workload import listed_references
 
         if not isinstance(candidates, MappingABC) or not all(isinstance(each, str) and each for each in candidates):
             raise SettingsError("candidates must be named models.", remedy="Pass a dict such as {'large': f, 'small': g}.")
-        listed, given = _again_and_again(queries), None if references is None else list(references)
+        listed, given = _again_and_again(queries), listed_references(references)
         sizes, counted = _by_name("batch_size", batch_size, candidates), _by_name("tokens", tokens, candidates)
         markers = self._markers(reasoning)
 
@@ -191,10 +192,11 @@ class EnergyMeter:
         from pytest_greencompute.abreast import Entrant
         from pytest_greencompute.choice import grid, sweep_name
         from pytest_greencompute.sweeping import Variants, checked_axes
+        from pytest_greencompute.workload import listed_references
 
         swept = checked_axes(model, {**({} if isinstance(batch_size, int) else {"batch_size": batch_size}), **axes})
         variants = Variants(model)
-        listed, given = _again_and_again(queries), None if references is None else list(references)
+        listed, given = _again_and_again(queries), listed_references(references)
 
         def entrant(values: Mapping[str, Any]) -> Entrant:
             size = values.get("batch_size", batch_size)
@@ -543,8 +545,10 @@ def _named(comparison: str | None, candidate: str) -> str:
 
 
 def _again_and_again(queries: Iterable[Any]) -> Any:
-    """Queries that every candidate can have: those of a generator are collected once."""
-    return queries if hasattr(queries, "__len__") and hasattr(queries, "__getitem__") else list(queries)
+    """Queries that every candidate can have: those of a generator are collected once. Raises SettingsError for what is no list of them."""
+    from pytest_greencompute.workload import collected
+
+    return queries if hasattr(queries, "__len__") and hasattr(queries, "__getitem__") else collected(queries)[0]
 
 
 def _figure(run: Run, aim: Aim) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pytest_greencompute.budget import Budget, Limit
 from pytest_greencompute.estimate import Aim, Estimate, Outcome, changed_answers, estimate, judges_processor, with_systematic
 from pytest_greencompute.metrics import METRICS, Metric
-from pytest_greencompute.samples import Run
+from pytest_greencompute.samples import SET_BY_APPLICATION, Run
 from pytest_greencompute.sequential import share
 from pytest_greencompute.store.baselines import Match, matching
 from pytest_greencompute.units import show_share
@@ -86,6 +86,7 @@ def _by_limit(run: Run, metric: Metric, limit: Limit, bench: Bench, aim: Aim, su
         aim = replace(aim, confidence=bench.accuracy_confidence)
     outcome, card = _across_cards(run, estimate(run, metric, aim), limit)
     verdict = judge_budget(metric, outcome, limit, subject, by_interval=by_interval)
+    card += _set_by_application(run, metric)
     told = replace(verdict, reason=verdict.reason + card)
     if verdict.word != "FAIL" or not by_interval or bench.alarms == 1:
         return told
@@ -94,6 +95,12 @@ def _by_limit(run: Run, metric: Metric, limit: Limit, bench: Bench, aim: Aim, su
         return told
     among = f"but not clearly enough to fail one of {bench.alarms} verdicts; more seconds (--energy-max-seconds) make it clear"
     return replace(verdict, word="INCONCLUSIVE", reason=f"{verdict.reason.removesuffix('.')}, {among}.{card}")
+
+
+def _set_by_application(run: Run, metric: Metric) -> str:
+    """A sentence with the flags by which the application itself asked for reasoning, where that by default is judged."""
+    said = next((note for note in run.notes if note.startswith(SET_BY_APPLICATION)), "")
+    return f" {said[0].upper()}{said[1:]}." if said and metric.name == "reasoning_default" else ""
 
 
 def _across_cards(run: Run, outcome: Outcome, limit: Limit) -> tuple[Outcome, str]:

@@ -110,6 +110,11 @@ class MeasuredRun:
         return self._figure("reasoning_tokens_per_query")
 
     @property
+    def reasoning_default(self) -> Estimate:
+        """The same tokens, of an application that sets no flag; ``notes`` name the flags that it did set."""
+        return self._figure("reasoning_default")
+
+    @property
     def generative_share(self) -> Estimate:
         """The share of the queries that reached a watched model."""
         return self._figure("generative_share")

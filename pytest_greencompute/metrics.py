@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_greencompute.units import COUNT, ENERGY, MASS, MEMORY, MONEY, OPERATIONS, POWER, RATE, RATIO, TIME, Dimension
+from pytest_greencompute.units import COUNT, ENERGY, MASS, MEMORY, MONEY, OPERATIONS, POWER, RATE, RATIO, SHARE, TIME, Dimension
 
 Better = Literal["lower", "higher"]
 Kind = Literal["energy", "latency", "rate", "score", "answers", "tokens", "calls", "compute", "rating"]
@@ -96,12 +96,12 @@ _ALL = (
         "tokens",
         "reasoning by default",
         "reasoning by default",
-        "generated {} reasoning tokens per query with no flag set",
+        "generated {} reasoning tokens per query by default",
         zero=True,
     ),
     Metric(
         "generative_share",
-        RATIO,
+        SHARE,
         "lower",
         "calls",
         "generative",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Protocol = Callable[[Plan, "np.random.Generator", Worked], Steps]  # what is done after the first pass, which took so long
 
 WARMUP_LIMIT_S = 10.0
+SHORT_WARMUP_S = WARMUP_CHUNKS * WARMUP_CHUNK_S  # where no energy is metered, and latency is only shown
 LEAST_CHUNKS = 3
 PLATEAU = 0.02
 PASS_TIMES = 4
@@ -71,7 +72,8 @@ def get_ready(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, Ready]:
 
 def _warm_up(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[tuple[Block, ...], float, tuple[str, ...]]]:
     """Run until the time per query has stopped trending, or the limit; those blocks are kept apart, with no energy."""
-    spent = 0.0
+    judged = bool(plan.sources) or plan.timing == "whole"
+    limit_s, spent = WARMUP_LIMIT_S if judged else SHORT_WARMUP_S, 0.0
     chunks: list[Block] = []
     rates: list[float] = []
     while True:
@@ -84,8 +86,12 @@ def _warm_up(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[tuple[Bloc
         rates.append(worked.seconds / worked.queries)
         if _levelled(rates):
             return tuple(chunks), batch_s, ()
-        if spent >= WARMUP_LIMIT_S and len(chunks) >= LEAST_CHUNKS:
-            return tuple(chunks), batch_s, (f"time per query was still changing when warm-up ended after {spent:.0f} s",)
+        if spent >= limit_s and len(chunks) >= LEAST_CHUNKS:
+            return (
+                tuple(chunks),
+                batch_s,
+                () if not judged else (f"time per query was still changing when warm-up ended after {spent:.0f} s",),
+            )
 
 
 def _find_lag(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Source, ...]]:

@@ -42,7 +42,11 @@ def followed(run: Run) -> Followed:
 
 
 def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Conditions:
-    """How the energy of a run came about, as far as is known: ``sources`` are those whose energy counts."""
+    """How the energy of a run came about, as far as is known: ``sources`` are those whose energy counts.
+
+    A pass is one sample over all queries: a short one that a block repeats for its meter's ticks is one pass, and so is a long one that is
+    measured in several blocks.
+    """
     kept = followed(run)
     return Conditions(
         method=energy.method,
@@ -50,7 +54,7 @@ def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Cond
         domains=tuple(source.domain for source in sources),
         batch_size=run.batch_size,
         queries=run.queries,
-        passes=sum(block.queries for block in run.blocks) // run.queries,
+        passes=min(len(run.blocks), sum(block.queries for block in run.blocks) // run.queries),
         queries_of=kept.queries_of,
         output_of=kept.output_of,
     )
@@ -104,7 +108,9 @@ def stars_of(run: Run, aim: Aim) -> Outcome:
         return Missing(str(error).rstrip("."))
     if rating.indicative:
         return Missing(f"its {rating.stars} stars are only indicative: {'; '.join(rating.indicative)}")
-    fewest, most = (None if end is None else float(stars_at(rating, end)) for end in (energy.high, energy.low))
+    if energy.low is None or energy.high is None:
+        return Missing("the passes are too few for an interval of its energy")
+    fewest, most = (float(stars_at(rating, end)) for end in (energy.high, energy.low))
     return replace(energy, value=float(rating.stars), low=fewest, high=most, dimension=METRICS["stars"].dimension, systematic=0.0)
 
 

@@ -17,6 +17,7 @@ Method = Literal["counter", "integrated", "modelled"]
 ANSWER_DIGITS = 16  # hexadecimal digits that an answer's digest has
 FOREIGN = "another process"  # the mark that makes a run UNMEASURED wherever it stands
 METHODS: tuple[Method, ...] = ("counter", "integrated", "modelled")
+SET_BY_APPLICATION = "the application set "  # how the note begins that names the flags by which it switched reasoning on
 Bound = Literal["", "least", "most"]
 BOUNDS: tuple[Bound, ...] = ("", "least", "most")
 
@@ -189,14 +190,18 @@ class Watching:
     """What the watched models did while ``queries`` ran once: ``reached`` of these led to a call of any of them.
 
     A query counts once, however often a model was asked again for it; in batches, where which query was meant cannot be seen, each prompt
-    counts, up to the size of the batch. Invariant: at least one query and one model, and no more reached than queries.
+    counts, up to the size of the batch. ``bound`` is "most" where some of these prompts may have been for a query that had counted already.
+    Invariant: at least one query and one model, no more reached than queries, and a bound of these.
     """
 
     queries: int
     reached: int
     models: tuple[Watched, ...]
+    bound: Literal["", "most"] = ""
 
     def __post_init__(self) -> None:
+        if self.bound not in {"", "most"}:
+            raise SettingsError(f"What was watched makes no sense: {self}.")
         if self.queries < 1 or not self.models or not 0 <= self.reached <= self.queries:
             raise SettingsError(f"What was watched makes no sense: {self}.")
 

@@ -51,6 +51,8 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 POWER = Dimension("power", "W", {"W": 1.0, "mW": 1e-3, "kW": 1e3}, (("kW", 1e3), ("W", 1.0), ("mW", 1e-3)), "250 W")
 RATE = Dimension("rate", "1/s", {"/s": 1.0, "1/s": 1.0, "queries/s": 1.0, "/min": 1 / 60}, (("queries/s", 1.0),), "120 /s")
 RATIO = Dimension("ratio", "1", {"": 1.0, "%": 0.01}, (("", 1.0),), "0.92")
+SHARE = Dimension("share", "1", {"": 1.0, "%": 0.01}, (("%", 0.01),), "20 %")
+SHARES = (RATIO, SHARE)  # what is 1 at most
 COUNT = Dimension("count", "1", {"": 1.0, "tokens": 1.0, "calls": 1.0, "faults": 1.0}, (("", 1.0),), "64")
 OPERATIONS = Dimension(
     "number of operations",

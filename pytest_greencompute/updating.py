@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_greencompute.budget import Budget, Limit, Line, lines_for, resolve
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.metrics import METRICS, Metric
-from pytest_greencompute.units import RATIO, show_limit
+from pytest_greencompute.units import SHARES, show_limit
 from pytest_greencompute.verdict import largest_fine
 
 if TYPE_CHECKING:
@@ -149,13 +149,13 @@ def _from_run(run: Run, metric: Metric, budget: Budget, settings: Settings, why_
         if (low is None) != (high is None):
             return Figure(run["test"], value, 0.0, 0.0, (), why_not or "only a bound of it is known")
         end, wanted = value, _with_headroom(metric, value, value, value, budget)
-        wanted = min(wanted, 1.0) if metric.dimension is RATIO else wanted
+        wanted = min(wanted, 1.0) if metric.dimension in SHARES else wanted
     else:
         end = high if metric.better == "lower" else low
         if end is None:
             return Figure(run["test"], value, 0.0, 0.0, (), why_not or "the interval is open")
         wanted = _with_headroom(metric, value, low, high, budget)
-    if wanted <= 0:
+    if wanted < 0 or (wanted == 0 and not metric.zero):
         return Figure(run["test"], value, end, wanted, (), why_not or "no limit above zero follows")
     return Figure(run["test"], value, end, wanted, _cards(run, shown), why_not)
 

@@ -21,7 +21,7 @@ from pytest_greencompute.estimate import Estimate, Missing, Outcome, bootstrap_l
 from pytest_greencompute.metrics import Better, Metric
 from pytest_greencompute.ratio import PRIORS, Level, Ratio, launches_ratio
 from pytest_greencompute.sequential import share
-from pytest_greencompute.units import RATIO, show, show_interval, show_limit, show_share, significant
+from pytest_greencompute.units import RATIO, SHARES, show, show_interval, show_limit, show_share, significant
 
 Word = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNMEASURED", "ACCEPTED"]
 Kind = Literal["budget", "baseline", "base_ref", "comparison"]
@@ -174,7 +174,7 @@ def _relation(word: Word, better: Better) -> str:
 
 
 def _times(word: Word, outcome: Estimate, limit: float) -> str:
-    if word != "FAIL" or outcome.dimension is RATIO or limit == 0:  # nothing is a number of times zero
+    if word != "FAIL" or outcome.dimension in SHARES or limit == 0:  # nothing is a number of times zero
         return ""
     times = max(outcome.value / limit, limit / outcome.value) if outcome.value > 0 else math.inf
     return f" ({significant(times, 2 if times < 100 else 3)} times)" if times >= 1.1 else f" (by {show_share(times - 1)})"

@@ -14,14 +14,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-from pytest_greencompute.calls import answers_of, first_argument, flags_in, prompts_in
+from pytest_greencompute.calls import Prompts, answers_of, first_argument, flags_in, prompts_of
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, estimate
 from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Block, Run, Watched, Watching
+from pytest_greencompute.samples import SET_BY_APPLICATION, Block, Run, Watched, Watching
 from pytest_greencompute.tokens import Counted, counter_of, ids_of
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -36,12 +36,14 @@ _MayCount = Callable[[Any, str], Counted | None]
 class Tally:
     """What was counted of one watched model over a stretch of time. ``keeps`` outputs and flags, or only adds up.
 
-    ``outputs`` are those not counted yet, each with the call's number and first argument.
+    ``outputs`` are those not counted yet, each with the call's number and first argument. ``asked`` is what each call of the batch that is
+    running asked, where somebody takes that (``OncePass.done``).
     """
 
-    __slots__ = ("calls", "flags", "keeps", "nanoseconds", "outputs", "prompts")
+    __slots__ = ("asked", "calls", "flags", "keeps", "nanoseconds", "outputs", "prompts")
 
-    def __init__(self, *, keeps: bool) -> None:
+    def __init__(self, *, keeps: bool, by_batch: bool = False) -> None:
+        self.asked: list[Prompts] | None = [] if by_batch else None
         self.calls = 0
         self.prompts = 0
         self.nanoseconds = 0
@@ -120,12 +122,14 @@ class WatchedModel:
                 tally.nanoseconds += nanoseconds
             return
         given = first_argument(args, kwargs)
-        prompts, flags = prompts_in(given), flags_in(kwargs)
+        prompts, flags = prompts_of(args, kwargs), flags_in(kwargs)
         keep = self._counter is not None and output is not _NOTHING
         with self._lock:
             tally.calls += 1
-            tally.prompts += prompts
+            tally.prompts += 1 if prompts.count is None else prompts.count
             tally.nanoseconds += nanoseconds
+            if tally.asked is not None:
+                tally.asked.append(prompts)
             if flags:
                 tally.flags |= flags
             if keep:
@@ -142,7 +146,7 @@ class WatchedModel:
 
     @property
     def prompts(self) -> int:
-        """How many prompts these calls had: the size of the first argument, where that is a batch."""
+        """How many prompts these calls had: the size of the batch that each was given, 1 where that cannot be seen."""
         return self._whole.prompts
 
     @property
@@ -269,13 +273,14 @@ def set_aside(models: Sequence[WatchedModel]) -> Iterator[list[Tally]]:
 class OncePass:
     """What the watched models do while queries run once. Between ``with`` and ``found`` the models count into tallies of their own."""
 
-    __slots__ = ("_before", "_held", "_models", "_reached", "_tallies")
+    __slots__ = ("_bound", "_held", "_models", "_reached", "_tallies")
 
     def __init__(self, models: Sequence[WatchedModel]) -> None:
         self._models = tuple(models)
-        self._tallies = [Tally(keeps=True) for _ in self._models]
+        self._tallies = [Tally(keeps=True, by_batch=True) for _ in self._models]
         self._held = contextlib.ExitStack()
-        self._before = self._reached = 0
+        self._reached = 0
+        self._bound: Literal["", "most"] = ""
 
     def __enter__(self) -> OncePass:
         for model, tally in zip(self._models, self._tallies, strict=True):
@@ -289,9 +294,14 @@ class OncePass:
 
     def done(self, size: int) -> None:
         """A batch of ``size`` queries is done. At most all of them reached a model; of one, it does not matter how often it asked."""
-        prompts = sum(tally.prompts for tally in self._tallies)
-        self._reached += min(size, prompts - self._before)
-        self._before = prompts
+        asked: list[Prompts] = []
+        for tally in self._tallies:
+            asked += tally.asked or ()
+            tally.asked = []
+        least, most = reached_by(asked, size)
+        self._reached += most
+        if least < most:
+            self._bound = "most"
 
     def found(self, queries: int, share: Sequence[float | None] = ()) -> Watching | None:
         """What was seen while ``queries`` ran once, tokens counted now; None where no model is watched. Raises SettingsError."""
@@ -301,17 +311,31 @@ class OncePass:
         for index, (model, tally) in enumerate(zip(self._models, self._tallies, strict=True)):
             tokens, reasoning = model.count(tally)
             made.append(Watched(model.watched_name, tally.calls, tokens, reasoning, share[index] if share else None))
-        return Watching(queries, min(self._reached, queries), tuple(made))
+        return Watching(queries, min(self._reached, queries), tuple(made), self._bound)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the application itself switched on: reasoning by a flag is no default of the model's."""
         flags = {name: value for tally in self._tallies for name, value in tally.flags.items()}
-        return (f"the application set {', '.join(f'{name}={value}' for name, value in flags.items())}",) if flags else ()
+        return (f"{SET_BY_APPLICATION}{', '.join(f'{name}={value}' for name, value in flags.items())}",) if flags else ()
 
     def share(self, seconds: float) -> tuple[float | None, ...]:
         """The part of ``seconds`` that was spent inside each model."""
         return tuple(_part(tally.nanoseconds, seconds * 1e9) for tally in self._tallies)
+
+
+def reached_by(asked: Sequence[Prompts], size: int) -> tuple[int, int]:
+    """How many of a batch's ``size`` queries reached a model, at least and at most, by what the calls asked while it ran.
+
+    Prompts that differ are those of different queries. The same one again may be a query that is asked again, or another query like it; so
+    may a prompt that nothing tells apart, unless it came in the same call. A call whose prompts cannot be counted may be for all queries.
+    """
+    counts = [each.count for each in asked if each.count != 0]
+    known = [each for each in counts if each is not None]
+    most = size if len(known) < len(counts) else min(size, sum(known))
+    in_one_call = max((each or 1 for each in counts), default=0)
+    apart = {key for each in asked for key in each.keys or ()}
+    return min(most, max(in_one_call, len(apart))), most
 
 
 class Inside:

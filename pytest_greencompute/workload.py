@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_greencompute.asks import Worked
@@ -200,11 +200,23 @@ def scores(outputs: Sequence[Any], references: Sequence[Any], score: Score) -> t
     )
 
 
-def check_references(references: Iterable[Any] | None, queries: int) -> list[Any] | None:
-    """The references as a list, refused before anything is run where their number is wrong."""
+def listed_references(references: Iterable[Any] | None) -> list[Any] | None:
+    """The references as a list; None where there are none. Raises SettingsError for what is no list of them."""
     if references is None:
         return None
-    listed = list(references)
+    alone = isinstance(references, str | bytes | Mapping) or getattr(references, "shape", None) == ()
+    if alone or not (hasattr(references, "__iter__") or hasattr(references, "__getitem__")):
+        raise SettingsError(
+            f"references is a {type(references).__name__}.", remedy="Pass a list with one entry per query, or leave it out."
+        )
+    return list(references)
+
+
+def check_references(references: Iterable[Any] | None, queries: int) -> list[Any] | None:
+    """The references as a list, refused before anything is run where their number is wrong."""
+    listed = listed_references(references)
+    if listed is None:
+        return None
     if len(listed) != queries:
         raise SettingsError(f"{len(listed)} references for {queries} queries.", remedy="One reference per query, in the same order.")
     return listed

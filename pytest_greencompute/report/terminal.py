@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,7 +157,22 @@ def _row(run: Mapping[str, Any], metrics: Sequence[Metric], limited: set[str]) -
         else:
             cells += [_figure(metric, figure), limit] if metric.name in limited else [_figure(metric, figure)]
     sources = dict.fromkeys(_place(verdict) for verdict in run["verdicts"] if verdict["where"])
-    return [*cells, _verdict(run), ", ".join(sources)]
+    return [*cells, _verdict(run), ", ".join(_folded(sources))]
+
+
+def _folded(places: Iterable[str]) -> list[str]:
+    """Places with the lines of one file as one: "pyproject.toml:7-19"."""
+    lines: dict[str, list[int]] = {}
+    for place in places:
+        file, _, line = place.rpartition(":")
+        lines.setdefault(file if line.isdigit() else place, []).extend([int(line)] if line.isdigit() else [])
+    return [_with_lines(file, sorted(set(numbers))) for file, numbers in lines.items()]
+
+
+def _with_lines(file: str, lines: Sequence[int]) -> str:
+    if not lines:
+        return file
+    return f"{file}:{lines[0]}" if len(lines) == 1 else f"{file}:{lines[0]}-{lines[-1]}"
 
 
 def _called(run: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ class NewLimit:
 def in_their_unit(written: Written, wanted: float, end: float, dimension: Dimension, *, up: bool) -> Written:
     """``wanted`` (SI) as the user writes limits, ``written`` for example: rounded away from the measured figure, to three digits.
 
-    ``end`` (SI) is what the limit must not cut off; it lies on the good side of ``wanted``. All values are positive.
+    ``end`` (SI) is what the limit must not cut off; it lies on the good side of ``wanted``. No value is negative.
     """
     space, rest, factor = "", "", 1.0
     if isinstance(written, str):

@@ -17,6 +17,7 @@ from pytest_greencompute.estimate import Estimate, Outcome
 from pytest_greencompute.footprint import Footprint, yearly
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Block, Count, Idle, Latency, Run, Source, Span, Watched, Watching, sets_of
+from pytest_greencompute.units import MONEY
 from pytest_greencompute.verdict import Verdict
 
 SCHEMA = "greencompute.report/1"
@@ -79,6 +80,8 @@ def footprint_to_json(footprint: Footprint) -> dict[str, Any]:
 
 def _metric(estimate: Estimate) -> dict[str, Any]:
     shown: dict[str, Any] = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "unit": estimate.dimension.si}
+    if estimate.dimension.si == MONEY.si and estimate.dimension.prints[0][0]:
+        shown["currency"] = estimate.dimension.prints[0][0]
     if estimate.domain:
         shown |= {"domain": estimate.domain, "method": estimate.method, "systematic": estimate.systematic}
     return shown | {"n": estimate.n, "confidence": estimate.confidence}
@@ -135,7 +138,12 @@ def _counted(run: Run) -> dict[str, Any]:
             found[name] = list(counted)
     if run.watching is not None:
         models = [{name: getattr(each, name) for name in _WATCHED_FIELDS} for each in run.watching.models]
-        found["watching"] = {"queries": run.watching.queries, "reached": run.watching.reached, "models": models}
+        found["watching"] = {
+            "queries": run.watching.queries,
+            "reached": run.watching.reached,
+            "models": models,
+            "bound": run.watching.bound,
+        }
     if run.counts:
         found["counts"] = {name: {field: getattr(each, field) for field in _COUNT_FIELDS} for name, each in run.counts.items()}
     return found
@@ -189,7 +197,7 @@ def _watching_from(seen: Any) -> Watching | None:
     if seen is None:
         return None
     models = tuple(Watched(**{name: each[name] for name in _WATCHED_FIELDS}) for each in seen["models"])
-    return Watching(_whole(seen["queries"]), _whole(seen["reached"], 0), models)
+    return Watching(_whole(seen["queries"]), _whole(seen["reached"], 0), models, seen.get("bound", ""))
 
 
 def _latency_from(queries: Any, seconds: Any, set_index: Any = None) -> Latency:

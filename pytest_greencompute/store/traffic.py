@@ -34,10 +34,12 @@ def read_traffic(path: str | os.PathLike[str], *, query: str = "text", reference
 
     ``query`` and ``reference`` are the keys of a line's object. ``limit`` takes that many lines, evenly spaced over the whole file: its
     first lines are those of one morning. Raises SettingsError, naming file and line, for a file that cannot be read or is empty, for a
-    line that is no JSON object or lacks a key, and for a limit that is no whole number of at least 1.
+    line that is no JSON object, lacks a key or has null for its query, and for a limit that is no whole number of at least 1.
     """
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise SettingsError(f"limit is {limit!r}.", remedy="It must be a whole number of at least 1.")
+    if not isinstance(path, str | os.PathLike):
+        raise SettingsError(f"path is {path!r}.", remedy='Pass the path of a file, such as "traffic.jsonl".')
     file = Path(path)
     lines = list(_lines(file))
     if not lines:
@@ -45,7 +47,7 @@ def read_traffic(path: str | os.PathLike[str], *, query: str = "text", reference
     chosen = lines if limit is None or limit >= len(lines) else [lines[index * len(lines) // limit] for index in range(limit)]
     objects = [(where, _object(text, where)) for where, text in chosen]
     references = None if reference is None else [_value(each, reference, where) for where, each in objects]
-    return Traffic(file, [_value(each, query, where) for where, each in objects], references)
+    return Traffic(file, [_query(each, query, where) for where, each in objects], references)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -70,6 +72,8 @@ def _object(text: str, where: str) -> Mapping[str, Any]:
         found = json.loads(text)
     except ValueError as error:
         raise SettingsError(f"{where}: not JSON ({error}).", remedy=ONE_A_LINE) from error
+    except RecursionError as error:
+        raise SettingsError(f"{where}: its lists or objects are nested too deeply to be read.", remedy=ONE_A_LINE) from error
     if not isinstance(found, dict):
         raise SettingsError(f"{where}: {_kind(found)}, not an object.", remedy=ONE_A_LINE)
     return found
@@ -78,6 +82,13 @@ def _object(text: str, where: str) -> Mapping[str, Any]:
 def _kind(value: Any) -> str:
     names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
     return names[type(value)]
+
+
+def _query(found: Mapping[str, Any], key: str, where: str) -> Any:
+    value = _value(found, key, where)
+    if value is None:
+        raise SettingsError(f"{where}: {key!r} is null, which is no query.", remedy="Leave the line out, or write its query.")
+    return value
 
 
 def _value(found: Mapping[str, Any], key: str, where: str) -> Any:

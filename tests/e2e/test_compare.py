@@ -395,6 +395,9 @@ BAD = [
     ),
     ("compare({'a': f, 'b': g}, [])", "a: The list of queries is empty."),
     ("compare({'a': f, 'b': g}, Q, references=[1])", "a: 1 references for 4 queries."),
+    ("compare({'a': f, 'b': g}, 5)", "queries is a int. Pass a list with one entry per query."),
+    ("compare({'a': f, 'b': g}, Q, references=5)", "references is a int. Pass a list with one entry per query, or leave it out."),
+    ("compare({'a': f, 'b': g}, Q, count=[['a']])", "count has ['a'] in it. Pass a list of names out of flops_per_query,"),
     ("compare({'a': f, 'b': g}, Q, floor=0.7)", "A floor of accuracy needs references. Pass references="),
     (
         "compare({'a': f, 'b': g}, Q, references=Q, floor=72)",

@@ -176,6 +176,7 @@ BAD = [
     ("batch_size=[1, 2], limits={'accuracy': 1}", "'accuracy' does not limit a comparison."),
     ("max_new_tokens=[8, 32]", "The model run takes no argument 'max_new_tokens'. A sweep calls it as run(batch, max_new_tokens=…)."),
     ("precision=['fp32', 'bf16']", "precision=fp32: The model is a function, which has no precision. Pass the torch.nn.Module itself"),
+    ("batch_size=[1, 2], references=5", "references is a int. Pass a list with one entry per query, or leave it out."),
     ("batch_size=[1, 2], floor=0.5", "A floor of accuracy needs references."),
 ]
 
@@ -191,9 +192,13 @@ def test_bad_input_is_refused_with_a_remedy(project: Project) -> None:
         with pytest.raises(SettingsError) as refused:
             eval(f"energy_meter.sweep(model, QUERIES, {{arguments}})")
         assert says in str(refused.value)
+
+    def test_no_queries(energy_meter, model):
+        with pytest.raises(SettingsError, match="queries is a int. Pass a list with one entry per query."):
+            energy_meter.sweep(model, 5, batch_size=[1, 2])
     """,
     )
-    project.measure("--energy-max-seconds=5").assert_outcomes(passed=len(BAD))
+    project.measure("--energy-max-seconds=5").assert_outcomes(passed=len(BAD) + 1)
 
 
 def test_a_latency_that_is_limited_is_timed_in_full_and_one_that_is_shown_only_is_not(project: Project) -> None:

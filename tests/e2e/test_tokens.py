@@ -38,7 +38,8 @@ def test_token_budgets_are_judged_without_a_meter(project: Project) -> None:
 
     @pytest.mark.energy_budget(reasoning_default=0)
     def test_thinks(energy_meter, world):
-        energy_meter.measure(world.model(answer=talk), QUERIES, tokens=words)
+        run = energy_meter.measure(world.model(answer=talk), QUERIES, tokens=words)
+        assert run.reasoning_default == run.reasoning_tokens_per_query == 5
     """,
     )
     result = project.run("--energy-json=energy.json")
@@ -46,7 +47,7 @@ def test_token_budgets_are_judged_without_a_meter(project: Project) -> None:
     result.stdout.fnmatch_lines(
         [
             "test_talks generated 8.500 tokens per query [[]*], over its budget of 8 (by 6.2 %)*",
-            "test_thinks generated 5.000 reasoning tokens per query with no flag set [[]*], over its budget of 0*",
+            "test_thinks generated 5.000 reasoning tokens per query by default [[]*], over its budget of 0*",
         ]
     )
     runs = project.report()["runs"]

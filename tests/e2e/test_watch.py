@@ -61,7 +61,7 @@ def test_the_share_of_queries_that_reach_the_model_is_a_budget(project: Project,
     )
     result = project.run(*option)
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["test_sends_all sent 1.000* of the queries to a watched model*over its budget of *25*"])
+    result.stdout.fnmatch_lines(["test_sends_all sent 100.0 % of the queries to a watched model*over its budget of 25 %*"])
 
 
 @BOTH
@@ -150,8 +150,9 @@ def test_reasoning_by_default_is_red_and_a_flag_of_the_application_is_told(proje
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(
         [
-            "test_thinks generated 2.000 reasoning tokens per query with no flag set, over its budget of 0*",
-            "test_switched_on generated 2.000 reasoning tokens per query with no flag set, over its budget of 0*",
+            "test_thinks generated 2.000 reasoning tokens per query by default, over its budget of 0. The limit is in *",
+            "test_switched_on generated 2.000 reasoning tokens per query by default, over its budget of 0. The application set"
+            " enable_thinking=True. The limit is in *",
         ]
     )
     assert "the application set enable_thinking=True" in project.report()["runs"][2]["notes"]

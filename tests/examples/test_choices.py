@@ -70,9 +70,10 @@ def test_most_traffic_never_reaches_the_language_model(run_example: Run) -> None
 
 
 def test_a_router_that_is_never_sure_is_red(run_example: Run) -> None:
-    status, output, _ = run_example("router", ROUTER_LINES="10", ROUTER_UNSURE="9")
+    status, output, report = run_example("router", ROUTER_LINES="10", ROUTER_UNSURE="9")
     assert status == 1, output
-    assert "sent 1.000 of the queries to a watched model" in output
+    red = {verdict["metric"] for verdict in report["runs"][0]["verdicts"] if verdict["verdict"] == "FAIL"}
+    assert red >= {"generative_share", "model_calls_per_query"}
 
 
 def test_a_bad_number_in_the_environment_is_said_in_a_sentence(run_example: Run) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import mmap
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,18 @@ from making import run
 
 from pytest_greencompute import compute
 from pytest_greencompute.budget import Budget, parse_lines, resolve
-from pytest_greencompute.compute import FAULTS, FLOPS, MEMORY, attention_flops, checked_count, count_figures, has_work, notes_of, tally
+from pytest_greencompute.compute import (
+    FAULTS,
+    FLOPS,
+    MEMORY,
+    OTHER_THREADS,
+    attention_flops,
+    checked_count,
+    count_figures,
+    has_work,
+    notes_of,
+    tally,
+)
 from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimate import Aim, Missing, estimate
 from pytest_greencompute.instruments import Instruments
@@ -70,6 +83,37 @@ def test_a_linear_layer_costs_two_operations_a_weight_and_query(torch: Any) -> N
     layer = torch.nn.Linear(64, 32)
     found = flops(answering(lambda batch: layer(torch.ones(len(batch), 64))), queries=10)  # the last batch holds two
     assert (found.value, found.queries, found.bound, found.note, found.where) == (2 * 64 * 32, 10, "", "", "torch")
+
+
+@pytest.mark.parametrize("part", ["module in a pool that was there", "product in a thread of its own"])
+def test_torch_in_other_threads_makes_the_figure_a_bound(torch: Any, part: str) -> None:
+    layer, weights = torch.nn.Linear(64, 32), torch.ones(64, 64)
+    whole = threading.Thread.run
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+
+        def work(batch: Any) -> None:
+            layer(torch.ones(len(batch), 64))
+            if part.startswith("module"):
+                pool.submit(layer, torch.ones(1, 64)).result()
+            else:
+                thread = threading.Thread(target=torch.mm, args=(weights, weights))
+                thread.start()
+                thread.join()
+
+        found = flops(answering(work))
+    assert (found.value, found.bound, found.note) == (2 * 64 * 32, "least", OTHER_THREADS)
+    assert threading.Thread.run is whole
+
+
+def test_torch_in_other_threads_alone_is_no_figure_and_other_threads_without_torch_do_not_matter(torch: Any) -> None:
+    layer = torch.nn.Linear(64, 32)
+    with ThreadPoolExecutor(1) as pool:
+        found = flops(answering(lambda batch: pool.submit(layer, torch.ones(len(batch), 64)).result()))
+        fine = flops(answering(lambda batch: (pool.submit(sum, batch).result(), layer(torch.ones(len(batch), 64)))))
+    assert found.value is None or found.bound == "least"
+    assert OTHER_THREADS in found.note
+    assert (fine.value, fine.bound, fine.note) == (2 * 64 * 32, "", "")
 
 
 @pytest.mark.parametrize("mode", ["grad", "no_grad", "inference_mode"])
@@ -394,6 +438,8 @@ def test_an_unknown_name_suggests_the_near_one() -> None:
         checked_count(["joules"])
     with pytest.raises(SettingsError, match="count is 3"):
         checked_count(3)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=r"count has \['a'\] in it\. Pass a list of names out of flops_per_query"):
+        checked_count([["a"]])  # type: ignore[list-item]
     assert checked_count("peak_memory") == checked_count(["peak_memory", "peak_memory"]) == ("peak_memory",)
 
 

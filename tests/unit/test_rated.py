@@ -61,10 +61,14 @@ def test_an_interval_that_reaches_below_zero_has_five_stars_at_that_end() -> Non
     assert (stars(passed(blocks=uneven)).low, stars(passed(blocks=uneven)).high) == (1.0, 5.0)
 
 
-def test_one_pass_has_stars_and_no_interval_and_is_only_indicative() -> None:
-    made = passed(blocks=[block(36_000.0, queries=10_000, gap_s=0.0)])
-    assert (stars(made).low, stars(made).high) == (None, None)  # ten passes in one block: as many as asked, and no spread to show
+def test_one_pass_is_only_indicative_however_often_its_block_repeats_it() -> None:
+    assert "passes over the queries: 1" in missing(passed(blocks=[block(36_000.0, queries=10_000, gap_s=0.0)]))
     assert "passes over the queries: 1" in missing(passed(blocks=[block(36_000.0, queries=1000, gap_s=0.0)]))
+
+
+def test_blocks_of_one_set_are_no_passes_of_their_own_and_leave_no_interval() -> None:
+    blocks = [block(36_000.0, queries=1000, gap_s=0.0) for _ in range(10)]
+    assert missing(passed(blocks=blocks)) == "the passes are too few for an interval of its energy"
 
 
 @pytest.mark.parametrize(
@@ -124,6 +128,9 @@ def test_the_conditions_count_whole_passes_and_name_nameless_gpus() -> None:
     assert isinstance(energy, Estimate)
     found = conditions_of(made, made.sources, energy)
     assert (found.passes, found.queries, found.devices, found.method) == (10, 1000, ("a GPU without a name",), "counter")
+    for queries, passes in ((500, 5), (50_000, 10)):  # a pass in two blocks, and fifty passes a block
+        parts = [block(36_000.0, set_index=k, queries=queries, gap_s=0.0) for k in range(10)]
+        assert conditions_of(replace(made, blocks=tuple(parts)), made.sources, energy).passes == passes
 
 
 def test_a_rating_is_given_even_where_it_is_only_indicative_and_not_for_modelled_energy() -> None:

@@ -19,7 +19,7 @@ from pytest_greencompute.report.document import meter
 from pytest_greencompute.report.junit import properties
 from pytest_greencompute.report.progress import ProgressLine
 from pytest_greencompute.report.terminal import Summary, heading, remarks, show_summary, table, totals, write
-from pytest_greencompute.samples import Run, Source
+from pytest_greencompute.samples import Run, Source, Watched, Watching
 from pytest_greencompute.store.runfile import run_to_json
 from pytest_greencompute.verdict import Verdict, judge_budget, unmeasured
 
@@ -105,6 +105,27 @@ def test_the_worst_word_stands_for_the_run_with_what_it_is_about() -> None:
     assert found[1][1] == "FAIL"
     missing = told(measured(), extra=(unmeasured(METRICS["average_power"], "t", "no limit for this hardware"),), energy_per_query=0.8)
     assert "UNMEASURED power" in table([missing])[1][0]
+
+
+def test_the_lines_of_one_file_are_one_place() -> None:
+    made = told(measured(), energy_per_query=0.8, latency_p95=0.04, accuracy=0.92, average_power=900.0)
+    places = ("pyproject.toml:19", "pyproject.toml:7", "the marker at t.py:3", "budgets.toml:4")
+    for verdict, where in zip(made["verdicts"], places, strict=True):
+        verdict["where"] = where
+    assert table([made])[1][0].endswith("  pyproject.toml:7-19, marker, budgets.toml:4")
+
+
+def test_a_share_that_is_only_shown_has_no_column_and_is_in_per_cent_where_it_is_judged() -> None:
+    watching = Watching(100, 10, (Watched("it", 10, 40, 0),))
+    head, _ = table([told(measured(watching=watching), energy_per_query=0.8)])
+    assert "generative" not in head[0]
+    assert "reasoning" not in head[0]
+    (head, _), (row, _) = table([told(measured(watching=watching), generative_share=0.25, reasoning_default=0.0)])
+    assert "reasoning by default" in head
+    assert "10.0 %" in row
+    assert "25 %" in row
+    share = estimate(measured(watching=watching), METRICS["generative_share"], Aim())
+    assert str(share).startswith("10.0 % [3.")
 
 
 def test_runs_without_budgets_have_no_column_of_limits() -> None:

@@ -83,3 +83,16 @@ def test_a_file_that_is_missing_or_not_utf8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "traffic.jsonl"
     path.write_bytes(b'{"text": "a"}\n{"text": "\xe9"}\n')
     assert refused(path) == "FILE:2: byte 11 is not UTF-8. Save the file as UTF-8."
+
+
+def test_what_is_no_path_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r'path is 5\. Pass the path of a file, such as "traffic\.jsonl"\.'):
+        read_traffic(5)  # type: ignore[arg-type]
+
+
+def test_a_query_of_null_and_a_line_nested_too_deeply_are_named(tmp_path: Path) -> None:
+    null = written(tmp_path, {"text": "a", "label": None}, {"text": None})
+    assert refused(null) == "FILE:2: 'text' is null, which is no query. Leave the line out, or write its query."
+    assert read_traffic(null, limit=1, reference="label").references == [None]  # a right answer may be that there is none
+    deep = written(tmp_path, f'{{"text": {"[" * 200_000}{"]" * 200_000}}}')
+    assert refused(deep).startswith("FILE:1: its lists or objects are nested too deeply to be read.")

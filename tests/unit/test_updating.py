@@ -56,6 +56,9 @@ TEST = "tests/test_x.py::test_y[a-1]"
         (0.92, 0.94149, RATIO, False, 0.941),
         ("92 %", 0.94149, RATIO, False, "94.1 %"),
         ("0.5", 1.0, RATIO, False, "1"),
+        ("20 %", 0.0, RATIO, True, "0 %"),
+        (0.2, 0.0, RATIO, True, 0.0),
+        (5, 0.0, RATIO, True, 0),
     ],
 )
 def test_a_limit_keeps_the_unit_and_is_rounded_outward(written: Any, wanted: float, dimension: Dimension, up: bool, expected: Any) -> None:
@@ -340,6 +343,8 @@ def one(metric: str, value: Any) -> str:
         ("page_faults_per_query", "50", (40.0, None, None), "", 42),
         ("tokens_per_query", "50", (20.0, 12.0, 28.0), "", 21),  # its interval is about other queries
         ("generative_share", "1", (0.96, 0.9, 0.99), "tolerance = 0.03", 0.989),
+        ("generative_share", '"20 %"', (0.0, 0.0, 0.1), "", "0 %"),
+        ("reasoning_tokens_per_query", "50", (0.0, 0.0, 0.0), "", 0),
     ],
 )
 def test_the_new_limit_is_the_figure_with_its_headroom(

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from making import block, run
 
-from pytest_greencompute.calls import answers_of, flags_in, prompts_in
+from pytest_greencompute.budget import Limit
+from pytest_greencompute.calls import answers_of, flags_in, prompts_in, prompts_of
 from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Watched, Watching
+from pytest_greencompute.store.runfile import run_from_json, run_to_json
 from pytest_greencompute.testing import SimulatedClock
+from pytest_greencompute.verdict import judge_budget
 from pytest_greencompute.watching import PENDING, OncePass, WatchedModel, energy_of, set_aside, watched
 
 MICROSECONDS_A_CALL = 5
@@ -140,14 +143,17 @@ class Batch(dict):  # type: ignore[type-arg]
         (Batch(input_ids=np.zeros((5, 2))), 5),
         (Batch(input_ids=[[1, 2], [3]]), 2),
         (Batch(input_ids=[1, 2, 3]), 1),
-        ({"question": "why"}, 1),
+        ({"question": "why"}, None),
+        (7, 1),
         ([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}], 1),
         ([[{"role": "user", "content": "hi"}], [{"role": "user", "content": "ho"}]], 2),
-        (None, 1),
-        (object(), 1),
+        (None, None),
+        (object(), None),
+        (iter(["a", "b"]), None),
+        ({"a", "b"}, 2),
     ],
 )
-def test_prompts_are_the_size_of_the_first_argument(given: Any, prompts: int) -> None:
+def test_prompts_are_the_size_of_the_first_argument(given: Any, prompts: int | None) -> None:
     assert prompts_in(given) == prompts
 
 
@@ -156,6 +162,50 @@ def test_prompts_may_come_as_a_keyword() -> None:
     model(input_ids=np.zeros((3, 4)), attention_mask=np.ones((3, 4)))
     model(messages=[{"role": "user", "content": "hi"}])
     assert (model.calls, model.prompts) == (2, 4)
+
+
+FOUR = np.zeros((4, 7))
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "prompts"),
+    [
+        ((), {"texts": ["a", "b", "c", "d"]}, 4),
+        ((), {"pixel_values": FOUR}, 4),
+        ((), {"inputs_embeds": FOUR, "attention_mask": FOUR, "max_new_tokens": 5}, 4),
+        ((), {"input_values": FOUR, "labels": [1]}, 4),
+        ((), {"lines": ["a", "b"], "temperature": 0.5, "do_sample": False}, 2),
+        ((), {"line": "a", "top_p": 0.5}, 1),
+        ((), {"lines": FOUR, "mask": FOUR}, 4),
+        ((), {"line": "a", "stop": ["x", "y"]}, None),
+        ((), {"lines": iter("ab")}, None),
+        ((), {"lines": ["a", "b"], "pages": ["c"]}, None),
+        ((), {"seed": 5}, None),
+        ((), {}, None),
+        (("describe this",), {"images": FOUR}, 4),  # one text for a whole batch of pictures
+        ((["a", "b"],), {"images": iter("ab")}, None),
+        ((None, ["a"]), {}, None),
+    ],
+)
+def test_prompts_that_come_as_keywords_are_counted_and_never_taken_for_one(args: Any, kwargs: Any, prompts: int | None) -> None:
+    assert prompts_of(tuple(args), kwargs).count == prompts
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ("a", ("a",)),
+        (["a", "b"], ("a", "b")),
+        ([[1, 2], [3]], ((1, 2), (3,))),
+        (np.array([[1, 2], [3, 4]]), ((1, 2), (3, 4))),
+        (np.array([[0.5, 2.0]]), None),
+        ({"input_ids": [[1]], "pixel_values": FOUR}, None),
+        ([{"role": "user", "content": "hi"}], ("[{'role': 'user', 'content': 'hi'}]",)),
+        ([object()], None),
+    ],
+)
+def test_prompts_are_told_apart_by_their_texts_or_ids(given: Any, keys: Any) -> None:
+    assert prompts_of((given,), {}).keys == keys
 
 
 @pytest.mark.parametrize(
@@ -274,6 +324,75 @@ def test_two_models_that_are_asked_for_one_query_count_it_once() -> None:
     found = seen.found(3)
     assert found is not None
     assert (found.reached, [each.calls for each in found.models]) == (2, [2, 2])
+
+
+@pytest.mark.parametrize(
+    ("calls", "reached", "bound"),
+    [
+        ([], 0, ""),
+        ([["a"], ["b"]], 2, ""),
+        ([["a", "b", "c", "d"]] * 3, 4, ""),
+        ([["a"], ["a"], ["a"]], 3, "most"),  # one query thrice, or three that are alike
+        ([["a", "b"], ["a"]], 3, "most"),
+        ([FOUR[:2], FOUR[:1]], 3, "most"),  # nothing tells embeddings apart
+        ([FOUR[:2]], 2, ""),
+        ([iter("ab")], 4, "most"),
+        ([[]], 0, ""),
+    ],
+)
+def test_in_a_batch_what_cannot_be_told_apart_is_an_upper_bound(calls: list[Any], reached: int, bound: str) -> None:
+    model = watch(lambda _: None)
+    with OncePass([model]) as seen:
+        for given in calls:
+            model(given)
+        seen.done(4)
+    found = seen.found(4)
+    assert found is not None
+    assert (found.reached, found.bound) == (reached, bound)
+
+
+def test_ids_are_told_apart_as_they_were_when_the_model_was_called() -> None:
+    model, buffer = watch(lambda _: None), np.array([[1, 2]])
+    with OncePass([model]) as seen:
+        for value in (3, 4):
+            buffer[:] = value
+            model(buffer)
+        seen.done(2)
+    found = seen.found(2)
+    assert found is not None
+    assert (found.reached, found.bound) == (2, "")
+
+
+def test_one_query_at_a_time_is_exact_whatever_the_model_is_called_with() -> None:
+    model = watch(lambda *_: None)
+    with OncePass([model]) as seen:
+        for asked in (True, False, True):
+            if asked:
+                model(iter("ab"))
+                model()
+            seen.done(1)
+    found = seen.found(3)
+    assert found is not None
+    assert (found.reached, found.bound) == (2, "")
+
+
+@pytest.mark.parametrize(("limit", "word"), [(0.6, "PASS"), (0.5, "PASS"), (0.4, "UNMEASURED")])
+def test_an_upper_bound_of_the_share_can_pass_and_never_fail(limit: float, word: str) -> None:
+    metric = METRICS["generative_share"]
+    found = estimate(run(queries=20, watching=Watching(20, 10, (Watched("it", 10),), "most")), metric, Aim())
+    verdict = judge_budget(metric, found, Limit(metric, limit, "made"), "test_it", by_interval=False)
+    assert verdict.word == word
+    if word == "UNMEASURED":
+        assert "or less" in verdict.reason
+        assert verdict.reason.endswith("batch_size=1 makes it exact.")
+
+
+def test_a_bound_survives_its_json_and_older_files_have_none() -> None:
+    made = run(watching=Watching(20, 10, (Watched("it", 10),), "most"))
+    told = run_to_json(made, {}, [])
+    assert run_from_json(told) == made
+    del told["raw"]["watching"]["bound"]
+    assert run_from_json(told).watching == Watching(20, 10, (Watched("it", 10),))
 
 
 def test_after_an_error_in_a_pass_the_calls_are_known() -> None:

@@ -144,7 +144,15 @@ def test_references_and_score_are_checked_before_anything_runs() -> None:
     assert check_references(None, 3) is None
     assert check_references((each for each in "abc"), 3) == ["a", "b", "c"]
     with pytest.raises(SettingsError, match="2 references for 3 queries"):
-        check_references("ab", 3)
+        check_references(["a", "b"], 3)
+
+
+@pytest.mark.parametrize("references", [5, "abc", {"a": 1}, np.float64(1.0)])
+def test_what_is_no_list_of_references_is_refused(references: Any) -> None:
+    said = f"references is a {type(references).__name__}. Pass a list with one entry per query, or leave it out."
+    with pytest.raises(SettingsError) as refused:
+        check_references(references, 3)
+    assert str(refused.value) == said
     check_score("accuracy")
     check_score(lambda answer, reference: 1.0)
     with pytest.raises(SettingsError, match="score is 'f1'"):
