@@ -8,6 +8,8 @@ from typing import Any
 
 from pytest_greencompute.workload import digests
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 CLOSE = 0.01  # numbers with a fraction that differ by no more than one per cent
 
 

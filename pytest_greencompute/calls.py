@@ -11,6 +11,8 @@ from typing import Any
 
 from pytest_greencompute.tokens import ids_of
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 PROMPTS = ("input_ids", "inputs", "prompts", "prompt", "text_inputs", "messages")  # keywords under which a call's prompts are looked for
 # Keywords under which the usual libraries take what a batch is made of, beside or instead of those.
 BATCHES = frozenset({*PROMPTS, "text", "texts", "images", "audios", "inputs_embeds", "pixel_values", "input_features", "input_values"})

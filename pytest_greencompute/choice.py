@@ -35,6 +35,8 @@ from pytest_greencompute.sequential import share
 from pytest_greencompute.units import show, show_limit, show_share, significant
 from pytest_greencompute.verdict import Verdict, Word, sees, unmeasured, word_for_ratio, worse_ratio
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 ENERGY, ACCURACY = METRICS["energy_per_query"], METRICS["accuracy"]
 CONSTRAINTS = ("latency_p50", "latency_p95", "latency_p99", "throughput")
 SETTLED = 1.02  # both sides of every ratio are within 2 %: what sets repeat to on a quiet machine

@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_greencompute.budget import Line, lines_for, parse_lines, wild
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.grouping import Group
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.session import MeteredTest
 from pytest_greencompute.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_greencompute.grouping import Group
 
 GROUP_MARKER = "energy_group"
 
@@ -61,6 +63,8 @@ def _join_group(item: pytest.Item, test: MeteredTest, groups: dict[str, tuple[Gr
     mark = item.get_closest_marker(GROUP_MARKER)
     if mark is None:
         return
+    from pytest_greencompute.grouping import Group  # it brings the choice along, which other sessions never need
+
     group, asked = Group.asked(mark.args, mark.kwargs), (mark.args, mark.kwargs)
     group, before = groups.setdefault(group.name, (group, asked))
     if before != asked:
@@ -75,6 +79,18 @@ def _join_group(item: pytest.Item, test: MeteredTest, groups: dict[str, tuple[Gr
         )
     group.members[item.nodeid] = called
     test.group = group
+
+
+def unmetered_members(items: Iterable[pytest.Item], metered: Iterable[pytest.Item]) -> None:
+    """Raises SettingsError for tests that are to be candidates of a group and measure nothing: they would be left out in silence."""
+    known = set(metered)
+    problems = [
+        f"{_place(item)}: {item.nodeid} carries energy_group but does not use energy_meter."
+        for item in items
+        if item not in known and item.get_closest_marker(GROUP_MARKER) is not None
+    ]
+    if problems:
+        raise SettingsError("\n".join(problems), remedy="Name energy_meter in its arguments, or remove the mark.")
 
 
 def _place(item: pytest.Item) -> str:

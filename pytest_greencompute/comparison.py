@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pytest_greencompute.choice import ACCURACY, ENERGY, Candidate, Choice, judge_floor, judge_right_size, sweep_name
+from pytest_greencompute.budget import unknown_key
+from pytest_greencompute.choice import ACCURACY, CONSTRAINTS, ENERGY, Candidate, Choice, judge_floor, judge_right_size, sweep_name
 from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimate import Estimate, Missing
 from pytest_greencompute.measured import MeasuredRun
@@ -33,7 +34,10 @@ def asked_of(floor: object, limits: Mapping[str, object], *, scored: bool) -> tu
         raise SettingsError(f"floor is {floor!r}, which is more than 1.", remedy="Write a share between 0 and 1, such as 0.72 or '72 %'.")
     if least is not None and not scored:
         raise SettingsError("A floor of accuracy needs references.", remedy="Pass references=, one right answer per query.")
-    return least, {name: parse_positive(limit, METRICS[name].dimension) if name in METRICS else 1.0 for name, limit in limits.items()}
+    for name in limits:
+        if name not in CONSTRAINTS:
+            raise unknown_key(name, [*CONSTRAINTS, "floor"], "limit of a comparison")
+    return least, {name: parse_positive(limit, METRICS[name].dimension) for name, limit in limits.items()}
 
 
 class Comparison:
@@ -56,6 +60,11 @@ class Comparison:
         self.verdicts: list[Verdict] = []
         self._unmetered = unmetered
         self._name = name
+
+    @property
+    def name(self) -> str | None:
+        """What tells the comparisons of one test apart."""
+        return self._name
 
     def __repr__(self) -> str:
         return f"<Comparison of {', '.join(each.name for each in self.choice.candidates)}>"
@@ -179,7 +188,7 @@ def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str |
     return {
         "comparison": name,
         "candidate": each.name,
-        "values": {key: value if isinstance(value, int | float | str | bool) else str(value) for key, value in each.values.items()},
+        "values": {key: _plain(value) for key, value in each.values.items()},
         "figures": {metric: choice.value(each, METRICS[metric]) for metric in FIGURES},
         "counts": {} if each.run is None else {name: {"value": one.value, "bound": one.bound} for name, one in each.run.counts.items()},
         "domain": energy.domain if isinstance(energy, Estimate) else "",
@@ -199,6 +208,13 @@ def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str |
         "floor": choice.floor,
         "by_turns": choice.by_turns,
     }
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    """A swept value as plain JSON: a number of numpy's, or an enumeration that is a text, is a subclass that not everybody can carry."""
+    if isinstance(value, bool | int):
+        return value if isinstance(value, bool) else int(value)
+    return float(value) if isinstance(value, float) else str.__str__(value) if isinstance(value, str) else str(value)
 
 
 def parse_margin(written: object) -> float:

@@ -156,6 +156,7 @@ class EnergyMeter:
 
         if not isinstance(candidates, MappingABC) or not all(isinstance(each, str) and each for each in candidates):
             raise SettingsError("candidates must be named models.", remedy="Pass a dict such as {'large': f, 'small': g}.")
+        candidates = {str.__str__(each): model for each, model in candidates.items()}  # plain, since names travel with the reports
         listed, given = _again_and_again(queries), listed_references(references)
         sizes, counted = _by_name("batch_size", batch_size, candidates), _by_name("tokens", tokens, candidates)
         markers = self._markers(reasoning)
@@ -324,6 +325,11 @@ class EnergyMeter:
 
         self._refuse_inside_a_window()
         names = checked_count(count)
+        if name is not None and (not isinstance(name, str) or not name):
+            raise SettingsError(f"name is {name!r}.", remedy="Name a comparison with a text, such as name='models'.")
+        if any(each.name == name for each in self._test.comparisons):
+            which = f"named {name!r}" if name else "without a name"
+            raise SettingsError(f"This test has a comparison {which} already.", remedy="Tell them apart: compare(..., name='precision').")
         for entrant in entrants:
             self._check_name(_named(name, entrant.name))
         session, test = self._session, self._test
@@ -391,6 +397,8 @@ class EnergyMeter:
         from pytest_greencompute.watching import watched
 
         test = self._test
+        if name is not None and (not isinstance(name, str) or not name):
+            raise SettingsError(f"name is {name!r}.", remedy="Name a watched model with a text, such as name='large'.")
         made = watched(
             function, self._session.clock, name=name, tokens=tokens, reasoning=self._markers(reasoning), energy=self._watched_energy
         )

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.budget import unknown_key
-from pytest_greencompute.choice import CONSTRAINTS, Candidate, Choice, judge_right_size
+from pytest_greencompute.choice import ACCURACY, CONSTRAINTS, Candidate, Choice, judge_floor, judge_right_size
 from pytest_greencompute.comparison import DEFAULT_MARGIN, asked_of, parse_margin, rows_of
 from pytest_greencompute.errors import SettingsError
 
 if TYPE_CHECKING:
     from pytest_greencompute.estimate import Aim
-    from pytest_greencompute.samples import Run
     from pytest_greencompute.session import Compared, MeteredTest
     from pytest_greencompute.verdict import Verdict
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 ASKED = ("default", "margin", "floor", *CONSTRAINTS)
 
@@ -31,7 +32,8 @@ class Group:
 
     ``floor`` and ``limits`` are what a candidate must meet, ``default`` the configured one (None: nothing is judged, the table is shown),
     ``margin`` how much more it may use. ``chosen`` are the members that this session runs, in order; ``found`` fills up as they end.
-    ``problem`` says, when all have ended, why nothing was judged; ``excused``: because the user left the default out.
+    ``problem`` says, when all have ended, why nothing was judged; ``excused``: because the user left the default out. ``verdicts`` are
+    those that its last test, ``judged_in``, was given.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Group:
     found: dict[str, Candidate] = field(default_factory=dict)
     problem: str = "its last test did not run"
     excused: bool = False
+    verdicts: tuple[Verdict, ...] = ()
+    judged_in: str = ""
 
     @classmethod
     def asked(cls, args: Sequence[object], kwargs: Mapping[str, Any]) -> Group:
@@ -89,29 +93,51 @@ class Group:
         called = self.members.get(test.node_id)
         if called is None:
             return {}
-        run = next((each for each in test.runs if each.name is None), test.runs[0] if test.runs else None)
-        problem = "its test failed" if not ended else "" if run is not None else "its test measured nothing"
+        run = next((each for each in test.runs if each.name is None), test.runs[0] if len(test.runs) == 1 else None)
+        problem = "its test failed" if not ended else "" if run is not None else _why_none(test)
         self.found[test.node_id] = Candidate(called, None if problem else run, problem)
         if not self.chosen or test.node_id != self.chosen[-1]:
             return {}
-        if not any(each.run is not None and each.run.metered for each in self.found.values()):
-            self.problem = "none of its tests measured any energy"
+        choice = self._choice(aim)
+        if choice is None:
             return {}
-        if len(self.members) < 2:
-            self.problem = "only one of its tests was collected"
-            return {}
-        return self._compared(test, aim, run)
-
-    def _compared(self, test: MeteredTest, aim: Aim, mine: Run | None) -> Compared:
-        choice = Choice(self._candidates(), aim, self.floor, self.limits, by_turns=False, subject=f"group {self.name}")
-        verdicts: tuple[Verdict, ...] = ()
-        if self.default in [self.members[node_id] for node_id in self.chosen]:
-            verdicts, self.problem = (judge_right_size(choice, self.default, self.margin),), ""
+        self.judged_in = test.node_id
         found: Compared = {}
         for row in rows_of(choice, self.name):
-            name = (None if mine is None else mine.name) if row["candidate"] == self.members[test.node_id] else row["candidate"]
-            found[name] = (row, tuple(replace(each, run=name) for each in verdicts if each.run == row["candidate"]))
+            # A name that no run of this test can have, so that nothing of another test is taken for one of them.
+            mine = row["candidate"] == called and run is not None
+            name = run.name if mine and run is not None else f"group {self.name}: {row['candidate']}"
+            found[name] = (row, tuple(replace(each, run=name) for each in self.verdicts if each.run == row["candidate"]))
         return found
+
+    def judge_late(self, aim: Aim) -> tuple[Verdict, ...]:
+        """When the session ends: the verdicts on what was found, where the last test never came to judge it."""
+        if not self.judged_in and self.found:
+            self._choice(aim)
+        return self.verdicts
+
+    def _choice(self, aim: Aim) -> Choice | None:
+        """The comparison of what was found, its verdicts kept; None where there is nothing to compare."""
+        runs = [each.run for each in self.found.values() if each.run is not None]
+        metered = any(run.metered for run in runs)
+        if not runs or (not metered and self.floor is None):
+            why = next((f" ({each.name}: {each.problem})" for each in self.found.values() if each.problem), "")
+            self.problem = f"none of its tests measured any energy{why}"
+            return None
+        if len(self.members) < 2:
+            self.problem = "only one of its tests was collected"
+            return None
+        choice = Choice(self._candidates(), aim, self.floor, self.limits, by_turns=False, subject=f"group {self.name}")
+        verdicts: list[Verdict] = []
+        if metered and self.default in [self.members[node_id] for node_id in self.chosen]:
+            verdicts.append(judge_right_size(choice, self.default, self.margin))
+        nobody = None if any(each.metric == ACCURACY.name for each in verdicts) else judge_floor(choice)
+        # Part of a group cannot show that nobody reaches the floor.
+        whole = all(node_id in self.found for node_id in self.members)
+        self.verdicts = (*verdicts, *([nobody] if nobody is not None and whole else []))
+        if verdicts and not self.problem.startswith("its last test"):
+            self.problem = ""
+        return choice if metered else None
 
     def _candidates(self) -> tuple[Candidate, ...]:
         """All members, with a reason where one has no run that can be compared."""
@@ -124,3 +150,10 @@ class Group:
                 found = Candidate(name, None, f"it was given {found.run.queries} queries, and others {queries}")
             candidates.append(found)
         return tuple(candidates)
+
+
+def _why_none(test: MeteredTest) -> str:
+    if len(test.runs) > 1:
+        named = " and ".join(str(each.name) for each in test.runs)
+        return f"its test measured {named}: leave the name of the one that is to be compared out"
+    return "a window cannot be a candidate: use measure()" if test.windows else "its test measured nothing"

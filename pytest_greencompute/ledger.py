@@ -51,6 +51,8 @@ class Ledger:
         measuring.close()
         if measuring.settings.enabled:
             self._judge_session(session, measuring)
+        self._judge_groups(session, measuring)
+        if measuring.settings.enabled:
             self._update(session, measuring)
         self._save(session, measuring)
         self._write_json(session, measuring)
@@ -67,15 +69,27 @@ class Ledger:
                 self._redden(session)
             if verdict.word != "PASS":
                 self.say(verdict.reason, bad=self.total["effect"] == "fail")
+        if not self.metered:
+            self.say("no test uses energy_meter, so nothing was measured", bad=False)
+
+    def _judge_groups(self, session: pytest.Session, measuring: Session) -> None:
+        """What no test has said of the groups: that one was not judged, or a verdict that the marks of its last test have swallowed."""
+        from pytest_greencompute.verdict import effect
+
         for group in self.groups:
-            if group.default is not None and group.problem:
+            late = not group.judged_in
+            for verdict in group.judge_late(measuring.bench().aim):
+                fails = effect(verdict, measuring.settings.policy) == "fail"
+                own = group.members.get(group.judged_in) == group.default  # a mark on the configured candidate's own test is meant
+                if fails and (late or (group.judged_in not in self.failed and not own)):
+                    self.say(verdict.reason, bad=True)
+                    self._redden(session)
+            if measuring.settings.enabled and group.default is not None and group.problem:
                 # Where its last test was skipped or broke before it could measure, what the others found must not pass for a green verdict.
                 red = measuring.settings.policy.unmeasured == "fail" and not group.excused
                 self.say(f"group {group.name!r} was not judged: {group.problem}", bad=red)
                 if red:
                     self._redden(session)
-        if not self.metered:
-            self.say("no test uses energy_meter, so nothing was measured", bad=False)
 
     @staticmethod
     def _redden(session: pytest.Session) -> None:

@@ -176,7 +176,7 @@ def _prepare(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item], given: dict[str, Any]
 ) -> None:
     """Settings, markers and budgets of the collected tests, all problems in one usage error."""
-    from pytest_greencompute.collecting import alarms, extra_meters, stale_budgets, tests_of
+    from pytest_greencompute.collecting import alarms, extra_meters, stale_budgets, tests_of, unmetered_members
     from pytest_greencompute.errors import SettingsError
     from pytest_greencompute.session import Session, check_meters
     from pytest_greencompute.settings import build, read_files
@@ -191,6 +191,7 @@ def _prepare(
         if settings.enabled:
             check_meters(settings, extra)
         metered += [item for item in items if item not in metered and item.nodeid in settings.budgets]
+        unmetered_members(items, metered)
         tests = tests_of(metered, settings, MARKER)
         if not config.pluginmanager.hasplugin("dsession"):
             stale_budgets(settings, session, config, items, tests)

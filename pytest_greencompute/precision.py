@@ -18,8 +18,11 @@ from typing import Any
 
 from pytest_greencompute.errors import CannotError, SettingsError
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
-LACKING = ("not implemented for", "not supported", "unsupported", "is not available")  # what torch says of a kernel that a device lacks
+# What torch says of a kernel that a device lacks, and hardly anybody else.
+LACKING = ("not implemented for '", "could not run 'aten::", "low precision dtypes not supported")
 
 
 def check_precisions(precisions: Iterable[Any]) -> None:

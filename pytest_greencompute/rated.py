@@ -12,6 +12,8 @@ from pytest_greencompute.rating import PROTOCOL, WH_PER_1000_QUERIES, Conditions
 from pytest_greencompute.samples import Run, Source
 from pytest_greencompute.units import ENERGY, show
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 NO_PROTOCOL = "it did not follow the protocol of AI Energy Score: energy_meter.energy_score() does"
 _FIELDS = ("task", "model_class", "queries_of", "output_of")
 

@@ -23,6 +23,8 @@ from types import MappingProxyType
 from pytest_greencompute.errors import NotRatedError, SettingsError
 from pytest_greencompute.samples import METHODS, Method
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 SOURCE = "https://huggingface.co/spaces/AIEnergyScore/Leaderboard"
 NEWEST = "2025-02"
 STARS = 5

@@ -12,6 +12,8 @@ from typing import Any
 from pytest_greencompute.errors import CannotError, SettingsError
 from pytest_greencompute.precision import at_precision, check_precisions, function_of
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 COUNTED = ("batch_size", "max_new_tokens", "max_tokens", "max_length", "num_beams")  # positive whole numbers wherever they are known
 OURS = ("batch_size", "precision")  # everything else is handed to the model
 EXAMPLES = {**{name: [1, 4, 16] for name in COUNTED}, "precision": ["fp32", "bf16"]}

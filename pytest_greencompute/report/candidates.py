@@ -94,7 +94,8 @@ def headline(test: str, rows: Sequence[Row]) -> str:
     """What stands above the table: whose candidates, what they must meet, which energy counts, and what the columns compare with."""
     first = rows[0]
     title = f"group {first['comparison']}" if not first["by_turns"] else f"{test} ({first['comparison']})" if first["comparison"] else test
-    said = [f"{len(rows)} {'settings' if first['values'] else 'candidates'} on the same queries"]
+    queries = "on the same queries" if first["by_turns"] else "on as many queries"  # tests of their own may have other ones
+    said = [f"{len(rows)} {'settings' if first['values'] else 'candidates'} {queries}"]
     if first["floor"] is not None:
         said.append(f"accuracy at least {show_limit(first['floor'], METRICS['accuracy'].dimension)}")
     if any(row["modelled"] for row in rows):

@@ -19,6 +19,8 @@ from typing import Any
 from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.footprint import J_PER_KWH
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 INSTALL = "pip install 'pytest-greencompute[codecarbon]'"
 OR_WRITE = 'carbon_intensity = "56 g/kWh"'
 MOST_NEAR = 3

@@ -18,6 +18,8 @@ from pathlib import Path
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.rating import Leaderboard, Range
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 ENERGY, STARS, CLASS = "total_gpu_energy", "energy_score", "class"
 _WH_IN_KWH = 1000
 _DATE = re.compile(r"(?<!\d)20\d\d-(?:0[1-9]|1[0-2])(?!\d)")

@@ -38,7 +38,7 @@ def run_to_json(
     """One run with its metrics and verdicts as plain JSON values; with a year of the footprint's traffic, where it has one."""
     return {
         "test": run.test,
-        "name": run.name,
+        "name": None if run.name is None else str.__str__(run.name),
         "queries": run.queries,
         "blocks": len(run.blocks),
         "seconds": run.seconds,

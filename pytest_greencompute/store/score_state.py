@@ -21,6 +21,8 @@ from pytest_greencompute.samples import Run
 from pytest_greencompute.store.files import to_json, write_atomically
 from pytest_greencompute.store.runfile import run_from_json, run_to_json
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 SCHEMA = "greencompute.energy-score-state/1"
 FOLDER = Path(".greencompute") / "energy-score"
 _DEVICE_FACTS = ("meter", "method", "device", "uuid", "power_limit_w")

@@ -404,7 +404,7 @@ BAD = [
         "floor is 72, which is more than 1. Write a share between 0 and 1, such as",
     ),
     ("compare({'a': f, 'b': g}, Q, references=Q, floor=0)", "0 is not greater than zero."),
-    ("compare({'a': f, 'b': g}, Q, latency_p59='40 ms')", "'latency_p59' does not limit a comparison. Known: latency_p50,"),
+    ("compare({'a': f, 'b': g}, Q, latency_p59='40 ms')", "'latency_p59' is not a limit of a comparison. Did you mean 'latency_p50'?"),
     ("compare({'a': f, 'b': g}, Q, latency_p95='40 J')", "'40 J' is an energy, not a"),
     ("compare({'a': f, 'b': g}, Q, batch_size={'a': 1})", "batch_size names a. Name each of a, b."),
     ("compare({'a': f, 'b': g}, Q).assert_right_sized('c')", "There is no candidate 'c'. Known: a, b."),
@@ -413,7 +413,17 @@ BAD = [
     ("compare({'a': f, 'b': g}, Q).assert_right_sized('a', margin='5 J')", "'5 J' is an energy, not a"),
     ("compare({'a': f, 'b': g}, Q).assert_right_sized()", "assert_right_sized needs the configured candidate. Pass its name, or the"),
     ("compare({'a': f, 'b': g}, Q).cheapest", "Only a sweep has a cheapest setting. right_sized names the candidate"),
-    ("compare({'a': f, 'b': g}, Q) and energy_meter.compare({'a': f, 'c': g}, Q)", "This test has measured a run named 'a' already."),
+    (
+        "compare({'a': f, 'b': g}, Q) and energy_meter.compare({'c': f, 'd': g}, Q)",
+        "This test has a comparison without a name already. Tell",
+    ),
+    (
+        "compare({'a': f, 'b': g}, Q, name='c') and energy_meter.measure(f, Q, name='c/a')",
+        "This test has measured a run named 'c/a' already.",
+    ),
+    ("compare({'a': f, 'b': g}, Q, name=5)", "name is 5. Name a comparison with a text"),
+    ("compare({'a': f, 'b': g}, Q, name='')", "name is ''. Name a comparison with a text"),
+    ("watch(f, name=5)", "name is 5. Name a watched model with a text"),
 ]
 
 

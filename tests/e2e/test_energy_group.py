@@ -38,7 +38,7 @@ def test_the_last_test_of_the_group_fails_where_the_configured_candidate_is_too_
             "*test_letters[[]tfidf] *",
             "group letters: large uses 4.00 times [[]*] the energy per query of small (4.00 J against 1.00 J on gpu:0),"
             " for +0.0 points *: more than the margin of 20 %.",
-            "group letters: 3 candidates on the same queries; accuracy at least 0.9; measured one after the other;"
+            "group letters: 3 candidates on as many queries; accuracy at least 0.9; measured one after the other;"
             " times: the energy of small; agrees: with large",
             "  tfidf*0.500*under the floor",
             "  small*1.00 J*1 *right-sized",
@@ -306,3 +306,67 @@ def test_a_latency_that_the_group_limits_is_bounded_by_a_whole_pass(project: Pro
     project.measure("--energy-json", "energy.json").assert_outcomes(passed=2, failed=1)
     runs = [run for run in project.report()["runs"] if run["metered"]]
     assert [len(run["raw"]["latencies"]) >= 528 for run in runs] == [True] * 3
+
+
+@pytest.mark.parametrize("body", ["pass", "assert False", "pytest.skip('not today')"])
+def test_the_marks_of_another_candidate_do_not_swallow_the_verdict(project: Project, body: str) -> None:
+    write(project, "default='large', floor=0.9")
+    text = (project.path / "test_it.py").read_text(encoding="utf-8")
+    last = f"    if name == 'tfidf': {body}\n"
+    marked = text.replace("list(JOULES))", "['large', 'small', pytest.param('tfidf', marks=pytest.mark.xfail)])").replace(
+        "    pass\n", last
+    )
+    project.write("test_it.py", marked)
+    result = project.measure("--energy-unmeasured=warn")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["group letters: large uses 4.00 times [[]*] the energy per query of small *more than the margin of 20 %."])
+
+
+def test_a_mark_on_the_configured_candidates_own_test_keeps_its_meaning(project: Project) -> None:
+    write(project, "default='large', floor=0.9")
+    text = (project.path / "test_it.py").read_text(encoding="utf-8")
+    project.write("test_it.py", text.replace("list(JOULES))", "['small', pytest.param('large', marks=pytest.mark.xfail)])"))
+    result = project.measure()
+    result.assert_outcomes(passed=1, xfailed=1)
+    assert result.ret == 0
+
+
+@pytest.mark.parametrize(("asked", "option"), [("default='large', floor=0.9", ()), ("floor=0.9", ("--energy-budget",))])
+def test_a_floor_that_nobody_reaches_is_red_without_a_meter_and_without_a_default(
+    project: Project, asked: str, option: tuple[str, ...]
+) -> None:
+    write(project, asked)
+    text = (project.path / "test_it.py").read_text(encoding="utf-8")
+    project.write("test_it.py", text.replace("query.upper() if", "'?' if"))
+    result = project.run(*option)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*group letters: *floor of 0.9*"])
+
+
+def test_of_several_named_runs_none_is_taken_for_the_candidate(project: Project) -> None:
+    write(project, "default='large'", body="energy_meter.measure(world.model(0.1), QUERIES, name='warm')")
+    text = (project.path / "test_it.py").read_text(encoding="utf-8")
+    project.write("test_it.py", text.replace("references=UPPER)", "references=UPPER, name='main')"))
+    result = project.measure("--energy-unmeasured=fail")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*its test measured warm and main: leave the name of the one that is to be compared out*"])
+
+
+def test_a_window_is_no_candidate_and_a_test_without_the_fixture_is_an_error(project: Project) -> None:
+    write(project, "default='large'", body="with energy_meter.window(): world.clock.sleep(2)\n        return")
+    project.measure().stdout.fnmatch_lines(["*group 'letters' was not judged: *(large: a window cannot be a candidate: use measure())"])
+    forgotten = "\n    @pytest.mark.energy_group('letters', default='large')\n    def test_forgotten():\n        pass\n"
+    write(project, "default='large'", more=forgotten)
+    result = project.measure()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_it.py::test_forgotten carries energy_group but does not use energy_meter.*"])
+
+
+def test_the_groups_verdict_is_never_laid_on_a_run_that_bears_the_name_of_another_candidate(project: Project) -> None:
+    more = "if name == 'tfidf': energy_meter.measure(world.model(1.0), QUERIES, name='large')"
+    write(project, "default='large', floor=0.9", body=more)
+    project.measure("--energy-json=energy.json")
+    runs = project.report()["runs"]
+    assert [run["candidate"]["candidate"] for run in runs if run["name"] == "large" and "candidate" in run] == []
+    (judged,) = [run for run in runs if any(verdict["kind"] == "comparison" for verdict in run["verdicts"])]
+    assert judged["name"] == "group letters: large"

@@ -49,6 +49,15 @@ def test_a_session_without_metered_tests_imports_nothing_heavy(project: Project,
         assert modules & CORE == set()
 
 
+def test_settings_in_a_file_without_a_metered_test_bring_no_choice_along(project: Project) -> None:
+    project.write("conftest.py", "")
+    project.toml('meters = ["cputime"]')
+    project.write("test_it.py", "def test_plain(): pass")
+    modules = imported(project)
+    assert "pytest_greencompute.settings" in modules, "the file was read"
+    assert modules & {f"pytest_greencompute.{name}" for name in ("grouping", "choice", "comparison", "compute", "watching")} == set()
+
+
 def test_an_unmetered_run_imports_nothing_heavy_either(project: Project) -> None:
     project.write("conftest.py", "")
     project.write("test_it.py", "def test_it(energy_meter):\n    energy_meter.measure(list, [1, 2, 3], references=[1, 2, 3])\n")

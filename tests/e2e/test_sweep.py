@@ -173,7 +173,7 @@ BAD = [
     ("batch_size=8", "A sweep needs something to sweep."),
     ("batch_size=[8]", "A sweep over one value compares nothing."),
     ("batch_size=[1, 2], limits=['40 ms']", "limits is ['40 ms']. Pass a dict such as"),
-    ("batch_size=[1, 2], limits={'accuracy': 1}", "'accuracy' does not limit a comparison."),
+    ("batch_size=[1, 2], limits={'accuracy': 1}", "'accuracy' is not a limit of a comparison."),
     ("max_new_tokens=[8, 32]", "The model run takes no argument 'max_new_tokens'. A sweep calls it as run(batch, max_new_tokens=…)."),
     ("precision=['fp32', 'bf16']", "precision=fp32: The model is a function, which has no precision. Pass the torch.nn.Module itself"),
     ("batch_size=[1, 2], references=5", "references is a int. Pass a list with one entry per query, or leave it out."),

@@ -56,6 +56,33 @@ def test_without_measuring_workers_judge_accuracy_and_the_controller_says_and_wr
     assert "accuracy_verdict" in (project.path / "junit.xml").read_text(encoding="utf-8")
 
 
+def test_names_and_swept_values_of_any_kind_travel_from_the_workers(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import enum
+        import numpy as np
+
+        class Model(str, enum.Enum):
+            LARGE = "large"
+            SMALL = "small"
+
+        def test_names(energy_meter, world):
+            models = {Model.LARGE: world.model(1.0), Model.SMALL: world.model(0.5)}
+            energy_meter.compare(models, list("abcd"), references=list("ABCD"))
+
+        def test_values(energy_meter, world):
+            model = world.model(1.0)
+            energy_meter.sweep(lambda batch, heat: model(batch), list("abcd"), heat=np.linspace(0, 1, 3))
+        """,
+    )
+    result = project.run_apart("-n1", "--energy-json=energy.json")
+    result.assert_outcomes(passed=2)
+    candidates = [run["candidate"] for run in project.report()["runs"]]
+    assert [each["candidate"] for each in candidates] == ["large", "small", "heat=0.0", "heat=0.5", "heat=1.0"]
+    assert [each["values"] for each in candidates][2:] == [{"heat": 0.0}, {"heat": 0.5}, {"heat": 1.0}]
+
+
 def test_a_broken_file_and_a_broken_marker_are_told_without_a_crash(project: Project) -> None:
     project.toml("tolerence = 3")
     project.write("test_it.py", TESTS)

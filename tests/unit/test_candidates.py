@@ -41,7 +41,7 @@ def test_the_heading_says_what_was_asked_and_what_the_columns_compare_with() -> 
     )
     assert headline("test_it", rows(*made, name="long")).startswith("test_it (long): 2 candidates")
     assert headline("test_it", rows(*made, name="texts", by_turns=False)).startswith(
-        "group texts: 2 candidates on the same queries; measured one after the other"
+        "group texts: 2 candidates on as many queries; measured one after the other"
     )
 
 
