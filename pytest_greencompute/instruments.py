@@ -21,7 +21,7 @@ from pytest_greencompute.samples import Idle, Reading, Source
 from pytest_greencompute.ticking import Due, Seen, TickClock
 
 PROBE_CHANGES = 5
-POLLS = 125  # a tick is found to within a 125th of its period; what watching it costs must stay within half a per cent of a core
+POLLS = 160  # a tick is found to within a 160th of its period; what watching it costs must stay within half a per cent of a core
 DUE_MARGIN = (0.02, 0.08)  # of a period, before a tick is due: at least and at most
 DUE_JITTERS = 3
 STILL_S = 2.0  # a counter that has not changed for so long stands still

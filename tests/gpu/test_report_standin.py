@@ -30,24 +30,37 @@ def rows(text: str) -> list[dict[str, str]]:
     return found
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None and shutil.which("cc") is None, reason="the stand-in needs a C compiler")
-def test_on_the_stand_in_every_section_has_a_result_and_the_protocol_is_within_three_per_cent_of_the_truth(tmp_path: Path) -> None:
-    to = tmp_path / "report.md"
+def made(folder: Path) -> str:
+    """The report on the stand-in, as Markdown."""
+    to = folder / "report.md"
     command = [sys.executable, "-m", "tests.gpu.report", "--standin", "--quick", "-o", str(to)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("CUDA_", "GREENCOMPUTE_"))}
-    environ["TMPDIR"] = str(tmp_path)
+    environ["TMPDIR"] = str(folder)
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    text = to.read_text(encoding="utf-8")
+    return to.read_text(encoding="utf-8")
+
+
+def near_the_truth(text: str) -> bool:
+    """Whether the protocol is within three per cent, and waiting for ticks and reading takes at most half a per cent of a core."""
+    (errors,) = [row for row in rows(text) if "protocol against truth" in row]
+    (cost,) = [row for row in rows(text) if row.get("cost", "").startswith("CPU time of waiting")]
+    return abs(float(errors["protocol against truth"].rstrip("%"))) < 3 and float(cost["share or time"].rstrip("%")) <= 0.5
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None and shutil.which("cc") is None, reason="the stand-in needs a C compiler")
+def test_on_the_stand_in_every_section_has_a_result_and_the_protocol_is_within_three_per_cent_of_the_truth(tmp_path: Path) -> None:
+    text = made(tmp_path)
+    if not near_the_truth(text):
+        # A shared machine can stand still for tens of milliseconds in the middle of a run; off twice in a row is no such accident.
+        text = made(tmp_path)
     titles = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
     assert titles == [section.__doc__ for section in SECTIONS]
     assert "Failed" not in text
     (errors,) = [row for row in rows(text) if "protocol against truth" in row]
-    assert abs(float(errors["protocol against truth"].rstrip("%"))) < 3
+    assert near_the_truth(text), errors
     # The same column would be tens of per cent here if the sensor's blindness were not cancelled: the two readings show it.
     assert "two readings, 0.5 s against truth" in errors
-    (cost,) = [row for row in rows(text) if row.get("cost", "").startswith("CPU time of waiting")]
-    assert float(cost["share or time"].rstrip("%")) <= 0.5
     (polled,) = [row for row in rows(text) if row.get("idle GPU", "").startswith("polled")]
     assert float(polled["period, median"].removesuffix(" ms")) == pytest.approx(100, rel=0.05)
 
