@@ -212,6 +212,7 @@ def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str |
 
 def _plain(value: Any) -> bool | int | float | str:
     """A swept value as plain JSON: a number of numpy's, or an enumeration that is a text, is a subclass that not everybody can carry."""
+    value = value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
     if isinstance(value, bool | int):
         return value if isinstance(value, bool) else int(value)
     return float(value) if isinstance(value, float) else str.__str__(value) if isinstance(value, str) else str(value)

@@ -102,6 +102,7 @@ class Group:
         if choice is None:
             return {}
         self.judged_in = test.node_id
+        self.problem = "" if self.verdicts else self.problem
         found: Compared = {}
         for row in rows_of(choice, self.name):
             # A name that no run of this test can have, so that nothing of another test is taken for one of them.
@@ -135,19 +136,19 @@ class Group:
         # Part of a group cannot show that nobody reaches the floor.
         whole = all(node_id in self.found for node_id in self.members)
         self.verdicts = (*verdicts, *([nobody] if nobody is not None and whole else []))
-        if verdicts and not self.problem.startswith("its last test"):
-            self.problem = ""
         return choice if metered else None
 
     def _candidates(self) -> tuple[Candidate, ...]:
         """All members, with a reason where one has no run that can be compared."""
-        queries = next(each.run.queries for each in self.found.values() if each.run is not None)
+        first = next(each.run for each in self.found.values() if each.run is not None)
         candidates = []
         for node_id, name in self.members.items():
             why = "its test did not run" if node_id in self.chosen else "its test was not selected"
             found = self.found.get(node_id, Candidate(name, None, why))
-            if found.run is not None and found.run.queries != queries:
-                found = Candidate(name, None, f"it was given {found.run.queries} queries, and others {queries}")
+            if found.run is not None and found.run.queries != first.queries:
+                found = Candidate(name, None, f"it was given {found.run.queries} queries, and others {first.queries}")
+            if found.run is not None and found.run.provenance.get("queries") != first.provenance.get("queries"):
+                found = Candidate(name, None, "it was given other queries than the first: put what differs into the model or collate=")
             candidates.append(found)
         return tuple(candidates)
 

@@ -103,6 +103,11 @@ class _Prepared:
     def scores(self, outputs: list[Any]) -> tuple[float, ...] | None:
         return None if self.references is None else scores(outputs, self.references, self.task.score)
 
+    def asked(self) -> str:
+        """A digest of all queries, in order."""
+        listed = self.workload.listed
+        return digests(["".join(digests([listed[index]]) for index in range(len(listed)))])
+
     def counted(self, outputs: list[Any]) -> dict[str, tuple[int, ...] | None]:
         """``tokens`` and ``reasoning`` of a run with these answers."""
         tokens, reasoning = count_answers(self._counter, outputs)
@@ -163,6 +168,8 @@ def metering(task: Task, instruments: Instruments, effort: Effort, problem: str 
     watching, inside = seen.found(workload.queries), Inside()
     before = instruments.conditions()
     provenance = {**effort.provenance, "devices": instruments.facts(), "batch_size": workload.batch_size}
+    if effort.keep_answers:  # answers to other queries are not to be compared
+        provenance["queries"] = prepared.asked()
 
     def run(measured: Measured) -> Run:
         return prepared.run(

@@ -84,6 +84,11 @@ class Workload:
         self.batch_size = batch_size
         self.batches = math.ceil(self.queries / batch_size)
 
+    @property
+    def listed(self) -> Sequence[Any]:
+        """The queries."""
+        return self._queries
+
     def first_pass(
         self,
         clock: Clock,

@@ -45,6 +45,7 @@ def test_the_last_test_of_the_group_fails_where_the_configured_candidate_is_too_
             "  large*4.00 J*4.00 [[]*",
         ]
     )
+    result.stdout.no_fnmatch_line("*was not judged*")
     runs = project.report()["runs"]
     rows = [run["candidate"] for run in runs if "candidate" in run]
     assert {row["candidate"]: row["right_sized"] for row in rows} == {"large": False, "small": True, "tfidf": False}
@@ -370,3 +371,19 @@ def test_the_groups_verdict_is_never_laid_on_a_run_that_bears_the_name_of_anothe
     assert [run["candidate"]["candidate"] for run in runs if run["name"] == "large" and "candidate" in run] == []
     (judged,) = [run for run in runs if any(verdict["kind"] == "comparison" for verdict in run["verdicts"])]
     assert judged["name"] == "group letters: large"
+
+
+def test_other_queries_are_not_compared_and_leave_the_question_open(project: Project) -> None:
+    write(project, "default='small', floor=0.9")
+    text = (project.path / "test_it.py").read_text(encoding="utf-8")
+    others = text.replace("QUERIES, references", "[*QUERIES[:9], 'z' if name == 'large' else 'j'], references").replace(
+        "'small', floor", "'small', floor"
+    )
+    project.write(
+        "test_it.py", others.replace("answer=answer(name)), [", "answer=lambda query: 'J' if query == 'z' else query.upper()), [")
+    )
+    result = project.measure("--energy-unmeasured=fail")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        ["group letters (small) has no energy_per_query to judge: it was given other queries than the first: put what*"]
+    )

@@ -73,14 +73,14 @@ def test_names_and_swept_values_of_any_kind_travel_from_the_workers(project: Pro
 
         def test_values(energy_meter, world):
             model = world.model(1.0)
-            energy_meter.sweep(lambda batch, heat: model(batch), list("abcd"), heat=np.linspace(0, 1, 3))
+            energy_meter.sweep(lambda batch, heat, top: model(batch), list("abcd"), heat=np.linspace(0, 1, 3), top=np.arange(1, 2))
         """,
     )
     result = project.run_apart("-n1", "--energy-json=energy.json")
     result.assert_outcomes(passed=2)
     candidates = [run["candidate"] for run in project.report()["runs"]]
-    assert [each["candidate"] for each in candidates] == ["large", "small", "heat=0.0", "heat=0.5", "heat=1.0"]
-    assert [each["values"] for each in candidates][2:] == [{"heat": 0.0}, {"heat": 0.5}, {"heat": 1.0}]
+    assert [each["candidate"] for each in candidates] == ["large", "small", "heat=0.0 top=1", "heat=0.5 top=1", "heat=1.0 top=1"]
+    assert [each["values"] for each in candidates][2:] == [{"heat": heat, "top": 1} for heat in (0.0, 0.5, 1.0)]
 
 
 def test_a_broken_file_and_a_broken_marker_are_told_without_a_crash(project: Project) -> None:
