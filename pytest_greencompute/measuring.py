@@ -532,13 +532,17 @@ def open_instruments(
     environ: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
     cpu_watts_per_core: float | None = None,
+    family: int | None = None,
     **options: Any,
 ) -> Instruments:
-    """Open every domain that the named meters can read here. Raises MeterError where none works, SettingsError for unknown names."""
+    """Open every domain that the named meters can read here. Raises MeterError where none works, SettingsError for unknown names.
+
+    ``family`` is the process whose descendants are no strangers on a GPU (default: this one).
+    """
     from pytest_greencompute.meters.registry import open_counters
 
     clock = clock or RealClock()
-    asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core)
+    asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core, family or os.getpid())
     opened = open_counters(tuple(meters), asked, extra or {})
     return Instruments(opened.counters, clock, refusals=opened.refusals, **options)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 BLOCK_TICKS = 10
+PAIR_TICKS = 5  # where sides take turns: both have the same phases, so what a short block leaves of them is in both, and pairs come sooner
 BLOCK_SECONDS = 0.5
 SET_BLOCKS = PHASES  # nine, odd: ten leave 4 % of error at 50 ms loads on a 100/25 ms sensor
 BLOCK_LAGS = 2
@@ -70,9 +71,9 @@ def whole_pass(batches: int) -> Part:
     return Part(batches, batches)
 
 
-def block_seconds(tick_s: float, lag_s: float = 0.0) -> float:
+def block_seconds(tick_s: float, lag_s: float = 0.0, *, ticks: int = BLOCK_TICKS) -> float:
     """Busy time that one block should have: ten ticks and half a second at least, and twice the lag, which is spent after it."""
-    return max(BLOCK_TICKS * tick_s, BLOCK_SECONDS, BLOCK_LAGS * lag_s)
+    return max(ticks * tick_s, BLOCK_SECONDS, BLOCK_LAGS * lag_s)
 
 
 def spread(batches: int, count: int, index: int = 0) -> Part:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -156,6 +157,7 @@ class Session:
                 environ=self.environ,
                 extra=self.extra_meters,
                 cpu_watts_per_core=self.settings.cpu_watts_per_core,
+                family=None if self.worker is None else os.getppid(),  # the process that compares, whose other side shares the device
                 **options,
             )
         except NoMeterError as error:

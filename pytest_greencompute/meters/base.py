@@ -12,8 +12,9 @@ Rules for whoever writes one:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from pytest_greencompute.clock import Clock
@@ -25,12 +26,14 @@ from pytest_greencompute.samples import Reading, Source
 class MeterOptions:
     """What a meter may need to know: the environment it is to believe, the clock, and the watts per core of the model.
 
-    ``cpu_watts_per_core`` is None where the user set none.
+    ``cpu_watts_per_core`` is None where the user set none. ``family``: the process whose descendants, and which itself, are no strangers on a
+    device.
     """
 
     clock: Clock
     environ: Mapping[str, str]
     cpu_watts_per_core: float | None = None
+    family: int = field(default_factory=os.getpid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class NvmlMeter:
         counters: list[Counter] = []
         try:
             for gpu in _visible_gpus(library, options.environ):
-                counters.append(_counter(library, gpu, options.clock))
+                counters.append(_counter(library, gpu, options.clock, options.family))
         except BaseException:
             for counter in counters:
                 counter.close()
@@ -277,10 +277,10 @@ def _mig_remedy(gpu: _Gpu | None) -> str:
 # Their counters
 
 
-def _counter(library: _Library, gpu: _Gpu, clock: Clock) -> Counter:
+def _counter(library: _Library, gpu: _Gpu, clock: Clock, family: int) -> Counter:
     if _has_counter(library, gpu):
-        return NvmlCounter(library, gpu, clock)
-    return _power_counter(library, gpu, clock)
+        return NvmlCounter(library, gpu, clock, family)
+    return _power_counter(library, gpu, clock, family)
 
 
 def _has_counter(library: _Library, gpu: _Gpu) -> bool:
@@ -302,7 +302,7 @@ def _has_counter(library: _Library, gpu: _Gpu) -> bool:
         return False
 
 
-def _power_counter(library: _Library, gpu: _Gpu, clock: Clock) -> PowerIntegrator:
+def _power_counter(library: _Library, gpu: _Gpu, clock: Clock, family: int) -> PowerIntegrator:
     def read_w() -> float:
         with _errors(library.nvml, gpu.label, MeterLostError):
             return float(library.nvml.nvmlDeviceGetPowerUsage(gpu.handle)) / 1000
@@ -320,7 +320,7 @@ def _power_counter(library: _Library, gpu: _Gpu, clock: Clock) -> PowerIntegrato
             window_s=_POWER_WINDOW_S,
             systematic=_SYSTEMATIC,
             note="no energy counter: power summed over time",
-            condition=lambda: _condition(library, gpu),
+            condition=lambda: _condition(library, gpu, family),
             facts=lambda: _facts(library, gpu),
             on_close=library.release,
         )
@@ -332,8 +332,9 @@ def _power_counter(library: _Library, gpu: _Gpu, clock: Clock) -> PowerIntegrato
 class NvmlCounter:
     """The energy counter of one GPU: millijoules since the driver was loaded (nvml.h, nvmlDeviceGetTotalEnergyConsumption)."""
 
-    def __init__(self, library: _Library, gpu: _Gpu, clock: Clock) -> None:
+    def __init__(self, library: _Library, gpu: _Gpu, clock: Clock, family: int) -> None:
         library.hold()
+        self._family = family
         self._library = library
         self._gpu = gpu
         self._now_ns: Callable[[], int] = clock.now_ns
@@ -367,7 +368,7 @@ class NvmlCounter:
 
     def condition(self) -> Condition:
         """Slowdowns, other processes, temperature and clock of this moment; whatever does not answer is left out."""
-        return _condition(self._library, self._gpu)
+        return _condition(self._library, self._gpu, self._family)
 
     def facts(self) -> Mapping[str, str | float | int | bool | None]:
         """Driver, identity, limits, modes and clocks."""
@@ -383,7 +384,7 @@ class NvmlCounter:
 # What else is known of them
 
 
-def _condition(library: _Library, gpu: _Gpu) -> Condition:
+def _condition(library: _Library, gpu: _Gpu, family: int) -> Condition:
     reasons = library.ask("DeviceGetCurrentClocksEventReasons", gpu.handle)
     if reasons is None:  # its name before driver 535
         reasons = library.ask("DeviceGetCurrentClocksThrottleReasons", gpu.handle)
@@ -391,7 +392,7 @@ def _condition(library: _Library, gpu: _Gpu) -> Condition:
     pids = {process.pid for process in library.ask("DeviceGetComputeRunningProcesses", gpu.handle) or ()}
     # In a container the list is empty, or numbers processes as the host does: then it says nothing about whose they are.
     known = os.getpid() in pids
-    if known and not all(_is_ours(pid) for pid in pids):
+    if known and not all(_descends(pid, family) for pid in pids):
         marks = (*marks, "another process")
     return Condition(
         marks=marks,
@@ -410,11 +411,10 @@ def _slowdowns(reasons: int) -> tuple[str, ...]:
     return marks
 
 
-def _is_ours(pid: int) -> bool:
-    """Whether ``pid`` is this process or descends from it, such as the engine process of a server under test."""
-    own = os.getpid()
+def _descends(pid: int, family: int) -> bool:
+    """Whether ``pid`` is the process ``family`` or descends from it, such as the engine process of a server under test."""
     for _ in range(64):
-        if pid == own:
+        if pid == family:
             return True
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

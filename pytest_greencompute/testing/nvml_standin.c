@@ -2,7 +2,7 @@
  *
  * Build: gcc -shared -fPIC -O2 -Wl,-soname,libnvidia-ml.so.1 -o libnvidia-ml.so.1 nvml_standin.c -lm -lpthread   (standin.py does it)
  *
- * Everything comes from one file, named by the environment variable GREENCOMPUTE_STANDIN and mapped at nvmlInit: what devices there are,
+ * Everything comes from one file, named by the environment variable NVML_STANDIN and mapped at nvmlInit: what devices there are,
  * how their sensors behave, what is wrong with them, and a log of their true power that the workload, in any process, appends to. Its
  * writer is standin.py; the structs below and their ctypes twins there must stay the same. What the counter and each power field show follows the
  * rule in sensor.py, step by step as simulated.py does it, in the time of CLOCK_MONOTONIC.
@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@
 
 #define MAGIC 0x3153504d43475247ULL
 #define MAX_DEVICES 16
+#define MAX_HOLDERS 32
 #define SLOW_READ_NS 300000000LL
 
 enum {
@@ -69,6 +71,7 @@ struct device {
     int32_t cuda_rank; /* place in CUDA's own order */
     uint32_t bus;
     char name[96], uuid[96], bus_id[32];
+    uint32_t holders[MAX_HOLDERS]; /* processes that have worked here, and hold memory until they end; 0: none */
 };
 
 struct event { int64_t t_ns; double watts; };
@@ -298,7 +301,7 @@ int greencompute_standin_at(unsigned i, unsigned channel, int64_t t_ns, unsigned
 
 static int map_state(void)
 {
-    const char *path = getenv("GREENCOMPUTE_STANDIN");
+    const char *path = getenv("NVML_STANDIN");
     struct stat info;
     int fd = path ? open(path, O_RDWR) : -1;
     if (fd < 0) return DRIVER_NOT_LOADED;
@@ -536,8 +539,12 @@ struct process { unsigned pid; unsigned long long memory; unsigned gpu_instance,
 int nvmlDeviceGetComputeRunningProcesses_v3(handle h, unsigned *count, struct process *to)
 {
     FIND;
-    unsigned pids[2], have = 0;
-    if (!(d->faults & F_NO_OWN_PID)) pids[have++] = (unsigned)getpid();
+    unsigned pids[MAX_HOLDERS + 2], have = 0, own = (unsigned)getpid();
+    if (!(d->faults & F_NO_OWN_PID)) {
+        pids[have++] = own;
+        for (int k = 0; k < MAX_HOLDERS; k++)
+            if (d->holders[k] && d->holders[k] != own && kill((pid_t)d->holders[k], 0) == 0) pids[have++] = d->holders[k];
+    }
     if (d->faults & F_FOREIGN) pids[have++] = 4000000;
     unsigned room = *count;
     *count = have;

@@ -26,13 +26,14 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors, sensors_of
 from pytest_greencompute.testing.simulated import PowerCurve
 
-STATE_VARIABLE = "GREENCOMPUTE_STANDIN"
+STATE_VARIABLE = "NVML_STANDIN"
 
 _SOURCE = Path(__file__).with_name("nvml_standin.c")
 _LIBRARY = "libnvidia-ml.so.1"
 _CUDA_LIBRARY = "libcuda.so.1"
 _MAGIC = 0x3153504D43475247
 _MAX_DEVICES = 16
+_MAX_HOLDERS = 32
 
 # In the order of their bits in nvml_standin.c.
 _DEVICE_FAULTS = (
@@ -109,6 +110,7 @@ class _DeviceState(ctypes.Structure):
         ("name", ctypes.c_char * 96),
         ("uuid", ctypes.c_char * 96),
         ("bus_id", ctypes.c_char * 32),
+        ("holders", ctypes.c_uint32 * _MAX_HOLDERS),
     )
 
 
@@ -285,11 +287,29 @@ class StandIn:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def work(self, device: int, seconds: float, watts: float) -> None:
-        """Draw ``watts`` for ``seconds`` of real time, then what was drawn before."""
+        """Draw ``watts`` for ``seconds`` of real time, then what was drawn before.
+
+        From then on NVML lists this process among those that use the device, to every process, until it ends.
+        """
+        self._hold(device)
         before = self._logs[device][self._devices[device].events - 1].watts
         self.set_power(device, watts)
         time.sleep(seconds)
         self.set_power(device, before)
+
+    def _hold(self, device: int) -> None:
+        holders, own = self._devices[device].holders, os.getpid()
+        if own in holders:
+            return
+        with self._lock:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                free = next((place for place, pid in enumerate(holders) if not _is_alive(pid)), None)
+                if free is None:
+                    raise SettingsError(f"The stand-in has room for {_MAX_HOLDERS} processes that work on a device.")
+                holders[free] = own
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def true_energy_j(self, device: int, t0_ns: int, t1_ns: int) -> float:
         """The exact energy in joules that ``device`` drew from ``t0_ns`` to ``t1_ns``."""
@@ -335,6 +355,18 @@ def _is_header(start: bytes) -> bool:
         return False
     header = _Header.from_buffer_copy(start)
     return bool(header.magic == _MAGIC and header.device_size == ctypes.sizeof(_DeviceState))
+
+
+def _is_alive(pid: int) -> bool:
+    if pid == 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _now_ns() -> int:

@@ -105,7 +105,7 @@ def _dedented(text: str) -> str:
 @pytest.fixture(autouse=True)
 def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Inner runs see no CI, no GPU selection, no options and no lock of whoever runs this suite."""
-    for name in ("CI", "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "GREENCOMPUTE_STANDIN", "COLUMNS", "FORCE_COLOR"):
+    for name in ("CI", "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVML_STANDIN", "COLUMNS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     temporary = tmp_path / "tmp"
     temporary.mkdir()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from pytest_greencompute.testing.sensor import PROFILES
+from pytest_greencompute.testing.sensor import PROFILES, Sensor
 from pytest_greencompute.testing.standin import StandIn, StandInDevice
 
 from .conftest import Project
@@ -163,6 +164,27 @@ def test_of_two_visible_gpus_both_are_metered_and_an_idle_one_is_left_out_of_the
     result = project.run_apart("--energy-budget")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*energy: nvml gpu:0 *; nvml gpu:1 *"])
+
+
+def test_the_two_sides_of_a_comparison_are_no_strangers_to_each_other(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+    """The driver lists both to both, as on any machine without containers."""
+    machine(StandInDevice(Sensor(0.002, 0.002)))  # the phase of so short a tick does not matter: pairs come in a second each
+    project.write("work.py", "SECONDS = 0.01")
+    project.write(
+        "test_it.py",
+        """
+        from work import SECONDS
+
+        def test_it(energy_meter, gpu):
+            energy_meter.measure(gpu.model(seconds=SECONDS), list("abcd"))
+        """,
+    )
+    project.write(".gitignore", "*\n!*.py\n!*.toml\n")
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "base"]):
+        subprocess.run(["git", *words], cwd=project.path, check=True)
+    result = project.run_apart("--energy-budget", "--energy-base-ref=HEAD", "--energy-unmeasured=fail", timeout=120)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["test_it * PASS *HEAD*"])
 
 
 def test_in_mig_mode_energy_is_unmeasured_with_the_remedy_and_the_other_budgets_are_judged(project: Project, machine) -> None:  # type: ignore[no-untyped-def]

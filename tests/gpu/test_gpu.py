@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,70 @@ def test_a_model_on_the_gpu_is_judged_and_the_header_names_the_gpu(inner: pytest
     result = run(inner, "--energy-max-seconds=10")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"*energy: nvml {bench.source.domain} {bench.source.device}, *"])
+
+
+SWEEP = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(*(torch.nn.Linear(4096, 4096) for _ in range(8)))
+
+    def forward(self, batch):
+        torch.empty(len(batch) << 31, dtype=torch.uint8, device=batch.device)  # 2 GiB a query: 256 fit into no GPU
+        return self.layers(batch).argmax(1)
+
+def test_sweep(energy_meter):
+    torch.manual_seed(0)
+    queries = torch.randn(256, 4096, device="cuda")
+    sweep = energy_meter.sweep(Net().cuda().eval(), queries, batch_size=[4, 16, 256], precision=["fp32", "bf16", "fp16", "int8"])
+    assert set(sweep.outputs["batch_size=16 precision=bf16"]) <= set(range(4096))
+"""
+
+
+@pytest.mark.usefixtures("bench")
+def test_a_sweep_has_a_row_for_each_precision_and_for_a_batch_that_does_not_fit(inner: pytest.Pytester) -> None:
+    inner.makepyfile(SWEEP)
+    result = run(inner, "--energy-max-seconds=50")
+    result.assert_outcomes(passed=1)
+    rows = {tuple(words[:2]): " ".join(words[2:]) for line in result.outlines if len(words := line.split()) > 2}
+    for precision in ("fp32", "bf16", "fp16", "int8"):
+        assert "out of memory" in rows["256", precision] or (precision == "int8" and "torchao" in rows["256", precision])
+    for precision in ("fp32", "bf16", "fp16"):
+        assert "J" in rows["16", precision]
+    assert "J" in rows["16", "int8"] or "torchao" in rows["16", "int8"]
+
+
+COMPARED = """
+import torch
+from work import PRODUCTS
+
+def test_it(energy_meter):
+    matrix = torch.randn(2048, 2048, device="cuda", dtype=torch.float16)
+
+    def model(batch):
+        for _ in range(PRODUCTS):
+            torch.matmul(matrix, matrix)
+        torch.cuda.synchronize()
+        return batch
+
+    energy_meter.measure(model, list(range(8)))
+"""
+
+
+def test_the_same_code_at_the_base_passes_and_15_per_cent_more_work_fails(inner: pytest.Pytester, bench: Bench) -> None:
+    inner.makepyfile(test_work=COMPARED, work="PRODUCTS = 200")
+    (inner.path / ".gitignore").write_text("*\n!*.py\n!pyproject.toml\n", encoding="utf-8")
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "base"]):
+        subprocess.run(["git", *words], cwd=inner.path, check=True)
+    same = run(inner, "--energy-base-ref=HEAD", "--energy-max-seconds=60")
+    same.assert_outcomes(passed=1)
+    same.stdout.fnmatch_lines([f"*energy: nvml {bench.source.domain} *", "*PASS*"])
+    inner.makepyfile(work="PRODUCTS = 230")
+    more = run(inner, "--energy-base-ref=HEAD", "--energy-max-seconds=60")
+    more.assert_outcomes(failed=1)
+    more.stdout.fnmatch_lines(["*energy_per_query*+1*%*"])
 
 
 @pytest.mark.usefixtures("bench")

@@ -18,7 +18,7 @@ import pytest
 from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
-from pytest_greencompute.meters.nvml import NvmlMeter, _is_ours
+from pytest_greencompute.meters.nvml import NvmlMeter, _descends
 from pytest_greencompute.samples import Reading
 from pytest_greencompute.testing import PROFILES, Sensor, Sensors, SimulatedClock, SimulatedGpu
 from pytest_greencompute.testing.standin import STANDIN_FAULTS, StandIn, StandInDevice, compile_standin
@@ -285,7 +285,7 @@ def test_every_gpu_hidden(make_standin: MakeStandIn) -> None:
 
 def test_a_driver_without_gpus(standin_lib: ctypes.CDLL, standin_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     standin = StandIn.create(tmp_path, [], library=standin_library)
-    monkeypatch.setenv("GREENCOMPUTE_STANDIN", str(standin.state))
+    monkeypatch.setenv("NVML_STANDIN", str(standin.state))
     assert "sees no GPU" in refused().message
     standin.close()
 
@@ -378,16 +378,16 @@ def test_conditions(make_standin: MakeStandIn, faults: tuple[str, ...], marks: t
     counter.close()
 
 
-def test_processes_that_we_started_are_ours() -> None:
+def test_processes_that_we_started_are_no_strangers() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        assert _is_ours(child.pid)
+        assert _descends(child.pid, os.getpid())
     finally:
         child.communicate(b"\n")
-    assert _is_ours(os.getpid())
-    assert not _is_ours(1)
-    assert not _is_ours(os.getppid())
-    assert not _is_ours(4_000_000)
+    assert _descends(os.getpid(), os.getpid())
+    assert not _descends(1, os.getpid())
+    assert not _descends(os.getppid(), os.getpid())
+    assert not _descends(4_000_000, os.getpid())
 
 
 def test_facts_for_the_provenance(make_standin: MakeStandIn) -> None:
@@ -495,7 +495,7 @@ def test_unknown_faults_and_foreign_files_are_refused(make_standin: MakeStandIn,
     (tmp_path / "other").write_bytes(b"x" * 4096)
     with pytest.raises(SettingsError, match="not a state file"):
         StandIn(tmp_path / "other")
-    with pytest.raises(SettingsError, match="GREENCOMPUTE_STANDIN"):
+    with pytest.raises(SettingsError, match="NVML_STANDIN"):
         StandIn.attach({})
 
 
