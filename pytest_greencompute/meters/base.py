@@ -26,7 +26,7 @@ from pytest_greencompute.samples import Reading, Source
 class MeterOptions:
     """What a meter may need to know: the environment it is to believe, the clock, and the watts per core of the model.
 
-    ``cpu_watts_per_core`` is None where the user set none. ``family``: the process that is no stranger on a device, nor are its descendants.
+    ``cpu_watts_per_core``: None where the user set none. ``family``: the process that is no stranger on a device; nor are its descendants.
     """
 
     clock: Clock
