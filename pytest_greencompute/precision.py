@@ -135,7 +135,12 @@ def _casting(torch: Any, dtype: Any) -> Callable[..., Any]:
 def _int8(torch: Any, model: Any, device: str) -> Any:
     """A copy with the weights of its linear layers in int8, and what comes into them quantised as it comes."""
     if importlib.util.find_spec("torchao") is not None:
-        quantization = importlib.import_module("torchao.quantization")
+        # It warns of its own plans at every call, which pytest may turn into errors. In force until pytest restores the filters: one
+        # around each call would cost as much as a small model.
+        warnings.filterwarnings("ignore", module="torchao")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of whatever it imports, too
+            quantization = importlib.import_module("torchao.quantization")
         converted = copy.deepcopy(model)
         quantization.quantize_(converted, quantization.Int8DynamicActivationInt8WeightConfig())
         return converted

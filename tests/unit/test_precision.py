@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import UserDict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -138,6 +140,34 @@ def test_int8_without_torchao_and_without_torchs_own_says_what_to_install(monkey
     monkeypatch.delattr(torch.ao.quantization, "quantize_dynamic")
     with pytest.raises(CannotError, match=r"int8 needs torchao: pip install torchao"):
         at_precision(network(), "int8")
+
+
+TORCHAO = """
+import warnings
+
+class Int8DynamicActivationInt8WeightConfig:
+    pass
+
+def quantize_(model, config):
+    assert isinstance(config, Int8DynamicActivationInt8WeightConfig)
+    model.register_forward_pre_hook(lambda *_: warnings.warn("this layout will be removed"))
+    warnings.warn("this configuration will be removed")
+"""
+
+
+def test_torchao_makes_int8_where_it_is_installed_and_what_it_warns_of_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package in torchao's place, which warns as torchao 0.17 does: when it converts, and at every call."""
+    (tmp_path / "torchao").mkdir()
+    (tmp_path / "torchao/__init__.py").write_text("import warnings\nwarnings.warn('an older torch')", encoding="utf-8")
+    (tmp_path / "torchao/quantization.py").write_text(TORCHAO, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = network()
+    try:
+        converted = at_precision(model, "int8")
+        assert torch.equal(converted(queries()), model(queries()))
+    finally:
+        for name in ("torchao", "torchao.quantization"):
+            sys.modules.pop(name, None)
 
 
 def test_a_module_on_another_device_needs_torchao_for_int8(monkeypatch: pytest.MonkeyPatch) -> None:
