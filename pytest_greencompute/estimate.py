@@ -18,7 +18,7 @@ from pytest_greencompute.distributions import binomial_interval, order_statistic
 from pytest_greencompute.footprint import Footprint
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.phase import PHASES, errors, half_width, weights
-from pytest_greencompute.samples import ANSWER_DIGITS, FOREIGN, Block, Method, Run, Source, sets_of
+from pytest_greencompute.samples import ANSWER_DIGITS, Block, Method, Run, Source, beside_others, sets_of
 from pytest_greencompute.sequential import share
 from pytest_greencompute.units import SHARES, Dimension, Quantity, money, show, show_interval, show_share
 
@@ -181,9 +181,8 @@ def net_energy(block: Block, domain: str, idle_w: float) -> float:
 def _spoiled(run: Run) -> str:
     """Why the marks of the blocks leave no energy figure; empty if they leave one."""
     marked = [block for block in run.blocks if block.marks]
-    foreign = [block for block in marked if FOREIGN in block.marks]
-    if foreign:
-        return f"another process used the GPU during {len(foreign)} of {len(run.blocks)} blocks"
+    if foreign := beside_others(marked):
+        return f"another process used the GPU during {foreign} of {len(run.blocks)} blocks"
     if len(marked) * 2 > len(run.blocks):
         seen = sorted({mark for block in marked for mark in block.marks})
         return f"{len(marked)} of {len(run.blocks)} blocks were spoiled ({', '.join(seen)})"

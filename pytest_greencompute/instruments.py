@@ -30,8 +30,7 @@ SLOW_READ = "slow read"  # a read that took half a tick or more: the block's pha
 SLOW_READ_S = 0.005
 SLOW_FROM_S = 0.0005  # a read that takes longer is too slow to watch every tick with
 DOUBT = 0.06  # of a tick: a tick that is known less well is watched for
-GUARD = 0.02  # of a tick, after the latest time at which a tick can have come
-FAR = 0.4  # of a tick: within 25 ms of one of its ticks a read of an H200's counter costs 16 ms of CPU, at other times 2.4 ms
+FAR = 0.4  # of a tick, well beyond DOUBT: within 25 ms of a tick a read of an H200's counter costs up to 16 ms of CPU, else 2.4 ms
 UNSEEN_S = 30.0
 LEAST_JITTER = 0.005  # of a tick
 
@@ -140,8 +139,7 @@ class Instruments:
         found: dict[str, Reading] = {}
         for counter, due in sorted(dues, key=lambda each: each[1].t_ns + each[1].doubt_ns):
             domain, period_ns = counter.source.domain, self._clocks[counter.source.domain].period_ns
-            clear_ns = max(due.doubt_ns + GUARD * period_ns, FAR * period_ns)
-            self.clock.sleep((due.t_ns + clear_ns - self.clock.now_ns()) / 1e9)
+            self.clock.sleep((due.t_ns + FAR * period_ns - self.clock.now_ns()) / 1e9)
             reading = counter.read()
             if reading.energy_j == self._last_j.get(domain):
                 return {}  # the tick did not come, or the counter stands still: watching will show which

@@ -542,7 +542,7 @@ def open_instruments(
     from pytest_greencompute.meters.registry import open_counters
 
     clock = clock or RealClock()
-    asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core, family or os.getpid())
+    asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core, family)
     opened = open_counters(tuple(meters), asked, extra or {})
     return Instruments(opened.counters, clock, refusals=opened.refusals, **options)
 

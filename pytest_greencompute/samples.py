@@ -303,6 +303,11 @@ class Run:
         raise KeyError(domain)
 
 
+def beside_others(blocks: Sequence[Block]) -> int:
+    """How many of the blocks ran while another process used the device; one is enough to spoil a run."""
+    return sum(FOREIGN in block.marks for block in blocks)
+
+
 def sets_of(blocks: Sequence[Block]) -> tuple[tuple[Block, ...], ...]:
     """The blocks grouped by set, in order of measuring."""
     groups: dict[int, list[Block]] = {}

@@ -71,9 +71,9 @@ def whole_pass(batches: int) -> Part:
     return Part(batches, batches)
 
 
-def block_seconds(tick_s: float, lag_s: float = 0.0, *, ticks: int = BLOCK_TICKS) -> float:
-    """Busy time that one block should have: ten ticks and half a second at least, and twice the lag, which is spent after it."""
-    return max(ticks * tick_s, BLOCK_SECONDS, BLOCK_LAGS * lag_s)
+def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False) -> float:
+    """Busy time that one block should have: ten ticks (five in pairs), half a second, and twice the lag, which is spent after it."""
+    return max((PAIR_TICKS if in_pairs else BLOCK_TICKS) * tick_s, BLOCK_SECONDS, BLOCK_LAGS * lag_s)
 
 
 def spread(batches: int, count: int, index: int = 0) -> Part:

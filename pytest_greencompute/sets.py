@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.asks import Agree, Ask, Enough, Marks, Measured, Phase, Plan, Steps, Tell, Ticks, Turn, Wait, Work, Worked
 from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Source, Span, sets_of
-from pytest_greencompute.schedule import BLOCK_TICKS, PAIR_TICKS, Layout, block_seconds, blocks_per_set, phases, spread
+from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Source, Span, beside_others, sets_of
+from pytest_greencompute.schedule import Layout, block_seconds, blocks_per_set, phases, spread
 from pytest_greencompute.sequential import MIN_SAMPLES, looks, sets_that_fit
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
         )
         if index + 1 in planned and (yield Enough(measured)):
             break
-        if any(FOREIGN in block.marks for block in blocks):
+        if beside_others(blocks):
             break  # one block with a stranger on the GPU spoils the run, so there is nothing to wait for
         if _seconds_of(measured.blocks) > limit_s and index + 1 >= run.least:
             break  # slower than planned; the time is up whatever the figures say
@@ -80,8 +80,7 @@ def sets_ahead(plan: Plan, layout: Layout, batch_s: float, done: int = 0) -> tup
 
 def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
     """How the sets look: how long a block works, how many there are in a set, and how many sets the time allows."""
-    ticks = PAIR_TICKS if plan.in_pairs else BLOCK_TICKS
-    target_s = max(block_seconds(plan.tick_s, plan.lag_s, ticks=ticks), batch_s)
+    target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs), batch_s)
     size = blocks_per_set(plan.tick_s, target_s, plan.lag_s)
     if size == 1 and not plan.in_pairs and MIN_SAMPLES * plan.batches * batch_s <= plan.max_seconds - spent:
         # Where the phase does not matter and time allows, each block is a whole pass: blocks and runs then hold the same queries.

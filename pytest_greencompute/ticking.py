@@ -82,7 +82,7 @@ class TickClock:
         if not fits:
             self._seen, self._line, self._period_variance = [], None, math.inf
         elif self._line is not None and len(self._seen) > 1 and due.doubt_ns > self.period_ns / 2:
-            # Too long ago to be counted from: only the period is kept.
+            # Half a period off, it might be the tick before or after: it cannot be counted from, and only the period is kept.
             self._period_ns, self._period_variance, self._seen = self._line.period_ns, self._line.period_variance, []
         self._seen = [*self._seen[-(KEPT - 1) :], (number, seen)]
         self._line = self._fitted()

@@ -12,9 +12,8 @@ Rules for whoever writes one:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from pytest_greencompute.clock import Clock
@@ -26,13 +25,14 @@ from pytest_greencompute.samples import Reading, Source
 class MeterOptions:
     """What a meter may need to know: the environment it is to believe, the clock, and the watts per core of the model.
 
-    ``cpu_watts_per_core``: None where the user set none. ``family``: the process that is no stranger on a device; nor are its descendants.
+    ``cpu_watts_per_core``: None where the user set none. ``family``: the process that is no stranger on a device, nor are its
+    descendants; None: this one.
     """
 
     clock: Clock
     environ: Mapping[str, str]
     cpu_watts_per_core: float | None = None
-    family: int = field(default_factory=os.getpid)
+    family: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,7 +277,7 @@ def _mig_remedy(gpu: _Gpu | None) -> str:
 # Their counters
 
 
-def _counter(library: _Library, gpu: _Gpu, clock: Clock, family: int) -> Counter:
+def _counter(library: _Library, gpu: _Gpu, clock: Clock, family: int | None) -> Counter:
     if _has_counter(library, gpu):
         return NvmlCounter(library, gpu, clock, family)
     return _power_counter(library, gpu, clock, family)
@@ -302,7 +302,7 @@ def _has_counter(library: _Library, gpu: _Gpu) -> bool:
         return False
 
 
-def _power_counter(library: _Library, gpu: _Gpu, clock: Clock, family: int) -> PowerIntegrator:
+def _power_counter(library: _Library, gpu: _Gpu, clock: Clock, family: int | None) -> PowerIntegrator:
     def read_w() -> float:
         with _errors(library.nvml, gpu.label, MeterLostError):
             return float(library.nvml.nvmlDeviceGetPowerUsage(gpu.handle)) / 1000
@@ -332,7 +332,7 @@ def _power_counter(library: _Library, gpu: _Gpu, clock: Clock, family: int) -> P
 class NvmlCounter:
     """The energy counter of one GPU: millijoules since the driver was loaded (nvml.h, nvmlDeviceGetTotalEnergyConsumption)."""
 
-    def __init__(self, library: _Library, gpu: _Gpu, clock: Clock, family: int) -> None:
+    def __init__(self, library: _Library, gpu: _Gpu, clock: Clock, family: int | None) -> None:
         library.hold()
         self._family = family
         self._library = library
@@ -384,7 +384,7 @@ class NvmlCounter:
 # What else is known of them
 
 
-def _condition(library: _Library, gpu: _Gpu, family: int) -> Condition:
+def _condition(library: _Library, gpu: _Gpu, family: int | None) -> Condition:
     reasons = library.ask("DeviceGetCurrentClocksEventReasons", gpu.handle)
     if reasons is None:  # its name before driver 535
         reasons = library.ask("DeviceGetCurrentClocksThrottleReasons", gpu.handle)
@@ -392,7 +392,7 @@ def _condition(library: _Library, gpu: _Gpu, family: int) -> Condition:
     pids = {process.pid for process in library.ask("DeviceGetComputeRunningProcesses", gpu.handle) or ()}
     # In a container the list is empty, or numbers processes as the host does: then it says nothing about whose they are.
     known = os.getpid() in pids
-    if known and not all(_descends(pid, family) for pid in pids):
+    if known and not all(_descends(pid, family or os.getpid()) for pid in pids):
         marks = (*marks, "another process")
     return Condition(
         marks=marks,

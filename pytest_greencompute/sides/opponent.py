@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError
-from pytest_greencompute.samples import Run
+from pytest_greencompute.samples import Run, beside_others
 from pytest_greencompute.schedule import Layout
 from pytest_greencompute.sides.channel import Channel, SideLostError
 from pytest_greencompute.sides.worker import DESCRIPTOR
@@ -143,7 +143,10 @@ class Opponent:
         if self._over:
             return self.measured
         self._channel.send(what="set", index=index)
-        return self._take(self._expect("measured", "done"))
+        run = self._take(self._expect("measured", "done"))
+        if beside_others(run.blocks):
+            raise NotMeasuredError("another process used the GPU while it was measured")
+        return run
 
     def end(self) -> Run:
         """End its measurement; the whole run."""

@@ -16,7 +16,7 @@ from pytest_greencompute.estimate import Aim, judges_processor, of_set
 from pytest_greencompute.machine import differences
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, Rule, batches_for, percentile_pairs
-from pytest_greencompute.samples import FOREIGN, Run
+from pytest_greencompute.samples import Run
 from pytest_greencompute.schedule import Layout
 from pytest_greencompute.sides.opponent import MemoryFullError, NotMeasuredError, Opponent, Side
 
@@ -198,8 +198,6 @@ class Pairing:
         for match in self._running():
             with match.trying() as opponent:
                 match.base = opponent.run_set(index)
-                if any(FOREIGN in block.marks for block in match.base.blocks):
-                    raise NotMeasuredError("another process used the GPU while it was measured")
 
     def end(self, run: Run) -> None:
         """This side's run is over: the last pair, and the bases' own ends."""

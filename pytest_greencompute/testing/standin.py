@@ -10,6 +10,7 @@ and in the workload, in whatever process: ``StandIn.attach().set_power(0, 350.0)
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import mmap
@@ -18,7 +19,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -271,20 +272,16 @@ class StandIn:
         if not 0 <= watts < float("inf"):
             raise SettingsError(f"A power of {watts!r} W.", remedy="It must be finite and not negative.")
         state, log = self._devices[device], self._logs[device]
-        with self._lock:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                count = state.events
-                if count >= len(log):
-                    raise SettingsError("The stand-in's log of power changes is full.", remedy="Create it with more events.")
-                # Stamped under the lock, so that the log of all processes together is in order.
-                at_ns = _now_ns() if t_ns is None else t_ns
-                if count and at_ns < log[count - 1].t_ns:
-                    raise SettingsError("Power cannot be changed in the past.")
-                log[count].t_ns, log[count].watts = at_ns, watts
-                state.events = count + 1  # published: the library reads no further
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+        with self._alone():
+            count = state.events
+            if count >= len(log):
+                raise SettingsError("The stand-in's log of power changes is full.", remedy="Create it with more events.")
+            # Stamped under the lock, so that the log of all processes together is in order.
+            at_ns = _now_ns() if t_ns is None else t_ns
+            if count and at_ns < log[count - 1].t_ns:
+                raise SettingsError("Power cannot be changed in the past.")
+            log[count].t_ns, log[count].watts = at_ns, watts
+            state.events = count + 1  # published: the library reads no further
 
     def work(self, device: int, seconds: float, watts: float) -> None:
         """Draw ``watts`` for ``seconds`` of real time, then what was drawn before.
@@ -301,13 +298,19 @@ class StandIn:
         holders, own = self._devices[device].holders, os.getpid()
         if own in holders:
             return
+        with self._alone():
+            free = next((place for place, pid in enumerate(holders) if not _is_alive(pid)), None)
+            if free is None:
+                raise SettingsError(f"The stand-in has room for {_MAX_HOLDERS} processes that work on a device.")
+            holders[free] = own
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other thread or process writes meanwhile."""
         with self._lock:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
-                free = next((place for place, pid in enumerate(holders) if not _is_alive(pid)), None)
-                if free is None:
-                    raise SettingsError(f"The stand-in has room for {_MAX_HOLDERS} processes that work on a device.")
-                holders[free] = own
+                yield
             finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
@@ -358,15 +361,13 @@ def _is_header(start: bytes) -> bool:
 
 
 def _is_alive(pid: int) -> bool:
-    if pid == 0:
-        return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
     except PermissionError:
         return True
-    return True
+    except ProcessLookupError:
+        return False
+    return pid != 0  # 0 is an empty place, and would ask for our own group
 
 
 def _now_ns() -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pytest_greencompute.testing.sensor import PROFILES, Sensor
 from pytest_greencompute.testing.standin import StandIn, StandInDevice
+from tests.repositories import commit_all
 
 from .conftest import Project
+
+Machine = Callable[..., StandIn]
 
 SENSOR = PROFILES["V100"]  # the shortest tick of a real GPU, 20 ms: a window of a fifth of a second is long enough
 
@@ -40,7 +43,7 @@ def gpu():
 
 
 @pytest.fixture
-def machine(project: Project, standin_library: Path):  # type: ignore[no-untyped-def]
+def machine(project: Project, standin_library: Path) -> Machine:
     """Makes the inner project's machine: GPUs with the sensor of a V100."""
 
     def make(*devices: StandInDevice) -> StandIn:
@@ -54,7 +57,7 @@ def machine(project: Project, standin_library: Path):  # type: ignore[no-untyped
     return make
 
 
-def test_a_gpu_is_judged_on_its_counter_and_an_idle_one_is_unmeasured(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+def test_a_gpu_is_judged_on_its_counter_and_an_idle_one_is_unmeasured(project: Project, machine: Machine) -> None:
     standin = machine()
     project.write(
         "test_it.py",
@@ -96,7 +99,7 @@ def test_a_gpu_is_judged_on_its_counter_and_an_idle_one_is_unmeasured(project: P
     assert [run["verdicts"][0]["verdict"] for run in report["runs"]] == ["PASS", "FAIL", "UNMEASURED"]
 
 
-def test_a_loop_of_queries_on_a_gpu_is_measured_to_within_three_per_cent(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+def test_a_loop_of_queries_on_a_gpu_is_measured_to_within_three_per_cent(project: Project, machine: Machine) -> None:
     machine()
     project.write(
         "test_it.py",
@@ -118,7 +121,7 @@ def test_a_loop_of_queries_on_a_gpu_is_measured_to_within_three_per_cent(project
     assert run["raw"]["sources"][0]["lag_s"] == 0
 
 
-def test_of_two_gpus_only_the_visible_one_is_metered(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+def test_of_two_gpus_only_the_visible_one_is_metered(project: Project, machine: Machine) -> None:
     standin = machine(StandInDevice(SENSOR), StandInDevice(SENSOR))
     project.monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     project.write(
@@ -139,7 +142,7 @@ def test_of_two_gpus_only_the_visible_one_is_metered(project: Project, machine) 
     assert (meter["domain"], meter["uuid"]) == ("gpu:1", standin.uuid(1))
 
 
-def test_of_two_visible_gpus_both_are_metered_and_an_idle_one_is_left_out_of_the_sum(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+def test_of_two_visible_gpus_both_are_metered_and_an_idle_one_is_left_out_of_the_sum(project: Project, machine: Machine) -> None:
     machine(StandInDevice(SENSOR), StandInDevice(SENSOR))
     project.write(
         "test_it.py",
@@ -166,7 +169,7 @@ def test_of_two_visible_gpus_both_are_metered_and_an_idle_one_is_left_out_of_the
     result.stdout.fnmatch_lines(["*energy: nvml gpu:0 *; nvml gpu:1 *"])
 
 
-def test_the_two_sides_of_a_comparison_are_no_strangers_to_each_other(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+def test_the_two_sides_of_a_comparison_are_no_strangers_to_each_other(project: Project, machine: Machine) -> None:
     """The driver lists both to both, as on any machine without containers."""
     machine(StandInDevice(Sensor(0.002, 0.002)))  # the phase of so short a tick does not matter: pairs come in a second each
     project.write("work.py", "SECONDS = 0.01")
@@ -179,15 +182,13 @@ def test_the_two_sides_of_a_comparison_are_no_strangers_to_each_other(project: P
             energy_meter.measure(gpu.model(seconds=SECONDS), list("abcd"))
         """,
     )
-    project.write(".gitignore", "*\n!*.py\n!*.toml\n")
-    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "base"]):
-        subprocess.run(["git", *words], cwd=project.path, check=True)
+    commit_all(project.path)
     result = project.run_apart("--energy-budget", "--energy-base-ref=HEAD", "--energy-unmeasured=fail", timeout=120)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["test_it * PASS *HEAD*"])
 
 
-def test_in_mig_mode_energy_is_unmeasured_with_the_remedy_and_the_other_budgets_are_judged(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+def test_in_mig_mode_energy_is_unmeasured_with_the_remedy_and_the_other_budgets_are_judged(project: Project, machine: Machine) -> None:
     machine().fault("mig")
     project.write(
         "test_it.py",
@@ -216,7 +217,7 @@ def test_in_mig_mode_energy_is_unmeasured_with_the_remedy_and_the_other_budgets_
     assert verdicts == {"energy_per_query": "UNMEASURED", "latency_p95": "PASS", "accuracy": "PASS"}
 
 
-def test_a_gpu_that_is_lost_while_measuring_turns_that_test_red_and_the_session_goes_on(project: Project, machine) -> None:  # type: ignore[no-untyped-def]
+def test_a_gpu_that_is_lost_while_measuring_turns_that_test_red_and_the_session_goes_on(project: Project, machine: Machine) -> None:
     machine()
     project.write(
         "test_it.py",

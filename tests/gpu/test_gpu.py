@@ -18,6 +18,7 @@ from pytest_greencompute.samples import Source
 from pytest_greencompute.workload import Workload
 from tests.gpu.bench import Bench, of_load
 from tests.gpu.load import Matmuls, cuda
+from tests.repositories import commit_all
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERY_S = 0.005
@@ -148,9 +149,7 @@ def test_it(energy_meter):
 
 def test_the_same_code_at_the_base_passes_and_15_per_cent_more_work_fails(inner: pytest.Pytester, gpu: Source) -> None:
     inner.makepyfile(test_work=COMPARED, work="PRODUCTS = 200")
-    (inner.path / ".gitignore").write_text("*\n!*.py\n!pyproject.toml\n", encoding="utf-8")
-    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "base"]):
-        subprocess.run(["git", *words], cwd=inner.path, check=True)
+    commit_all(inner.path)
     same = run(inner, "--energy-base-ref=HEAD", "--energy-max-seconds=60")
     same.assert_outcomes(passed=1)
     same.stdout.fnmatch_lines([f"*energy: nvml {gpu.domain} *", "test_it * PASS *"])
