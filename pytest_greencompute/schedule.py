@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BLOCK_TICKS = 10
 PAIR_TICKS = 5  # where sides take turns: both have the same phases, so what a short block leaves of them is in both, and pairs come sooner
 BLOCK_SECONDS = 0.5
+PAIR_SECONDS = 0.2  # likewise: what drifts on a shared machine drifts within half a second, and short turns have more of it in common
 SET_BLOCKS = PHASES  # nine, odd: ten leave 4 % of error at 50 ms loads on a 100/25 ms sensor
 BLOCK_LAGS = 2
 LONGER = 1.25  # a block of whole passes may take so much longer than it should; else it is a share
@@ -72,8 +73,9 @@ def whole_pass(batches: int) -> Part:
 
 
 def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False) -> float:
-    """Busy time that one block should have: ten ticks (five in pairs), half a second, and twice the lag, which is spent after it."""
-    return max((PAIR_TICKS if in_pairs else BLOCK_TICKS) * tick_s, BLOCK_SECONDS, BLOCK_LAGS * lag_s)
+    """Busy time that one block should have: ten ticks, half a second, and twice the lag, which is spent after it. In pairs it is less."""
+    ticks, seconds = (PAIR_TICKS, PAIR_SECONDS) if in_pairs else (BLOCK_TICKS, BLOCK_SECONDS)
+    return max(ticks * tick_s, seconds, BLOCK_LAGS * lag_s)
 
 
 def spread(batches: int, count: int, index: int = 0) -> Part:
