@@ -24,6 +24,7 @@ DEFAULT_TOLERANCE = 0.05
 STARS = (1, 2, 3, 4, 5)
 
 Where = Callable[..., str]
+COMMAND_LINE = "command line"  # where the line with the options' terms stands
 
 
 @dataclass(frozen=True, slots=True)

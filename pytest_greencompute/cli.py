@@ -1,16 +1,18 @@
-"""``greencompute``: doctor, init, noise, compare, rate and badge.
+"""``greencompute``: doctor, init, noise, compare, rate, badge, report and history.
 
 Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, or compare found a FAIL; 2 bad usage, or a file that
 cannot be read or written; 3 nothing FAILed, and something could not be judged, rate found no energy that is rated (it is modelled, or
-there is none), or badge no stars that deserve one.
+there is none), badge no stars that deserve one, or history a file that it could not read.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError
 
@@ -48,7 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--confidence", metavar="C", help="confidence of intervals and verdicts (default: 0.99)")
     compare.add_argument("--json", action="store_true", help="print JSON")
     _add_stars(commands)
+    _add_reports(commands)
     return parser
+
+
+def _add_reports(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """``report`` and ``history``, which show what was measured before."""
+    report = commands.add_parser("report", help="write the HTML page or the Markdown of sessions that were measured before")
+    report.add_argument("runs", metavar="RUN", nargs="+", help="a JSON report, a folder of them, or the name of a baseline")
+    report.add_argument("-o", "--output", metavar="PATH", default="report.html", help="a .html or .md file (default: report.html)")
+    history = commands.add_parser("history", help="list the figures of the sessions that were saved, each with its commit")
+    history.add_argument("baseline", metavar="BASELINE", nargs="*", help="the baselines to list (default: all)")
+    history.add_argument("--test", metavar="TEXT", help="only tests whose node id holds this")
+    history.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_stars(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -77,29 +91,10 @@ def _add_stars(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(given: argparse.Namespace) -> int:
-    if given.command == "doctor":
-        from pytest_greencompute.commands.doctor import doctor
-
-        return doctor(as_json=given.json)
-    if given.command == "init":
-        from pytest_greencompute.commands.init import init
-
-        return init(Path(given.folder))
-    if given.command == "noise":
-        from pytest_greencompute.commands.noise import noise
-
-        return noise(given.test, Path.cwd(), vars(given))
-    if given.command == "rate":
-        from pytest_greencompute.commands.rate import rate
-
-        return rate(given.what, Path.cwd(), vars(given))
-    if given.command == "badge":
-        from pytest_greencompute.commands.badge import badge
-
-        return badge(given.what, Path.cwd(), vars(given))
-    from pytest_greencompute.commands.compare import compare
-
-    return compare(given.a, given.b, Path.cwd(), vars(given))
+    """The command's own module, imported only when it is called, so that each starts as fast as it can."""
+    module = import_module(f"pytest_greencompute.commands.{given.command}")
+    run: Callable[[Mapping[str, Any], Path], int] = module.run
+    return run(vars(given), Path.cwd())
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_greencompute.budget import Line, lines_for, parse_lines, wild
+from pytest_greencompute.budget import COMMAND_LINE, Line, lines_for, parse_lines, wild
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.session import MeteredTest
@@ -45,7 +47,7 @@ def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> d
                 lines.extend(_marker_lines(item, mark))
             except SettingsError as error:
                 problems.extend(f"{line} ({item.nodeid})" for line in str(error).splitlines())
-        lines.append(Line("command line", terms=settings.terms))
+        lines.append(Line(COMMAND_LINE, terms=settings.terms))
         lines.extend(lines_for(item.nodeid, settings.budgets))
         lines.append(Line("the file", terms=settings.file_terms))
         tests[item.nodeid] = MeteredTest(item.nodeid, item.nodeid.partition("::")[2] or item.name, tuple(lines))
@@ -56,6 +58,26 @@ def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> d
     if problems:
         raise SettingsError("\n".join(problems))
     return tests
+
+
+def asked_here(items: Sequence[pytest.Item], root: Path, budget_file: str | None, marker: str) -> dict[str, dict[str, Any]]:
+    """What this commit asks of each test, by node id, as plain JSON values; nothing where its files or markers do not parse."""
+    from pytest_greencompute.settings import build, read_files
+    from pytest_greencompute.store.stances import acceptance_to_json, line_to_json
+
+    try:
+        settings = build({"budget": True}, read_files(root, budget_file, root), os.environ, root)
+        tests = tests_of(items, settings, marker)
+    except SettingsError:
+        return {}
+    return {
+        node_id: {
+            "lines": [line_to_json(line) for line in test.lines],
+            "accept": [acceptance_to_json(each) for each in settings.accept if each.concerns(node_id)],
+            "policy": asdict(settings.policy),
+        }
+        for node_id, test in tests.items()
+    }
 
 
 def _join_group(item: pytest.Item, test: MeteredTest, groups: dict[str, tuple[Group, Any]]) -> None:

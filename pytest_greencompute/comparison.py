@@ -158,7 +158,7 @@ class Comparison:
 
     def run_name(self, candidate: str) -> str:
         """What a candidate's run is called among those of its test."""
-        return candidate if self._name is None else f"{self._name}/{candidate}"
+        return run_name(self._name, candidate)
 
     def by_run(self) -> dict[str | None, tuple[dict[str, Any], tuple[Verdict, ...]]]:
         """Each candidate's row of the table and the verdicts on it, by the name of its run."""
@@ -173,6 +173,11 @@ class Comparison:
     def described(self) -> list[dict[str, Any]]:
         """Each candidate as plain JSON values, for the report: SI units, null where there is none."""
         return rows_of(self.choice, self._name)
+
+
+def run_name(comparison: str | None, candidate: str) -> str:
+    """What the run of a candidate is called among those of its test, ``comparison`` being the name of the comparison."""
+    return candidate if comparison is None else f"{comparison}/{candidate}"
 
 
 def rows_of(choice: Choice, name: str | None) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_greencompute.abreast import Entrant
-    from pytest_greencompute.choice import Candidate
+    from pytest_greencompute.choice import Candidate, Choice
     from pytest_greencompute.comparison import Comparison
     from pytest_greencompute.energy_score import Asked, ScoredRun
     from pytest_greencompute.estimate import Aim, Estimate
@@ -152,6 +152,7 @@ class EnergyMeter:
         ``measure`` does.
         """
         from pytest_greencompute.abreast import Entrant
+        from pytest_greencompute.comparison import run_name
         from pytest_greencompute.workload import listed_references
 
         if not isinstance(candidates, MappingABC) or not all(isinstance(each, str) and each for each in candidates):
@@ -162,7 +163,7 @@ class EnergyMeter:
         markers = self._markers(reasoning)
 
         def entrant(each: str) -> Entrant:
-            task = self._task(candidates[each], listed, given, score, collate, sizes[each], _named(name, each), counted[each], markers)
+            task = self._task(candidates[each], listed, given, score, collate, sizes[each], run_name(name, each), counted[each], markers)
             return Entrant(each, lambda: task, {})
 
         return self._abreast([entrant(each) for each in candidates], floor, limits, name, scored=given is not None, count=count)
@@ -192,6 +193,7 @@ class EnergyMeter:
         """
         from pytest_greencompute.abreast import Entrant
         from pytest_greencompute.choice import grid, sweep_name
+        from pytest_greencompute.comparison import run_name
         from pytest_greencompute.sweeping import Variants, checked_axes
         from pytest_greencompute.workload import listed_references
 
@@ -205,7 +207,7 @@ class EnergyMeter:
 
             def task() -> Task:
                 return self._task(
-                    variants.at(values), listed, given, score, collate, size, _named(name, called), tokens, self._markers(None)
+                    variants.at(values), listed, given, score, collate, size, run_name(name, called), tokens, self._markers(None)
                 )
 
             return Entrant(called, task, values)
@@ -318,48 +320,19 @@ class EnergyMeter:
     ) -> Comparison:
         from dataclasses import replace
 
-        from pytest_greencompute.abreast import measure_abreast, run_all_once
         from pytest_greencompute.choice import Candidate, Choice
         from pytest_greencompute.comparison import Comparison, asked_of
-        from pytest_greencompute.compute import asked_by, checked_count
+        from pytest_greencompute.compute import checked_count
 
         self._refuse_inside_a_window()
         names = checked_count(count)
-        if name is not None and (not isinstance(name, str) or not name):
-            raise SettingsError(f"name is {name!r}.", remedy="Name a comparison with a text, such as name='models'.")
-        if any(each.name == name for each in self._test.comparisons):
-            which = f"named {name!r}" if name else "without a name"
-            raise SettingsError(f"This test has a comparison {which} already.", remedy="Tell them apart: compare(..., name='precision').")
-        for entrant in entrants:
-            self._check_name(_named(name, entrant.name))
+        self._check_comparison(name, entrants)
         session, test = self._session, self._test
         aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
         least, limited = asked_of(floor, limits, scored=scored)
         unmeasured = tuple(Candidate(entrant.name, problem="not measured", values=entrant.values) for entrant in entrants)
         plain = Choice(unmeasured, aim, least, limited, subject=test.subject)  # what is asked is refused before anything is run
-
-        def settled(candidates: Sequence[Candidate], looks: int) -> bool:
-            return replace(plain, candidates=tuple(candidates), looks=looks).settled()
-
-        def effort_of(candidate: str) -> Effort:
-            run = _named(name, candidate)
-            limits = session.budget(test).limits.get(run, {})
-            effort = self._effort_of(candidate, run, limited)
-            return replace(effort, count=tuple(dict.fromkeys((*asked_by(limits), *names))))
-
-        looks = 1
-        if session.worker is None and session.settings.enabled:
-            self._lock()
-            assert session.instruments is not None
-            try:
-                found, outputs, looks = measure_abreast(entrants, session.instruments, effort_of, settled, session.why_unmeasured)
-            finally:
-                session.told()
-        elif session.settings.unmetered == "skip":
-            self._skip('not measured: unmetered = "skip" and no --energy-budget')
-        else:
-            keep = session.settings.unmetered
-            found, outputs = run_all_once(entrants, session.clock, keep if isinstance(keep, int) else None)
+        found, outputs, looks = self._measured_abreast(entrants, plain, name, names)
         if test.contest is not None:
             note = "candidates are compared with each other, not with other commits"
             found = tuple(
@@ -369,6 +342,50 @@ class EnergyMeter:
         test.comparisons.append(comparison)
         test.runs.extend(each.run for each in found if each.run is not None)
         return comparison
+
+    def _check_comparison(self, name: str | None, entrants: Iterable[Entrant]) -> None:
+        """Raises SettingsError where the comparison, or the run of one of its candidates, has a name that is none or is taken."""
+        from pytest_greencompute.comparison import run_name
+
+        if name is not None:
+            _check_text(name, "a comparison", "name='models'")
+        if any(each.name == name for each in self._test.comparisons):
+            which = f"named {name!r}" if name else "without a name"
+            raise SettingsError(f"This test has a comparison {which} already.", remedy="Tell them apart: compare(..., name='precision').")
+        for entrant in entrants:
+            self._check_name(run_name(name, entrant.name))
+
+    def _measured_abreast(
+        self, entrants: list[Entrant], plain: Choice, name: str | None, counted: tuple[str, ...]
+    ) -> tuple[tuple[Candidate, ...], dict[str, list[Any]], int]:
+        """The candidates as they were measured (or run once, where nothing is measured), their answers, and how often it was looked."""
+        from dataclasses import replace
+
+        from pytest_greencompute.abreast import measure_abreast, run_all_once
+        from pytest_greencompute.comparison import run_name
+        from pytest_greencompute.compute import asked_by
+
+        session, test = self._session, self._test
+
+        def settled(candidates: Sequence[Candidate], looks: int) -> bool:
+            return replace(plain, candidates=tuple(candidates), looks=looks).settled()
+
+        def effort_of(candidate: str) -> Effort:
+            run = run_name(name, candidate)
+            effort = self._effort_of(candidate, run, plain.limits)
+            return replace(effort, count=tuple(dict.fromkeys((*asked_by(session.budget(test).limits.get(run, {})), *counted))))
+
+        if session.worker is None and session.settings.enabled:
+            self._lock()
+            assert session.instruments is not None
+            try:
+                return measure_abreast(entrants, session.instruments, effort_of, settled, session.why_unmeasured)
+            finally:
+                session.told()
+        if session.settings.unmetered == "skip":
+            self._skip('not measured: unmetered = "skip" and no --energy-budget')
+        keep = session.settings.unmetered
+        return (*run_all_once(entrants, session.clock, keep if isinstance(keep, int) else None), 1)
 
     def _effort_of(self, candidate: str, run: str, limits: Mapping[str, float]) -> Effort:
         """How a candidate, whose run is called ``run``, is measured: until the comparison is settled or its time is up."""
@@ -397,8 +414,8 @@ class EnergyMeter:
         from pytest_greencompute.watching import watched
 
         test = self._test
-        if name is not None and (not isinstance(name, str) or not name):
-            raise SettingsError(f"name is {name!r}.", remedy="Name a watched model with a text, such as name='large'.")
+        if name is not None:
+            _check_text(name, "a watched model", "name='large'")
         made = watched(
             function, self._session.clock, name=name, tokens=tokens, reasoning=self._markers(reasoning), energy=self._watched_energy
         )
@@ -464,8 +481,8 @@ class EnergyMeter:
         self._held.close()
 
     def _check_name(self, name: str | None) -> None:
-        if name is not None and (not isinstance(name, str) or not name):
-            raise SettingsError(f"name is {name!r}.", remedy="Name a run with a text, such as name='prefill'.")
+        if name is not None:
+            _check_text(name, "a run", "name='prefill'")
         if name in [run.name for run in self._test.runs] + [window.name for window in self._test.windows]:
             which = f"a run named {name!r}" if name else "a run without a name"
             raise SettingsError(f"This test has measured {which} already.", remedy="Tell its runs apart: measure(..., name='large').")
@@ -547,9 +564,16 @@ def _by_name(what: str, given: Any, candidates: Mapping[str, object]) -> Mapping
     return by_name
 
 
-def _named(comparison: str | None, candidate: str) -> str:
-    """What a candidate's run is called among those of its test."""
-    return candidate if comparison is None else f"{comparison}/{candidate}"
+def _check_text(name: object, what: str, such: str) -> None:
+    """Raises SettingsError for a name that is no text, or one that no file could hold."""
+    if not isinstance(name, str) or not name:
+        raise SettingsError(f"name is {name!r}.", remedy=f"Name {what} with a text, such as {such}.")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"name is {name!r}, which is no whole text.", remedy="It holds half of a character: decode it first."
+        ) from error
 
 
 def _again_and_again(queries: Iterable[Any]) -> Any:

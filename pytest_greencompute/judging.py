@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pytest_greencompute.budget import Budget, Limit
 from pytest_greencompute.estimate import Aim, Estimate, Outcome, changed_answers, estimate, judges_processor, with_systematic
 from pytest_greencompute.metrics import METRICS, Metric
-from pytest_greencompute.samples import SET_BY_APPLICATION, Run
+from pytest_greencompute.samples import SET_BY_APPLICATION, Method, Run
 from pytest_greencompute.sequential import share
 from pytest_greencompute.store.baselines import Match, matching
-from pytest_greencompute.units import show_share
+from pytest_greencompute.store.facts import Facts
+from pytest_greencompute.units import ENERGY, show, show_limit, show_share
 from pytest_greencompute.verdict import (
     Acceptance,
     Verdict,
+    Word,
     accepted,
     judge_answers,
     judge_baseline,
@@ -211,3 +213,17 @@ def missing_runs(
             if metered or not limit.metric.needs_meter:
                 verdicts.append(replace(unmeasured(limit.metric, subject, why, where=limit.where), run=key))
     return tuple(verdicts)
+
+
+def judge_total(limit_j: float, facts: Facts) -> Verdict:
+    """The verdict of ``--energy-total``. The total is one reading: it has no interval."""
+    spent = facts.total_j
+    if spent is None:
+        why = facts.why_no_total or "no metered test ran"
+        return Verdict("UNMEASURED", "total", "budget", f"The session has no total to judge: {why}", limit=limit_j)
+    word: Word = "PASS" if spent <= limit_j else "FAIL"
+    side = "within" if word == "PASS" else "over"
+    how = " (modelled)" if facts.total_modelled else ""
+    reason = f"The session used {show(spent, ENERGY)}{how}, {side} its total of {show_limit(limit_j, ENERGY)}."
+    method: Method = "modelled" if facts.total_modelled else "counter"
+    return Verdict(word, "total", "budget", reason, Estimate(spent, None, None, ENERGY, 1, 0.99, "all", method), limit_j)

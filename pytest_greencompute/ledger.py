@@ -5,7 +5,9 @@ Registered in every session, so its import and its hooks cost next to nothing wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,11 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_greencompute.grouping import Group
+    from pytest_greencompute.report.summary import Summary
     from pytest_greencompute.session import Session
+    from pytest_greencompute.store.facts import Facts
+
+WORKER = "greencompute"  # where an xdist worker leaves for the controller what it measured with
 
 
 class Ledger:
@@ -30,12 +36,18 @@ class Ledger:
         self.total: dict[str, Any] | None = None
         self.said: list[tuple[str, bool]] = []
         self.groups: list[Group] = []
+        self.workers: list[Facts] = []
+        self.places: dict[str, tuple[str, int]] = {}
+        self._environ = os.environ
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         results = getattr(report, "greencompute", None)
         if results:
             mine = {run["test"] for run in results}
             self.results = [run for run in self.results if run["test"] not in mine] + results  # a rerun replaces what came before
+        if results:
+            path, line, _ = report.location
+            self.places[report.nodeid] = (path, (line or 0) + 1)
         if report.failed:
             self.failed.add(report.nodeid)
         if not report.passed and not _failed_by_budgets(report, results or ()):
@@ -46,24 +58,62 @@ class Ledger:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         measuring = self.session
-        if measuring is None or hasattr(self.config, "workerinput"):
+        if measuring is None:
             return
         measuring.close()
+        if hasattr(self.config, "workerinput"):
+            told = {"facts": measuring.facts().to_json(), "metered": sorted(self.metered)}
+            self.config.workeroutput[WORKER] = told  # type: ignore[attr-defined]
+            return
         if measuring.settings.enabled:
             self._judge_session(session, measuring)
         self._judge_groups(session, measuring)
         if measuring.settings.enabled:
             self._update(session, measuring)
         self._save(session, measuring)
-        self._write_json(session, measuring)
+        self._report(session, measuring)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """An xdist worker has ended: what it measured with, unless it crashed."""
+        if self.session is None or not self.session.settings.enabled:
+            return
+        from pytest_greencompute.store.facts import Facts
+
+        told = getattr(node, "workeroutput", {}).get(WORKER)
+        if told is None:
+            self.workers.append(Facts(why_no_total=f"worker {node.gateway.id} ended without saying what it used"))
+        else:
+            self.metered.update(told["metered"])
+            self.workers.append(Facts.from_json(told["facts"]))
+
+    def _summary(self, measuring: Session, exit_status: int) -> Summary:
+        from pytest_greencompute.report.document import now
+        from pytest_greencompute.report.summary import Summary
+        from pytest_greencompute.store.facts import together
+
+        return Summary(
+            enabled=measuring.settings.enabled,
+            facts=together(self.workers) if self.workers else measuring.facts(),
+            results=sorted(self.results, key=lambda run: str(run["test"])) if self.workers else self.results,  # as they ended is no order
+            metered=len(self.metered) or len({run["test"] for run in self.results}),
+            not_measured=self.not_measured,
+            total=self.total,
+            said=self.said,
+            footprint=measuring.footprint,
+            created=now(),
+            exit_status=exit_status,
+        )
 
     def _judge_session(self, session: pytest.Session, measuring: Session) -> None:
         """The total, which may be red, and a word where no test uses energy_meter (stale budgets are errors of collection)."""
+        from pytest_greencompute.judging import judge_total
         from pytest_greencompute.store.runfile import verdict_to_json
         from pytest_greencompute.verdict import effect
 
-        verdict = measuring.judge_total()
-        if verdict is not None:
+        limit = measuring.settings.total_j
+        if limit is not None:
+            verdict = judge_total(limit, self._summary(measuring, 0).facts)
             self.total = {**verdict_to_json(verdict), "effect": effect(verdict, measuring.settings.policy)}
             if self.total["effect"] == "fail":
                 self._redden(session)
@@ -139,7 +189,8 @@ class Ledger:
         good = [run for run in self.results if self._may_be_saved(run)]
         if good:
             try:
-                path = save(measuring.root, name, document(measuring, good, self.total, int(session.exitstatus)))
+                summary = replace(self._summary(measuring, int(session.exitstatus)), results=good)
+                path = save(measuring.root, name, document(summary))
             except SettingsError as error:
                 self._redden(session)
                 self.say(f"baseline {name!r} was not saved: {error}", bad=True)
@@ -154,44 +205,30 @@ class Ledger:
         failed = run["test"] in self.failed or any(verdict["verdict"] == "FAIL" for verdict in run["verdicts"])
         return bool(run["metered"] and not failed)
 
-    def _write_json(self, session: pytest.Session, measuring: Session) -> None:
-        from pytest_greencompute.errors import SettingsError
-        from pytest_greencompute.report.document import document
-        from pytest_greencompute.store.files import to_json, write_atomically
+    def _report(self, session: pytest.Session, measuring: Session) -> None:
+        """Write the reports that were asked for; one that could not be written is red, and keeps no other from being written."""
+        from pytest_greencompute.reporting import reports
 
-        path = measuring.settings.json_path
-        if path is None:
-            return
-        try:
-            write_atomically(path, to_json(document(measuring, self.results, self.total, int(session.exitstatus))) + "\n")
-        except SettingsError as error:
-            self._redden(session)
-            self.say(f"the JSON report was not written: {error}", bad=True)
+        for report in reports(measuring.settings, measuring.root, self._environ):
+            problem = report.write(self._summary(measuring, int(session.exitstatus)))
+            if problem:
+                self._redden(session)
+                self.say(f"the {report.name} was not written: {problem}", bad=True)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if self.session is None or hasattr(self.config, "workerinput"):
-            return
-        from pytest_greencompute.report.terminal import Summary, write
-
         measuring = self.session
-        write(
-            terminalreporter,
-            Summary(
-                enabled=measuring.settings.enabled,
-                sources=() if measuring.instruments is None else measuring.instruments.sources,
-                refusals=() if measuring.instruments is None else measuring.instruments.refusals,
-                problem=measuring.problem,
-                results=self.results,
-                metered=len(self.metered),
-                not_measured=self.not_measured,
-                total_j=measuring.total_j(),
-                total_modelled=measuring.total_modelled,
-                total=self.total,
-                seconds=measuring.seconds,
-                said=self.said,
-                footprint=measuring.footprint,
-            ),
-        )
+        if measuring is None or hasattr(self.config, "workerinput"):
+            return
+        from pytest_greencompute.report.terminal import write
+        from pytest_greencompute.reporting import log_lines
+
+        before, after = log_lines(measuring.settings, self._environ)
+        summary = self._summary(measuring, 0)
+        for line in before:
+            terminalreporter.write_line(line)
+        write(terminalreporter, summary)
+        for line in after(summary, self.places, self.config.rootpath):
+            terminalreporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:
         if self.session is not None:

@@ -81,4 +81,18 @@ OPTIONS = (
     Option("modelled", "what a modelled energy figure does (default: warn)", choices=("warn", "fail")),
     Option("strict", "fail on inconclusive, unmeasured and modelled", flag=True),
     Option("json", "write the JSON report here", metavar="PATH"),
+    Option("html", "write the report here as one HTML page that works offline", metavar="PATH"),
+    Option("markdown", "write the report here as Markdown, for a comment on a pull request", metavar="PATH"),
+    Option("openmetrics", "write the figures here as OpenMetrics text, for GitLab and Prometheus", metavar="PATH"),
+    Option(
+        "github",
+        "job summary, annotations and step outputs for GitHub Actions (default: on where GITHUB_ACTIONS is true)",
+        choices=("on", "off"),
+    ),
+    Option(
+        "xdist",
+        "let pytest-xdist's workers measure at the same time, each on a GPU of its own",
+        choices=("gpu-per-worker",),
+        needs_budget=True,
+    ),
 )

@@ -118,7 +118,7 @@ def _verdict(word: Word, metric: str, reason: str, ratio: Ratio, n: int, limit: 
     low, high = ratio.low or None, ratio.high if math.isfinite(ratio.high) else None
     figure = Estimate(ratio.value, low, high, RATIO, n, rule.confidence)
     finite = limit if math.isfinite(limit) else None  # a floor that no change can exceed
-    return Verdict(word, metric, "base_ref", reason, figure, finite, sees(ratio, limit), pairs=pairs)
+    return Verdict(word, metric, "base_ref", reason, figure, finite, sees(ratio, limit), pairs=pairs, ratio=ratio)
 
 
 def judge_pairs(
@@ -354,6 +354,12 @@ class PairedTest:
             self.asks = "nothing"
             if self._first is None and self._changes:
                 self._look(last=True)
+
+    @property
+    def measured(self) -> tuple[tuple[float, float], ...]:
+        """The pairs (base, head) of the first launch, in the order in which they were measured."""
+        sign = 1 if self.rule.better == "lower" else -1
+        return tuple((base, base * math.exp(sign * worse)) for base, worse in zip(self._bases, self._changes, strict=True))
 
     @property
     def verdict(self) -> Verdict:

@@ -19,6 +19,7 @@ from pytest_greencompute.options import OPTIONS
 if TYPE_CHECKING:
     from pytest_greencompute.fixture import EnergyMeter
     from pytest_greencompute.session import MeteredTest, Session
+    from pytest_greencompute.settings import Settings
     from pytest_greencompute.verdict import Verdict
 
 MARKER = "energy_budget"
@@ -61,27 +62,55 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.collectonly:
         return
     given = _given(config)
+    if _workers_asked(config):
+        _check_workers(config, given)
     if "budget" in given:
         _refuse_value(config)
-        _refuse_workers(config)
     else:
         lone = [option for option in OPTIONS if option.needs_budget and option.key in given]
-        if lone and not _file_enables(config, given):
+        if lone and not _settings_of(config, given).enabled:
             raise pytest.UsageError(f"--energy-{lone[0].name} does nothing without --energy-budget: add it.")
     if "only" in given and "skip" in given:
         raise pytest.UsageError("--energy-only and --energy-skip leave no test to run: use one of them.")
 
 
-def _file_enables(config: pytest.Config, given: dict[str, Any]) -> bool:
-    """Whether a file says budget = true, which is as good as --energy-budget."""
+def _settings_of(config: pytest.Config, given: dict[str, Any]) -> Settings:
+    """The settings, before any test is collected. A file's budget = true is as good as --energy-budget."""
     from pytest_greencompute.errors import SettingsError
     from pytest_greencompute.settings import build, read_files
 
     folder = config.invocation_params.dir
     try:
-        return build(given, read_files(config.rootpath, given.get("budget_file"), folder), os.environ, folder).enabled
+        return build(given, read_files(config.rootpath, given.get("budget_file"), folder), os.environ, folder)
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _workers_asked(config: pytest.Config) -> bool:
+    """Whether xdist is to run the tests in workers, seen from the process that starts them."""
+    return not hasattr(config, "workerinput") and bool(getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None))
+
+
+def _check_workers(config: pytest.Config, given: dict[str, Any]) -> None:
+    """Before a worker is started: whether they may measure, and which GPU is whose."""
+    if given or _has_settings(config):
+        settings = _settings_of(config, given)
+        if settings.enabled:
+            from pytest_greencompute import workers
+
+            workers.check(config, settings.xdist)
+            config.pluginmanager.register(workers.OneGpuEach(), "greencompute-workers")
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """``-n auto``: a worker for each GPU, where each is to have one of its own."""
+    given = _given(config)
+    if not (given or _has_settings(config)) or _settings_of(config, given).xdist is None:
+        return None
+    from pytest_greencompute import workers
+
+    return len(workers.gpus(os.environ))
 
 
 @pytest.hookimpl(trylast=True)
@@ -106,16 +135,6 @@ def _refuse_value(config: pytest.Config) -> None:
                 f" @pytest.mark.{MARKER}(energy_per_query={str(value)!r}), or into pyproject.toml;"
                 " a limit for the whole session is --energy-total."
             )
-
-
-def _refuse_workers(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput"):
-        return
-    if getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None):
-        raise pytest.UsageError(
-            "--energy-budget measures one test at a time and cannot run under xdist workers: tests side by side would pay for each other."
-            " Use -n 0 (or -p no:xdist) with --energy-only, and run the others with -n and --energy-skip."
-        )
 
 
 def _ledger(config: pytest.Config) -> Ledger:
@@ -176,8 +195,10 @@ def _prepare(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item], given: dict[str, Any]
 ) -> None:
     """Settings, markers and budgets of the collected tests, all problems in one usage error."""
-    from pytest_greencompute.collecting import alarms, extra_meters, stale_budgets, tests_of, unmetered_members
+    from pytest_greencompute import workers
+    from pytest_greencompute.collecting import alarms, asked_here, extra_meters, stale_budgets, tests_of, unmetered_members
     from pytest_greencompute.errors import SettingsError
+    from pytest_greencompute.reporting import check_installed
     from pytest_greencompute.session import Session, check_meters
     from pytest_greencompute.settings import build, read_files
 
@@ -185,14 +206,23 @@ def _prepare(
     try:
         files = read_files(config.rootpath, given.get("budget_file"), folder)
         settings = build(given, files, os.environ, folder)
-        if settings.enabled:
-            _refuse_workers(config)
+        if settings.enabled and hasattr(config, "workerinput"):
+            settings = workers.settings_of_worker(settings)
+        elif settings.enabled:
+            workers.check(config, settings.xdist)
         extra = extra_meters(config)
         if settings.enabled:
             check_meters(settings, extra)
+        if not hasattr(config, "workerinput"):
+            check_installed(settings)
         metered += [item for item in items if item not in metered and item.nodeid in settings.budgets]
         unmetered_members(items, metered)
         tests = tests_of(metered, settings, MARKER)
+        if settings.enabled and hasattr(config, "workerinput"):
+            workers.check_tests(settings, tests)
+        if settings.base_refs:
+            for node_id, asked in asked_here(metered, config.rootpath, str(settings.budget_file or "") or None, MARKER).items():
+                tests[node_id].asked = asked
         if not config.pluginmanager.hasplugin("dsession"):
             stale_budgets(settings, session, config, items, tests)
         measuring = Session(
@@ -221,7 +251,7 @@ def _register(config: pytest.Config, measuring: Session, tests: dict[pytest.Item
 
 def _prepare_side(config: pytest.Config, metered: list[pytest.Item]) -> None:
     """In a process that measures one side: settings come from the process that compares, and budgets are its business."""
-    from pytest_greencompute.collecting import extra_meters
+    from pytest_greencompute.collecting import asked_here, extra_meters
     from pytest_greencompute.session import MeteredTest, Session
     from pytest_greencompute.settings import of_side
     from pytest_greencompute.sides.worker import Worker
@@ -230,7 +260,8 @@ def _prepare_side(config: pytest.Config, metered: list[pytest.Item]) -> None:
     told = worker.settings()
     measuring = Session(of_side(told), config.rootpath, os.environ, extra_meters=extra_meters(config), worker=worker)
     measuring.max_seconds, measuring.needs_p99, measuring.count = told["max_seconds"], told["needs_p99"], tuple(told["count"])
-    _register(config, measuring, {item: MeteredTest(item.nodeid, item.nodeid) for item in metered})
+    asked = asked_here(metered, config.rootpath, told["budget_file"], MARKER)
+    _register(config, measuring, {item: MeteredTest(item.nodeid, item.nodeid, asked=asked.get(item.nodeid, {})) for item in metered})
 
 
 def _progress(config: pytest.Config) -> Any:
@@ -332,7 +363,7 @@ class MeteredHooks:
                 self._session.open()
                 self._session.contend(test)
             if self._session.worker is not None:
-                self._session.worker.wait_to_load()
+                self._session.worker.wait_to_load(test.asked)
         yield
 
     @pytest.hookimpl(wrapper=True)

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from pytest_greencompute.grouping import Group
     from pytest_greencompute.instruments import Instruments
     from pytest_greencompute.judging import Bench
+    from pytest_greencompute.loosened import Stance
     from pytest_greencompute.measuring import Telling, Window
     from pytest_greencompute.samples import Reading, Run
     from pytest_greencompute.sides.contest import Bases, Contest
     from pytest_greencompute.sides.worker import Worker
+    from pytest_greencompute.store.facts import Facts
     from pytest_greencompute.verdict import Verdict
     from pytest_greencompute.watching import WatchedModel
 
@@ -50,7 +52,10 @@ class BudgetsSkippedError(Exception):
 
 @dataclass
 class MeteredTest:
-    """One collected test that may measure: its budget's lines, in order of precedence, and what it has measured so far."""
+    """One collected test that may measure: its budget's lines, in order of precedence, and what it has measured so far.
+
+    ``asked`` is what this commit alone, without the command line, asks of it (``store.stances``); only where commits are compared.
+    """
 
     node_id: str
     subject: str
@@ -63,6 +68,7 @@ class MeteredTest:
     comparisons: list[Comparison] = field(default_factory=list)
     group: Group | None = None
     watched: list[WatchedModel] = field(default_factory=list)
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def start_afresh(self) -> None:
         """Forget what an earlier attempt at this test measured."""
@@ -104,6 +110,7 @@ class Session:
         self.seconds = 0.0
         self.instruments: Instruments | None = None
         self.machine: dict[str, Any] = {}
+        self.loosened: tuple[str, ...] = ()
         self._clock = clock
         self._tell = tell
         self._waiting = waiting
@@ -204,37 +211,29 @@ class Session:
             self._total_problem = str(error)
             return self._last
 
-    def total_j(self) -> float | None:
-        """Joules of all domains from the first metered test's set-up to the end of the last; None where there is no honest figure."""
+    def facts(self) -> Facts:
+        """What this session is, besides its runs. Cheap: it reads nothing."""
+        from pytest_greencompute.store.facts import Facts, Refusal
+
+        total_j, why = self._total()
+        meters = self.instruments
+        return Facts(
+            machine=self.machine,
+            sources=() if meters is None else tuple(meters.sources),
+            refusals=() if meters is None else tuple(Refusal.of(*each) for each in meters.refusals),
+            problem=self.problem,
+            seconds=self.seconds,
+            total_j=total_j,
+            why_no_total=why,
+            loosened=self.loosened,
+        )
+
+    def _total(self) -> tuple[float | None, str]:
+        """Joules of all domains from the first metered test's set-up to the end of the last; or None, and why there is no honest figure."""
         if self.instruments is None or not self._first or self._total_problem:
-            return None
+            return None, self.problem or self._total_problem
         spent = [self._last[domain].energy_j - before.energy_j for domain, before in self._first.items()]
-        return None if min(spent) < 0 else sum(spent)
-
-    @property
-    def total_modelled(self) -> bool:
-        return self.instruments is not None and any(source.method == "modelled" for source in self.instruments.sources)
-
-    def judge_total(self) -> Verdict | None:
-        """The verdict of ``--energy-total``, or None where none was asked for. The total is one reading: it has no interval."""
-        from pytest_greencompute.estimate import Estimate
-        from pytest_greencompute.units import ENERGY, show, show_limit
-        from pytest_greencompute.verdict import Verdict
-
-        limit = self.settings.total_j
-        if limit is None or not self.settings.enabled:
-            return None
-        spent = self.total_j()
-        if spent is None:
-            why = self.problem or self._total_problem or "no metered test ran"
-            return Verdict("UNMEASURED", "total", "budget", f"The session has no total to judge: {why}", limit=limit)
-        word: Any = "PASS" if spent <= limit else "FAIL"
-        side = "within" if word == "PASS" else "over"
-        how = " (modelled)" if self.total_modelled else ""
-        reason = f"The session used {show(spent, ENERGY)}{how}, {side} its total of {show_limit(limit, ENERGY)}."
-        method: Any = "modelled" if self.total_modelled else "counter"
-        estimate = Estimate(spent, None, None, ENERGY, 1, 0.99, "all", method)
-        return Verdict(word, "total", "budget", reason, estimate, limit)
+        return (None, "an energy counter ran backwards") if min(spent) < 0 else (sum(spent), "")
 
     def _handle_termination(self) -> None:
         """Make SIGTERM end the session as Ctrl-C does, so that a cancelled CI job still writes what it has."""
@@ -284,6 +283,7 @@ class Session:
         settings = self.settings
         return {
             "max_seconds": budget.max_seconds,
+            "budget_file": self._budget_file(),
             "needs_p99": any("latency_p99" in limits for limits in budget.limits.values()),
             "count": list(asked_by(name for limits in budget.limits.values() for name in limits)),
             "domains": list(settings.domains),
@@ -293,6 +293,33 @@ class Session:
             "footprint": None if settings.footprint is None else asdict(settings.footprint),
             "reasoning_markers": settings.reasoning_markers,
         }
+
+    def _budget_file(self) -> str | None:
+        """The named budget file as another commit's checkout has it; one outside of the project is the same file for all."""
+        named = self.settings.budget_file
+        if named is None:
+            return None
+        path, root = named.resolve(), self.root.resolve()
+        return str(path.relative_to(root) if root in path.parents else path)
+
+    def _compare_stances(self, test: MeteredTest, contest: Contest) -> None:
+        """Note which limits of the test are laxer here than at the other commits."""
+        from pytest_greencompute.loosened import laxer
+
+        if test.asked:
+            head = self._stance(test, test.asked)
+            found = [each for asked in contest.asked().values() for each in laxer(self._stance(test, asked), head, test.subject)]
+            self.loosened = tuple(dict.fromkeys((*self.loosened, *found)))
+
+    def _stance(self, test: MeteredTest, asked: Mapping[str, Any]) -> Stance:
+        """What was asked at a commit, under this session's options and on its hardware."""
+        from pytest_greencompute.budget import COMMAND_LINE, Line
+        from pytest_greencompute.loosened import Stance
+        from pytest_greencompute.store.stances import acceptances_from_json, line_from_json
+
+        ours = Line(COMMAND_LINE, terms=self.settings.terms)
+        lines = tuple(ours if told["where"] == COMMAND_LINE else line_from_json(told) for told in asked["lines"])
+        return Stance(self.budget(replace(test, lines=lines)), acceptances_from_json(asked["accept"]), asked["policy"])
 
     def part(self, test: MeteredTest) -> None:
         """End the test's processes at the other commits."""
@@ -351,6 +378,7 @@ class Session:
                 test.contest.confirm()
             finally:
                 self.told()
+            self._compare_stances(test, test.contest)
         runs = [*test.runs, *(window.raw() for window in test.windows if self._counts(window))]
         budget, bench = self.budget(test), self.bench()
         test.results = []
@@ -373,6 +401,8 @@ class Session:
             outcomes: dict[str, Outcome] = {**estimates(run, aim)}
             outcomes |= {each.metric: each.estimate for each in judged if each.estimate is not None and each.metric == "answers_changed"}
             result = self._marked(run_to_json(run, outcomes, judged, bench.aim.footprint), judged)
+            if test.contest is not None and (against := test.contest.pairs(run.name)):
+                result["against"] = against
             test.results.append(result | ({} if row is None else {"candidate": row}))
             verdicts.extend(judged)
         missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled, broken=broken) if ended else ()
@@ -482,8 +512,9 @@ _NEXT = {
 
 
 def _sentence(verdict: Verdict, settings: Settings) -> str:
-    """The reason and what to do next."""
+    """The reason and what to do next, on one line whatever the names in it hold."""
     from pytest_greencompute.compute import NAMES
+    from pytest_greencompute.report.escape import printable
 
     follow = _NEXT[verdict.word].format(where=verdict.where or "the baseline")
     if verdict.word == "UNMEASURED" and verdict.metric in NAMES:  # no meter would help
@@ -496,7 +527,7 @@ def _sentence(verdict: Verdict, settings: Settings) -> str:
         follow = (
             f"If it is meant to cost more: pytest --energy-budget --energy-save NAME keeps a new baseline; {settings.baseline!r} stays."
         )
-    return f"{verdict.reason} {follow}".strip()
+    return printable(f"{verdict.reason} {follow}".strip())
 
 
 def check_meters(settings: Settings, extra: Mapping[str, Any]) -> None:

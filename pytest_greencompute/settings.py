@@ -49,7 +49,8 @@ class Settings:
     """All that a session was told, checked. ``terms`` is what the command line says of every budget, ``file_terms`` what the file says.
 
     ``footprint`` is what energy is to be turned into; None where nobody asked. ``home`` is the file that holds the budgets, or would,
-    and the keys of their table in it; None where there is no file.
+    and the keys of their table in it; None where there is no file. ``budget_file`` is the file named for them. ``github`` None: where
+    GitHub Actions runs.
     """
 
     enabled: bool
@@ -80,6 +81,12 @@ class Settings:
     update: str | None = None
     footprint: Footprint | None = None
     home: tuple[TomlFile, tuple[str, ...]] | None = None
+    budget_file: Path | None = None
+    html_path: Path | None = None
+    markdown_path: Path | None = None
+    openmetrics_path: Path | None = None
+    github: bool | None = None
+    xdist: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -182,6 +189,9 @@ class _Builder:
             value, where = self.written(key)
         return default if where == "" else self.parsed(value, where, key, parse, default)
 
+    def _path(self, value: Any) -> Path:
+        return self.folder / _text(value)
+
     def parsed(self, value: Any, where: str, key: str, parse: Any, default: Any) -> Any:
         from pytest_greencompute.errors import SettingsError
 
@@ -210,7 +220,7 @@ class _Builder:
             total_j=self.value("total", lambda value: parse_positive(value, ENERGY), None),
             save=self.value("save", _baseline_name, None),
             baseline=self.value("baseline", _baseline_name, None),
-            json_path=self.value("json", lambda value: self.folder / _text(value), None),
+            json_path=self.value("json", self._path, None),
             accuracy_confidence=self.value("accuracy_confidence", _confidence, None),
             unmetered=self.value("unmetered", _unmetered, "once"),
             cpu_watts_per_core=self.value("cpu_watts_per_core", lambda value: parse_positive(value, POWER), None),
@@ -227,6 +237,12 @@ class _Builder:
             update=self.given.get("update"),
             footprint=self._footprint(enabled=enabled),
             home=self._home(),
+            budget_file=self.files[0].path if self.files and self.files[0].name != "pyproject.toml" else None,
+            html_path=self.value("html", self._path, None),
+            markdown_path=self.value("markdown", self._path, None),
+            openmetrics_path=self.value("openmetrics", self._path, None),
+            github=self.value("github", lambda value: _choice(value, ("on", "off")) == "on", None),
+            xdist=self.value("xdist", lambda value: _choice(value, ("gpu-per-worker",)), None),
             where={pattern: self._where_budget(pattern) for pattern in budgets},
         )
         if self.problems:

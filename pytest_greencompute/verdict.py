@@ -37,7 +37,8 @@ class Verdict:
     """One budget's result. ``reason`` is a whole sentence; ``sees`` the smallest relative regression that this data could show.
 
     ``limit`` is an SI float (for a baseline: the largest value still fine); None where there was none to judge. ``pairs`` is how many
-    pairs of base and head were measured for it.
+    pairs of base and head were measured for it. Against another run ``base`` is its figure (SI) and ``ratio`` how many times worse this
+    one is, where they can be had.
     """
 
     word: Word
@@ -50,6 +51,8 @@ class Verdict:
     where: str = ""
     run: str | None = None
     pairs: int | None = None
+    base: float | None = None
+    ratio: Ratio | None = None
 
     @property
     def modelled(self) -> bool:
@@ -91,6 +94,10 @@ class Acceptance:
     reason: str
     expires: datetime.date
     where: str
+
+    def concerns(self, node_id: str) -> bool:
+        """Whether it is about that test."""
+        return self.test == node_id or bool(wild(self.test).fullmatch(node_id))
 
 
 def word_for(estimate: Estimate, limit: float, better: Better) -> Word:
@@ -200,7 +207,7 @@ def accepted(verdict: Verdict, node_id: str, acceptances: Sequence[Acceptance], 
         return verdict
     refused = ""
     for entry in acceptances:
-        if entry.metric.name != verdict.metric or not (entry.test == node_id or wild(entry.test).fullmatch(node_id)):
+        if entry.metric.name != verdict.metric or not entry.concerns(node_id):
             continue
         up_to = show_limit(entry.up_to, verdict.estimate.dimension)
         word = (_point_word if entry.metric.exact else word_for)(verdict.estimate, entry.up_to, entry.metric.better)
@@ -318,7 +325,7 @@ def judge_baseline(
     )
     if assumed := few_launches(len(bases), 1 + len(again)):
         reason += f" With {saved.replace(' ', ' saved ')}, {assumed}."
-    return Verdict(word, metric.name, "baseline", reason, outcome, limit, sees(ratio, fine), name)
+    return Verdict(word, metric.name, "baseline", reason, outcome, limit, sees(ratio, fine), name, base=base, ratio=ratio)
 
 
 def _signed(ratio: float, *, fine: bool = False) -> str:
@@ -369,7 +376,7 @@ def judge_scores(
         f"{subject} {figure(metric, outcome)} against {significant(before, 3)} {'in' if kind == 'baseline' else 'at'} {called(kind, name)}:"
         f" {judged} ({changed} of {len(drops)} scores changed)."
     )
-    return Verdict(word, metric.name, kind, reason, outcome, before - tolerance, None, name)
+    return Verdict(word, metric.name, kind, reason, outcome, before - tolerance, None, name, base=before)
 
 
 def judge_count(
@@ -404,7 +411,7 @@ def judge_count(
     beside = {"PASS": "within", "FAIL": "worse than"}.get(word, "not clearly on either side of")
     left_out = f": {outcome.note if is_bound(outcome) else before.note}" if word == "UNMEASURED" else ""
     reason = f"{subject} {figure(metric, outcome)} against {called(kind, name)}: {how}, {beside} the tolerance of {show_share(tolerance)}"
-    return Verdict(word, metric.name, kind, f"{reason}{left_out}.", outcome, fine(before.value), None, name)
+    return Verdict(word, metric.name, kind, f"{reason}{left_out}.", outcome, fine(before.value), None, name, base=before.value)
 
 
 def called(kind: Kind, name: str) -> str:

@@ -26,6 +26,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "rating",
         "rated",
         "choice",
+        "loosened",
     ),
     2: ("clock", "meters", "machine"),
     3: (
@@ -63,6 +64,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "collecting",
         "updating",
         "ledger",
+        "reporting",
+        "workers",
         "hookspec",
         "plugin",
         "commands",
@@ -86,6 +89,7 @@ PURE = (
     "rating",
     "rated",
     "choice",
+    "loosened",
     "footprint",
     "schedule",
     "asks",
@@ -95,7 +99,10 @@ PURE = (
     "ticking",
 )
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
-NOT_AT_IMPORT = {"numpy", "torch", "scipy", "codecarbon", "pynvml", "tabulate", "filelock", "transformers"}
+NOT_AT_IMPORT = {
+    *("numpy", "torch", "scipy", "codecarbon", "pynvml", "tabulate", "filelock", "transformers"),
+    *("plotly", "jinja2", "fastjsonschema", "prometheus_client"),
+}
 PYTEST_BELONGS_TO = 6
 
 

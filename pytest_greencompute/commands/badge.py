@@ -12,6 +12,11 @@ from pytest_greencompute.errors import NotRatedError, SettingsError
 from pytest_greencompute.rating import SOURCE, STARS
 
 
+def run(given: Mapping[str, Any], root: Path) -> int:
+    """The command."""
+    return badge(given["what"], root, given)
+
+
 def badge(what: str, root: Path, given: Mapping[str, Any]) -> int:
     """Write the badge. 0: written; 3: none is due, since nothing is rated or the stars are only indicative. Raises SettingsError."""
     from pytest_greencompute.report.badge import badge as drawn

@@ -22,6 +22,11 @@ ONLY = {
 }
 
 
+def run(given: Mapping[str, Any], root: Path) -> int:
+    """The command."""
+    return compare(given["a"], given["b"], root, given)
+
+
 def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
     """Print the verdicts. 0: all PASS; 1: some FAIL; 3: no FAIL, but something could not be judged. Raises SettingsError."""
     from pytest_greencompute.comparing import compared
@@ -62,11 +67,11 @@ def sessions_of(name: str, root: Path) -> Sessions:
 
 
 def _budget(run: Run, settings: Settings) -> Budget:
-    from pytest_greencompute.budget import Line, lines_for, resolve
+    from pytest_greencompute.budget import COMMAND_LINE, Line, lines_for, resolve
     from pytest_greencompute.judging import hardware_of
 
     lines = (
-        Line("command line", terms=settings.terms),
+        Line(COMMAND_LINE, terms=settings.terms),
         *lines_for(run.test, settings.budgets),
         Line("the file", terms=settings.file_terms),
     )

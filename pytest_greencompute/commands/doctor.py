@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError
+
+
+def run(given: Mapping[str, Any], _: Path) -> int:
+    """The command."""
+    return doctor(as_json=given["json"])
 
 
 def doctor(*, as_json: bool) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 TEST = '''"""A first energy budget. Replace `model` and `queries` by your own, then tighten the limits."""
 
@@ -34,27 +36,40 @@ meters = ["nvml", "rapl", "cputime"]  # in order of preference; "cputime" models
 max_seconds = 30
 """
 
+# Actions are pinned to commits, since a tag can be moved; tests/ci checks this text as it checks action.yml.
 WORKFLOW = """name: energy
 on: pull_request
-permissions:
-  contents: read
+permissions: {}
+concurrency: # a newer push ends the older run
+  group: energy-${{ github.event.pull_request.number }}
+  cancel-in-progress: true
 jobs:
-  budgets:
+  energy:
+    name: energy
     runs-on: ubuntu-latest # energy is modelled here; a GPU runner's label measures it
     timeout-minutes: 30
+    permissions:
+      contents: read # to check out
     steps:
-      - uses: actions/checkout@v4
-      - uses: actions/setup-python@v5
+      - uses: actions/checkout@df4cb1c069e1874edd31b4311f1884172cec0e10 # v6.0.3
+        with:
+          persist-credentials: false
+      - uses: actions/setup-python@a309ff8b426b58ec0e2a45f0f869d46889d02405 # v6.2.0
         with:
           python-version: "3.12"
       - run: pip install pytest-greencompute
-      - run: pytest --energy-budget --energy-only --energy-json energy.json
-      - uses: actions/upload-artifact@v4
+      - run: pytest --energy-budget --energy-only --energy-json=energy.json
+      - uses: actions/upload-artifact@043fb46d1a93c77aae656e7c1c64a875d1fc6a0a # v7.0.1
         if: always()
         with:
           name: energy
           path: energy.json
 """
+
+
+def run(given: Mapping[str, Any], _: Path) -> int:
+    """The command."""
+    return init(Path(given["folder"]))
 
 
 def init(folder: Path) -> int:

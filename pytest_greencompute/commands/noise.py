@@ -20,6 +20,11 @@ DEFAULT_SECONDS = 60.0
 MOST_LAUNCHES = 20
 
 
+def run(given: Mapping[str, Any], root: Path) -> int:
+    """The command."""
+    return noise(given["test"], root, given)
+
+
 def noise(test: str, root: Path, given: Mapping[str, Any]) -> int:
     """Measure and print. Returns 0, or 3 where no tolerance up to 50 % is supported. Raises GreencomputeError."""
     import numpy as np

@@ -49,6 +49,11 @@ class Rated:
         return stars_at(self.rating, self.energy.high), stars_at(self.rating, self.energy.low)
 
 
+def run(given: Mapping[str, Any], root: Path) -> int:
+    """The command."""
+    return rate(given["what"], root, given)
+
+
 def rate(what: str, root: Path, given: Mapping[str, Any]) -> int:
     """Print the stars of a figure or a saved run. 0: rated; 3: there is no energy that is rated. Raises SettingsError."""
     try:

@@ -130,6 +130,19 @@ class _Gpu:
         return f"{self.domain} ({self.name})" if self.name else self.domain
 
 
+def visible_uuids(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The UUIDs of the GPUs that a process with this environment sees, in NVML's order. Raises MeterError where there is none."""
+    library = _Library()
+    try:
+        gpus = _visible_gpus(library, environ)
+    finally:
+        library.release()
+    for gpu in gpus:
+        if not gpu.uuid:
+            raise gpu.problem or MeterError(f"{gpu.label} does not tell its UUID.", remedy="Update the driver.")
+    return tuple(gpu.uuid for gpu in gpus)
+
+
 class _Library:
     """NVML, initialised, and closed once nobody holds it any more. Raises MeterError where it cannot be initialised."""
 

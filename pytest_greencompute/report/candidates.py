@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.report.escape import printable
 from pytest_greencompute.units import show, show_limit, show_share, significant
 
 Row = Mapping[str, Any]
 
 
-def lines(rows: Sequence[Row]) -> list[str]:
-    """The heading and one line a candidate, leanest first, those without a figure last."""
-    from tabulate import tabulate
-
+def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The heads, and the cells of each candidate, leanest first, those without a figure last."""
     ordered = sorted(rows, key=lambda row: (row["figures"]["energy_per_query"] is None, row["figures"]["energy_per_query"] or 0.0))
     settings = list(dict.fromkeys(key for row in rows for key in row["values"]))
     heads = [*(settings or ["candidate"]), "energy/query", "times", "accuracy", "to the best", "p95", "throughput", "tokens", "agrees", ""]
@@ -24,9 +23,17 @@ def lines(rows: Sequence[Row]) -> list[str]:
     for row, line in zip(ordered, cells, strict=True):
         line[-1:-1] = [_counted(row, name) for name in counted]
     kept = [place for place, head in enumerate(heads) if place == 0 or head in settings or any(row[place] for row in cells)]
-    shown = [[row[place] for place in kept] for row in cells]
+    return [heads[place] for place in kept], [[row[place] for place in kept] for row in cells]
+
+
+def lines(rows: Sequence[Row]) -> list[str]:
+    """The heading and one line a candidate, for a terminal."""
+    from tabulate import tabulate
+
+    heads, cells = table(rows)
     # The heading is a row like the others: tabulate would pad a real one, and the table is wide as it is.
-    return tabulate([[heads[place] for place in kept], *shown], tablefmt="plain", disable_numparse=True).splitlines()
+    shown = [[printable(cell) for cell in line] for line in (heads, *cells)]
+    return tabulate(shown, tablefmt="plain", disable_numparse=True).splitlines()
 
 
 def _called(row: Row, settings: Sequence[str]) -> list[str]:

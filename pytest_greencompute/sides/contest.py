@@ -209,6 +209,31 @@ class Contest:
         notes = [note for match in pairing.matches for note in notes_of(match, run)] + self.bases.notes
         return replace(run, notes=(*run.notes, *notes)), tuple(replace(each, run=run.name) for each in verdicts)
 
+    def asked(self) -> dict[str, Mapping[str, Any]]:
+        """What each commit asks of the test (``store.stances``), by the commit's label; those that told nothing are left out."""
+        found = {}
+        for rival in self.rivals:
+            launched = self._launched.get(rival.ref)
+            told = rival.opponent.asked if rival.opponent else rival.asked or (launched.asked if launched else {})
+            if told:
+                found[rival.ref] = told
+        return found
+
+    def pairs(self, name: str | None) -> list[dict[str, Any]]:
+        """The pairs of sets that a run was measured in, for each commit and metric, as plain JSON values (SI units)."""
+        pairing = self._pairings.get(name)
+        return [
+            {
+                "ref": match.rival.ref,
+                "metric": metric,
+                "unit": METRICS[metric].dimension.si,
+                "pairs": [list(each) for each in test.measured],
+            }
+            for match in (pairing.matches if pairing else ())
+            for metric, test in match.tests.items()
+            if test.measured
+        ]
+
     def close(self) -> None:
         """End all processes. May be called twice."""
         for rival in self.rivals:

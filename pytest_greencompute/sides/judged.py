@@ -59,7 +59,9 @@ def _in_pairs(match: Match, metric: Metric, run: Run, subject: str) -> Verdict:
         return unmeasured(metric, subject, f"{ref}: {NO_PAIRS}", kind=KIND, where=ref)
     remark = f" ({match.remark})" if match.remark and found.word == "INCONCLUSIVE" else ""
     reason = f"{subject} {figure(metric, outcome)} against {ref}: {found.reason.removesuffix('.')}{remark}."
-    return replace(found, metric=metric.name, estimate=outcome, reason=reason, limit=None, where=ref)
+    before = estimate(match.base, metric, match.aim) if match.base is not None else None
+    base = before.value if isinstance(before, Estimate) else None
+    return replace(found, metric=metric.name, estimate=outcome, reason=reason, limit=None, where=ref, base=base)
 
 
 def _score(match: Match, metric: Metric, run: Run, base: Run, budget: Budget, subject: str) -> Verdict:

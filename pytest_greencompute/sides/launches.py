@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pytest_greencompute.estimate import Aim, of_set
 from pytest_greencompute.metrics import METRICS, Metric
@@ -25,12 +26,16 @@ Timed = Callable[[str | None], Sequence[Metric]]
 
 @dataclass
 class Launched:
-    """The launches of both sides, run by run (by name). ``problem``: why there are not as many as there should be."""
+    """The launches of both sides, run by run (by name). ``problem``: why there are not as many as there should be.
+
+    ``asked`` is what the base asks of the test (``store.stances``).
+    """
 
     base: list[Mapping[str | None, Run]] = field(default_factory=list)
     head: list[Mapping[str | None, Run]] = field(default_factory=list)
     problem: str = ""
     missing: bool = False
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, name: str | None, aim: Aim) -> tuple[list[Run], list[Run], str]:
         """The launches of the run called ``name``, base's and head's, and why they cannot be compared, or an empty text."""
@@ -54,7 +59,9 @@ def launch_by_turns(
         side, done = (base, launched.base) if which == "base" else (head, launched.head)
         say(f"{side.label}, launch {len(done) + 1} of {count}")
         try:
-            done.append(_whole_launch(start(side), layouts, compared, count))
+            opponent = start(side)
+            done.append(_whole_launch(opponent, layouts, compared, count))
+            launched.asked = opponent.asked if which == "base" else launched.asked
         except NotMeasuredError as error:
             launched.problem = f"launch {len(done) + 1} of {side.label}: {error.message.rstrip('.')}"
             launched.missing = error.means_missing and which == "base"

@@ -64,6 +64,7 @@ class Opponent:
         self.side = side
         self.run: Run | None = None
         self.run_name: str | None = None
+        self.asked: Mapping[str, Any] = {}
         self._collected = self._loading = self._over = False
         self._ended = ""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
@@ -92,7 +93,7 @@ class Opponent:
     def wait_until_collected(self) -> None:
         """Wait until it has imported what its test needs, and stands before the test's set-up."""
         if not self._collected:
-            self._expect("collected")
+            self.asked = self._expect("collected").get("asked", {})
             self._collected = True
 
     def wait_here(self, name: str | None) -> None:

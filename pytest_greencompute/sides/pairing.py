@@ -11,6 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pytest_greencompute.estimate import Aim, judges_processor, of_set
 from pytest_greencompute.machine import differences
@@ -30,13 +31,17 @@ Saying = Callable[[str], None]
 
 @dataclass
 class Rival:
-    """One other commit, for one test: its process, or why it cannot be measured. ``missing``: it does not have the test."""
+    """One other commit, for one test: its process, or why it cannot be measured. ``missing``: it does not have the test.
+
+    ``asked`` is what that commit asks of the test (``store.stances``), once its process has told.
+    """
 
     ref: str
     side: Side | None
     opponent: Opponent | None = None
     problem: str = ""
     missing: bool = False
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def start(self, start: Starting) -> None:
         """Start its process, which imports what it needs and then waits."""
@@ -49,6 +54,7 @@ class Rival:
     def close(self) -> None:
         """End its process. May be called twice."""
         if self.opponent is not None:
+            self.asked = self.opponent.asked or self.asked
             self.opponent.close()
             self.opponent = None
 

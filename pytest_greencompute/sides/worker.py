@@ -62,9 +62,12 @@ class Worker:
             if found:
                 raise StrangerError(origin.said(found))
 
-    def wait_to_load(self) -> None:
-        """The test is about to be set up: its model must not take memory before the other side has what it needs."""
-        self._channel.send(what="collected")
+    def wait_to_load(self, asked: Mapping[str, Any]) -> None:
+        """The test is about to be set up: its model must not take memory before the other side has what it needs.
+
+        ``asked`` is what this commit asks of the test (``store.stances``); empty where that could not be read.
+        """
+        self._channel.send(what="collected", asked=asked)
         self._expect("load")
 
     def wait_to_begin(self, name: str | None) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,15 +34,15 @@ def folder_of(root: Path, name: str) -> Path:
 
 
 def save(root: Path, name: str, report: dict[str, Any]) -> Path:
-    """Add a session's report to a baseline; returns the new file."""
+    """Add a session's report to a baseline; returns the new file. Another session that saves at the same moment gets one of its own."""
     stamp = report["created"].replace(":", "").replace("-", "")
+    text = to_json(report) + "\n"
     folder = folder_of(root, name)
-    path = folder / f"{stamp}.json"
-    number = 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stamp}-{number:03}.json"  # in order of name up to 999 sessions of one second
-    write_atomically(path, to_json(report) + "\n")
+    for number in itertools.count(1):
+        path = folder / (f"{stamp}.json" if number == 1 else f"{stamp}-{number:03}.json")  # in order of name up to 999 in one second
+        with contextlib.suppress(FileExistsError):
+            write_atomically(path, text, new=True)
+            break
     return path
 
 

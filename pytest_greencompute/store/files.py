@@ -11,10 +11,11 @@ from typing import Any
 from pytest_greencompute.errors import SettingsError
 
 
-def write_atomically(path: Path, text: str, *, newline: str | None = None) -> None:
+def write_atomically(path: Path, text: str, *, newline: str | None = None, new: bool = False) -> None:
     """Write ``text`` beside ``path`` and rename it into place; a file that was there keeps its mode.
 
-    ``newline`` as in open(): an empty one writes line ends as they are. Raises SettingsError with the reason where it cannot be done.
+    ``newline`` as in open(): an empty one writes line ends as they are. ``new``: a file that is there already is not replaced, even one
+    that another process makes at the same moment: FileExistsError. Raises SettingsError with the reason where it cannot be done.
     """
     path = path.resolve()  # a link stays a link
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -32,7 +33,13 @@ def write_atomically(path: Path, text: str, *, newline: str | None = None) -> No
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
+        if new:
+            _link(Path(temporary), path)
+        else:
+            Path(temporary).replace(path)
+    except FileExistsError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
         raise SettingsError(f"{path} cannot be written: {error.strerror}.", remedy="Check the path and its permissions.") from error
@@ -41,13 +48,39 @@ def write_atomically(path: Path, text: str, *, newline: str | None = None) -> No
         raise
 
 
+def _link(temporary: Path, path: Path) -> None:
+    """Give a whole file its name, which must be free. Raises FileExistsError."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: the name is taken first, by an empty file that the whole one then replaces
+        path.touch(exist_ok=False)
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
 def to_json(value: Any, indent: int = 0) -> str:
-    """JSON that reads well in a diff: one key a line, one row of numbers a line. Raises ValueError for NaN and infinities."""
+    """JSON that reads well in a diff: one key a line, one row (a list that begins with a plain value) a line.
+
+    Raises ValueError for NaN and infinities.
+    """
     pad, inner = " " * indent, " " * (indent + 1)
     if isinstance(value, dict) and value:
         rows = [f"{inner}{json.dumps(key)}: {to_json(each, indent + 1)}" for key, each in value.items()]
         return "{\n" + ",\n".join(rows) + f"\n{pad}}}"
-    if isinstance(value, list) and any(isinstance(each, dict | list) and each for each in value):
+    if isinstance(value, list) and value and isinstance(value[0], dict | list):
         rows = [inner + to_json(each, indent + 1) for each in value]
         return "[\n" + ",\n".join(rows) + f"\n{pad}]"
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    # Half of a character that needs two (a lone surrogate) has no UTF-8; as an escape it is read back as it was.
+    return text if text.isascii() or _encodable(text) else json.dumps(value, allow_nan=False)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -16,6 +16,7 @@ from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.estimate import Estimate, Outcome
 from pytest_greencompute.footprint import Footprint, yearly
 from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.ratio import Ratio
 from pytest_greencompute.samples import Block, Count, Idle, Latency, Run, Source, Span, Watched, Watching, sets_of
 from pytest_greencompute.units import MONEY
 from pytest_greencompute.verdict import Verdict
@@ -100,7 +101,13 @@ def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
         "where": verdict.where,
         "sees": verdict.sees,
         "modelled": verdict.modelled,
+        **({} if verdict.base is None else {"base": verdict.base}),
+        **({} if verdict.ratio is None else {"ratio": _open_sides(verdict.ratio)}),
     }
+
+
+def _open_sides(ratio: Ratio) -> dict[str, float | None]:
+    return {"value": ratio.value, "low": ratio.low or None, "high": ratio.high if math.isfinite(ratio.high) else None}
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ Runs in a process of their own (signals, xdist, the stand-in GPU, imports) measu
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any
 import filelock  # noqa: F401
 import jsonschema
 import numpy as np  # noqa: F401
+import prometheus_client  # noqa: F401
 import pytest
 import tabulate  # noqa: F401
 
@@ -30,8 +32,12 @@ import pytest_greencompute.fixture
 import pytest_greencompute.measuring
 import pytest_greencompute.report.candidates
 import pytest_greencompute.report.document
+import pytest_greencompute.report.github
 import pytest_greencompute.report.junit
+import pytest_greencompute.report.markdown
+import pytest_greencompute.report.openmetrics
 import pytest_greencompute.report.terminal
+import pytest_greencompute.reporting
 import pytest_greencompute.session
 import pytest_greencompute.sweeping  # noqa: F401
 from pytest_greencompute.store.runfile import schema
@@ -105,7 +111,8 @@ def _dedented(text: str) -> str:
 @pytest.fixture(autouse=True)
 def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Inner runs see no CI, no GPU selection, no options and no lock of whoever runs this suite."""
-    for name in ("CI", "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVML_STANDIN", "COLUMNS", "FORCE_COLOR"):
+    github = [name for name in os.environ if name.startswith("GITHUB_")]
+    for name in ("CI", "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVML_STANDIN", "COLUMNS", "FORCE_COLOR", *github):
         monkeypatch.delenv(name, raising=False)
     temporary = tmp_path / "tmp"
     temporary.mkdir()

@@ -411,3 +411,79 @@ def test_candidates_of_a_comparison_are_compared_with_each_other_and_that_is_sai
         ["test_it: b uses 2.* times *", "note: test_it: candidates are compared with each other, not with other commits"]
     )
     assert {run["name"] for run in project.report()["runs"]} == {"a", "b"}
+
+
+# What the reports say of it
+
+
+def test_the_report_keeps_the_pairs_the_ratio_and_the_figure_of_the_base(repository: Repository) -> None:
+    repository.commit()
+    repository.app(joules=0.6)
+    repository.measure("main", "--energy-markdown=energy.md").assert_outcomes(failed=1)
+    (run,) = repository.project.report()["runs"]
+    (against,) = (each for each in run["against"] if each["metric"] == "energy_per_query")
+    assert against["ref"].startswith("main (")
+    assert all(abs(head / base - 1.2) < 0.05 for base, head in against["pairs"])
+    (verdict,) = (each for each in run["verdicts"] if (each["kind"], each["metric"]) == ("base_ref", "energy_per_query"))
+    assert abs(verdict["base"] - 0.5) < 0.02
+    assert verdict["ratio"]["low"] <= verdict["ratio"]["value"] <= verdict["ratio"]["high"]
+    assert abs(verdict["ratio"]["value"] - 1.2) < 0.02
+    text = (repository.project.path / "energy.md").read_text(encoding="utf-8")
+    assert "### What changed" in text
+    assert "| test&#95;it | energy/query | 0.5" in text
+
+
+MARKED = """
+import pytest
+from app import model
+
+@pytest.mark.energy_budget(energy_per_query={limit!r})
+def test_it(energy_meter):
+    energy_meter.measure(model, ["a", "b", "c", "d"], references=["A", "B", "C", "D"])
+"""
+BUDGETS = """
+    max_seconds = 4
+    {settings}
+    [tool.greencompute.budgets."tests/test_app.py::test_it"]
+    accuracy = {floor}
+"""
+
+
+def test_limits_that_are_laxer_than_at_the_base_are_named_first(repository: Repository) -> None:
+    project = repository.project
+    project.write("tests/test_app.py", MARKED.format(limit="1 J"))
+    project.toml(BUDGETS.format(settings="", floor=0.9))
+    repository.commit()
+    project.write("tests/test_app.py", MARKED.format(limit="2 J"))
+    project.toml(BUDGETS.format(settings='inconclusive = "warn"\n    tolerance = "10 %"', floor=0.8))
+    result = repository.measure("main", "--energy-markdown=energy.md")
+    result.assert_outcomes(passed=1)
+    laxer = [
+        "test_it: the limit of energy (energy_per_query) was 1 J and is 2 J",
+        "test_it: the limit of accuracy (accuracy) was 0.9 and is 0.8",
+        "test_it: the tolerance of energy_per_query was 5.0 % and is 10 %",
+    ]
+    assert project.report()["session"]["loosened"] == laxer
+    result.stdout.fnmatch_lines([f"loosened: {each}" for each in laxer])
+    blocks = (project.path / "energy.md").read_text(encoding="utf-8").split("\n\n")
+    assert blocks[1] == "**This change makes limits laxer:**"
+
+
+def test_limits_that_are_the_same_or_stricter_are_not_named(repository: Repository) -> None:
+    project = repository.project
+    project.write("tests/test_app.py", MARKED.format(limit="1 J"))
+    project.toml(BUDGETS.format(settings="", floor=0.9))
+    repository.commit()
+    project.write("tests/test_app.py", MARKED.format(limit="0.9 J"))
+    repository.measure("main", "--energy-tolerance=20%").assert_outcomes(passed=1)
+    assert project.report()["session"]["loosened"] == []
+
+
+def test_a_named_budget_file_is_read_at_the_base_too(repository: Repository) -> None:
+    project = repository.project
+    budget = '[budgets."tests/test_app.py::test_it"]\nenergy_per_query = "{} J"\n'
+    project.write("gates/energy.toml", budget.format(1))
+    repository.commit()
+    project.write("gates/energy.toml", budget.format(3))
+    repository.measure("main", "--energy-budget-file=gates/energy.toml").assert_outcomes(passed=1)
+    assert project.report()["session"]["loosened"] == ["test_it: the limit of energy (energy_per_query) was 1 J and is 3 J"]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+
+from pytest_greencompute.testing.standin import StandIn, StandInDevice
 
 from .conftest import Project
 from .test_bad_input import refused, said
+from .test_gpu_standin import CONFTEST as STANDIN_CONFTEST
+from .test_gpu_standin import SENSOR
 
 pytest.importorskip("xdist")
 
@@ -32,6 +39,7 @@ def test_measuring_under_workers_is_refused_with_the_remedy(project: Project, op
         project.run_apart("--energy-budget", *options),
         "--energy-budget measures one test at a time and cannot run under xdist workers: tests side by side would pay for each other.",
         "Use -n 0 (or -p no:xdist) with --energy-only, and run the others with -n and --energy-skip.",
+        "With a GPU for each worker, --energy-xdist gpu-per-worker measures in parallel.",
     )
 
 
@@ -101,3 +109,129 @@ def test_no_workers_and_no_xdist_measure_as_ever(project: Project) -> None:
     project.write("test_it.py", TESTS)
     for options in (["-n0"], ["-p", "no:xdist"]):
         project.measure("-k", "right", *options).assert_outcomes(passed=1, deselected=2)
+
+
+# A GPU for each worker: real workers, real pynvml, a stand-in for the driver's library with four GPUs
+
+FOUR_TESTS = """
+    import os
+    import pytest
+
+    @pytest.mark.parametrize("number", range(4))
+    @pytest.mark.energy_budget(energy_per_query="200 J")
+    def test_within(energy_meter, gpu, number):
+        mine = os.environ["CUDA_VISIBLE_DEVICES"]
+        device = [gpu.standin.uuid(n) for n in range(4)].index(mine)
+        with energy_meter.window() as window:
+            gpu.model(device=device, watts=200 + 20 * device, seconds=1.0)("a")
+        assert window.energy.domain == f"gpu:{device}"
+        assert window.energy.value == pytest.approx(200 + 20 * device, rel=0.05)
+        if number == 3:
+            pytest.fail("a test that fails for a reason of its own")
+"""
+PER_WORKER = ("--energy-budget", "--energy-xdist=gpu-per-worker")
+
+
+@pytest.fixture
+def four_gpus(project: Project, standin_library: Path) -> StandIn:
+    project.write("conftest.py", STANDIN_CONFTEST)
+    project.toml('meters = ["nvml"]')
+    standin = StandIn.create(project.path, [StandInDevice(SENSOR)] * 4, library=standin_library)
+    for name, value in standin.env.items():
+        project.monkeypatch.setenv(name, value)
+    return standin
+
+
+def test_each_worker_measures_on_its_gpu_and_the_controller_tells_all(project: Project, four_gpus: StandIn) -> None:
+    project.write("test_it.py", FOUR_TESTS.replace("200 J", "270 J"))
+    reports = ("--energy-json=energy.json", "--energy-html=energy.html", "--energy-total=10 kJ", "--junitxml=junit.xml")
+    result = project.run_apart(*PER_WORKER, "-n4", *reports, timeout=120)
+    result.assert_outcomes(passed=3, failed=1)
+    text = said(result)
+    assert text.count("energy: nvml gpu:") == 1
+    assert len(re.findall(r"^test_within\[\d\] .* PASS ", text, re.MULTILINE)) == 4
+    report = project.report()
+    assert [meter["domain"] for meter in report["session"]["meters"]] == ["gpu:0", "gpu:1", "gpu:2", "gpu:3"]
+    assert len({run["metrics"]["energy_per_query"]["domain"] for run in report["runs"]}) == 4
+    assert len(report["runs"]) == 4
+    spent = sum(run["metrics"]["energy_per_query"]["value"] for run in report["runs"])
+    assert report["session"]["energy_j"] > spent > 4 * 190
+    assert report["session"]["total"]["verdict"] == "PASS"
+    assert report["session"]["metered"] == 4
+    assert (project.path / "junit.xml").read_text(encoding="utf-8").count("energy_per_query_verdict") == 4
+    assert (project.path / "energy.html").read_text(encoding="utf-8").count("<h1") == 1
+
+
+def test_a_regression_in_a_worker_is_red(project: Project, four_gpus: StandIn) -> None:
+    project.write("test_it.py", FOUR_TESTS.replace("200 J", "215 J").replace("if number == 3:", "if False:"))
+    result = project.run_apart(*PER_WORKER, "-n", "auto", "--energy-json=energy.json", timeout=120)
+    assert result.ret == 1
+    words = {run["metrics"]["energy_per_query"]["domain"]: run["verdicts"][0]["verdict"] for run in project.report()["runs"]}
+    assert words.pop("gpu:0", "PASS") == "PASS"
+    assert set(words.values()) == {"FAIL"}
+
+
+def test_more_workers_than_gpus_are_refused_with_the_number_to_use(project: Project, four_gpus: StandIn) -> None:
+    project.write("test_it.py", FOUR_TESTS)
+    project.monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+    refused(project.run_apart(*PER_WORKER, "-n3"), "gpu-per-worker: 3 workers, but 2 GPUs are visible here. Use -n 2, or -n auto.")
+
+
+def test_no_gpu_is_refused_with_the_reason(project: Project) -> None:
+    project.write("test_it.py", TESTS)
+    refused(project.run_apart(*PER_WORKER, "-n2"), "--energy-xdist gpu-per-worker: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--dist=each"], "--dist each would measure every test in every worker. Leave it out."),
+        (["--energy-update=tighten"], "--energy-update needs all tests in one process. Run without workers."),
+        (["--energy-meter=rapl,cputime"], "measures GPUs alone: the processor and the memory are shared by all workers."),
+    ],
+    ids=["each", "update", "meters"],
+)
+def test_what_workers_cannot_share_is_refused(project: Project, four_gpus: StandIn, options: list[str], says: str) -> None:
+    project.write("test_it.py", FOUR_TESTS)
+    result = project.run_apart(*PER_WORKER, "-n2", *options)
+    assert result.ret != 0
+    assert says in said(result)
+    assert "INTERNALERROR" not in said(result)
+    assert " passed" not in said(result)
+
+
+def test_a_group_of_tests_is_not_shared_out(project: Project, four_gpus: StandIn) -> None:
+    project.write(
+        "test_it.py", FOUR_TESTS.replace("@pytest.mark.energy_budget", '@pytest.mark.energy_group("g")\n    @pytest.mark.energy_budget')
+    )
+    result = project.run_apart(*PER_WORKER, "-n2")
+    assert result.ret != 0
+    assert "energy_group 'g' compares tests of one process, and workers share them out." in said(result)
+    assert " passed" not in said(result)
+
+
+def test_a_worker_that_crashes_leaves_the_total_unmeasured_and_the_rest_told(project: Project, four_gpus: StandIn) -> None:
+    crash = "        if number == 1:\n            os._exit(3)\n        mine = "
+    project.write(
+        "test_it.py", FOUR_TESTS.replace("200 J", "270 J").replace("        mine = ", crash).replace("if number == 3:", "if False:")
+    )
+    result = project.run_apart(
+        *PER_WORKER, "-n2", "--energy-json=energy.json", "--energy-total=10 kJ", "--energy-unmeasured=fail", timeout=120
+    )
+    assert result.ret == 1
+    report = project.report()
+    assert len(report["runs"]) == 3
+    assert report["session"]["total"]["verdict"] == "UNMEASURED"
+    assert "ended without saying what it used" in report["session"]["total"]["reason"]
+
+
+def test_the_file_may_ask_for_it(project: Project, four_gpus: StandIn) -> None:
+    project.toml('meters = ["nvml"]\nbudget = true\nxdist = "gpu-per-worker"')
+    project.write("test_it.py", FOUR_TESTS.replace("200 J", "270 J").replace("if number == 3:", "if False:"))
+    project.run_apart("-n2", timeout=120).assert_outcomes(passed=4)
+
+
+def test_without_workers_it_changes_nothing_and_without_measuring_it_is_an_error(project: Project) -> None:
+    project.write("test_it.py", TESTS)
+    project.measure("--energy-xdist=gpu-per-worker", "-k", "right", "-n0").assert_outcomes(passed=1, deselected=2)
+    refused(project.run_apart("--energy-xdist=gpu-per-worker", "-n2"), "--energy-xdist does nothing without --energy-budget: add it.")

@@ -26,10 +26,12 @@ def block(
     gap_s: float = 0.2,
     marks: Sequence[str] = (),
     phase: float = 0.0,
+    at_s: float = 1.0,
 ) -> Block:
-    """A block of ``busy_s`` of work in the middle of a span that is ``gap_s`` longer; ``energy_j`` of gpu:0, or by domain."""
+    """A block of ``busy_s`` of work from ``at_s`` on, in the middle of a span ``gap_s`` longer; ``energy_j`` of gpu:0, or by domain."""
     by_domain = energy_j if isinstance(energy_j, dict) else {"gpu:0": energy_j}
-    start, end = SECOND, SECOND + round(busy_s * SECOND)
+    start = round(at_s * SECOND)
+    end = start + round(busy_s * SECOND)
     half = round(gap_s / 2 * SECOND)
     spans = {domain: Span(joules, start - half, end + half) for domain, joules in by_domain.items()}
     return Block(set_index, phase, queries, start, end, spans, tuple(marks))

@@ -4,68 +4,25 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from making import block, latencies, run, source
+from making import latencies, run
+from telling import CPU, GPU, measured, session, told
 
 from pytest_greencompute.asks import Tell
-from pytest_greencompute.budget import Limit
 from pytest_greencompute.errors import MeterError, NothingThereError
-from pytest_greencompute.estimate import Aim, estimate, estimates
+from pytest_greencompute.estimate import Aim, estimate
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.report.document import meter
 from pytest_greencompute.report.junit import properties
 from pytest_greencompute.report.progress import ProgressLine
-from pytest_greencompute.report.terminal import Summary, heading, remarks, show_summary, table, totals, write
-from pytest_greencompute.samples import Run, Source, Watched, Watching
-from pytest_greencompute.store.runfile import run_to_json
-from pytest_greencompute.verdict import Verdict, judge_budget, unmeasured
-
-GPU = source(device="NVIDIA H100 80GB HBM3", meter="nvml")
-CPU = source("cpu", meter="cputime", method="modelled", tick_s=0.0, device="EPYC", note="7 W a core assumed")
-
-
-def measured(sources: tuple[Source, ...] = (GPU,), **fields: Any) -> Run:
-    each = {made.domain: 6.12 for made in sources}
-    blocks = [block({name: joules * (1 + 0.004 * (k % 3 - 1)) for name, joules in each.items()}, set_index=k) for k in range(9)]
-    made: dict[str, Any] = {"sources": sources, "latencies": latencies([0.0312] * 110), "scores": (1.0,) * 94 + (0.0,) * 6, **fields}
-    return run(blocks, **made)
-
-
-def told(
-    made: Run, effect: str = "green", where: str = "the marker at t.py:3", extra: tuple[Verdict, ...] = (), **limits: float
-) -> dict[str, Any]:
-    """A run's result as the session keeps it, judged by ``limits``."""
-    verdicts = []
-    for name, value in limits.items():
-        metric = METRICS[name]
-        outcome = estimate(made, metric, Aim())
-        verdicts.append(judge_budget(metric, outcome, Limit(metric, value, where), "test_y", by_interval=metric.kind != "score"))
-    row = run_to_json(made, estimates(made, Aim()), [*verdicts, *extra])
-    for verdict in row["verdicts"]:
-        verdict["effect"] = effect
-    return row
-
-
-def summary(*results: dict[str, Any], **fields: Any) -> Summary:
-    made = Summary(
-        enabled=True,
-        sources=(GPU,),
-        refusals=(),
-        problem="",
-        results=results,
-        metered=len(results),
-        not_measured=(),
-        total_j=3100.0,
-        total_modelled=False,
-        total=None,
-        seconds=41.0,
-        said=(),
-    )
-    return replace(made, **fields)
-
+from pytest_greencompute.report.summary import heading, remarks, totals
+from pytest_greencompute.report.table import lines
+from pytest_greencompute.report.terminal import show_summary, write
+from pytest_greencompute.samples import Watched, Watching
+from pytest_greencompute.store.facts import Refusal
+from pytest_greencompute.verdict import unmeasured
 
 WIDTH = 60
 
@@ -92,7 +49,7 @@ class Reporter:
 
 
 def test_a_passing_run_is_one_row_with_its_figures_and_limits() -> None:
-    (head, _), (row, word) = table([told(measured(), energy_per_query=0.8, latency_p95=0.04, accuracy=0.92)])
+    (head, _), (row, word) = lines([told(measured(), energy_per_query=0.8, latency_p95=0.04, accuracy=0.92)])
     assert head.split() == ["test", "energy/query", "budget", "p95", "budget", "accuracy", "verdict", "limits", "from"]
     for cell in ("test_y", "0.612 J ±", "0.8 J", "31.2 ms", "40 ms", "0.940 ≥ 0.92", "PASS", "marker"):
         assert cell in row
@@ -100,11 +57,11 @@ def test_a_passing_run_is_one_row_with_its_figures_and_limits() -> None:
 
 
 def test_the_worst_word_stands_for_the_run_with_what_it_is_about() -> None:
-    found = table([told(measured(), energy_per_query=0.5, latency_p95=0.02, accuracy=0.92)])
+    found = lines([told(measured(), energy_per_query=0.5, latency_p95=0.02, accuracy=0.92)])
     assert found[1][0].rstrip().endswith("FAIL energy, latency  marker")
     assert found[1][1] == "FAIL"
     missing = told(measured(), extra=(unmeasured(METRICS["average_power"], "t", "no limit for this hardware"),), energy_per_query=0.8)
-    assert "UNMEASURED power" in table([missing])[1][0]
+    assert "UNMEASURED power" in lines([missing])[1][0]
 
 
 def test_the_lines_of_one_file_are_one_place() -> None:
@@ -112,15 +69,15 @@ def test_the_lines_of_one_file_are_one_place() -> None:
     places = ("pyproject.toml:19", "pyproject.toml:7", "the marker at t.py:3", "budgets.toml:4")
     for verdict, where in zip(made["verdicts"], places, strict=True):
         verdict["where"] = where
-    assert table([made])[1][0].endswith("  pyproject.toml:7-19, marker, budgets.toml:4")
+    assert lines([made])[1][0].endswith("  pyproject.toml:7-19, marker, budgets.toml:4")
 
 
 def test_a_share_that_is_only_shown_has_no_column_and_is_in_per_cent_where_it_is_judged() -> None:
     watching = Watching(100, 10, (Watched("it", 10, 40, 0),))
-    head, _ = table([told(measured(watching=watching), energy_per_query=0.8)])
+    head, _ = lines([told(measured(watching=watching), energy_per_query=0.8)])
     assert "generative" not in head[0]
     assert "reasoning" not in head[0]
-    (head, _), (row, _) = table([told(measured(watching=watching), generative_share=0.25, reasoning_default=0.0)])
+    (head, _), (row, _) = lines([told(measured(watching=watching), generative_share=0.25, reasoning_default=0.0)])
     assert "reasoning by default" in head
     assert "10.0 %" in row
     assert "25 %" in row
@@ -129,65 +86,66 @@ def test_a_share_that_is_only_shown_has_no_column_and_is_in_per_cent_where_it_is
 
 
 def test_runs_without_budgets_have_no_column_of_limits() -> None:
-    found = table([told(measured(name="prefill")), told(measured(name="decode"))])
+    found = lines([told(measured(name="prefill")), told(measured(name="decode"))])
     assert found[0][0].split() == ["test", "energy/query", "p95", "accuracy", "verdict"]
     assert found[1][0].startswith("test_y (prefill)")
     assert found[2][0].rstrip().endswith("no budget")
 
 
 def test_a_figure_that_is_missing_is_a_dash() -> None:
-    found = table([told(measured(problem="the counter is gone"), energy_per_query=0.8)])
+    found = lines([told(measured(problem="the counter is gone"), energy_per_query=0.8)])
     row = found[1][0].split()
     assert row[1] == "-"
     assert "UNMEASURED" in row
 
 
 def test_a_metric_gets_a_column_when_it_is_judged() -> None:
-    found = table([told(measured(), throughput=5.0), told(measured())])
+    found = lines([told(measured(), throughput=5.0), told(measured())])
     assert "throughput" in found[0][0]
-    assert "throughput" not in table([told(measured())])[0][0]
+    assert "throughput" not in lines([told(measured())])[0][0]
 
 
 def test_every_line_of_a_modelled_energy_says_so() -> None:
     result = told(measured((CPU,)), energy_per_query=0.8, average_power=100.0, energy_above_idle_per_query=0.8)
-    for line, _ in table([result])[1:]:
+    for line, _ in lines([result])[1:]:
         assert line.count("modelled") == 3
     assert any(
-        each.startswith("cpu energy is modelled, not measured: 7 W a core assumed") for each in remarks(summary(result, sources=(CPU,)))
+        each.startswith("cpu energy is modelled, not measured: 7 W a core assumed") for each in remarks(session(result, sources=(CPU,)))
     )
-    assert "total 3.1 kJ modelled in 41 s" in totals(summary(result, total_modelled=True))
-    assert heading(summary(result, sources=(CPU,))) == "cputime cpu EPYC, modelled"
+    assert "total 3.1 kJ modelled in 41 s" in totals(session(result, sources=(CPU,)))
+    assert heading(session(result, sources=(CPU,))) == "cputime cpu EPYC, modelled"
     assert ("energy_per_query_method", "cpu modelled") in properties([result])
     for verdict in result["verdicts"]:
         assert verdict["modelled"]
         assert "(modelled)" in verdict["reason"]
     counted = told(measured(), energy_per_query=0.8)
-    assert "modelled" not in " ".join(line for line, _ in table([counted])) + " ".join(remarks(summary(counted)))
+    assert "modelled" not in " ".join(line for line, _ in lines([counted])) + " ".join(remarks(session(counted)))
 
 
 # The lines around it
 
 
 def test_the_heading_names_meter_domain_device_method_and_tick() -> None:
-    assert heading(summary()) == "nvml gpu:0 NVIDIA H100 80GB HBM3, counter, tick 0.100 s"
-    assert heading(summary(sources=(GPU, CPU))).endswith("; cputime cpu EPYC, modelled")
-    assert heading(summary(sources=(), problem="no GPU")) == "no meter"
-    assert heading(summary(sources=())) == "nothing measured"
+    assert heading(session()) == "nvml gpu:0 NVIDIA H100 80GB HBM3, counter, tick 0.100 s"
+    assert heading(session(sources=(GPU, CPU))).endswith("; cputime cpu EPYC, modelled")
+    assert heading(session(sources=(), problem="no GPU")) == "no meter"
+    assert heading(session(sources=())) == "nothing measured"
 
 
 def test_the_totals_tell_energy_time_what_could_be_seen_and_what_failed() -> None:
     failed = told(measured(), energy_per_query=0.5, latency_p95=0.02)
-    assert totals(summary(failed)).startswith("total 3.1 kJ in 41 s · smallest regression visible ")
-    assert totals(summary(failed)).endswith(" · 2 budgets failed")
-    assert totals(summary(total_j=None)) == "total not measured · 0 budgets failed"
-    over = totals(summary(total={"limit": 3000.0, "verdict": "FAIL"}))
+    assert totals(session(failed)).startswith("total 3.1 kJ in 41 s · smallest regression visible ")
+    assert totals(session(failed)).endswith(" · 2 budgets failed")
+    assert totals(session(total_j=None)) == "total not measured · 0 budgets failed"
+    over = totals(session(total={"limit": 3000.0, "verdict": "FAIL"}))
     assert over == "total 3.1 kJ of 3 kJ in 41 s · 1 budget failed"
 
 
 def test_the_remarks_tell_warnings_notes_refusals_and_problems() -> None:
     short = told(measured(notes=("a set was lost",)), "warn", energy_per_query=0.612)
-    refusals = (("rapl", MeterError("No permission.", remedy="Join the group power.")), ("nvml", NothingThereError("No GPU.")))
-    found = remarks(summary(short, refusals=refusals))
+    refused = MeterError("No permission.", remedy="Join the group power.")
+    refusals = (Refusal.of("rapl", refused), Refusal.of("nvml", NothingThereError("No GPU.")))
+    found = remarks(session(short, refusals=refusals))
     assert found[0].startswith("warning: test_y used 0.6120 J per query")
     assert found[1:] == [
         "note: test_y: a set was lost",
@@ -197,13 +155,13 @@ def test_the_remarks_tell_warnings_notes_refusals_and_problems() -> None:
 
 
 def test_where_no_meter_works_the_whole_reason_is_told_once() -> None:
-    refusals = (("rapl", MeterError("No permission.")),)
-    assert remarks(summary(refusals=refusals, problem="rapl: No permission.")) == ["no meter: rapl: No permission."]
+    refusals = (Refusal.of("rapl", MeterError("No permission.")),)
+    assert remarks(session(refusals=refusals, problem="rapl: No permission.")) == ["no meter: rapl: No permission."]
 
 
 def test_a_session_is_told_in_order_and_colours_follow_the_words() -> None:
     reporter = Reporter()
-    made = summary(
+    made = session(
         told(measured(), energy_per_query=0.8),
         told(measured(), "fail", energy_per_query=0.5),
         not_measured=(("t.py::test_z", "skipped"),),
@@ -218,7 +176,7 @@ def test_a_session_is_told_in_order_and_colours_follow_the_words() -> None:
 
 def test_a_terminal_that_cannot_show_the_dash_gets_a_plain_one() -> None:
     reporter = Reporter("ascii")
-    show_summary(reporter, summary())
+    show_summary(reporter, session())
     assert reporter.lines[0].startswith("--- energy")
 
 
@@ -235,7 +193,7 @@ def test_a_terminal_that_cannot_show_the_dash_gets_a_plain_one() -> None:
 )
 def test_without_measuring_one_quiet_line_says_so(results: list[dict[str, Any]], line: list[str]) -> None:
     reporter = Reporter()
-    write(reporter, summary(*results, enabled=False))
+    write(reporter, session(*results, enabled=False))
     assert reporter.lines == line
 
 

@@ -6,7 +6,9 @@ import contextlib
 import copy
 import json
 import math
+import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +23,13 @@ from making import run as made_run
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimate import Aim, estimates
+from pytest_greencompute.footprint import Footprint
 from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.report.document import document
+from pytest_greencompute.report.document import document, summary_of
+from pytest_greencompute.report.summary import Summary
 from pytest_greencompute.samples import METHODS, Block, Idle, Latency, Run, Source, Span
 from pytest_greencompute.store.baselines import KEPT, folder_of, load, matching, save
+from pytest_greencompute.store.facts import Facts, Refusal, together
 from pytest_greencompute.store.files import to_json, write_atomically
 from pytest_greencompute.store.runfile import SCHEMA, read_runs, run_from_json, run_to_json, schema, verdict_to_json
 from pytest_greencompute.verdict import Verdict, judge_budget, unmeasured
@@ -32,17 +37,10 @@ from pytest_greencompute.verdict import Verdict, judge_budget, unmeasured
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 
-class Told:
-    """What the report asks of a session."""
-
-    machine: dict[str, Any] = {"cpu": "Made CPU", "commit": "0123abcd"}  # noqa: RUF012  never changed
-    seconds = 12.5
-    problem = ""
-    instruments = None
-    footprint = None
-
-    def total_j(self) -> float | None:
-        return 3100.0
+def session(rows: list[dict[str, Any]], exit_status: int = 0) -> dict[str, Any]:
+    """The report of a session with these runs."""
+    facts = Facts(machine={"commit": "0123abcd"}, sources=(source(), source("cpu")), seconds=41.2, total_j=3100.2)
+    return document(Summary(enabled=True, facts=facts, results=rows, created="2026-11-23T10:00:00Z", exit_status=exit_status))
 
 
 FULL = made_run(
@@ -69,7 +67,7 @@ def report(*runs: Run, verdicts: tuple[Verdict, ...] = ()) -> dict[str, Any]:
     for row in rows:
         for verdict in row["verdicts"]:
             verdict["effect"] = "fail"
-    return document(Told(), rows, None, 1)
+    return session(rows, 1)
 
 
 def written(path: Path, value: Any) -> Path:
@@ -153,7 +151,7 @@ def test_every_run_comes_back_from_its_json_as_it_was(run: Run) -> None:
 @settings(max_examples=30, deadline=None)
 @given(runs())
 def test_every_document_validates_against_the_schema_that_ships(run: Run) -> None:
-    VALIDATOR.validate(json.loads(to_json(document(Told(), [run_to_json(run, {}, ())], None, 0))))
+    VALIDATOR.validate(json.loads(to_json(session([run_to_json(run, {}, ())]))))
 
 
 def test_estimates_are_the_same_after_reading(tmp_path: Path) -> None:
@@ -302,7 +300,7 @@ def test_a_wrong_type_anywhere_is_refused_or_does_no_harm(tmp_path: Path, wrong:
             read = read_runs(file)
         for run in read:
             outcomes = estimates(run, Aim())
-            VALIDATOR.validate(json.loads(to_json(document(Told(), [run_to_json(run, outcomes, ())], None, 0))))
+            VALIDATOR.validate(json.loads(to_json(session([run_to_json(run, outcomes, ())]))))
 
 
 @pytest.mark.parametrize(
@@ -478,3 +476,100 @@ def test_a_run_on_another_gpu_is_refused_and_the_difference_named() -> None:
 
 def test_unmetered_runs_are_no_baseline() -> None:
     assert matching(on(), [(replace(on(), metered=False),)], cpu_judged=False).runs == ()
+
+
+# Whole sessions
+
+
+def test_a_session_comes_back_from_its_report() -> None:
+    facts = Facts(
+        machine={"commit": "0123abcd", "cpu": "Made CPU"},
+        sources=(Source("nvml", "gpu:0", "counter", "Made GPU", "GPU-1", 0.1, note="as told"),),
+        refusals=(Refusal("rapl", "no permission", absent=False),),
+        problem="",
+        seconds=41.2,
+        total_j=3100.2,
+        loosened=("test_y: the limit was 1 J and is 2 J",),
+    )
+    total = {**verdict_to_json(Verdict("PASS", "total", "budget", "within", limit=5000.0)), "effect": "green"}
+    made = Summary(
+        enabled=True,
+        facts=facts,
+        results=report(FULL)["runs"],
+        metered=3,
+        not_measured=(("t.py::test_z", "no GPU"),),
+        total=total,
+        said=(("a baseline was saved", False), ("a report was not", True)),
+        footprint=Footprint(kg_per_j=1e-8, carbon_source="set by you", price_per_j=1e-7, currency="EUR", pue=1.2, queries_per_s=460.0),
+        created="2026-11-23T10:00:00Z",
+        exit_status=1,
+    )
+    written = document(made)
+    VALIDATOR.validate(written)
+    assert summary_of(json.loads(to_json(written))) == made
+
+
+def test_a_report_of_an_older_version_is_a_session_too() -> None:
+    old = report(FULL)
+    for name in ("measured", "metered", "refusals", "not_measured", "said", "loosened"):
+        del old["session"][name]
+    VALIDATOR.validate(old)
+    made = summary_of(old)
+    assert (made.enabled, made.metered, made.facts.loosened, made.said) == (True, 1, (), ())
+
+
+def test_the_facts_of_a_process_travel_as_plain_values() -> None:
+    facts = Facts({"cpu": "x"}, (source(),), (Refusal("rapl", "why", absent=True),), "a problem", 1.5, None, "no total", ("laxer",))
+    assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+
+
+def test_processes_that_measured_at_the_same_time_add_up() -> None:
+    parts = [Facts({"cpu": "x"}, (source(f"gpu:{n}"),), seconds=10.0 + n, total_j=100.0) for n in (10, 2, 0, 1)]
+    whole = together(parts)
+    assert (whole.total_j, whole.seconds, whole.machine) == (400.0, 20.0, {"cpu": "x"})
+    assert [each.domain for each in whole.sources] == ["gpu:0", "gpu:1", "gpu:2", "gpu:10"]
+
+
+def test_one_process_without_a_total_leaves_all_without_one() -> None:
+    whole = together([Facts(total_j=100.0), Facts(why_no_total="worker gw1 ended without saying what it used")])
+    assert whole.total_j is None
+    assert whole.why_no_total == "worker gw1 ended without saying what it used"
+
+
+def test_half_a_character_survives_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "half.json"
+    write_atomically(path, to_json({"names": ["\ud800", "größe", {"\udcff": "x\udfff"}]}))
+    assert json.loads(path.read_text(encoding="utf-8")) == {"names": ["\ud800", "größe", {"\udcff": "x\udfff"}]}
+
+
+def _save_often(root: str, start: float) -> None:
+    made = {"created": "2026-11-23T10:00:00Z", "runs": [], "pid": os.getpid()}
+    while time.monotonic() < start:
+        pass
+    for _ in range(20):
+        save(Path(root), "main", made)
+
+
+def test_jobs_that_save_the_same_baseline_at_the_same_moment_lose_nothing(tmp_path: Path) -> None:
+    start = time.monotonic() + 1.0
+    jobs = [multiprocessing.get_context("spawn").Process(target=_save_often, args=(str(tmp_path), start)) for _ in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+        assert job.exitcode == 0
+    files = sorted(folder_of(tmp_path, "main").iterdir())
+    assert [file.suffix for file in files] == [".json"] * 60
+    saved_by = [json.loads(file.read_text(encoding="utf-8"))["pid"] for file in files]
+    assert sorted(saved_by.count(pid) for pid in set(saved_by)) == [20, 20, 20]
+
+
+def test_where_files_cannot_be_linked_a_name_that_is_taken_is_left_alone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    write_atomically(tmp_path / "one.json", "first", new=True)
+    with pytest.raises(FileExistsError):
+        write_atomically(tmp_path / "one.json", "second", new=True)
+    assert [(file.name, file.read_text(encoding="utf-8")) for file in tmp_path.iterdir()] == [("one.json", "first")]

@@ -1,0 +1,87 @@
+"""What the reports of many runs cost: seconds to write each, and how large it is.
+
+Run: python benchmarks/reports.py        (a minute)
+
+Runs of 50 blocks and 110 timed batches each; every tenth is over its budget.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from pytest_greencompute.budget import Limit
+from pytest_greencompute.estimate import Aim, estimate, estimates
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.report.summary import Summary
+from pytest_greencompute.reporting import FORMS
+from pytest_greencompute.samples import Block, Latency, Run, Source, Span
+from pytest_greencompute.store.facts import Facts
+from pytest_greencompute.store.runfile import run_to_json
+from pytest_greencompute.verdict import judge_budget
+
+GPU = Source("nvml", "gpu:0", "counter", "NVIDIA H100 80GB HBM3", "GPU-1", 0.1)
+ENERGY = METRICS["energy_per_query"]
+BLOCKS, REPEATS = 50, 3
+SECOND = 1_000_000_000
+
+
+def a_run(seed: int) -> Run:
+    """50 blocks of a second, 10 queries each, of about 0.6 J."""
+    luck = random.Random(seed)
+    blocks = []
+    for k in range(BLOCKS):
+        start = int(1.3 * k * SECOND)
+        span = Span(6.12 * (1 + luck.gauss(0, 0.02)), start - SECOND // 10, start + SECOND + SECOND // 10)
+        blocks.append(Block(k // 9, (k % 9) / 9, 10, start, start + SECOND, {"gpu:0": span}))
+    latencies = tuple(Latency(1, 0.03 * (1 + luck.gauss(0, 0.05))) for _ in range(110))
+    return Run(
+        test=f"tests/test_models.py::test_model[{seed}]",
+        name=None,
+        queries=100,
+        batch_size=1,
+        metered=True,
+        seconds=70.0,
+        sources=(GPU,),
+        blocks=tuple(blocks),
+        latencies=latencies,
+        provenance={"machine": {"cpu": "EPYC", "os": "Linux"}, "devices": {"gpu:0": {"driver": "550.54.15", "device": GPU.device}}},
+    )
+
+
+def a_session(count: int) -> Summary:
+    """A session of so many runs, each judged by an energy budget."""
+    rows: list[dict[str, Any]] = []
+    for number in range(count):
+        run = a_run(number)
+        limit = Limit(ENERGY, 0.5 if number % 10 == 0 else 0.8, "pyproject.toml:7")
+        verdict = judge_budget(ENERGY, estimate(run, ENERGY, Aim()), limit, run.test)
+        row = run_to_json(run, estimates(run, Aim()), [verdict])
+        row["verdicts"][0]["effect"] = "fail" if verdict.word == "FAIL" else "green"
+        rows.append(row)
+    facts = Facts({"cpu": "EPYC", "commit": "0123abcd"}, (GPU,), seconds=70.0 * count, total_j=4e4 * count)
+    return replace(Summary(True, facts, rows, metered=count), created="2026-11-26T18:00:00Z")
+
+
+def main() -> None:
+    rows = []
+    for count in (200, 1_000):
+        session = a_session(count)
+        for form in FORMS:
+            form.text(session, Path("/nonexistent"))  # once, so that no import is timed
+            seconds = []
+            for _ in range(REPEATS):
+                start = time.perf_counter()
+                text = form.text(session, Path("/nonexistent"))
+                seconds.append(time.perf_counter() - start)
+            rows.append([count, form.name, f"{min(seconds):.2f} s", f"{len(text.encode()) / 1e6:.2f} MB"])
+    print(tabulate(rows, ["runs", "report", "written in", "size"], tablefmt="github"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""``greencompute history``: the figures of the sessions that were saved, oldest first, each with its commit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.store.history import Point
+
+SHOWN = ("energy_per_query", "latency_p95", "accuracy")
+
+
+def run(given: Mapping[str, Any], root: Path) -> int:
+    """Print it. 0: there is one; 3: some of its files could not be read. Raises SettingsError where nothing was saved."""
+    from pytest_greencompute.store.baselines import FOLDER
+    from pytest_greencompute.store.history import saved
+
+    names = tuple(given.get("baseline") or ())
+    found = saved(root, names)
+    points = [point for point in found.points if not given.get("test") or given["test"] in point.test]
+    if not points and not found.problems:
+        what = (
+            f"no run of a test called {given['test']!r}"
+            if given.get("test") and found.points
+            else f"nothing{f' of {names[0]!r}' if names else ''}"
+        )
+        raise SettingsError(f"{root / FOLDER} holds {what}.", remedy="pytest --energy-budget --energy-save NAME keeps a session.")
+    if given.get("json"):
+        print(json.dumps([_as_json(point) for point in points], indent=1, allow_nan=False))
+    else:
+        print("\n".join(lines(points)))
+    for problem in found.problems:
+        print(problem, file=sys.stderr)
+    return 3 if found.problems else 0
+
+
+def lines(points: Sequence[Point]) -> list[str]:
+    """The table, heading first."""
+    from tabulate import tabulate
+
+    from pytest_greencompute.report.escape import printable
+    from pytest_greencompute.report.table import called, figure
+
+    shown = [name for name in SHOWN if any(name in point.metrics for point in points)]
+    heads = ["when", "commit", "baseline", "test", *(METRICS[name].label for name in shown), "on"]
+    rows = [
+        [
+            point.created.replace("T", " ").removesuffix("Z"),
+            f"{point.commit[:10]}{' (changed)' if point.dirty else ''}",
+            point.baseline,
+            called({"test": point.test, "name": point.run}),
+            *(figure(METRICS[name], point.metrics.get(name)) for name in shown),
+            ", ".join(point.devices),
+        ]
+        for point in points
+    ]
+    cells = [[printable(cell) for cell in row] for row in rows]
+    return [line.rstrip() for line in tabulate(cells, headers=heads, tablefmt="plain", disable_numparse=True).splitlines()]
+
+
+def _as_json(point: Point) -> dict[str, Any]:
+    return {
+        "created": point.created,
+        "commit": point.commit or None,
+        "changed": point.dirty,
+        "baseline": point.baseline,
+        "test": point.test,
+        "name": point.run,
+        "metrics": dict(point.metrics),
+        "devices": list(point.devices),
+    }

@@ -1,0 +1,180 @@
+"""A session as Markdown, for a comment on a pull request and for GitHub's job summary. Pure.
+
+The verdict comes first, then limits that the change has made laxer, the table, what changed, and a folded section for each failure. All
+text that is not ours is escaped. Where the whole is too long the least important goes first; failures stay to the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.report import candidates
+from pytest_greencompute.report.changes import changes
+from pytest_greencompute.report.escape import markdown
+from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, years
+from pytest_greencompute.report.table import called, comparisons, table
+
+MOST_CHARACTERS = 65_536  # of a comment, on GitHub; GitLab's limit is higher
+SIGNS = {"PASS": "✅", "FAIL": "❌", "UNMEASURED": "⚠️", "INCONCLUSIVE": "⚠️", "ACCEPTED": "⚠️", "": "ℹ️"}
+SENTENCE = 2_000  # characters of a sentence that is shown whole
+SHORT_NAME, SHORTEST_NAME = 120, 40
+
+Size = Callable[[str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """How much is shown. ``greens``: rows that pass; ``extras``: comparisons of candidates, notes and remarks; ``folded``: the sentences
+    of failures, each in a folded section; ``name``: characters of a name."""
+
+    greens: bool = True
+    extras: bool = True
+    folded: bool = True
+    name: int = SHORT_NAME
+
+
+DETAILS = (
+    Detail(),
+    Detail(extras=False),
+    Detail(extras=False, greens=False),
+    Detail(extras=False, greens=False, folded=False),
+    Detail(extras=False, greens=False, folded=False, name=SHORTEST_NAME),
+)
+
+
+def write(sessions: Sequence[Summary], most: int = MOST_CHARACTERS, size: Size = len) -> str:
+    """Markdown of at most ``most`` characters (or of what ``size`` counts), with as much detail as fits."""
+    for detail in DETAILS:
+        text = _whole(sessions, detail)
+        if size(text) <= most:
+            return text
+    return _bare(sessions, most, size)
+
+
+def _whole(sessions: Sequence[Summary], detail: Detail) -> str:
+    return "\n\n".join(block for session in sessions for block in _blocks(session, detail)) + "\n"
+
+
+def _blocks(session: Summary, detail: Detail) -> list[str]:
+    blocks = [_verdict_line(session), *_loosened(session), _about(session)]
+    red = [(run, verdict) for run in session.results for verdict in run["verdicts"] if verdict["effect"] == "fail"]
+    if detail.folded:
+        blocks += [*_table(session, detail), *_changes(session, detail), *_failures(session, red, detail)]
+    else:
+        blocks += _listed(red, detail)
+    blocks += _bad_news(session)
+    if detail.extras:
+        blocks += [*_comparisons(session), *_remarks(session)]
+    elif detail == DETAILS[1]:
+        blocks.append("Comparisons of candidates and notes are left out: too long to show. The other reports have them.")
+    return [block for block in blocks if block]
+
+
+def _verdict_line(session: Summary) -> str:
+    word = session.word or ("nothing measured" if not session.results else "no budget")
+    red = any(verdict["effect"] == "fail" for verdict in session.verdicts) or any(bad for _, bad in session.said)
+    sign = "❌" if red else SIGNS[session.word]
+    also = ", red" if red and session.word != "FAIL" else ""
+    return f"## {sign} Energy budgets: {word}{also}"
+
+
+def _about(session: Summary) -> str:
+    commit = str(session.facts.machine.get("commit") or "")[:10]
+    parts = [totals(session), heading(session), f"commit {commit}" if commit else ""]
+    return " · ".join(markdown(part, SENTENCE) for part in parts if part)
+
+
+def _loosened(session: Summary) -> list[str]:
+    laxer = loosened(session)
+    if not laxer:
+        return []
+    lines = [f"- {markdown(each.removeprefix('loosened: '), SENTENCE)}" for each in laxer]
+    return ["**This change makes limits laxer:**\n\n" + "\n".join(lines)]
+
+
+def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], longest: int) -> str:
+    lines = [[markdown(cell, longest) for cell in row] for row in (heads, *rows)]
+    lines.insert(1, ["---"] * len(heads))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _table(session: Summary, detail: Detail) -> list[str]:
+    made = table(session.results, session.currency)
+    reds = {place for place, run in enumerate(session.results) if any(each["effect"] == "fail" for each in run["verdicts"])}
+    ranked = sorted(made.rows, key=lambda row: (row.place not in reds, row.word in {"PASS", ""}))
+    shown = [row for row in ranked if detail.greens or row.place in reds or row.word not in {"PASS", ""}]
+    left = len(made.rows) - len(shown)
+    blocks = [_grid(made.heads, [row.cells for row in shown], detail.name)] if shown else []
+    return [*blocks, *([f"{left} {'run' if left == 1 else 'runs'} without a failure left out: too long to show."] if left else [])]
+
+
+def _changes(session: Summary, detail: Detail) -> list[str]:
+    found = [each for each in changes(session.results) if detail.greens or each.word != "PASS"]
+    if not found:
+        return []
+    rows = [(each.run, each.metric, each.before, each.now, each.by, each.word, each.against) for each in found]
+    heads = ("test", "figure", "before", "now", "worse by", "verdict", "against")
+    return ["### What changed", _grid(heads, rows, detail.name)]
+
+
+def _failures(session: Summary, red: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], detail: Detail) -> list[str]:
+    blocks = []
+    for run, verdict in red:
+        title = f"<b>{verdict['verdict']}</b> {markdown(called(run), detail.name)}: {markdown(_about_what(verdict))}"
+        place = f"\n\nLimit from {markdown(verdict['where'])}" if verdict["where"] else ""
+        blocks.append(f"<details><summary>{title}</summary>\n\n{markdown(verdict['reason'], SENTENCE)}{place}\n\n</details>")
+    if session.total is not None and session.total["effect"] == "fail":
+        blocks.append(f"**{session.total['verdict']}** {markdown(session.total['reason'], SENTENCE)}")
+    return blocks
+
+
+def _about_what(verdict: Mapping[str, Any]) -> str:
+    metric = METRICS.get(verdict["metric"])
+    return metric.short if metric else str(verdict["metric"])
+
+
+def _listed(red: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], detail: Detail) -> list[str]:
+    """Every failure in a line a run."""
+    by_run: dict[int, tuple[Mapping[str, Any], list[str]]] = {}
+    for run, verdict in red:
+        by_run.setdefault(id(run), (run, []))[1].append(f"{verdict['verdict']} {_about_what(verdict)}")
+    lines = [f"- {markdown(called(run), detail.name)}: {markdown(', '.join(words), detail.name)}" for run, words in by_run.values()]
+    return ["\n".join(lines), "Only failures, and no reasons: too long to show. The other reports have them."] if lines else []
+
+
+def _bad_news(session: Summary) -> list[str]:
+    return [f"- {markdown(sentence, SENTENCE)}" for sentence, bad in session.said if bad]
+
+
+def _comparisons(session: Summary) -> list[str]:
+    blocks = []
+    for compared in comparisons(session.results):
+        heads, rows = candidates.table(compared.rows)
+        blocks += [f"### Candidates\n\n{markdown(compared.headline, SENTENCE)}", _grid(heads, rows, SHORT_NAME)]
+    return blocks
+
+
+def _remarks(session: Summary) -> list[str]:
+    lines = [*years(session), *remarks(session), *(f"not measured: {test} ({reason})" for test, reason in session.not_measured)]
+    lines += [sentence for sentence, bad in session.said if not bad]
+    if not lines:
+        return []
+    listed = "\n".join(f"- {markdown(line, SENTENCE)}" for line in lines)
+    return [f"<details><summary>Notes ({len(lines)})</summary>\n\n{listed}\n\n</details>"]
+
+
+def _bare(sessions: Sequence[Summary], most: int, size: Size) -> str:
+    """Where even a line a failure is too long: as many failures as fit, and how many do not."""
+    lines = _whole(sessions, DETAILS[-1]).splitlines()
+    failures = [place for place, line in enumerate(lines) if line.startswith("- ")]
+    left = 0
+    while failures and size("\n".join(lines)) + 200 > most:
+        cut = max(1, len(failures) // 20)
+        for place in reversed(failures[-cut:]):
+            del lines[place]
+        failures = failures[:-cut]
+        left += cut
+    return "\n".join([*lines, "", f"{left} more failures are left out: the limit here is {most:,}. The JSON report has all."]) + "\n"

@@ -1,0 +1,116 @@
+"""A session as OpenMetrics text, which GitLab shows in a merge request and Prometheus reads; written by ``prometheus_client``.
+
+One family a metric, with the unit in its name, and one each for the ends of its interval and for its budget. A verdict is a state set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.report.escape import printable
+from pytest_greencompute.report.summary import Summary
+from pytest_greencompute.report.table import ORDER
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric as Family
+
+PREFIX = "greencompute"
+# What OpenMetrics calls the base unit; a share and an amount of money have none there.
+UNITS = {
+    "J": "joules",
+    "s": "seconds",
+    "W": "watts",
+    "1/s": "per_second",
+    "1": "",
+    "FLOP": "flop",
+    "B": "bytes",
+    "kg": "kilograms",
+    "currency": "",
+}
+PARTS = {"value": "", "low": "_low", "high": "_high"}
+SAID = {"value": "{}", "low": "lower end of the interval: {}", "high": "upper end of the interval: {}"}
+
+
+def write(summary: Summary) -> str:
+    """The text, with its end marker."""
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.openmetrics.exposition import generate_latest
+    from prometheus_client.registry import Collector
+
+    class Once(Collector):
+        def collect(self) -> Iterator[Family]:
+            yield from _figures(summary)
+            yield from _verdicts(summary)
+            yield from _session(summary)
+
+    registry = CollectorRegistry()
+    registry.register(Once())
+    text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+    return text.decode()
+
+
+def _labels(run: Mapping[str, Any], figure: Mapping[str, Any]) -> dict[str, str]:
+    labels = {"test": run["test"], "run": run["name"] or "", "domain": figure.get("domain", ""), "method": figure.get("method", "")}
+    labels |= {"currency": figure.get("currency", "")} if figure["unit"] == "currency" else {}
+    return {name: printable(value) for name, value in labels.items()}
+
+
+def _family(name: str, said: str, unit: str, samples: list[tuple[dict[str, str], float]]) -> Family:
+    from prometheus_client.metrics_core import GaugeMetricFamily
+
+    labels = list(samples[0][0])
+    family = GaugeMetricFamily(f"{PREFIX}_{name}", said, labels=labels, unit=UNITS[unit])
+    for values, value in {tuple(values.values()): value for values, value in samples}.items():  # a series has one value
+        family.add_metric(list(values), value)
+    return family
+
+
+def _figures(summary: Summary) -> Iterator[Family]:
+    for metric in METRICS.values():
+        figures = [(run, run["metrics"][metric.name]) for run in summary.results if metric.name in run["metrics"]]
+        for part, ending in PARTS.items():
+            samples = [(_labels(run, figure), figure[part]) for run, figure in figures if figure[part] is not None]
+            if samples:
+                yield _family(f"{metric.name}{ending}", SAID[part].format(metric.label), metric.dimension.si, samples)
+        limits = [
+            (_labels(run, {"unit": ""}), verdict["limit"])
+            for run in summary.results
+            for verdict in run["verdicts"]
+            if verdict["metric"] == metric.name and verdict["kind"] == "budget" and verdict["limit"] is not None
+        ]
+        if limits:
+            yield _family(f"{metric.name}_budget", f"budget: {metric.label}", metric.dimension.si, limits)
+
+
+def _verdicts(summary: Summary) -> Iterator[Family]:
+    from prometheus_client.metrics_core import StateSetMetricFamily
+
+    labels = ["test", "run", "metric", "kind", "against"]
+    family = StateSetMetricFamily(f"{PREFIX}_verdict", "result of a budget", labels=labels)
+    seen = set()
+    for run in summary.results:
+        for verdict in run["verdicts"]:
+            against = "" if verdict["kind"] == "budget" else verdict["where"]
+            values = tuple(map(printable, (run["test"], run["name"] or "", verdict["metric"], verdict["kind"], against)))
+            if values not in seen:
+                seen.add(values)
+                family.add_metric(list(values), {word: word == verdict["verdict"] for word in ORDER})
+    if seen:
+        yield family
+
+
+def _session(summary: Summary) -> Iterator[Family]:
+    from prometheus_client.metrics_core import InfoMetricFamily
+
+    facts = summary.facts
+    if facts.total_j is not None:
+        yield _family("session_energy", "all that the meters saw", "J", [({}, facts.total_j)])
+    yield _family("session_duration", "from the first metered test to the end of the last", "s", [({}, facts.seconds)])
+    about = {
+        "commit": facts.machine.get("commit"),
+        "cpu": facts.machine.get("cpu"),
+        "devices": ", ".join(each.device for each in facts.sources),
+    }
+    yield InfoMetricFamily(f"{PREFIX}_session", "what ran where", {name: printable(str(value)) for name, value in about.items() if value})

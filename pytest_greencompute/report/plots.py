@@ -1,0 +1,323 @@
+"""The plots of the page, as Plotly figures in plain values, each with the table that says the same. Pure.
+
+A figure holds data and what is its own of the layout; fonts, colours of the ground and margins are the page's, light or dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.estimate import idle_watts, net_energy
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.report.escape import plot_text
+from pytest_greencompute.report.table import Compared
+from pytest_greencompute.samples import Block, Run, sets_of
+from pytest_greencompute.store.history import Point
+from pytest_greencompute.store.runfile import run_from_json
+from pytest_greencompute.units import show, show_limit
+
+ENERGY = METRICS["energy_per_query"]
+BLUE, ORANGE, RED, GREY = "#3b82c4", "#d9822b", "#d64545", "#8a8f98"  # each stands out on white and on near black
+LINES = (BLUE, ORANGE, "#3f9d6d", "#a06cd5", RED, GREY)
+IN_SIGHT = (0.4, 2.5)  # a budget further from the figure than that many times would flatten all else
+DIGITS = 6
+JOULES = {"tickformat": ".3~s", "ticksuffix": "J"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One plot: its figure, what it shows in a sentence (for who cannot see it), what stands below it, and its table."""
+
+    figure: Mapping[str, Any]
+    label: str
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _all(values: Iterable[float]) -> list[float]:
+    return [_round(value) for value in values]
+
+
+def _markers(color: str, **more: Any) -> dict[str, Any]:
+    return {"type": "scatter", "mode": "markers", "marker": {"color": color, **more.pop("marker", {})}, **more}
+
+
+# --- the blocks of a run ----------------------------------------------------------------------------------------------
+
+
+def blocks_over_time(result: Mapping[str, Any]) -> Plot | None:
+    """The energy per query of each block of a run, over its time, with the interval of the whole and its budget; None without energy."""
+    figure = result["metrics"].get(ENERGY.name)
+    if figure is None or result["raw"] is None or result["raw"]["window"]:
+        return None
+    try:
+        run = run_from_json(result)
+        points = energies(run, figure["domain"].split("+"))
+    except (GreencomputeError, KeyError, TypeError, ValueError):  # a file that somebody has edited
+        return None
+    if not points:
+        return None
+    budget = next((v["limit"] for v in result["verdicts"] if (v["metric"], v["kind"]) == (ENERGY.name, "budget")), None)
+    low, high = figure["low"], figure["high"]
+    interval = "" if low is None or high is None else f", between {show(low, ENERGY.dimension, 4)} and {show(high, ENERGY.dimension, 4)}"
+    limit = "" if budget is None else f"; budget {show_limit(budget, ENERGY.dimension)}"
+    spoiled = sum(bool(block.marks) for _, _, block in points)
+    said = f"{len(points)} blocks in {len(sets_of(run.blocks))} sets{f', {spoiled} of them spoiled' if spoiled else ''}"
+    gaps = "; idle power of the gaps is taken off" if run.idles else ""
+    model = "; energy modelled" if figure["method"] == "modelled" else ""
+    return Plot(
+        {"data": _traces_of_blocks(points), "layout": _layout_of_blocks(figure, budget)},
+        f"Energy per query of each block over time: {show(figure['value'], ENERGY.dimension, 4)} on average{interval}{limit}.",
+        f"{said}{gaps}{model}. The band is the interval of the mean{_line_of(figure, budget)}.",
+        ("seconds", "set", "energy/query", "spoiled by"),
+        tuple(
+            (f"{second:.2f}", str(block.set_index + 1), show(joules, ENERGY.dimension, 4), ", ".join(block.marks))
+            for second, joules, block in points
+        ),
+    )
+
+
+def energies(run: Run, domains: Sequence[str]) -> list[tuple[float, float, Block]]:
+    """For each block of a run: seconds since the first began, joules per query of ``domains``, and the block."""
+    idle = {domain: idle_watts(run, domain)[0] for domain in domains}
+    start = run.blocks[0].start_ns if run.blocks else 0
+    return [
+        ((block.start_ns - start) / 1e9, sum(net_energy(block, domain, watts) for domain, watts in idle.items()) / block.queries, block)
+        for block in run.blocks
+    ]
+
+
+def _traces_of_blocks(points: Sequence[tuple[float, float, Block]]) -> list[dict[str, Any]]:
+    good = [(second, joules) for second, joules, block in points if not block.marks]
+    bad = [(second, joules, block) for second, joules, block in points if block.marks]
+    hover = "%{x:.1f} s<br>%{y:.4~s}J<extra></extra>"
+    traces = [_markers(BLUE, name="block", x=_all(x for x, _ in good), y=_all(y for _, y in good), hovertemplate=hover)]
+    if bad:
+        traces.append(
+            _markers(
+                GREY,
+                marker={"symbol": "x"},
+                name="spoiled block",
+                x=_all(x for x, _, _ in bad),
+                y=_all(y for _, y, _ in bad),
+                text=[plot_text(", ".join(block.marks)) for _, _, block in bad],
+                hovertemplate="%{x:.1f} s<br>%{y:.4~s}J<br>%{text}<extra></extra>",
+            )
+        )
+    by_set: dict[int, list[tuple[float, float, Block]]] = {}
+    for point in points:
+        by_set.setdefault(point[2].set_index, []).append(point)
+    if len(by_set) < len(points):
+        means = [(sum(x for x, _, _ in group) / len(group), _mean(group)) for group in by_set.values()]
+        traces.append(
+            _markers(
+                ORANGE, mode="lines+markers", name="set", x=_all(x for x, _ in means), y=_all(y for _, y in means), hovertemplate=hover
+            )
+        )
+    return traces
+
+
+def _mean(group: Sequence[tuple[float, float, Block]]) -> float:
+    """Joules per query of a set: of all its queries."""
+    return sum(joules * block.queries for _, joules, block in group) / sum(block.queries for _, _, block in group)
+
+
+def _in_sight(figure: Mapping[str, Any], budget: float | None) -> bool:
+    return budget is not None and IN_SIGHT[0] * figure["value"] <= budget <= IN_SIGHT[1] * figure["value"]
+
+
+def _line_of(figure: Mapping[str, Any], budget: float | None) -> str:
+    if budget is None:
+        return ""
+    return ", the dashed line the budget" if _in_sight(figure, budget) else "; the budget is too far away to be shown"
+
+
+def _layout_of_blocks(figure: Mapping[str, Any], budget: float | None) -> dict[str, Any]:
+    shapes: list[dict[str, Any]] = []
+    wide = {"xref": "paper", "x0": 0, "x1": 1}
+    if figure["low"] is not None and figure["high"] is not None:
+        band = {"type": "rect", "y0": _round(figure["low"]), "y1": _round(figure["high"]), "fillcolor": BLUE, "opacity": 0.25}
+        shapes.append({**wide, **band, "line": {"width": 0}, "layer": "below"})
+    if _in_sight(figure, budget):
+        line = {"type": "line", "y0": budget, "y1": budget, "line": {"color": RED, "width": 2, "dash": "dash"}}
+        shapes.append({**wide, **line})
+    reach = [value for value in (figure["low"], figure["high"], budget if _in_sight(figure, budget) else None) if value is not None]
+    # A trace that is not drawn widens the axis to what the shapes need; Plotly leaves them out when it chooses a range.
+    return {
+        "shapes": shapes,
+        "xaxis": {"title": {"text": "seconds"}},
+        "yaxis": {"title": {"text": "J per query"}, **JOULES, **({"autorangeoptions": {"include": _all(reach)}} if reach else {})},
+    }
+
+
+# --- base against head ------------------------------------------------------------------------------------------------
+
+
+def pairs_of(against: Mapping[str, Any]) -> Plot:
+    """Base and head of each pair, joined by a line, in the order in which they were measured."""
+    metric = METRICS[against["metric"]]
+    pairs = against["pairs"]
+    numbers = list(range(1, len(pairs) + 1))
+    bases, heads = _all(base for base, _ in pairs), _all(head for _, head in pairs)
+    joined: dict[str, list[Any]] = {"x": [], "y": []}
+    for number, base, head in zip(numbers, bases, heads, strict=True):
+        joined["x"] += [number, number, None]
+        joined["y"] += [base, head, None]
+    unit = {"J": "J", "s": "s", "W": "W"}.get(against["unit"], "")
+    hover = f"pair %{{x}}<br>%{{y:.4~s}}{unit}<extra>%{{fullData.name}}</extra>"
+    line = {"type": "scatter", "mode": "lines", "line": {"color": GREY, "width": 1}, "hoverinfo": "skip", "showlegend": False}
+    worse = sum((head > base) == (metric.better == "lower") for base, head in pairs)
+    return Plot(
+        {
+            "data": [
+                {**line, **joined},
+                _markers(GREY, marker={"symbol": "circle-open", "size": 8}, name="base", x=numbers, y=bases, hovertemplate=hover),
+                _markers(BLUE, marker={"size": 8}, name="this tree", x=numbers, y=heads, hovertemplate=hover),
+            ],
+            "layout": {
+                "xaxis": {"title": {"text": "pair"}, "dtick": max(1, len(pairs) // 10)},
+                "yaxis": {"title": {"text": plot_text(metric.label)}, "tickformat": ".3~s", "ticksuffix": unit},
+            },
+        },
+        f"{metric.label} of {len(pairs)} pairs, this tree beside {against['ref']}: this tree was worse in {worse} of them.",
+        f"Each pair was measured side by side: {against['ref']} and this tree, by turns. The first launch of both.",
+        ("pair", "base", "this tree", "times"),
+        tuple(
+            (str(number), show(base, metric.dimension, 4), show(head, metric.dimension, 4), f"{head / base:.3f}")
+            for number, (base, head) in enumerate(pairs, 1)
+        ),
+    )
+
+
+# --- candidates -------------------------------------------------------------------------------------------------------
+
+
+def front(compared: Compared) -> Plot | None:
+    """Accuracy against energy of the candidates, the front joined; p95 latency where no accuracy is known. None below two points."""
+    by = "accuracy" if any(row["figures"]["accuracy"] is not None for row in compared.rows) else "latency_p95"
+    rows = [row for row in compared.rows if row["figures"]["energy_per_query"] is not None and row["figures"][by] is not None]
+    if len(rows) < 2:
+        return None
+    rows.sort(key=lambda row: float(row["figures"]["energy_per_query"]))
+    metric = METRICS[by]
+    traces = [_candidates(group, by, *style) for style, group in _grouped(rows)]
+    on_front = [row for row in rows if row["front"]] if by == "accuracy" else []
+    if len(on_front) > 1:
+        line = {"type": "scatter", "mode": "lines", "line": {"color": GREY, "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
+        energies_, scores = zip(*((row["figures"]["energy_per_query"], row["figures"][by]) for row in on_front), strict=True)
+        traces.insert(0, {**line, "x": _all(energies_), "y": _all(scores), "showlegend": False})
+    wide = rows[-1]["figures"]["energy_per_query"] > 20 * rows[0]["figures"]["energy_per_query"]
+    right = next((row["candidate"] for row in rows if row["right_sized"]), None)
+    return Plot(
+        {
+            "data": traces,
+            "layout": {
+                "xaxis": {"title": {"text": "J per query"}, **JOULES, **({"type": "log"} if wide else {})},
+                "yaxis": {
+                    "title": {"text": plot_text(metric.label)},
+                    **({} if by == "accuracy" else {"tickformat": ".3~s", "ticksuffix": "s"}),
+                },
+            },
+        },
+        f"{metric.label} against energy per query of {len(rows)} candidates{f'; right-sized: {right}' if right else ''}.",
+        "Further left is leaner, further up more accurate; the dotted line joins those that no other beats in both."
+        if by == "accuracy"
+        else "Further left is leaner, further down faster.",
+        ("candidate", "energy/query", metric.label),
+        tuple(
+            (row["candidate"], show(row["figures"]["energy_per_query"], ENERGY.dimension), show(row["figures"][by], metric.dimension))
+            for row in rows
+        ),
+    )
+
+
+def _grouped(rows: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, str, str], list[Mapping[str, Any]]]]:
+    """Rows by how they are drawn: (name, colour, symbol)."""
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        style = (
+            ("right-sized", ORANGE, "star")
+            if row["right_sized"]
+            else ("on the front", BLUE, "circle")
+            if row["front"]
+            else ("other", GREY, "circle")
+        )
+        found.setdefault(style, []).append(row)
+    return list(found.items())
+
+
+def _candidates(rows: Sequence[Mapping[str, Any]], by: str, name: str, color: str, symbol: str) -> dict[str, Any]:
+    return _markers(
+        color,
+        mode="markers+text",
+        marker={"symbol": symbol, "size": 16 if symbol == "star" else 10},
+        name=name,
+        x=_all(row["figures"]["energy_per_query"] for row in rows),
+        y=_all(row["figures"][by] for row in rows),
+        text=[plot_text(row["candidate"], 40) for row in rows],
+        textposition="top center",
+        cliponaxis=False,
+        hovertemplate="%{text}<br>%{x:.4~s}J<br>%{y:.4~g}<extra></extra>",
+    )
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+def over_sessions(points: Sequence[Point]) -> Plot | None:
+    """Energy per query of one test over the sessions that were saved, a line a baseline. None below two sessions."""
+    known = [point for point in points if ENERGY.name in point.metrics]
+    if len(known) < 2:
+        return None
+    names = list(dict.fromkeys(point.baseline for point in known))
+    traces = [_of_baseline(name, [point for point in known if point.baseline == name], number) for number, name in enumerate(names)]
+    return Plot(
+        {
+            "data": traces,
+            "layout": {"xaxis": {"type": "date"}, "yaxis": {"title": {"text": "J per query"}, "rangemode": "tozero", **JOULES}},
+        },
+        f"Energy per query in {len(known)} saved sessions, from {known[0].created[:10]} to {known[-1].created[:10]}.",
+        "Saved sessions, whatever they ran on: the table names the device.",
+        ("when", "commit", "baseline", "energy/query", "low", "high", "on"),
+        tuple(
+            (
+                point.created.replace("T", " ").removesuffix("Z"),
+                f"{point.commit[:10]}{' (changed)' if point.dirty else ''}",
+                point.baseline,
+                *(_shown(point, part) for part in ("value", "low", "high")),
+                ", ".join(point.devices),
+            )
+            for point in known
+        ),
+    )
+
+
+def _shown(point: Point, part: str) -> str:
+    value = point.metrics[ENERGY.name][part]
+    return "-" if value is None else show(value, ENERGY.dimension, 4)
+
+
+def _of_baseline(name: str, points: Sequence[Point], number: int) -> dict[str, Any]:
+    figures = [point.metrics[ENERGY.name] for point in points]
+
+    def reach(end: str) -> list[float]:
+        return [0.0 if figure[end] is None else _round(abs(figure[end] - figure["value"])) for figure in figures]
+
+    return _markers(
+        LINES[number % len(LINES)],
+        mode="lines+markers",
+        name=plot_text(name, 40),
+        x=[point.created for point in points],
+        y=_all(figure["value"] for figure in figures),
+        error_y={"type": "data", "symmetric": False, "array": reach("high"), "arrayminus": reach("low"), "thickness": 1},
+        text=[plot_text(f"{point.commit[:10] or 'no commit'}{' (changed)' if point.dirty else ''}") for point in points],
+        hovertemplate="%{x}<br>%{text}<br>%{y:.4~s}J<extra>%{fullData.name}</extra>",
+    )

@@ -1,0 +1,141 @@
+"""What the end of a session is told from, and the sentences around its table; as it is, and as the JSON report keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_greencompute.footprint import J_PER_KWH, Footprint
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.report.table import ORDER, called
+from pytest_greencompute.store.facts import Facts
+from pytest_greencompute.units import CONSUMPTION, ENERGY, INTENSITY, MASS, TIME, money, show, show_limit, show_share, show_traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One session: ``results`` are its runs as plain dicts (``runfile.run_to_json``), ``metered`` is how many tests use the fixture.
+
+    ``enabled``: it measured (``--energy-budget``). ``total`` is the verdict of ``--energy-total`` as a plain dict. ``said`` are other
+    sentences for people, each with whether it is bad news. ``created`` and ``exit_status`` are known where it has ended.
+    """
+
+    enabled: bool
+    facts: Facts
+    results: Sequence[Mapping[str, Any]]
+    metered: int = 0
+    not_measured: Sequence[tuple[str, str]] = ()
+    total: Mapping[str, Any] | None = None
+    said: Sequence[tuple[str, bool]] = ()
+    footprint: Footprint | None = None
+    created: str = ""
+    exit_status: int = 0
+
+    @property
+    def currency(self) -> str:
+        """Of the amounts of money; empty where nobody asked for any."""
+        return "" if self.footprint is None else self.footprint.currency
+
+    @property
+    def verdicts(self) -> list[Mapping[str, Any]]:
+        """All verdicts, those of runs first; each as a plain dict."""
+        found: list[Mapping[str, Any]] = [verdict for run in self.results for verdict in run["verdicts"]]
+        return [*found, *([self.total] if self.total else [])]
+
+    @property
+    def word(self) -> str:
+        """The worst word of all verdicts; '' where nothing was judged."""
+        words = {verdict["verdict"] for verdict in self.verdicts}
+        return next((word for word in ORDER if word in words), "")
+
+
+def heading(summary: Summary) -> str:
+    """'nvml gpu:0 NVIDIA H100 80GB HBM3, counter, tick 100 ms', one part a source."""
+    if not summary.facts.sources:
+        return "no meter" if summary.facts.problem or summary.metered else "nothing measured"
+    parts = []
+    for source in summary.facts.sources:
+        tick = f", tick {show(source.tick_s, TIME)}" if source.tick_s else ""
+        parts.append(f"{source.meter} {source.domain} {source.device}".rstrip() + f", {source.method}{tick}")
+    return "; ".join(parts)
+
+
+def years(summary: Summary) -> list[str]:
+    """A line a run: what a year of the traffic would use, emit and cost, and by which factors."""
+    footprint = summary.footprint
+    if footprint is None or footprint.queries_per_s is None:
+        return []
+    intensity = "" if footprint.kg_per_j is None else f"{show(footprint.kg_per_j, INTENSITY)}, {footprint.carbon_source}"
+    factors = "; ".join(each for each in (f"PUE {footprint.pue:g}", intensity) if each)
+    traffic = show_traffic(footprint.queries_per_s)
+    with_one = [run for run in summary.results if "year" in run]
+    return [f"{called(run)} at {traffic}: {_amounts(run['year'], footprint)} a year ({factors})" for run in with_one]
+
+
+def _amounts(year: Mapping[str, Any], footprint: Footprint) -> str:
+    """'2.5 MWh ±0.8 %, 140 kg CO2e and 620 EUR': the share holds for all three, since the factors have no interval of their own."""
+    energy, parts = year["energy_kwh"], []
+    sides = [abs(end - energy["value"]) for end in (energy["low"], energy["high"]) if end is not None]
+    sure = f" ±{show_share(max(sides) / energy['value'])}" if len(sides) == 2 and energy["value"] else ""
+    modelled = " modelled" if year["method"] == "modelled" else ""
+    parts.append(f"{show(energy['value'] * J_PER_KWH, CONSUMPTION)}{sure}{modelled}")
+    if "carbon_kg" in year:
+        parts.append(f"{show(year['carbon_kg']['value'], MASS)} CO2e")
+    if "money" in year:
+        parts.append(show(year["money"]["value"], money(footprint.currency)))
+    return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else parts[0]
+
+
+def loosened(summary: Summary) -> list[str]:
+    """A sentence for each limit that is laxer here than at the commit that is compared with."""
+    return [f"loosened: {each}" for each in summary.facts.loosened]
+
+
+def warnings(summary: Summary) -> list[str]:
+    """What a verdict that turned nothing red has to say, and which candidates of a comparison broke."""
+    found = [f"warning: {verdict['reason']}" for run in summary.results for verdict in run["verdicts"] if verdict["effect"] == "warn"]
+    for run in summary.results:
+        row = run.get("candidate")
+        if row is not None and row["by_turns"] and row["problem"] and not row["impossible"]:
+            found.append(f"warning: {called(run)} was not measured: {row['problem']}")
+    return found
+
+
+def remarks(summary: Summary) -> list[str]:
+    """Sentences under the table: why something is unmeasured or not certain, what was noted, which meters were not used."""
+    found = warnings(summary)
+    for run in summary.results:
+        found += [f"note: {run['test'].partition('::')[2]}: {note}" for note in run["notes"]]
+    modelled = [source for source in summary.facts.sources if source.method == "modelled"]
+    found += [f"{each.domain} energy is modelled, not measured: {each.note or each.meter}" for each in modelled]
+    if summary.facts.problem:
+        found.append(f"no meter: {summary.facts.problem}")
+    else:
+        absent = [each.meter for each in summary.facts.refusals if each.absent]
+        if absent:
+            found.append(f"not used: {', '.join(absent)}, not here (`greencompute doctor` says why)")
+        found += [f"not used: {each.meter}: {each.reason}" for each in summary.facts.refusals if not each.absent]
+    if summary.footprint is not None and summary.footprint.why_no_carbon:
+        found.append(f"no carbon: {summary.footprint.why_no_carbon}")
+    if summary.footprint is not None and not summary.footprint.applies:
+        found.append("pue changes nothing here: it applies to country, carbon_intensity, electricity_price and traffic, and none is set")
+    return list(dict.fromkeys(found))  # what is noted of each of several candidates is said once
+
+
+def totals(summary: Summary) -> str:
+    """'total 3.1 kJ in 41 s · smallest regression visible 1.7 % · 1 budget failed'."""
+    parts = []
+    if summary.facts.total_j is not None:
+        modelled = " modelled" if summary.facts.total_modelled else ""
+        limit = f" of {show_limit(summary.total['limit'], ENERGY)}" if summary.total else ""
+        parts.append(f"total {show(summary.facts.total_j, ENERGY, 2)}{modelled}{limit} in {summary.facts.seconds:.0f} s")
+    else:
+        parts.append("total not measured")
+    energies = [each for run in summary.results for each in run["verdicts"] if METRICS[each["metric"]].kind == "energy"]
+    seen = [verdict["sees"] for verdict in energies if verdict["sees"] is not None]
+    if seen:
+        parts.append(f"smallest regression visible {show_share(max(seen))}")
+    failed = sum(verdict["verdict"] == "FAIL" for verdict in summary.verdicts)
+    parts.append(f"{failed} budget{'' if failed == 1 else 's'} failed")
+    return " · ".join(parts)

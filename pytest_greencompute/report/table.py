@@ -1,0 +1,178 @@
+"""The table of a session's runs, as cells: what the terminal, the Markdown and the page show. Works on the results' plain dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest_greencompute.metrics import METRICS, Metric
+from pytest_greencompute.report.candidates import headline
+from pytest_greencompute.report.escape import printable
+from pytest_greencompute.units import money, show, show_limit, show_share
+
+SHOWN_ALWAYS = ("energy_per_query", "latency_p95", "accuracy")
+ORDER = ("FAIL", "UNMEASURED", "INCONCLUSIVE", "ACCEPTED", "PASS")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run: its place among the results, its cells, and the worst word of its verdicts ('' where it has none)."""
+
+    place: int
+    cells: tuple[str, ...]
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What is shown of the runs. Invariant: every row has as many cells as there are ``heads``."""
+
+    heads: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def table(results: Sequence[Mapping[str, Any]], currency: str = "") -> Table:
+    """The runs that have something to say of their own, in order; those of a comparison are in its own table. Money is in ``currency``."""
+    kept = [place for place, run in enumerate(results) if run["verdicts"] or not _only_in_a_comparison(run)]
+    runs = [results[place] for place in kept]
+    metrics = [_in(currency, metric) for metric in METRICS.values() if _has_column(metric, runs)]
+    limited = {metric.name for metric in metrics if any(_budget(run, metric) for run in runs)}
+    heads = ["test"]
+    for metric in metrics:
+        heads += [metric.label, "budget"] if metric.name in limited and metric.kind != "score" else [metric.label]
+    heads += ["verdict", "limits from"]
+    rows = [_row(run, metrics, limited) for run in runs]
+    if not any(row[-1] for row in rows):
+        heads, rows = heads[:-1], [row[:-1] for row in rows]
+    return Table(tuple(heads), tuple(Row(*each) for each in zip(kept, map(tuple, rows), map(worst, runs), strict=True)))
+
+
+def lines(results: Sequence[Mapping[str, Any]], currency: str = "") -> list[tuple[str, str]]:
+    """The table for a terminal, heading first, each line with the worst verdict word of its run; nothing where there is no run."""
+    from tabulate import tabulate
+
+    made = table(results, currency)
+    if not made.rows:
+        return []
+    cells = [[printable(cell) for cell in row.cells] for row in made.rows]
+    drawn = tabulate(cells, headers=made.heads, tablefmt="plain", disable_numparse=True).splitlines()
+    return [(line.rstrip(), word) for line, word in zip(drawn, ["", *(row.word for row in made.rows)], strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One comparison of candidates: the test it was made in, its name, and its rows (``Comparison.described``)."""
+
+    test: str
+    name: str | None
+    rows: tuple[Mapping[str, Any], ...]
+
+    @property
+    def headline(self) -> str:
+        """What stands above its table."""
+        return headline(self.test.partition("::")[2] or self.test, self.rows)
+
+
+def comparisons(results: Sequence[Mapping[str, Any]]) -> list[Compared]:
+    """The comparisons that were made, in order."""
+    found: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
+    for run in results:
+        if "candidate" in run:
+            found.setdefault((run["test"], run["candidate"]["comparison"]), []).append(run["candidate"])
+    return [Compared(test, name, tuple(rows)) for (test, name), rows in found.items()]
+
+
+def _only_in_a_comparison(run: Mapping[str, Any]) -> bool:
+    """Whether the table of its comparison shows all there is; a member of a group has a test of its own."""
+    return "candidate" in run and (run["candidate"]["by_turns"] or not run["metered"])
+
+
+def _in(currency: str, metric: Metric) -> Metric:
+    return replace(metric, dimension=money(currency)) if metric.per == "money" else metric
+
+
+def _has_column(metric: Metric, results: Sequence[Mapping[str, Any]]) -> bool:
+    judged = any(verdict["metric"] == metric.name for run in results for verdict in run["verdicts"])
+    always = metric.name in SHOWN_ALWAYS or metric.per in {"carbon", "money"}  # the latter exist only where they were asked for
+    return judged or (always and any(metric.name in run["metrics"] for run in results))
+
+
+def _budget(run: Mapping[str, Any], metric: Metric) -> Mapping[str, Any] | None:
+    for verdict in run["verdicts"]:
+        if verdict["metric"] == metric.name and verdict["kind"] == "budget" and verdict["limit"] is not None:
+            found: Mapping[str, Any] = verdict
+            return found
+    return None
+
+
+def _row(run: Mapping[str, Any], metrics: Sequence[Metric], limited: set[str]) -> list[str]:
+    cells = [called(run)]
+    for metric in metrics:
+        shown, budget = figure(metric, run["metrics"].get(metric.name)), _budget(run, metric)
+        limit = show_limit(budget["limit"], metric.dimension) if budget else ""
+        if metric.kind == "score":
+            cells.append(f"{shown}{f' ≥ {limit}' if limit else ''}")
+        else:
+            cells += [shown, limit] if metric.name in limited else [shown]
+    sources = dict.fromkeys(_place(verdict) for verdict in run["verdicts"] if verdict["where"])
+    return [*cells, _verdict(run), ", ".join(_folded(sources))]
+
+
+def _folded(places: Iterable[str]) -> list[str]:
+    """Places with the lines of one file as one: "pyproject.toml:7-19"."""
+    lines: dict[str, list[int]] = {}
+    for place in places:
+        file, _, line = place.rpartition(":")
+        lines.setdefault(file if line.isdigit() else place, []).extend([int(line)] if line.isdigit() else [])
+    return [_with_lines(file, sorted(set(numbers))) for file, numbers in lines.items()]
+
+
+def _with_lines(file: str, lines: Sequence[int]) -> str:
+    if not lines:
+        return file
+    return f"{file}:{lines[0]}" if len(lines) == 1 else f"{file}:{lines[0]}-{lines[-1]}"
+
+
+def called(run: Mapping[str, Any]) -> str:
+    """'test_chat[long] (prefill)': the test without its file, and the run's name."""
+    node: str = run["test"].partition("::")[2] or run["test"]
+    return node if run["name"] is None else f"{node} ({run['name']})"
+
+
+def _place(verdict: Mapping[str, Any]) -> str:
+    where: str = verdict["where"]
+    if verdict["kind"] == "baseline":
+        return f"baseline {where}"
+    return "marker" if where.startswith("the marker") else where
+
+
+def figure(metric: Metric, told: Mapping[str, Any] | None) -> str:
+    """A figure as the report has it: '0.612 J ±0.8 %', with its interval where it is an energy; '-' for none."""
+    if told is None:
+        return "-"
+    text = show(told["value"], metric.dimension, 1 if metric.whole else 3)
+    if metric.exact and (told["low"] is None) != (told["high"] is None):
+        return f"{'≥' if told['high'] is None else '≤'} {text}"
+    if metric.kind != "energy":
+        return text
+    if told["low"] is not None and told["high"] is not None and told["value"]:
+        half = max(told["high"] - told["value"], told["value"] - told["low"])
+        text += f" ±{show_share(half / abs(told['value']))}"
+    return f"{text} modelled" if told["method"] == "modelled" else text
+
+
+def worst(run: Mapping[str, Any]) -> str:
+    """The worst word of a run's verdicts; '' where it has none."""
+    words = {verdict["verdict"] for verdict in run["verdicts"]}
+    return next((word for word in ORDER if word in words), "")
+
+
+def _verdict(run: Mapping[str, Any]) -> str:
+    word = worst(run)
+    if word == "PASS" and any(verdict["effect"] == "fail" for verdict in run["verdicts"]):
+        return "PASS, red: modelled"
+    if word in {"", "PASS"}:
+        return word or "no budget"
+    named = dict.fromkeys(METRICS[verdict["metric"]].short for verdict in run["verdicts"] if verdict["verdict"] == word)
+    return f"{word} {', '.join(named)}"

@@ -1,0 +1,153 @@
+"""Which reports a session writes, where to, and what each needs installed: one table."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_greencompute.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pytest_greencompute.report.summary import Summary
+    from pytest_greencompute.settings import Settings
+
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report to write: what it is called in a sentence, and how it comes about from a session."""
+
+    name: str
+    make: Callable[[Summary], None]
+
+    def write(self, summary: Summary) -> str:
+        """Write it. Returns why it could not be written, or an empty text."""
+        try:
+            self.make(summary)
+        except SettingsError as error:
+            return str(error)
+        except OSError as error:
+            return f"{error.filename or ''} {error.strerror or error}".strip()
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form of report: the setting that holds its path, its name, the extra and the modules that it needs, and its text."""
+
+    setting: str
+    name: str
+    text: Callable[[Summary, Path], str]
+    extra: str = ""
+    modules: tuple[str, ...] = ()
+
+
+def _html(summary: Summary, root: Path) -> str:
+    from pytest_greencompute.report.html import page
+    from pytest_greencompute.store.history import saved
+
+    return page([summary], saved(root))
+
+
+def _markdown(summary: Summary, _: Path) -> str:
+    from pytest_greencompute.report.markdown import write
+
+    return write([summary])
+
+
+def _openmetrics(summary: Summary, _: Path) -> str:
+    from pytest_greencompute.report.openmetrics import write
+
+    return write(summary)
+
+
+def _json(summary: Summary, _: Path) -> str:
+    from pytest_greencompute.report.document import document
+    from pytest_greencompute.store.files import to_json
+
+    return to_json(document(summary)) + "\n"
+
+
+# The JSON report comes last: its exit status knows of the others that could not be written.
+FORMS = (
+    Form("html_path", "HTML report", _html, "report", ("plotly", "jinja2", "fastjsonschema")),
+    Form("markdown_path", "Markdown report", _markdown),
+    Form("openmetrics_path", "OpenMetrics report", _openmetrics, "openmetrics", ("prometheus_client",)),
+    Form("json_path", "JSON report", _json),
+)
+
+
+def check_installed(settings: Settings) -> None:
+    """Raises SettingsError where a report was asked for that needs a package which is not installed: before anything is measured."""
+    for form in FORMS:
+        missing = [name for name in form.modules if find_spec(name) is None]
+        if missing and getattr(settings, form.setting) is not None:
+            option = f"--energy-{form.setting.removesuffix('_path')}"
+            packages = ", ".join(name.replace("_", "-") for name in missing)
+            raise SettingsError(f"{option} needs {packages}.", remedy=f"pip install 'pytest-greencompute[{form.extra}]'.")
+
+
+def reports(settings: Settings, root: Path, environ: Mapping[str, str]) -> list[Report]:
+    """The reports that were asked for, in the order in which they are to be written. ``root`` is the project's folder."""
+    found = [Report(form.name, _to_file(form, path, root)) for form in FORMS if (path := getattr(settings, form.setting)) is not None]
+    return [*_github(environ), *found] if in_github(settings, environ) else found
+
+
+def _to_file(form: Form, path: Path, root: Path) -> Callable[[Summary], None]:
+    def make(summary: Summary) -> None:
+        from pytest_greencompute.store.files import write_atomically
+
+        write_atomically(path, form.text(summary, root))
+
+    return make
+
+
+def in_github(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether GitHub Actions is to be told of a measured session."""
+    from pytest_greencompute.report import github
+
+    return settings.enabled and (github.on(environ) if settings.github is None else settings.github)
+
+
+def _github(environ: Mapping[str, str]) -> list[Report]:
+    """The job summary and the step's outputs, where GitHub has named the files for them."""
+    from pytest_greencompute.report import github
+
+    def summary_of(summary: Summary) -> None:
+        github.append_summary(environ["GITHUB_STEP_SUMMARY"], [summary])
+
+    def outputs_of(summary: Summary) -> None:
+        github.append(environ["GITHUB_OUTPUT"], "".join(f"{name}={value}\n" for name, value in github.outputs(summary).items()))
+
+    def refuse(name: str) -> Callable[[Summary], None]:
+        def make(_: Summary) -> None:
+            raise SettingsError(f"{name} is not set.", remedy="--energy-github on is for a step of GitHub Actions.")
+
+        return make
+
+    wanted = {"GITHUB_STEP_SUMMARY": ("job summary", summary_of), "GITHUB_OUTPUT": ("step's outputs", outputs_of)}
+    return [Report(called, make if environ.get(name) else refuse(name)) for name, (called, make) in wanted.items()]
+
+
+def log_lines(
+    settings: Settings, environ: Mapping[str, str]
+) -> tuple[list[str], Callable[[Summary, Mapping[str, Place], Path], Sequence[str]]]:
+    """Lines for the log before the section, and what makes those after it. In GitHub Actions, commands are off in between: names are
+    chosen by whoever wrote the tests, and a line that begins like a command would be one."""
+    if not in_github(settings, environ):
+        return [], lambda *_: ()
+    from pytest_greencompute.report import github
+
+    token = uuid.uuid4().hex
+
+    def after(summary: Summary, places: Mapping[str, Place], root: Path) -> list[str]:
+        checkout = environ.get("GITHUB_WORKSPACE", "")
+        placed = {test: github.place_in(checkout, root, *place) for test, place in places.items()}
+        return [f"::{token}::", *github.notices(summary, placed)]
+
+    return [f"::stop-commands::{token}"], after

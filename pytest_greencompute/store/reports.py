@@ -1,0 +1,68 @@
+"""Reading a JSON report as a whole, for showing it: whoever wrote the file, what comes out has the form that the schema says."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.store.runfile import SCHEMA, schema
+
+MOST_BYTES = 512 * 1024 * 1024  # larger than any session's; a file that is larger is none of ours
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The report in a file. Raises SettingsError, naming the file, where it is missing, cut short, or no report of this schema."""
+    remedy = "pytest --energy-json PATH writes one."
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise SettingsError(f"{path} is larger than {MOST_BYTES >> 20} MiB, so it is no report.", remedy=remedy)
+        report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path} does not exist.", remedy=remedy) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{path} is not a whole JSON report: {error}.", remedy=remedy) from error
+    found = report.get("schema") if isinstance(report, dict) else None
+    if found != SCHEMA:
+        newer = isinstance(found, str) and found.startswith("greencompute.report/")
+        raise SettingsError(
+            f"{path} has schema {found!r}; this version reads {SCHEMA!r}.", remedy="Update pytest-greencompute." if newer else remedy
+        )
+    problem = _wrong_in(report)
+    if problem:
+        raise SettingsError(f"{path} is no JSON report of this schema: {problem}.", remedy=remedy)
+    return report  # type: ignore[no-any-return]
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"{word} is no number")
+
+
+@functools.cache
+def _checker() -> Callable[[Any], Any]:
+    """The schema as a function. Raises SettingsError where the package for it is not installed."""
+    try:
+        import fastjsonschema
+    except ModuleNotFoundError as error:
+        raise SettingsError("Reading a report needs fastjsonschema.", remedy="pip install 'pytest-greencompute[report]'.") from error
+    return fastjsonschema.compile(schema())  # type: ignore[no-any-return]
+
+
+def _wrong_in(report: Any) -> str:
+    """What the schema finds wrong, and metrics that nobody knows; or an empty text."""
+    check = _checker()
+    try:
+        check(report)
+    except ValueError as error:  # JsonSchemaException is one
+        return str(error).removeprefix("data.")[:300]
+    for run in report["runs"]:
+        unknown = [name for name in (*run["metrics"], *(each["metric"] for each in run["verdicts"])) if name not in METRICS]
+        if unknown:
+            return f"{unknown[0][:100]!r} is no metric"
+    return ""

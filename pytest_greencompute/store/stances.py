@@ -1,0 +1,42 @@
+"""What a commit asks of a test, as plain JSON values: so that the process that measures another commit can tell what was asked there."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pytest_greencompute.budget import Limit, Line, Terms
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.verdict import Acceptance
+
+
+def line_to_json(line: Line) -> dict[str, Any]:
+    """One line of a budget. A list of runs rather than a table, since the unnamed run has no name."""
+    limits = [[run, {name: limit.value for name, limit in by_metric.items()}] for run, by_metric in line.limits.items()]
+    return {"where": line.where, "limits": limits, "terms": asdict(line.terms), "on": dict(line.on)}
+
+
+def line_from_json(told: Mapping[str, Any]) -> Line:
+    """What ``line_to_json`` told. A metric that this version does not know is left out."""
+    where = told["where"]
+    limits = {
+        run: {name: Limit(METRICS[name], value, where) for name, value in by_metric.items() if name in METRICS}
+        for run, by_metric in told["limits"]
+    }
+    return Line(where, limits, Terms(**told["terms"]), told["on"])
+
+
+def acceptance_to_json(accepted: Acceptance) -> dict[str, Any]:
+    """A failure that a file accepts."""
+    return {**asdict(accepted), "metric": accepted.metric.name, "expires": accepted.expires.isoformat()}
+
+
+def acceptances_from_json(told: Sequence[Mapping[str, Any]]) -> tuple[Acceptance, ...]:
+    """What ``acceptance_to_json`` told of each. A metric that this version does not know is left out."""
+    return tuple(
+        Acceptance(**{**each, "metric": METRICS[each["metric"]], "expires": datetime.date.fromisoformat(each["expires"])})
+        for each in told
+        if each["metric"] in METRICS
+    )

@@ -1,0 +1,113 @@
+"""--energy-github: the job summary, the annotations and the outputs of a step of GitHub Actions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project
+from .test_bad_input import said
+
+TESTS = """
+    import pytest
+
+    @pytest.mark.energy_budget(energy_per_query="1 J")
+    def test_within(energy_meter, world):
+        energy_meter.measure(world.model(0.5), list("abcd"))
+
+    @pytest.mark.energy_budget(energy_per_query="1 J")
+    def test_over(energy_meter, world):
+        energy_meter.measure(world.model(2.0), list("abcd"))
+"""
+
+
+@pytest.fixture
+def step(project: Project) -> Path:
+    """A step of a job: the folder that holds the files which GitHub reads when it ends."""
+    folder = project.path / "runner"
+    folder.mkdir()
+    for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"):
+        project.monkeypatch.setenv(name, str(folder / name))
+    project.monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    project.monkeypatch.setenv("GITHUB_WORKSPACE", str(project.path))
+    return folder
+
+
+def read(step: Path, name: str) -> str:
+    return (step / name).read_text(encoding="utf-8")
+
+
+def test_in_a_job_the_summary_the_annotations_and_the_outputs_come_by_themselves(project: Project, step: Path) -> None:
+    project.write("test_it.py", TESTS)
+    result = project.measure()
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.ret == 1
+    assert read(step, "GITHUB_STEP_SUMMARY").startswith("## ❌ Energy budgets: FAIL\n")
+    outputs = dict(line.split("=", 1) for line in read(step, "GITHUB_OUTPUT").splitlines())
+    assert outputs["verdict"] == "FAIL"
+    assert float(outputs["energy_j"]) > 0
+    assert outputs["worst_regression"] == ""
+    result.stdout.fnmatch_lines(
+        [
+            "::stop-commands::*",
+            "*energy: world gpu:0*",
+            "::error title=Energy budgets%3A FAIL::1 of 2 verdicts failed the build",
+            "::error file=test_it.py,line=7,title=FAIL energy%3A test_over::test_over used 2.000 J per query *",
+        ]
+    )
+
+
+def test_our_section_cannot_command_the_runner(project: Project, step: Path) -> None:
+    project.write("test_it.py", TESTS)
+    lines = said(project.measure()).splitlines()
+    (start,) = [place for place, line in enumerate(lines) if line.startswith("::stop-commands::")]
+    token = lines[start].removeprefix("::stop-commands::")
+    assert re.fullmatch("[0-9a-f]{32}", token)
+    end = lines.index(f"::{token}::")
+    assert any("energy: world" in line for line in lines[start:end])
+    assert all(line.startswith("::error ") for line in lines[end + 1 :] if line.startswith("::"))
+    assert f"::stop-commands::{token}" not in said(project.measure()), "a new one each time"
+
+
+@pytest.mark.parametrize("how", ["option", "file"])
+def test_it_can_be_switched_off(project: Project, step: Path, how: str) -> None:
+    project.write("test_it.py", TESTS)
+    project.toml('github = "off"' if how == "file" else "")
+    result = project.measure(*(["--energy-github=off"] if how == "option" else []))
+    result.assert_outcomes(passed=1, failed=1)
+    assert list(step.iterdir()) == []
+    assert "::error" not in said(result)
+
+
+def test_outside_of_a_job_nothing_is_told_and_asked_by_name_it_is_missed(project: Project) -> None:
+    project.write("test_it.py", TESTS)
+    assert "::error" not in said(project.measure())
+    result = project.measure("--energy-github=on", "-k", "within")
+    result.assert_outcomes(passed=1, deselected=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["the job summary was not written: GITHUB_STEP_SUMMARY is not set. *"])
+
+
+def test_without_measuring_nothing_is_told(project: Project, step: Path) -> None:
+    project.write("test_it.py", TESTS)
+    project.run().assert_outcomes(passed=2)
+    assert list(step.iterdir()) == []
+
+
+def test_a_summary_that_cannot_be_written_is_named_and_the_verdicts_stand(project: Project, step: Path) -> None:
+    project.write("test_it.py", TESTS)
+    (step / "GITHUB_STEP_SUMMARY").mkdir()
+    result = project.measure("-k", "within", "--energy-json=energy.json")
+    result.assert_outcomes(passed=1, deselected=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["test_within * PASS *", "the job summary was not written: * cannot be written: Is a directory.*"])
+    assert read(step, "GITHUB_OUTPUT").startswith("verdict=PASS\n")
+    assert project.report()["exit_status"] == 1
+
+
+def test_in_a_project_below_the_checkout_places_are_told_from_the_top(project: Project, step: Path) -> None:
+    project.monkeypatch.setenv("GITHUB_WORKSPACE", str(project.path.parent))
+    project.write("test_it.py", TESTS)
+    assert f"::error file={project.path.name}/test_it.py,line=7," in said(project.measure())
