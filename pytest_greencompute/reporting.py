@@ -33,6 +33,8 @@ class Report:
             return str(error)
         except OSError as error:
             return f"{error.filename or ''} {error.strerror or error}".strip()
+        except Exception as error:  # noqa: BLE001 - a mistake of ours in one report must not take the others and the verdicts with it
+            return f"{type(error).__name__}: {error}. This is a mistake of pytest-greencompute's: please report it."
         return ""
 
 

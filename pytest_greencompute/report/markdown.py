@@ -123,12 +123,17 @@ def _changes(session: Summary, detail: Detail) -> list[str]:
 def _failures(session: Summary, red: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], detail: Detail) -> list[str]:
     blocks = []
     for run, verdict in red:
-        title = f"<b>{verdict['verdict']}</b> {markdown(called(run), detail.name)}: {markdown(_about_what(verdict))}"
+        title = f"<b>{_red_word(verdict)}</b> {markdown(called(run), detail.name)}: {markdown(_about_what(verdict))}"
         place = f"\n\nLimit from {markdown(verdict['where'])}" if verdict["where"] else ""
         blocks.append(f"<details><summary>{title}</summary>\n\n{markdown(verdict['reason'], SENTENCE)}{place}\n\n</details>")
     if session.total is not None and session.total["effect"] == "fail":
         blocks.append(f"**{session.total['verdict']}** {markdown(session.total['reason'], SENTENCE)}")
     return blocks
+
+
+def _red_word(verdict: Mapping[str, Any]) -> str:
+    """The word of a verdict that is red; a modelled figure may be that though it passes (``--energy-modelled fail``)."""
+    return "PASS, red: modelled" if verdict["verdict"] == "PASS" else str(verdict["verdict"])
 
 
 def _about_what(verdict: Mapping[str, Any]) -> str:
@@ -140,7 +145,7 @@ def _listed(red: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], detail: 
     """Every failure in a line a run."""
     by_run: dict[int, tuple[Mapping[str, Any], list[str]]] = {}
     for run, verdict in red:
-        by_run.setdefault(id(run), (run, []))[1].append(f"{verdict['verdict']} {_about_what(verdict)}")
+        by_run.setdefault(id(run), (run, []))[1].append(f"{_red_word(verdict)} {_about_what(verdict)}")
     lines = [f"- {markdown(called(run), detail.name)}: {markdown(', '.join(words), detail.name)}" for run, words in by_run.values()]
     return ["\n".join(lines), "Only failures, and no reasons: too long to show. The other reports have them."] if lines else []
 

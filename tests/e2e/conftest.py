@@ -33,6 +33,7 @@ import pytest_greencompute.measuring
 import pytest_greencompute.report.candidates
 import pytest_greencompute.report.document
 import pytest_greencompute.report.github
+import pytest_greencompute.report.html
 import pytest_greencompute.report.junit
 import pytest_greencompute.report.markdown
 import pytest_greencompute.report.openmetrics

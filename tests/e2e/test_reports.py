@@ -135,3 +135,17 @@ def test_whatever_tests_are_called_every_report_has_them_as_text(project: Projec
     page = (project.path / "out/energy.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert "<img src=x" not in page
+
+
+def test_a_mistake_in_one_report_is_named_and_takes_nothing_with_it(project: Project) -> None:
+    project.write("test_it.py", TESTS)
+
+    def broken(*_: Any) -> str:
+        raise KeyError("a mistake")
+
+    project.monkeypatch.setattr("pytest_greencompute.report.html.page", broken)
+    result = project.measure(*ALL, "-k", "within")
+    result.assert_outcomes(passed=1, deselected=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["test_within * PASS *", "the HTML report was not written: KeyError: 'a mistake'. This is a mistake of *"])
+    assert project.report("out/energy.json")["exit_status"] == 1
