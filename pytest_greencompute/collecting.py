@@ -13,6 +13,7 @@ import pytest
 
 from pytest_greencompute.budget import COMMAND_LINE, Line, lines_for, parse_lines, wild
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.ledger import is_worker
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.session import MeteredTest
 from pytest_greencompute.settings import Settings
@@ -187,7 +188,7 @@ def collected_roots(config: pytest.Config) -> tuple[Path, ...] | None:
 
 def collected_whole(config: pytest.Config) -> bool:
     """Whether whole folders were collected, so that what is missing does not exist: not one file, one node id or the last failures."""
-    if hasattr(config, "workerinput") or config.getoption("lf", False):
+    if is_worker(config) or config.getoption("lf", False):
         return False
     roots = collected_roots(config)
     return roots is None or (all("::" not in str(arg) for arg in config.args) and all(root.is_dir() for root in roots))

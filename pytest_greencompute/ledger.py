@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from pytest_greencompute.store.facts import Facts
 
 WORKER = "greencompute"  # where an xdist worker leaves for the controller what it measured with
+METERED = "greencompute_metered"  # on the report of a test that uses the fixture, whatever became of it
+CRASHED = "???"  # what xdist says of when a test ended whose worker crashed
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of xdist's workers."""
+    return hasattr(config, "workerinput")
 
 
 class Ledger:
@@ -33,6 +40,7 @@ class Ledger:
         self.failed: set[str] = set()
         self.broken: set[str] = set()
         self.not_measured: list[tuple[str, str]] = []
+        self.broke: dict[str, str] = {}
         self.total: dict[str, Any] | None = None
         self.said: list[tuple[str, bool]] = []
         self.groups: list[Group] = []
@@ -42,17 +50,24 @@ class Ledger:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         results = getattr(report, "greencompute", None)
+        crashed = report.when == CRASHED and self.session is not None and self.session.settings.enabled
+        metered = getattr(report, METERED, crashed)  # who runs the tests of xdist's workers has collected none itself
         if results:
             mine = {run["test"] for run in results}
             self.results = [run for run in self.results if run["test"] not in mine] + results  # a rerun replaces what came before
-        if results:
+        if metered:
+            self.metered.add(report.nodeid)
             path, line, _ = report.location
             self.places[report.nodeid] = (path, (line or 0) + 1)
+            if report.when == "setup":  # of a rerun, too
+                self.broke.pop(report.nodeid, None)
         if report.failed:
             self.failed.add(report.nodeid)
         if not report.passed and not _failed_by_budgets(report, results or ()):
             self.broken.add(report.nodeid)
-        if report.skipped and report.nodeid in self.metered and not results:
+            if metered and report.failed:
+                self.broke.setdefault(report.nodeid, _first_words(report))
+        if report.skipped and metered and not results:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
             self.not_measured.append((report.nodeid, str(reason).removeprefix("Skipped: ")))
 
@@ -61,9 +76,10 @@ class Ledger:
         if measuring is None:
             return
         measuring.close()
-        if hasattr(self.config, "workerinput"):
-            told = {"facts": measuring.facts().to_json(), "metered": sorted(self.metered)}
-            self.config.workeroutput[WORKER] = told  # type: ignore[attr-defined]
+        if measuring.worker is not None:  # a side of a comparison: the process that compares tells of it
+            return
+        if is_worker(self.config):
+            self.config.workeroutput[WORKER] = measuring.facts().to_json()  # type: ignore[attr-defined]
             return
         if measuring.settings.enabled:
             self._judge_session(session, measuring)
@@ -81,11 +97,8 @@ class Ledger:
         from pytest_greencompute.store.facts import Facts
 
         told = getattr(node, "workeroutput", {}).get(WORKER)
-        if told is None:
-            self.workers.append(Facts(why_no_total=f"worker {node.gateway.id} ended without saying what it used"))
-        else:
-            self.metered.update(told["metered"])
-            self.workers.append(Facts.from_json(told["facts"]))
+        lost = Facts(why_no_total=f"worker {node.gateway.id} ended without saying what it used")
+        self.workers.append(lost if told is None else Facts.from_json(told))
 
     def _summary(self, measuring: Session, exit_status: int) -> Summary:
         from pytest_greencompute.report.document import now
@@ -96,8 +109,9 @@ class Ledger:
             enabled=measuring.settings.enabled,
             facts=together(self.workers) if self.workers else measuring.facts(),
             results=sorted(self.results, key=lambda run: str(run["test"])) if self.workers else self.results,  # as they ended is no order
-            metered=len(self.metered) or len({run["test"] for run in self.results}),
+            metered=len(self.metered),
             not_measured=self.not_measured,
+            broken=list(self.broke.items()),
             total=self.total,
             said=self.said,
             footprint=measuring.footprint,
@@ -117,8 +131,6 @@ class Ledger:
             self.total = {**verdict_to_json(verdict), "effect": effect(verdict, measuring.settings.policy)}
             if self.total["effect"] == "fail":
                 self._redden(session)
-            if verdict.word != "PASS":
-                self.say(verdict.reason, bad=self.total["effect"] == "fail")
         if not self.metered:
             self.say("no test uses energy_meter, so nothing was measured", bad=False)
 
@@ -212,12 +224,13 @@ class Ledger:
         for report in reports(measuring.settings, measuring.root, self._environ):
             problem = report.write(self._summary(measuring, int(session.exitstatus)))
             if problem:
-                self._redden(session)
-                self.say(f"the {report.name} was not written: {problem}", bad=True)
+                self.say(f"the {report.name} {'were' if report.name.endswith('s') else 'was'} not written: {problem}", bad=report.wanted)
+                if report.wanted:
+                    self._redden(session)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         measuring = self.session
-        if measuring is None or hasattr(self.config, "workerinput"):
+        if measuring is None or measuring.worker is not None or is_worker(self.config):
             return
         from pytest_greencompute.report.terminal import write
         from pytest_greencompute.reporting import log_lines
@@ -239,6 +252,14 @@ def _failed_by_budgets(report: pytest.TestReport, results: Iterable[dict[str, An
     """Whether a test failed with the sentences of its verdicts, and not by an assertion or an error of its own."""
     reasons = [verdict["reason"] for run in results for verdict in run["verdicts"] if verdict["effect"] == "fail"]
     return bool(report.failed and any(reason in report.longreprtext for reason in reasons))
+
+
+def _first_words(report: pytest.TestReport) -> str:
+    """Why a test failed, in a line: the message of its error."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    said = crash.message if crash is not None else report.longreprtext
+    lines = [line.strip() for line in str(said).splitlines() if line.strip()]
+    return lines[0] if lines else f"it failed ({report.when})"
 
 
 def _short(path: Path) -> str:

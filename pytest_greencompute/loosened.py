@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pytest_greencompute.budget import Budget
+from pytest_greencompute.budget import Budget, Limit
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.units import show_limit, show_share
 from pytest_greencompute.verdict import Acceptance
@@ -25,12 +25,13 @@ class Stance:
 
 def laxer(base: Stance, head: Stance, test: str) -> tuple[str, ...]:
     """A sentence for each limit of ``test`` that ``head`` raises or drops, each tolerance that it widens, each failure that it accepts
-    newly, and each setting by which less turns the build red. A run that only one of them names is no change of a limit."""
+    newly, and each setting by which less turns the build red. A run that has another name now, and limits as strict, is no change."""
     found = []
+    new = [limits for run, limits in head.budget.limits.items() if run not in base.budget.limits]
     for run, limits in base.budget.limits.items():
         now = head.budget.limits.get(run)
         subject = test if run is None else f"{test} ({run})"
-        if now is None and (run is not None or head.budget.limits):
+        if now is None and any(_as_strict(limits, each) for each in new):
             continue
         for name, limit in limits.items():
             metric = METRICS[name]
@@ -38,11 +39,19 @@ def laxer(base: Stance, head: Stance, test: str) -> tuple[str, ...]:
             after = (now or {}).get(name)
             if after is None:
                 found.append(f"{subject}: the limit of {metric.short} ({name}) was {written} and is gone")
-            elif (after.value > limit.value) if metric.better == "lower" else (after.value < limit.value):
+            elif _is_laxer(limit, after):
                 found.append(
                     f"{subject}: the limit of {metric.short} ({name}) was {written} and is {show_limit(after.value, metric.dimension)}"
                 )
     return (*found, *_terms(base, head, test), *_accepted(base, head, test), *_policy(base, head))
+
+
+def _is_laxer(before: Limit, now: Limit) -> bool:
+    return now.value > before.value if before.metric.better == "lower" else now.value < before.value
+
+
+def _as_strict(before: Mapping[str, Limit], now: Mapping[str, Limit]) -> bool:
+    return all(name in now and not _is_laxer(limit, now[name]) for name, limit in before.items())
 
 
 def _terms(base: Stance, head: Stance, test: str) -> list[str]:

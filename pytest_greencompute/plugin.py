@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pytest_greencompute.ledger import Ledger
+from pytest_greencompute.ledger import METERED, Ledger, is_worker
 from pytest_greencompute.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _settings_of(config: pytest.Config, given: dict[str, Any]) -> Settings:
 
 def _workers_asked(config: pytest.Config) -> bool:
     """Whether xdist is to run the tests in workers, seen from the process that starts them."""
-    return not hasattr(config, "workerinput") and bool(getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None))
+    return not is_worker(config) and bool(getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None))
 
 
 def _check_workers(config: pytest.Config, given: dict[str, Any]) -> None:
@@ -106,7 +106,8 @@ def _check_workers(config: pytest.Config, given: dict[str, Any]) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """``-n auto``: a worker for each GPU, where each is to have one of its own."""
     given = _given(config)
-    if not (given or _has_settings(config)) or _settings_of(config, given).xdist is None:
+    settings = _settings_of(config, given) if given or _has_settings(config) else None
+    if settings is None or not settings.enabled or settings.xdist is None:
         return None
     from pytest_greencompute import workers
 
@@ -161,7 +162,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         try:
             _prepare(session, config, items, metered, given)
         except pytest.UsageError as error:
-            if not hasattr(config, "workerinput"):
+            if not is_worker(config):
                 raise
             from pytest_greencompute.collecting import report_problem
 
@@ -206,19 +207,19 @@ def _prepare(
     try:
         files = read_files(config.rootpath, given.get("budget_file"), folder)
         settings = build(given, files, os.environ, folder)
-        if settings.enabled and hasattr(config, "workerinput"):
+        if settings.enabled and is_worker(config):
             settings = workers.settings_of_worker(settings)
         elif settings.enabled:
             workers.check(config, settings.xdist)
         extra = extra_meters(config)
         if settings.enabled:
             check_meters(settings, extra)
-        if not hasattr(config, "workerinput"):
+        if not is_worker(config):
             check_installed(settings)
         metered += [item for item in items if item not in metered and item.nodeid in settings.budgets]
         unmetered_members(items, metered)
         tests = tests_of(metered, settings, MARKER)
-        if settings.enabled and hasattr(config, "workerinput"):
+        if settings.enabled and is_worker(config):
             workers.check_tests(settings, tests)
         if settings.base_refs:
             for node_id, asked in asked_here(metered, config.rootpath, str(settings.budget_file or "") or None, MARKER).items():
@@ -403,6 +404,8 @@ class MeteredHooks:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         test = item.stash.get(_TEST, None)
+        if test is not None:
+            setattr(report, METERED, True)
         if test is not None and call.when == "call":
             report.greencompute = test.results  # type: ignore[attr-defined]  # rides on the report, so that xdist carries it
         if test is not None and self._session.worker is not None and (call.when == "call" or not report.passed):

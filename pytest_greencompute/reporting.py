@@ -20,10 +20,14 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One report to write: what it is called in a sentence, and how it comes about from a session."""
+    """One report to write: what it is called in a sentence, and how it comes about from a session.
+
+    ``wanted``: somebody asked for it, so that it is red where it cannot be written.
+    """
 
     name: str
     make: Callable[[Summary], None]
+    wanted: bool = True
 
     def write(self, summary: Summary) -> str:
         """Write it. Returns why it could not be written, or an empty text."""
@@ -51,9 +55,9 @@ class Form:
 
 def _html(summary: Summary, root: Path) -> str:
     from pytest_greencompute.report.html import page
-    from pytest_greencompute.store.history import saved
+    from pytest_greencompute.store.history import ON_A_PAGE, saved
 
-    return page([summary], saved(root))
+    return page([summary], saved(root, newest=ON_A_PAGE))
 
 
 def _markdown(summary: Summary, _: Path) -> str:
@@ -75,7 +79,7 @@ def _json(summary: Summary, _: Path) -> str:
     return to_json(document(summary)) + "\n"
 
 
-# The JSON report comes last: its exit status knows of the others that could not be written.
+# The JSON report comes after the others: its exit status knows of those that could not be written.
 FORMS = (
     Form("html_path", "HTML report", _html, "report", ("plotly", "jinja2", "fastjsonschema")),
     Form("markdown_path", "Markdown report", _markdown),
@@ -97,7 +101,8 @@ def check_installed(settings: Settings) -> None:
 def reports(settings: Settings, root: Path, environ: Mapping[str, str]) -> list[Report]:
     """The reports that were asked for, in the order in which they are to be written. ``root`` is the project's folder."""
     found = [Report(form.name, _to_file(form, path, root)) for form in FORMS if (path := getattr(settings, form.setting)) is not None]
-    return [*_github(environ), *found] if in_github(settings, environ) else found
+    # GitHub is told last: of what could not be written, too.
+    return [*found, *_github(environ, wanted=settings.github is True)] if in_github(settings, environ) else found
 
 
 def _to_file(form: Form, path: Path, root: Path) -> Callable[[Summary], None]:
@@ -116,7 +121,7 @@ def in_github(settings: Settings, environ: Mapping[str, str]) -> bool:
     return settings.enabled and (github.on(environ) if settings.github is None else settings.github)
 
 
-def _github(environ: Mapping[str, str]) -> list[Report]:
+def _github(environ: Mapping[str, str], *, wanted: bool) -> list[Report]:
     """The job summary and the step's outputs, where GitHub has named the files for them."""
     from pytest_greencompute.report import github
 
@@ -128,12 +133,14 @@ def _github(environ: Mapping[str, str]) -> list[Report]:
 
     def refuse(name: str) -> Callable[[Summary], None]:
         def make(_: Summary) -> None:
-            raise SettingsError(f"{name} is not set.", remedy="--energy-github on is for a step of GitHub Actions.")
+            raise SettingsError(f"{name} is not set, as it is in a step of GitHub Actions.", remedy="--energy-github off asks for none.")
 
         return make
 
-    wanted = {"GITHUB_STEP_SUMMARY": ("job summary", summary_of), "GITHUB_OUTPUT": ("step's outputs", outputs_of)}
-    return [Report(called, make if environ.get(name) else refuse(name)) for name, (called, make) in wanted.items()]
+    files = {"GITHUB_STEP_SUMMARY": ("job summary", summary_of), "GITHUB_OUTPUT": ("step's outputs", outputs_of)}
+    return [
+        Report(called, make, True) if environ.get(name) else Report(called, refuse(name), wanted) for name, (called, make) in files.items()
+    ]
 
 
 def log_lines(

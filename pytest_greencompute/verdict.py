@@ -411,7 +411,16 @@ def judge_count(
     beside = {"PASS": "within", "FAIL": "worse than"}.get(word, "not clearly on either side of")
     left_out = f": {outcome.note if is_bound(outcome) else before.note}" if word == "UNMEASURED" else ""
     reason = f"{subject} {figure(metric, outcome)} against {called(kind, name)}: {how}, {beside} the tolerance of {show_share(tolerance)}"
-    return Verdict(word, metric.name, kind, f"{reason}{left_out}.", outcome, fine(before.value), None, name, base=before.value)
+    ratio = _exact_ratio(metric, before, outcome)
+    return Verdict(word, metric.name, kind, f"{reason}{left_out}.", outcome, fine(before.value), None, name, base=before.value, ratio=ratio)
+
+
+def _exact_ratio(metric: Metric, before: Estimate, now: Estimate) -> Ratio | None:
+    """How many times worse a counted figure is; None where one is only a bound, or zero."""
+    if is_bound(before) or is_bound(now) or min(before.value, now.value) <= 0:
+        return None
+    times = now.value / before.value if metric.better == "lower" else before.value / now.value
+    return Ratio(times, times, times)
 
 
 def called(kind: Kind, name: str) -> str:

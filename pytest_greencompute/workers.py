@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.ledger import is_worker
 
 if TYPE_CHECKING:
     from pytest_greencompute.session import MeteredTest
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SHARED = ("rapl", "codecarbon", "cputime")  # meters of what all workers use at the same time
-
-
-def is_worker(config: pytest.Config) -> bool:
-    """Whether this process is one of xdist's workers."""
-    return hasattr(config, "workerinput")
 
 
 def check(config: pytest.Config, xdist: str | None) -> None:

@@ -22,15 +22,20 @@ def report(names: Sequence[str], output: str, root: Path) -> int:
     """Write it, and say where. 0: written. Raises SettingsError for a file that is no report, and for a form that is not known."""
     from pytest_greencompute.report.document import summary_of
     from pytest_greencompute.store.files import write_atomically
-    from pytest_greencompute.store.history import saved
+    from pytest_greencompute.store.history import ON_A_PAGE, saved
     from pytest_greencompute.store.reports import read_report
 
     form = FORMS.get(Path(output).suffix.lower())
     if form is None:
         raise SettingsError(f"{output!r} has no form that is known.", remedy=f"End its name with one of {', '.join(FORMS)}.")
     sessions = [summary_of(read_report(path)) for path in _files(names, root)]
-    history = saved(root)
-    write_atomically(root / output, form(sessions, history))
+    try:
+        text = form(sessions, saved(root, newest=ON_A_PAGE))
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        # The schema cannot say all that a report must be; one that somebody edited may get this far.
+        problem = f"{type(error).__name__}: {error}"[:200]
+        raise SettingsError(f"{' '.join(names)} cannot be shown ({problem}).", remedy="Measure it again.") from error
+    write_atomically(root / output, text)
     print(f"wrote: {output} ({len(sessions)} session{'' if len(sessions) == 1 else 's'})")
     return 0
 

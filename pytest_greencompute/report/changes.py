@@ -18,7 +18,7 @@ AGAINST = ("base_ref", "baseline")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One figure of a run beside another run's. ``ratio`` is how many times worse it is now; None where it has none (scores, counts)."""
+    """One figure of a run beside another run's. ``ratio`` is how many times worse it is now; None where it has none (scores, bounds)."""
 
     run: str
     against: str
@@ -31,7 +31,10 @@ class Change:
     @property
     def by(self) -> str:
         """'+7.2 % [+2.5 %, +12 %]', for how much worse; '-' where that has no sense."""
-        return "-" if self.ratio is None else change(self.ratio)
+        if self.ratio is None:
+            return "-"
+        exact = self.ratio.low == self.ratio.high
+        return change(self.ratio).partition(" [")[0] if exact else change(self.ratio)
 
 
 def changes(results: Sequence[Mapping[str, Any]]) -> list[Change]:

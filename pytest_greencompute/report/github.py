@@ -52,16 +52,14 @@ def notices(summary: Summary, places: Mapping[str, Place]) -> list[str]:
 
     ``places`` says where each test stands, by node id.
     """
-    red = [(run, verdict) for run in summary.results for verdict in run["verdicts"] if verdict["effect"] == "fail"]
-    news = [sentence for sentence, bad in summary.said if bad]
-    if summary.total is not None and summary.total["effect"] == "fail":
-        news.append(summary.total["reason"])
-    if not red and not news:
+    red, news = summary.reds, summary.bad_news
+    if not summary.red:
         return [str(each) for each in _only_warned(summary)]
     shown = red[: MOST_ANNOTATIONS - 1]
-    parts = [f"{len(red)} of {len(summary.verdicts)} verdicts failed the build" if red else "", *news]
     also = f"; the first {len(shown)} are shown beside the code" if len(red) > len(shown) else ""
-    whole = Annotation("error", f"Energy budgets: {summary.word or 'not judged'}", ". ".join(filter(None, parts)) + also)
+    parts = [f"{len(red)} of {len(summary.verdicts)} verdicts failed the build{also}" if red else "", *news]
+    said = " ".join(f"{part.rstrip('.')}." for part in parts if part)
+    whole = Annotation("error", f"Energy budgets: {summary.headline}", said)
     return [str(each) for each in (whole, *(_of_verdict(*each, places) for each in shown))]
 
 
@@ -70,7 +68,7 @@ def _only_warned(summary: Summary) -> list[Annotation]:
     if not warned and not summary.facts.loosened:
         return []
     said = [*(f"limits are laxer now: {each}" for each in summary.facts.loosened), *dict.fromkeys(warned)]
-    return [Annotation("warning", f"Energy budgets: {summary.word or 'not judged'}", "; ".join(said))]
+    return [Annotation("warning", f"Energy budgets: {summary.headline}", "; ".join(said))]
 
 
 def _of_verdict(run: Mapping[str, Any], verdict: Mapping[str, Any], places: Mapping[str, Place]) -> Annotation:
@@ -86,11 +84,15 @@ def place_in(checkout: str, root: Path, path: str, line: int) -> Place:
 
 
 def outputs(summary: Summary) -> dict[str, str]:
-    """The outputs of the step: ``verdict``, ``energy_j`` (joules in all), ``worst_regression`` (per cent); empty where there is none."""
+    """The outputs of the step: ``verdict``, ``red``, ``energy_j`` (joules in all), ``worst_regression`` (per cent); empty where none is.
+
+    ``verdict`` is the worst word; FAIL, too, where something else turns the build red, so that no step after it takes it for well.
+    """
     worst = worst_regression(summary.results)
     total = summary.facts.total_j
     return {
-        "verdict": summary.word or "UNMEASURED",
+        "verdict": "FAIL" if summary.red and summary.word in {"", "PASS", "ACCEPTED"} else summary.word or "UNMEASURED",
+        "red": "true" if summary.red else "false",
         "energy_j": "" if total is None else f"{total:.6g}",
         "worst_regression": "" if worst is None else f"{100 * worst:.1f}",
     }

@@ -22,7 +22,7 @@ from pytest_greencompute.report import candidates, plots
 from pytest_greencompute.report.changes import Change, changes
 from pytest_greencompute.report.escape import printable, script_json, shortened
 from pytest_greencompute.report.plots import Plot
-from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, years
+from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, unmetered, years
 from pytest_greencompute.report.table import Compared, Table, called, comparisons, figure, table, worst
 from pytest_greencompute.store.history import History, Point
 from pytest_greencompute.units import show, show_limit
@@ -67,7 +67,6 @@ class SessionPart:
     """One session on the page."""
 
     summary: Summary
-    red: bool
     about: list[str]
     loosened: list[str]
     table: Table
@@ -143,15 +142,18 @@ def _hash(script: str) -> str:
 
 def _session(summary: Summary, made: Plots) -> SessionPart:
     reds = frozenset(place for place, run in enumerate(summary.results) if any(verdict["effect"] == "fail" for verdict in run["verdicts"]))
-    bad = [sentence for sentence, bad in summary.said if bad]
-    red = any(verdict["effect"] == "fail" for verdict in summary.verdicts) or bool(bad)
     commit = str(summary.facts.machine.get("commit") or "")
     changed = " with local changes" if summary.facts.machine.get("dirty") else ""
     when = summary.created.replace("T", " ").removesuffix("Z")
     return SessionPart(
         summary,
-        red,
-        [totals(summary), heading(summary), *([f"commit {commit[:10]}{changed}"] if commit else []), *([f"{when} UTC"] if when else [])],
+        [
+            *filter(None, [unmetered(summary)]),
+            totals(summary),
+            heading(summary),
+            *([f"commit {commit[:10]}{changed}"] if commit else []),
+            *([f"{when} UTC"] if when else []),
+        ],
         [each.removeprefix("loosened: ") for each in loosened(summary)],
         table(summary.results, summary.currency),
         reds,
@@ -165,18 +167,14 @@ def _session(summary: Summary, made: Plots) -> SessionPart:
             *(f"not measured: {test} ({reason})" for test, reason in summary.not_measured),
             *(sentence for sentence, bad in summary.said if not bad),
         ],
-        bad,
+        summary.bad_news,
     )
 
 
 def _failures(summary: Summary) -> Iterator[tuple[str, str, str]]:
     """Word, run and sentence of each verdict that is red."""
-    for run in summary.results:
-        for verdict in run["verdicts"]:
-            if verdict["effect"] == "fail":
-                yield verdict["verdict"], called(run), verdict["reason"]
-    if summary.total is not None and summary.total["effect"] == "fail":
-        yield summary.total["verdict"], "the session's total", summary.total["reason"]
+    for run, verdict in summary.reds:
+        yield verdict["verdict"], called(run), verdict["reason"]
 
 
 def _run(run: Mapping[str, Any], made: Plots) -> RunPart:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.report import candidates
 from pytest_greencompute.report.changes import changes
 from pytest_greencompute.report.escape import markdown
-from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, years
+from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, unmetered, years
 from pytest_greencompute.report.table import called, comparisons, table
 
 MOST_CHARACTERS = 65_536  # of a comment, on GitHub; GitLab's limit is higher
@@ -28,30 +29,35 @@ Size = Callable[[str], int]
 @dataclass(frozen=True, slots=True)
 class Detail:
     """How much is shown. ``greens``: rows that pass; ``extras``: comparisons of candidates, notes and remarks; ``folded``: the sentences
-    of failures, each in a folded section; ``name``: characters of a name."""
+    of failures, each in a folded section; ``name``: characters of a name; ``laxer``: how many of the limits that were made laxer."""
 
     greens: bool = True
     extras: bool = True
     folded: bool = True
     name: int = SHORT_NAME
+    laxer: int = 1_000
 
 
 DETAILS = (
     Detail(),
     Detail(extras=False),
-    Detail(extras=False, greens=False),
-    Detail(extras=False, greens=False, folded=False),
-    Detail(extras=False, greens=False, folded=False, name=SHORTEST_NAME),
+    Detail(extras=False, greens=False, laxer=50),
+    Detail(extras=False, greens=False, folded=False, laxer=20),
+    Detail(extras=False, greens=False, folded=False, name=SHORTEST_NAME, laxer=5),
 )
+FAILURE = "- **"  # how the line of a failure begins, and no other
 
 
 def write(sessions: Sequence[Summary], most: int = MOST_CHARACTERS, size: Size = len) -> str:
-    """Markdown of at most ``most`` characters (or of what ``size`` counts), with as much detail as fits."""
+    """Markdown of at most ``most`` characters (or of what ``size`` counts), with as much detail as fits.
+
+    Raises SettingsError where not even the verdict fits.
+    """
     for detail in DETAILS:
         text = _whole(sessions, detail)
         if size(text) <= most:
             return text
-    return _bare(sessions, most, size)
+    return _bare(text, most, size)
 
 
 def _whole(sessions: Sequence[Summary], detail: Detail) -> str:
@@ -59,13 +65,11 @@ def _whole(sessions: Sequence[Summary], detail: Detail) -> str:
 
 
 def _blocks(session: Summary, detail: Detail) -> list[str]:
-    blocks = [_verdict_line(session), *_loosened(session), _about(session)]
-    red = [(run, verdict) for run in session.results for verdict in run["verdicts"] if verdict["effect"] == "fail"]
+    blocks = [_verdict_line(session), *_loosened(session, detail), _about(session), *_bad_news(session, detail)]
     if detail.folded:
-        blocks += [*_table(session, detail), *_changes(session, detail), *_failures(session, red, detail)]
+        blocks += [*_table(session, detail), *_changes(session, detail), *_failures(session, detail)]
     else:
-        blocks += _listed(red, detail)
-    blocks += _bad_news(session)
+        blocks += _listed(session, detail)
     if detail.extras:
         blocks += [*_comparisons(session), *_remarks(session)]
     elif detail == DETAILS[1]:
@@ -74,25 +78,23 @@ def _blocks(session: Summary, detail: Detail) -> list[str]:
 
 
 def _verdict_line(session: Summary) -> str:
-    word = session.word or ("nothing measured" if not session.results else "no budget")
-    red = any(verdict["effect"] == "fail" for verdict in session.verdicts) or any(bad for _, bad in session.said)
-    sign = "❌" if red else SIGNS[session.word]
-    also = ", red" if red and session.word != "FAIL" else ""
-    return f"## {sign} Energy budgets: {word}{also}"
+    return f"## {'❌' if session.red else SIGNS[session.word]} Energy budgets: {session.headline}"
 
 
 def _about(session: Summary) -> str:
     commit = str(session.facts.machine.get("commit") or "")[:10]
-    parts = [totals(session), heading(session), f"commit {commit}" if commit else ""]
+    changed = " with local changes" if session.facts.machine.get("dirty") else ""
+    parts = [unmetered(session), totals(session), heading(session), f"commit {commit}{changed}" if commit else ""]
     return " · ".join(markdown(part, SENTENCE) for part in parts if part)
 
 
-def _loosened(session: Summary) -> list[str]:
-    laxer = loosened(session)
+def _loosened(session: Summary, detail: Detail) -> list[str]:
+    laxer = [each.removeprefix("loosened: ") for each in loosened(session)]
     if not laxer:
         return []
-    lines = [f"- {markdown(each.removeprefix('loosened: '), SENTENCE)}" for each in laxer]
-    return ["**This change makes limits laxer:**\n\n" + "\n".join(lines)]
+    lines = [f"- {markdown(each, SENTENCE if detail.folded else SHORT_NAME)}" for each in laxer[: detail.laxer]]
+    more = [f"- and {len(laxer) - detail.laxer} more"] if len(laxer) > detail.laxer else []
+    return ["**This change makes limits laxer:**\n\n" + "\n".join([*lines, *more])]
 
 
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], longest: int) -> str:
@@ -120,14 +122,12 @@ def _changes(session: Summary, detail: Detail) -> list[str]:
     return ["### What changed", _grid(heads, rows, detail.name)]
 
 
-def _failures(session: Summary, red: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], detail: Detail) -> list[str]:
+def _failures(session: Summary, detail: Detail) -> list[str]:
     blocks = []
-    for run, verdict in red:
+    for run, verdict in session.reds:
         title = f"<b>{_red_word(verdict)}</b> {markdown(called(run), detail.name)}: {markdown(_about_what(verdict))}"
         place = f"\n\nLimit from {markdown(verdict['where'])}" if verdict["where"] else ""
         blocks.append(f"<details><summary>{title}</summary>\n\n{markdown(verdict['reason'], SENTENCE)}{place}\n\n</details>")
-    if session.total is not None and session.total["effect"] == "fail":
-        blocks.append(f"**{session.total['verdict']}** {markdown(session.total['reason'], SENTENCE)}")
     return blocks
 
 
@@ -141,17 +141,22 @@ def _about_what(verdict: Mapping[str, Any]) -> str:
     return metric.short if metric else str(verdict["metric"])
 
 
-def _listed(red: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], detail: Detail) -> list[str]:
+def _listed(session: Summary, detail: Detail) -> list[str]:
     """Every failure in a line a run."""
     by_run: dict[int, tuple[Mapping[str, Any], list[str]]] = {}
-    for run, verdict in red:
+    for run, verdict in session.reds:
         by_run.setdefault(id(run), (run, []))[1].append(f"{_red_word(verdict)} {_about_what(verdict)}")
-    lines = [f"- {markdown(called(run), detail.name)}: {markdown(', '.join(words), detail.name)}" for run, words in by_run.values()]
+    lines = [
+        f"{FAILURE}{markdown(called(run), detail.name)}**: {markdown(', '.join(words), detail.name)}" for run, words in by_run.values()
+    ]
     return ["\n".join(lines), "Only failures, and no reasons: too long to show. The other reports have them."] if lines else []
 
 
-def _bad_news(session: Summary) -> list[str]:
-    return [f"- {markdown(sentence, SENTENCE)}" for sentence, bad in session.said if bad]
+def _bad_news(session: Summary, detail: Detail) -> list[str]:
+    """What is red besides the verdicts of runs."""
+    longest = SENTENCE if detail.folded else SHORT_NAME
+    lines = [f"{FAILURE}{markdown(sentence, longest)}**" for sentence in session.bad_news]
+    return ["\n".join(lines)] if lines else []
 
 
 def _comparisons(session: Summary) -> list[str]:
@@ -171,15 +176,22 @@ def _remarks(session: Summary) -> list[str]:
     return [f"<details><summary>Notes ({len(lines)})</summary>\n\n{listed}\n\n</details>"]
 
 
-def _bare(sessions: Sequence[Summary], most: int, size: Size) -> str:
-    """Where even a line a failure is too long: as many failures as fit, and how many do not."""
-    lines = _whole(sessions, DETAILS[-1]).splitlines()
-    failures = [place for place, line in enumerate(lines) if line.startswith("- ")]
+def _bare(text: str, most: int, size: Size) -> str:
+    """Where even a line a failure is too long: as many failures as fit, and how many do not. Raises SettingsError where none of it fits."""
+    lines = text.splitlines()
+    failures = [place for place, line in enumerate(lines) if line.startswith(FAILURE)]
     left = 0
-    while failures and size("\n".join(lines)) + 200 > most:
+
+    def shown() -> str:
+        told = f"{left} more failures are left out: the limit here is {most:,}. The JSON report has all."
+        return "\n".join([*lines, "", told]) + "\n"
+
+    while size(shown()) > most:
+        if not failures:
+            raise SettingsError(f"There is no room for it: {max(0, most):,} are left.", remedy="The other reports have all.")
         cut = max(1, len(failures) // 20)
         for place in reversed(failures[-cut:]):
             del lines[place]
         failures = failures[:-cut]
         left += cut
-    return "\n".join([*lines, "", f"{left} more failures are left out: the limit here is {most:,}. The JSON report has all."]) + "\n"
+    return shown()

@@ -97,6 +97,9 @@ def _verdicts(summary: Summary) -> Iterator[Family]:
             if values not in seen:
                 seen.add(values)
                 family.add_metric(list(values), {word: word == verdict["verdict"] for word in ORDER})
+    if summary.total is not None:
+        seen.add(("", "", "total", "budget", ""))
+        family.add_metric(["", "", "total", "budget", ""], {word: word == summary.total["verdict"] for word in ORDER})
     if seen:
         yield family
 
@@ -107,6 +110,8 @@ def _session(summary: Summary) -> Iterator[Family]:
     facts = summary.facts
     if facts.total_j is not None:
         yield _family("session_energy", "all that the meters saw", "J", [({}, facts.total_j)])
+    if summary.total is not None and summary.total["limit"] is not None:
+        yield _family("session_energy_budget", "budget: all that the meters saw", "J", [({}, summary.total["limit"])])
     yield _family("session_duration", "from the first metered test to the end of the last", "s", [({}, facts.seconds)])
     about = {
         "commit": facts.machine.get("commit"),

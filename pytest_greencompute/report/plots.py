@@ -70,13 +70,14 @@ def blocks_over_time(result: Mapping[str, Any]) -> Plot | None:
     interval = "" if low is None or high is None else f", between {show(low, ENERGY.dimension, 4)} and {show(high, ENERGY.dimension, 4)}"
     limit = "" if budget is None else f"; budget {show_limit(budget, ENERGY.dimension)}"
     spoiled = sum(bool(block.marks) for _, _, block in points)
-    said = f"{len(points)} blocks in {len(sets_of(run.blocks))} sets{f', {spoiled} of them spoiled' if spoiled else ''}"
+    sets = len(sets_of(run.blocks))
+    said = f"{len(points)} blocks in {sets} set{'' if sets == 1 else 's'}{f', {spoiled} of them spoiled' if spoiled else ''}"
     gaps = "; idle power of the gaps is taken off" if run.idles else ""
     model = "; energy modelled" if figure["method"] == "modelled" else ""
     return Plot(
         {"data": _traces_of_blocks(points), "layout": _layout_of_blocks(figure, budget)},
         f"Energy per query of each block over time: {show(figure['value'], ENERGY.dimension, 4)} on average{interval}{limit}.",
-        f"{said}{gaps}{model}. The band is the interval of the mean{_line_of(figure, budget)}.",
+        f"{said}{gaps}{model}. {_band(figure)}{_line_of(figure, budget)}.",
         ("seconds", "set", "energy/query", "spoiled by"),
         tuple(
             (f"{second:.2f}", str(block.set_index + 1), show(joules, ENERGY.dimension, 4), ", ".join(block.marks))
@@ -134,6 +135,10 @@ def _in_sight(figure: Mapping[str, Any], budget: float | None) -> bool:
     return budget is not None and IN_SIGHT[0] * figure["value"] <= budget <= IN_SIGHT[1] * figure["value"]
 
 
+def _band(figure: Mapping[str, Any]) -> str:
+    return "An interval that is open has no band" if None in (figure["low"], figure["high"]) else "The band is the interval of the mean"
+
+
 def _line_of(figure: Mapping[str, Any], budget: float | None) -> str:
     if budget is None:
         return ""
@@ -174,7 +179,7 @@ def pairs_of(against: Mapping[str, Any]) -> Plot:
     unit = {"J": "J", "s": "s", "W": "W"}.get(against["unit"], "")
     hover = f"pair %{{x}}<br>%{{y:.4~s}}{unit}<extra>%{{fullData.name}}</extra>"
     line = {"type": "scatter", "mode": "lines", "line": {"color": GREY, "width": 1}, "hoverinfo": "skip", "showlegend": False}
-    worse = sum((head > base) == (metric.better == "lower") for base, head in pairs)
+    worse = sum(head > base if metric.better == "lower" else head < base for base, head in pairs)
     return Plot(
         {
             "data": [

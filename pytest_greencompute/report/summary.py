@@ -17,8 +17,9 @@ from pytest_greencompute.units import CONSUMPTION, ENERGY, INTENSITY, MASS, TIME
 class Summary:
     """One session: ``results`` are its runs as plain dicts (``runfile.run_to_json``), ``metered`` is how many tests use the fixture.
 
-    ``enabled``: it measured (``--energy-budget``). ``total`` is the verdict of ``--energy-total`` as a plain dict. ``said`` are other
-    sentences for people, each with whether it is bad news. ``created`` and ``exit_status`` are known where it has ended.
+    ``enabled``: it measured (``--energy-budget``). ``broken`` are metered tests that failed for a reason of their own, with it.
+    ``total`` is the verdict of ``--energy-total`` as a plain dict. ``said`` are other sentences for people, each with whether it is bad
+    news. ``created`` and ``exit_status`` are known where it has ended.
     """
 
     enabled: bool
@@ -26,6 +27,7 @@ class Summary:
     results: Sequence[Mapping[str, Any]]
     metered: int = 0
     not_measured: Sequence[tuple[str, str]] = ()
+    broken: Sequence[tuple[str, str]] = ()
     total: Mapping[str, Any] | None = None
     said: Sequence[tuple[str, bool]] = ()
     footprint: Footprint | None = None
@@ -49,6 +51,29 @@ class Summary:
         words = {verdict["verdict"] for verdict in self.verdicts}
         return next((word for word in ORDER if word in words), "")
 
+    @property
+    def bad_news(self) -> list[str]:
+        """Sentences about what went wrong, but for the verdicts of runs: tests that broke, a total over its limit, a report not written."""
+        total = [str(self.total["reason"])] if self.total and self.total["effect"] == "fail" else []
+        broken = [f"{called({'test': test, 'name': None})} failed: {reason}" for test, reason in self.broken]
+        return [*broken, *total, *(sentence for sentence, bad in self.said if bad)]
+
+    @property
+    def reds(self) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """The runs' verdicts that turn the build red, each with its run."""
+        return [(run, verdict) for run in self.results for verdict in run["verdicts"] if verdict["effect"] == "fail"]
+
+    @property
+    def red(self) -> bool:
+        """Whether anything of this turns the build red."""
+        return bool(self.reds or self.bad_news)
+
+    @property
+    def headline(self) -> str:
+        """The word for the whole: 'FAIL', 'PASS', or 'PASS, red' where something else than a verdict of that word is red."""
+        nothing = "no budget" if self.results else "nothing measured"
+        return f"{self.word or nothing}{', red' if self.red and self.word != 'FAIL' else ''}"
+
 
 def heading(summary: Summary) -> str:
     """'nvml gpu:0 NVIDIA H100 80GB HBM3, counter, tick 100 ms', one part a source."""
@@ -59,6 +84,14 @@ def heading(summary: Summary) -> str:
         tick = f", tick {show(source.tick_s, TIME)}" if source.tick_s else ""
         parts.append(f"{source.meter} {source.domain} {source.device}".rstrip() + f", {source.method}{tick}")
     return "; ".join(parts)
+
+
+def unmetered(summary: Summary) -> str:
+    """Where nothing was measured: how many tests could have been, so that nobody takes a green run for a measured one; else empty."""
+    ran = len({run["test"] for run in summary.results})
+    if summary.enabled or not ran:
+        return ""
+    return f"{ran} {'test' if ran == 1 else 'tests'} ran unmetered; pytest --energy-budget measures {'it' if ran == 1 else 'them'}"
 
 
 def years(summary: Summary) -> list[str]:
@@ -99,6 +132,8 @@ def warnings(summary: Summary) -> list[str]:
         row = run.get("candidate")
         if row is not None and row["by_turns"] and row["problem"] and not row["impossible"]:
             found.append(f"warning: {called(run)} was not measured: {row['problem']}")
+    if summary.total and summary.total["effect"] == "warn":
+        found.append(f"warning: {summary.total['reason']}")
     return found
 
 

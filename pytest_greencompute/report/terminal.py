@@ -6,7 +6,7 @@ from typing import Any
 
 from pytest_greencompute.report import candidates
 from pytest_greencompute.report.escape import printable
-from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, warnings, years
+from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, unmetered, warnings, years
 from pytest_greencompute.report.table import comparisons, lines
 
 COLOURS = {"FAIL": "red", "UNMEASURED": "yellow", "INCONCLUSIVE": "yellow", "ACCEPTED": "yellow", "PASS": "green"}
@@ -14,12 +14,10 @@ COLOURS = {"FAIL": "red", "UNMEASURED": "yellow", "INCONCLUSIVE": "yellow", "ACC
 
 def show_nothing_metered(reporter: Any, summary: Summary) -> None:
     """Without --energy-budget: one quiet line, so that nobody takes a green run for a measured one."""
-    ran = len({run["test"] for run in summary.results})
-    if ran:
+    if quiet := unmetered(summary):
         for sentence in warnings(summary):
             reporter.write_line(printable(sentence))
-        tests = "test" if ran == 1 else "tests"
-        reporter.write_line(f"energy: {ran} {tests} ran unmetered; pytest --energy-budget measures {'it' if ran == 1 else 'them'}")
+        reporter.write_line(f"energy: {quiet}")
     for sentence, bad in summary.said:
         reporter.write_line(printable(f"energy: {sentence}"), red=bad)
 
@@ -39,6 +37,8 @@ def show_summary(reporter: Any, summary: Summary) -> None:
         reporter.write_line(printable(f"not measured: {test} ({reason})"))
     for sentence in (*years(summary), *remarks(summary)):
         reporter.write_line(printable(sentence))
+    if summary.total and summary.total["effect"] == "fail":
+        reporter.write_line(printable(summary.total["reason"]), red=True)
     for sentence, bad in summary.said:
         reporter.write_line(printable(sentence), red=bad)
     reporter.write_line(totals(summary))

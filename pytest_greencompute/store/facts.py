@@ -75,6 +75,7 @@ def together(parts: Sequence[Facts]) -> Facts:
 
     Their totals add up where all have one; the time is that of the longest.
     """
+    parts = [part for part in parts if part.sources or part.problem or part.why_no_total] or parts[:1]  # others ran no metered test
     if len(parts) == 1:
         return parts[0]
     totals = [part.total_j for part in parts]

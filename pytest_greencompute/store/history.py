@@ -11,6 +11,8 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.store.baselines import FOLDER
 from pytest_greencompute.store.reports import read_report
 
+ON_A_PAGE = 50  # sessions whose files are read for a page: each holds every sample
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -34,13 +36,16 @@ class History:
     problems: tuple[str, ...] = ()
 
 
-def saved(root: Path, baselines: Sequence[str] = ()) -> History:
-    """The history of a project, of all baselines or of those named. A file that is broken is said, and the others stand."""
+def saved(root: Path, baselines: Sequence[str] = (), *, newest: int | None = None) -> History:
+    """The history of a project, of all baselines or of those named; of the ``newest`` sessions alone, if given.
+
+    A file that is broken is said, and the others stand.
+    """
     points: list[Point] = []
     problems = []
-    for path in sorted((root / FOLDER).glob("*/*.json")):
-        if baselines and path.parent.name not in baselines:
-            continue
+    paths = [path for path in (root / FOLDER).glob("*/*.json") if not baselines or path.parent.name in baselines]
+    paths.sort(key=lambda path: (path.stem.partition("-")[0], path.parent.name, path.stem))  # the name begins with when it was saved
+    for path in paths[-newest:] if newest else paths:
         try:
             points += points_of(path.parent.name, read_report(path))
         except SettingsError as error:

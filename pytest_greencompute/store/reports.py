@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.store.runfile import SCHEMA, schema
 
+MOST_DIGITS = 30  # of a whole number; nanoseconds since 1970 have 19
 MOST_BYTES = 512 * 1024 * 1024  # larger than any session's; a file that is larger is none of ours
 
 
@@ -21,7 +23,7 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise SettingsError(f"{path} is larger than {MOST_BYTES >> 20} MiB, so it is no report.", remedy=remedy)
-        report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
     except FileNotFoundError as error:
         raise SettingsError(f"{path} does not exist.", remedy=remedy) from error
     except (OSError, UnicodeDecodeError) as error:
@@ -42,6 +44,19 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def _refuse(word: str) -> float:
     raise ValueError(f"{word} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"{text[:20]}… is too large")
+    return int(text)
 
 
 @functools.cache

@@ -487,3 +487,17 @@ def test_a_named_budget_file_is_read_at_the_base_too(repository: Repository) -> 
     project.write("gates/energy.toml", budget.format(3))
     repository.measure("main", "--energy-budget-file=gates/energy.toml").assert_outcomes(passed=1)
     assert project.report()["session"]["loosened"] == ["test_it: the limit of energy (energy_per_query) was 1 J and is 3 J"]
+
+
+def test_the_process_of_a_side_tells_github_nothing(repository: Repository) -> None:
+    project = repository.project
+    repository.commit()
+    project.monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    told_to = project.path / "tmp"
+    told_to.mkdir()
+    for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"):
+        project.monkeypatch.setenv(name, str(told_to / name))
+    repository.measure("main", "--energy-unmeasured=fail").assert_outcomes(passed=1)
+    told = (told_to / "GITHUB_STEP_SUMMARY").read_text(encoding="utf-8")
+    assert told.count("## ") == told.count("### ") + 1
+    assert (told_to / "GITHUB_OUTPUT").read_text(encoding="utf-8").count("verdict=") == 1

@@ -92,6 +92,8 @@ def test_a_baseline_and_files_are_a_report_together(saved: Project, capsys: pyte
         ('{"schema": "greencompute.report/1", "runs": []}', "is no JSON report of this schema: data must contain"),
         ('{"schema": NaN}', "NaN is no number"),
         ("[" * 100_000, "is not a whole JSON report"),
+        ('{"schema": 1e999}', "1e999 is too large"),
+        ('{"schema": ' + "9" * 400 + "}", "is too large"),
     ],
 )
 def test_a_file_that_is_no_report_is_refused(project: Project, capsys: pytest.CaptureFixture[str], text: str, says: str) -> None:
@@ -106,6 +108,25 @@ def test_a_metric_that_nobody_knows_is_refused(saved: Project, capsys: pytest.Ca
     path.write_text(path.read_text(encoding="utf-8").replace('"energy_per_query"', '"energy_per_dream"'), encoding="utf-8")
     assert main(["report", "energy.json", "-o", "x.md"]) == 2
     assert "'energy_per_dream' is no metric" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["x.md", "x.html"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"domain": "gpu:0",\n', ""), ('"provenance": {', '"provenance": {"deep": ' + '{"x": ' * 900 + "1" + "}" * 900 + ", ")],
+    ids=["no domain", "too deep"],
+)
+def test_a_report_that_was_edited_is_shown_or_refused_in_a_sentence(
+    saved: Project, capsys: pytest.CaptureFixture[str], output: str, old: str, new: str
+) -> None:
+    path = saved.path / "energy.json"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    status = main(["report", "energy.json", "-o", output])
+    assert status in {0, 2}
+    assert (saved.path / output).exists() == (status == 0)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_what_cannot_be_a_report_is_said(saved: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ def test_a_total_over_its_limit_only_warns_where_nothing_is_enforced(project: Pr
     project.write("test_it.py", TESTS)
     result = project.measure("--energy-total=40 J", "--energy-enforce=warn")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["The session used 42.0 J, over its total of 40 J."])
+    result.stdout.fnmatch_lines(["warning: The session used 42.0 J, over its total of 40 J."])
 
 
 def test_the_total_holds_the_energy_of_a_model_that_raised_in_the_middle(project: Project) -> None:
@@ -95,4 +95,6 @@ def test_a_total_without_a_figure_is_unmeasured(project: Project, policy: str, s
     result = project.measure("--energy-total=1 kJ", f"--energy-unmeasured={policy}")
     result.assert_outcomes(passed=1)
     assert result.ret == status
-    result.stdout.fnmatch_lines(["The session has no total to judge: no metered test ran", "total not measured*"])
+    result.stdout.fnmatch_lines(
+        [f"{'warning: ' if policy == 'warn' else ''}The session has no total to judge: no metered test ran", "total not measured*"]
+    )

@@ -123,9 +123,9 @@ FOUR_TESTS = """
         mine = os.environ["CUDA_VISIBLE_DEVICES"]
         device = [gpu.standin.uuid(n) for n in range(4)].index(mine)
         with energy_meter.window() as window:
-            gpu.model(device=device, watts=200 + 20 * device, seconds=1.0)("a")
+            gpu.model(device=device, watts=400 + 80 * device, seconds=0.5)("a")
         assert window.energy.domain == f"gpu:{device}"
-        assert window.energy.value == pytest.approx(200 + 20 * device, rel=0.05)
+        assert window.energy.value == pytest.approx(200 + 40 * device, rel=0.05)
         if number == 3:
             pytest.fail("a test that fails for a reason of its own")
 """
@@ -143,7 +143,7 @@ def four_gpus(project: Project, standin_library: Path) -> StandIn:
 
 
 def test_each_worker_measures_on_its_gpu_and_the_controller_tells_all(project: Project, four_gpus: StandIn) -> None:
-    project.write("test_it.py", FOUR_TESTS.replace("200 J", "270 J"))
+    project.write("test_it.py", FOUR_TESTS.replace("200 J", "350 J"))
     reports = ("--energy-json=energy.json", "--energy-html=energy.html", "--energy-total=10 kJ", "--junitxml=junit.xml")
     result = project.run_apart(*PER_WORKER, "-n4", *reports, timeout=120)
     result.assert_outcomes(passed=3, failed=1)
@@ -163,7 +163,7 @@ def test_each_worker_measures_on_its_gpu_and_the_controller_tells_all(project: P
 
 
 def test_a_regression_in_a_worker_is_red(project: Project, four_gpus: StandIn) -> None:
-    project.write("test_it.py", FOUR_TESTS.replace("200 J", "215 J").replace("if number == 3:", "if False:"))
+    project.write("test_it.py", FOUR_TESTS.replace("200 J", "220 J").replace("if number == 3:", "if False:"))
     result = project.run_apart(*PER_WORKER, "-n", "auto", "--energy-json=energy.json", timeout=120)
     assert result.ret == 1
     words = {run["metrics"]["energy_per_query"]["domain"]: run["verdicts"][0]["verdict"] for run in project.report()["runs"]}
@@ -213,7 +213,7 @@ def test_a_group_of_tests_is_not_shared_out(project: Project, four_gpus: StandIn
 def test_a_worker_that_crashes_leaves_the_total_unmeasured_and_the_rest_told(project: Project, four_gpus: StandIn) -> None:
     crash = "        if number == 1:\n            os._exit(3)\n        mine = "
     project.write(
-        "test_it.py", FOUR_TESTS.replace("200 J", "270 J").replace("        mine = ", crash).replace("if number == 3:", "if False:")
+        "test_it.py", FOUR_TESTS.replace("200 J", "350 J").replace("        mine = ", crash).replace("if number == 3:", "if False:")
     )
     result = project.run_apart(
         *PER_WORKER, "-n2", "--energy-json=energy.json", "--energy-total=10 kJ", "--energy-unmeasured=fail", timeout=120
@@ -227,7 +227,7 @@ def test_a_worker_that_crashes_leaves_the_total_unmeasured_and_the_rest_told(pro
 
 def test_the_file_may_ask_for_it(project: Project, four_gpus: StandIn) -> None:
     project.toml('meters = ["nvml"]\nbudget = true\nxdist = "gpu-per-worker"')
-    project.write("test_it.py", FOUR_TESTS.replace("200 J", "270 J").replace("if number == 3:", "if False:"))
+    project.write("test_it.py", FOUR_TESTS.replace("200 J", "350 J").replace("if number == 3:", "if False:"))
     project.run_apart("-n2", timeout=120).assert_outcomes(passed=4)
 
 
@@ -235,3 +235,28 @@ def test_without_workers_it_changes_nothing_and_without_measuring_it_is_an_error
     project.write("test_it.py", TESTS)
     project.measure("--energy-xdist=gpu-per-worker", "-k", "right", "-n0").assert_outcomes(passed=1, deselected=2)
     refused(project.run_apart("--energy-xdist=gpu-per-worker", "-n2"), "--energy-xdist does nothing without --energy-budget: add it.")
+
+
+def test_a_test_that_is_skipped_in_a_worker_is_named_as_ever(project: Project) -> None:
+    project.write("test_it.py", TESTS + "\n    def test_skips(energy_meter):\n        pytest.skip('no model here')\n")
+    project.run_apart("-n1", "--energy-json=energy.json")
+    session = project.report()["session"]
+    assert session["not_measured"] == [{"test": "test_it.py::test_skips", "reason": "no model here"}]
+    assert session["metered"] == 3
+
+
+def test_a_file_that_names_workers_leaves_ordinary_ones_alone(project: Project) -> None:
+    project.toml('xdist = "gpu-per-worker"')
+    project.write("test_it.py", TESTS)
+    for options in ([], ["--energy-skip"]):
+        assert "libnvidia-ml" not in said(project.run_apart("-n", "auto", "--maxprocesses=2", *options))
+
+
+def test_a_worker_without_a_metered_test_spoils_no_total(project: Project, four_gpus: StandIn) -> None:
+    project.write("test_it.py", FOUR_TESTS.replace("range(4)", "range(2)").replace("200 J", "350 J"))
+    result = project.run_apart(
+        *PER_WORKER, "-n4", "--energy-total=10 kJ", "--energy-unmeasured=fail", "--energy-json=energy.json", timeout=120
+    )
+    result.assert_outcomes(passed=2)
+    assert result.ret == 0
+    assert project.report()["session"]["total"]["verdict"] == "PASS"

@@ -36,7 +36,7 @@ def red(test: str = "t.py::test_y") -> dict[str, object]:
 def test_the_whole_comes_first_and_each_failure_stands_beside_its_test() -> None:
     whole, one = github.notices(session(red(), told(measured(), energy_per_query=0.8)), PLACES)
     assert parsed(whole)[:2] == ("error", {"title": "Energy budgets: FAIL"})
-    assert parsed(whole)[2] == "1 of 2 verdicts failed the build"
+    assert parsed(whole)[2] == "1 of 2 verdicts failed the build."
     level, properties, message = parsed(one)
     assert level == "error"
     assert properties == {"file": "tests/t.py", "line": "12", "title": "FAIL energy: test_y"}
@@ -46,7 +46,7 @@ def test_the_whole_comes_first_and_each_failure_stands_beside_its_test() -> None
 def test_there_are_nine_at_most_and_the_first_says_how_many_are_not_shown() -> None:
     lines = github.notices(session(*(red(f"t.py::test_{n}") for n in range(30))), PLACES)
     assert len(lines) == github.MOST_ANNOTATIONS == 9
-    assert parsed(lines[0])[2] == "30 of 30 verdicts failed the build; the first 8 are shown beside the code"
+    assert parsed(lines[0])[2] == "30 of 30 verdicts failed the build; the first 8 are shown beside the code."
 
 
 def test_where_all_is_well_nothing_is_said() -> None:
@@ -64,7 +64,17 @@ def test_a_warning_and_a_laxer_limit_are_one_warning() -> None:
 def test_a_total_over_its_limit_and_a_report_that_was_not_written_are_said() -> None:
     total = {**told(measured(), effect="fail", energy_per_query=0.5)["verdicts"][0], "metric": "total", "reason": "Over the total."}
     (line,) = github.notices(session(total=total, said=(("the JSON report was not written: full", True),)), {})
-    assert parsed(line)[2] == "the JSON report was not written: full. Over the total."
+    assert parsed(line)[2] == "Over the total. the JSON report was not written: full."
+
+
+def test_a_test_that_broke_is_red_whatever_the_verdicts_say() -> None:
+    made = session(told(measured(), energy_per_query=0.8), broken=(("t.py::test_z", "RuntimeError: CUDA out of memory"),))
+    (line,) = github.notices(made, PLACES)
+    level, properties, message = parsed(line)
+    assert (level, properties["title"]) == ("error", "Energy budgets: PASS, red")
+    assert message == "test_z failed: RuntimeError: CUDA out of memory."
+    assert github.outputs(made)["verdict"] == "FAIL"
+    assert github.outputs(made)["red"] == "true"
 
 
 @settings(max_examples=150)
@@ -96,11 +106,11 @@ def test_a_place_is_told_from_the_top_of_the_checkout(root: str, path: str, expe
 
 def test_the_outputs_are_the_worst_word_the_energy_and_the_worst_regression() -> None:
     found = github.outputs(session(compared(1.02, "PASS"), compared(1.104, "FAIL"), compared(0.9, "PASS", metric="latency_p95")))
-    assert found == {"verdict": "FAIL", "energy_j": "3100", "worst_regression": "10.4"}
+    assert found == {"verdict": "FAIL", "red": "true", "energy_j": "3100", "worst_regression": "10.4"}
 
 
 def test_outputs_that_nobody_knows_are_empty_and_no_verdict_is_no_pass() -> None:
-    assert github.outputs(session(total_j=None)) == {"verdict": "UNMEASURED", "energy_j": "", "worst_regression": ""}
+    assert github.outputs(session(total_j=None)) == {"verdict": "UNMEASURED", "red": "false", "energy_j": "", "worst_regression": ""}
 
 
 def test_the_summary_is_appended_and_stays_below_what_github_takes(tmp_path: Path) -> None:
@@ -113,6 +123,14 @@ def test_the_summary_is_appended_and_stays_below_what_github_takes(tmp_path: Pat
     assert len(text.encode()) <= github.MOST_BYTES
     for n in range(60):
         assert f"größe&#95;{n}" in text
+
+
+def test_a_summary_without_room_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "summary.md"
+    path.write_text("x" * (github.MOST_BYTES - 40), encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"There is no room for it: 3\d are left"):
+        github.append_summary(str(path), [session(red())])
+    assert path.stat().st_size == github.MOST_BYTES - 40
 
 
 def test_a_summary_that_cannot_be_written_says_so(tmp_path: Path) -> None:

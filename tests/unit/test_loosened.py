@@ -47,9 +47,14 @@ def test_a_limit_that_is_laxer_is_named_with_both_values(change: dict[str, Any],
     assert list(laxer(stance(**BEFORE), stance(**now), "test_x")) == said
 
 
-def test_all_limits_gone_is_named_and_a_run_that_is_renamed_is_not() -> None:
+def test_limits_that_are_gone_are_named_and_a_run_that_has_another_name_and_is_as_strict_is_not() -> None:
+    prefill, laxer_decode, strict = ({"energy_per_query": limit} for limit in ("1 J", "9 J", "1 J"))
     assert len(laxer(stance(energy_per_query="1 J"), stance(), "test_x")) == 1
-    assert laxer(stance(prefill={"energy_per_query": "1 J"}), stance(decode={"energy_per_query": "9 J"}), "test_x") == ()
+    assert len(laxer(stance(prefill=prefill), stance(), "test_x")) == 1
+    assert len(laxer(stance(prefill=prefill), stance(decode=laxer_decode), "test_x")) == 1
+    assert len(laxer(stance(prefill=prefill, decode=laxer_decode), stance(decode=laxer_decode), "test_x")) == 1
+    assert len(laxer(stance(energy_per_query="1 J"), stance(decode=laxer_decode), "test_x")) == 1
+    assert laxer(stance(prefill=prefill), stance(first=strict), "test_x") == ()
 
 
 def test_limits_are_compared_as_they_hold_on_this_hardware() -> None:

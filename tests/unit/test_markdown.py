@@ -59,7 +59,7 @@ def test_a_report_that_was_not_written_is_said_and_makes_the_heading_red() -> No
     made = replace(session(told(measured(), energy_per_query=0.8)), said=(("the JSON report was not written: full", True),))
     text = write([made])
     assert text.startswith("## ❌ Energy budgets: PASS, red\n")
-    assert "- the JSON report was not written&#58; full" in text
+    assert "- **the JSON report was not written&#58; full**" in text
 
 
 def many(count: int, *, failing: int, name: str = "t.py::test_{}") -> Summary:
@@ -70,7 +70,7 @@ def many(count: int, *, failing: int, name: str = "t.py::test_{}") -> Summary:
 
 def failures_in(text: str) -> set[int]:
     shown = text.replace("&#95;", "_")
-    return {int(found) for found in re.findall(r"(?:^- |</b> |^\| )test_(\d+)", shown, re.MULTILINE)}
+    return {int(found) for found in re.findall(r"(?:^- \*\*|</b> |^\| )test_(\d+)", shown, re.MULTILINE)}
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,23 @@ def test_whatever_things_are_called_the_structure_stays(test: str, name: str, re
     plain = session({**run, "test": "t.py::x", "name": "x", "verdicts": [{**verdict, "reason": "x", "where": "x"}], "notes": ["x"]})
     tags, expected = (re.findall(r"<(/?[a-z0-9]+)", GITHUBS.render(write([each]))) for each in (made, plain))
     assert tags == expected
+
+
+def test_many_limits_that_are_laxer_never_push_a_failure_out() -> None:
+    laxer = tuple(f"test_{n}: the tolerance of energy_per_query was 5.0 % and is 10 %" for n in range(1_000))
+    text = write([replace(many(5, failing=5), facts=replace(session().facts, loosened=laxer))])
+    assert len(text) <= MOST_CHARACTERS
+    assert failures_in(text) >= set(range(5))
+    assert "This change makes limits laxer" in text
+    assert re.search(r"- and \d+ more", text)
+
+
+def test_a_test_that_broke_is_named_right_below_the_verdict() -> None:
+    made = session(told(measured(), energy_per_query=0.8), broken=(("t.py::test_z", "RuntimeError: CUDA out of memory"),))
+    text = html.unescape(write([made]))
+    assert text.startswith("## ❌ Energy budgets: PASS, red\n")
+    assert "- **test_z failed: RuntimeError: CUDA out of memory**" in text
+
+
+def test_a_session_that_did_not_measure_says_so() -> None:
+    assert "1 test ran unmetered; pytest --energy-budget measures it" in write([session(told(measured()), enabled=False)])

@@ -51,6 +51,15 @@ def test_the_session_has_its_energy_its_time_and_where_it_ran() -> None:
     assert found["greencompute_session"].samples[0].labels == {"commit": "0123abcd", "cpu": "EPYC", "devices": "NVIDIA H100 80GB HBM3"}
 
 
+def test_a_total_has_its_verdict_and_its_budget() -> None:
+    run = told(measured(), effect="fail", energy_per_query=0.5)
+    total = {**run["verdicts"][0], "metric": "total", "verdict": "FAIL", "limit": 1000.0}
+    found = families(session(told(measured(), energy_per_query=0.8), total=total))
+    true = {each.labels["metric"]: each.labels["greencompute_verdict"] for each in found["greencompute_verdict"].samples if each.value}
+    assert true == {"energy_per_query": "PASS", "total": "FAIL"}
+    assert found["greencompute_session_energy_budget_joules"].samples[0].value == 1000.0
+
+
 def test_a_total_that_is_not_known_is_left_out() -> None:
     assert "greencompute_session_energy_joules" not in families(session(told(measured()), total_j=None))
 

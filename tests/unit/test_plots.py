@@ -63,6 +63,15 @@ def test_the_band_is_the_interval_and_the_line_the_budget() -> None:
     assert "budget 0.8 J" in plot.label
 
 
+def test_without_an_interval_there_is_no_band_and_that_is_said() -> None:
+    result = measured_blocks(blocks=9)
+    result["metrics"]["energy_per_query"] |= {"low": None, "high": None}
+    plot = plots.blocks_over_time(result)
+    assert plot is not None
+    assert all(shape["type"] != "rect" for shape in plot.figure["layout"]["shapes"])
+    assert plot.caption.startswith("9 blocks in 1 set, 1 of them spoiled. An interval that is open has no band")
+
+
 def test_a_budget_far_away_is_said_and_not_drawn() -> None:
     plot = plots.blocks_over_time(measured_blocks(budget=80.0))
     assert plot is not None

@@ -498,6 +498,7 @@ def test_a_session_comes_back_from_its_report() -> None:
         results=report(FULL)["runs"],
         metered=3,
         not_measured=(("t.py::test_z", "no GPU"),),
+        broken=(("t.py::test_b", "RuntimeError: CUDA out of memory"),),
         total=total,
         said=(("a baseline was saved", False), ("a report was not", True)),
         footprint=Footprint(kg_per_j=1e-8, carbon_source="set by you", price_per_j=1e-7, currency="EUR", pue=1.2, queries_per_s=460.0),
@@ -511,7 +512,7 @@ def test_a_session_comes_back_from_its_report() -> None:
 
 def test_a_report_of_an_older_version_is_a_session_too() -> None:
     old = report(FULL)
-    for name in ("measured", "metered", "refusals", "not_measured", "said", "loosened"):
+    for name in ("measured", "metered", "refusals", "not_measured", "broken", "said", "loosened"):
         del old["session"][name]
     VALIDATOR.validate(old)
     made = summary_of(old)
@@ -534,6 +535,12 @@ def test_one_process_without_a_total_leaves_all_without_one() -> None:
     whole = together([Facts(total_j=100.0), Facts(why_no_total="worker gw1 ended without saying what it used")])
     assert whole.total_j is None
     assert whole.why_no_total == "worker gw1 ended without saying what it used"
+
+
+def test_a_process_that_ran_no_metered_test_is_no_part_of_the_total() -> None:
+    parts = [Facts({"cpu": "x"}), Facts({"cpu": "x"}, (source(),), seconds=10.0, total_j=100.0)]
+    assert together(parts).total_j == 100.0
+    assert together(parts[:1]).total_j is None
 
 
 def test_half_a_character_survives_a_file(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@
     "xaxis.zerolinecolor": line,
     "yaxis.zerolinecolor": line,
   });
-  const theme = (printing) => (dark.matches && !printing ? ground("#e8eaed", "#363c44") : ground("#1b1f24", "#d5d9df"));
+  let printing = false;
+  const theme = () => (dark.matches && !printing ? ground("#e8eaed", "#363c44") : ground("#1b1f24", "#d5d9df"));
 
   const draw = (box) => {
     if (drawn.has(box)) return;
@@ -27,8 +28,11 @@
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
       font: { family: "system-ui, sans-serif", size: 13 },
     };
-    Plotly.newPlot(box, figure.data, layout, { responsive: true, displayModeBar: false }).then(() => Plotly.relayout(box, theme(false)));
+    Plotly.newPlot(box, figure.data, layout, { responsive: true, displayModeBar: false }).then(() => Plotly.relayout(box, theme()));
   };
+
+  // A plot that is still being drawn takes its colours when it is done.
+  const restyle = () => drawn.forEach((box) => { if (box.layout) Plotly.relayout(box, theme()); });
 
   const boxes = document.querySelectorAll(".plot");
   if (boxes.length === 0) return;
@@ -40,17 +44,19 @@
     { rootMargin: "300px" },
   );
   boxes.forEach((box) => watcher.observe(box));
-  dark.addEventListener("change", () => drawn.forEach((box) => Plotly.relayout(box, theme(false))));
+  dark.addEventListener("change", () => restyle());
 
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")];
     opened.forEach((each) => { each.open = true; });
+    printing = true;
+    restyle();
     boxes.forEach(draw);
-    drawn.forEach((box) => Plotly.relayout(box, theme(true)));
   });
   addEventListener("afterprint", () => {
     opened.forEach((each) => { each.open = false; });
-    drawn.forEach((box) => Plotly.relayout(box, theme(false)));
+    printing = false;
+    restyle();
   });
 })();
