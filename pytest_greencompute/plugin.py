@@ -196,30 +196,18 @@ def _prepare(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item], given: dict[str, Any]
 ) -> None:
     """Settings, markers and budgets of the collected tests, all problems in one usage error."""
-    from pytest_greencompute import workers
-    from pytest_greencompute.collecting import alarms, asked_here, extra_meters, stale_budgets, tests_of, unmetered_members
+    from pytest_greencompute.collecting import alarms, asked_here, stale_budgets, tests_of, unmetered_members
     from pytest_greencompute.errors import SettingsError
-    from pytest_greencompute.reporting import check_installed
-    from pytest_greencompute.session import Session, check_meters
-    from pytest_greencompute.settings import build, read_files
+    from pytest_greencompute.session import Session
 
-    folder = config.invocation_params.dir
     try:
-        files = read_files(config.rootpath, given.get("budget_file"), folder)
-        settings = build(given, files, os.environ, folder)
-        if settings.enabled and is_worker(config):
-            settings = workers.settings_of_worker(settings)
-        elif settings.enabled:
-            workers.check(config, settings.xdist)
-        extra = extra_meters(config)
-        if settings.enabled:
-            check_meters(settings, extra)
-        if not is_worker(config):
-            check_installed(settings)
+        settings, extra = _checked_settings(config, given)
         metered += [item for item in items if item not in metered and item.nodeid in settings.budgets]
         unmetered_members(items, metered)
         tests = tests_of(metered, settings, MARKER)
         if settings.enabled and is_worker(config):
+            from pytest_greencompute import workers
+
             workers.check_tests(settings, tests)
         if settings.base_refs:
             for node_id, asked in asked_here(metered, config.rootpath, str(settings.budget_file or "") or None, MARKER).items():
@@ -238,6 +226,29 @@ def _prepare(
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from error
     _register(config, measuring, {item: tests[item.nodeid] for item in metered})
+
+
+def _checked_settings(config: pytest.Config, given: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """The settings of this process, and the meters that conftest files add. Raises SettingsError for what cannot be had here."""
+    from pytest_greencompute.collecting import extra_meters
+    from pytest_greencompute.reporting import check_installed
+    from pytest_greencompute.session import check_meters
+    from pytest_greencompute.settings import build, read_files
+
+    folder = config.invocation_params.dir
+    settings = build(given, read_files(config.rootpath, given.get("budget_file"), folder), os.environ, folder)
+    extra = extra_meters(config)
+    if settings.enabled:
+        from pytest_greencompute import workers
+
+        if is_worker(config):
+            settings = workers.settings_of_worker(settings)
+        else:
+            workers.check(config, settings.xdist)
+        check_meters(settings, extra)
+    if not is_worker(config):
+        check_installed(settings)
+    return settings, extra
 
 
 def _register(config: pytest.Config, measuring: Session, tests: dict[pytest.Item, MeteredTest]) -> None:
