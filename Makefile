@@ -55,8 +55,12 @@ examples: $(STAMPS)/examples ## choosing a model, a precision, a batch size, a t
 	  echo "Measuring $$example ..."; (cd $$example && "$(PY)" -m pytest --energy-budget) || exit 1; \
 	done
 
+# First whatever may run beside others, a worker for each core; then what measures in real time, by itself. Both, even if the first is red.
 test: $(STAMPS)/tests $(STAMPS)/examples ## the whole test suite
-	@"$(PY)" -m pytest
+	@status=0; \
+	"$(PY)" -m pytest -m "not alone" --numprocesses auto --dist worksteal || status=$$?; \
+	"$(PY)" -m pytest -m alone || status=$$?; \
+	exit $$status
 
 check: $(STAMPS)/tests ## formatting, lint, types, and the floors of the architecture
 	@"$(PY)" -m ruff format --check .

@@ -124,7 +124,8 @@ def _folded(places: Iterable[str]) -> list[str]:
     lines: dict[str, list[int]] = {}
     for place in places:
         file, _, line = place.rpartition(":")
-        lines.setdefault(file if line.isdigit() else place, []).extend([int(line)] if line.isdigit() else [])
+        numbered = line.isascii() and line.isdigit()  # str.isdigit alone takes "²" for one, and int does not
+        lines.setdefault(file if numbered else place, []).extend([int(line)] if numbered else [])
     return [_with_lines(file, sorted(set(numbers))) for file, numbers in lines.items()]
 
 

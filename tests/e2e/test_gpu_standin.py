@@ -13,6 +13,8 @@ from tests.repositories import commit_all
 
 from .conftest import Project
 
+pytestmark = pytest.mark.alone
+
 Machine = Callable[..., StandIn]
 
 SENSOR = PROFILES["V100"]  # the shortest tick of a real GPU, 20 ms: a window of a fifth of a second is long enough

@@ -10,6 +10,8 @@ import pytest
 from pytest_greencompute.ledger import Ledger
 from pytest_greencompute.plugin import _is_metered
 
+pytestmark = pytest.mark.alone
+
 AT_MOST_S = 50e-6
 TIMES = 200
 

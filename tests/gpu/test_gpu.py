@@ -20,6 +20,8 @@ from tests.gpu.bench import Bench, of_load
 from tests.gpu.load import Matmuls, cuda
 from tests.repositories import commit_all
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 QUERY_S = 0.005
 DUTY = 0.5  # a full load may sit at the power limit, and draws less there than it does in blocks (1.5 % on an H200)

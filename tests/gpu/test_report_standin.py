@@ -13,6 +13,8 @@ import pytest
 from tests.gpu.bench import Bench
 from tests.gpu.report import SECTIONS, Effort, Report
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -26,6 +26,8 @@ from pytest_greencompute.errors import MeterError, MeterLostError  # noqa: E402
 from pytest_greencompute.meters.base import Counter, MeterOptions  # noqa: E402
 from pytest_greencompute.meters.codecarbon import CodeCarbonMeter, _cpu_mode  # noqa: E402
 
+pytestmark = pytest.mark.alone
+
 OPTIONS = MeterOptions(clock=RealClock(), environ={})
 
 

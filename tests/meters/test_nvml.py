@@ -23,6 +23,8 @@ from pytest_greencompute.samples import Reading
 from pytest_greencompute.testing import PROFILES, Sensor, Sensors, SimulatedClock, SimulatedGpu
 from pytest_greencompute.testing.standin import STANDIN_FAULTS, StandIn, StandInDevice, compile_standin
 
+pytestmark = pytest.mark.alone
+
 FAST = Sensor(update_s=0.02, window_s=0.02)
 H100 = StandInDevice(FAST)
 A100 = StandInDevice(FAST, name="NVIDIA A100-SXM4-80GB", idle_w=50)

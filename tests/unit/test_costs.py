@@ -77,6 +77,7 @@ def test_a_run_keeps_at_most_64_bytes_a_query(run: Callable[[int, Callable[[int,
     assert grown / (MANY - FEW) <= BYTES_A_QUERY
 
 
+@pytest.mark.alone
 def test_the_loop_adds_at_most_a_per_cent_to_a_query_of_a_millisecond() -> None:
     def nothing(batch: list[int]) -> list[int]:
         return batch

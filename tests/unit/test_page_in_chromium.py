@@ -20,7 +20,10 @@ from pytest_greencompute.report.summary import Summary
 from pytest_greencompute.store.history import History
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed"),
+]
 MOST_SECONDS, MOST_BYTES = 2.0, 10_000_000
 
 

@@ -442,6 +442,7 @@ def test_reasoning_is_the_larger_of_what_is_shown_and_what_was_generated() -> No
         assert found.value == value
 
 
+@pytest.mark.alone
 def test_watching_costs_at_most_five_microseconds_a_call() -> None:
     batch, answer = ["a prompt"], ["an answer"]
 
