@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,16 +77,16 @@ def asked_by(limits: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name in wanted)
 
 
-def count_figures(names: Sequence[str], workload: Workload, clock: Clock) -> dict[str, Count]:
+async def count_figures(names: Sequence[str], workload: Workload, clock: Clock) -> dict[str, Count]:
     """Count what ``names`` asks for; the model runs up to two more passes over the queries.
 
     What goes wrong while counting, the model's own errors included, is a Count without a value: it has answered all queries before.
     """
     found: dict[str, Count] = {}
     if {MEMORY, FAULTS} & set(names):
-        found |= _trying(lambda: _held(workload, clock), (MEMORY, FAULTS))
+        found |= await _trying(_held(workload, clock), (MEMORY, FAULTS))
     if FLOPS in names:
-        found |= _trying(lambda: {FLOPS: _flops(workload, clock)}, (FLOPS,))
+        found |= await _trying(_flops(workload, clock), (FLOPS,))
     return {name: found[name] for name in names}
 
 
@@ -96,15 +96,15 @@ def notes_of(counts: Mapping[str, Count], queries: int) -> tuple[str, ...]:
     return tuple(f"{name} was counted over {few} of {queries} queries, since a whole pass takes too long" for name, few in some.items())
 
 
-def _trying(count: Callable[[], dict[str, Count]], names: Sequence[str]) -> dict[str, Count]:
+async def _trying(count: Awaitable[dict[str, Count]], names: Sequence[str]) -> dict[str, Count]:
     try:
-        return count()
+        return await count
     except Exception as error:  # noqa: BLE001 - the figure is what is lost, not the test
         said = " ".join(f"{type(error).__name__}: {error}".split())
         return {name: Count(None, note=f"counting ended with {said[:200]}") for name in names}
 
 
-def _walk(workload: Workload, clock: Clock) -> int:
+async def _walk(workload: Workload, clock: Clock) -> int:
     """Run every batch once, or of a pass that takes too long a share, from all over the list; how many queries that were.
 
     A share is a power of two of batches, so that processes that are about as fast as each other count the same queries. The first batch
@@ -118,7 +118,7 @@ def _walk(workload: Workload, clock: Clock) -> int:
         if done and ahead_s > PASS_S:
             break
         start_ns = clock.now_ns() if done == 1 else start_ns
-        queries += workload.run(replace(order, start=done, count=more), clock).queries
+        queries += (await workload.arun(replace(order, start=done, count=more), clock)).queries
         done += more
     return queries
 
@@ -126,7 +126,11 @@ def _walk(workload: Workload, clock: Clock) -> int:
 # --- floating-point operations ----------------------------------------------------------------------------------------
 
 
-def _flops(workload: Workload, clock: Clock) -> Count:
+async def _flops(workload: Workload, clock: Clock) -> dict[str, Count]:
+    return {FLOPS: await _counted_flops(workload, clock)}
+
+
+async def _counted_flops(workload: Workload, clock: Clock) -> Count:
     """As torch's FlopCounterMode counts: two for each multiplication and addition of a matrix product, nothing element-wise."""
     torch: Any = sys.modules.get("torch")
     if torch is None:
@@ -141,7 +145,7 @@ def _flops(workload: Workload, clock: Clock) -> Count:
         warnings.simplefilter("ignore")  # the model's own were heard before; what is left is about the counting
         # Of two modes the inner one works first: what the outer one sees is what the counter has taken apart and lets run.
         with _other_threads(torch, elsewhere), _seeing(seen), counter(display=False, custom_mapping=_formulas(torch)) as counting:
-            queries = _walk(workload, clock)
+            queries = await _walk(workload, clock)
     by_name: dict[str, int] = {}
     for operator, calls in seen.items():
         if getattr(operator, "_overloadpacket", None) not in counting.flop_registry:
@@ -256,14 +260,14 @@ def recurrent_flops(steps: Sequence[int], of_input: Sequence[int], of_state: Seq
 # --- memory and page faults -------------------------------------------------------------------------------------------
 
 
-def _held(workload: Workload, clock: Clock) -> dict[str, Count]:
+async def _held(workload: Workload, clock: Clock) -> dict[str, Count]:
     """Peak memory and page faults of one pass: reading either costs the other nothing."""
     devices = list(_devices(sys.modules.get("torch")))
     for device in devices:
         device.reset()
     bound = _reset_process_peak()
     before = _faults()
-    queries = _walk(workload, clock)
+    queries = await _walk(workload, clock)
     after = _faults()
     peaks = {device.name: peak for device in devices if (peak := device.peak())}
     if before is None or after is None:

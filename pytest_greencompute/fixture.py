@@ -68,28 +68,59 @@ class EnergyMeter:
         of one test apart. ``outputs`` of what is returned holds the model's answers in query order. Raises SettingsError for bad
         input, MeterError where a meter fails while measuring, and what the model raises.
         """
-        from pytest_greencompute.measuring import Task, run_once
+        from pytest_greencompute.awaiting import finished
+        from pytest_greencompute.measuring import Task
 
-        self._check_name(name)
+        test, markers = self._test, self._markers(reasoning)
+        task = Task(model, queries, batch_size, references, score, collate, name, test.node_id, tokens, markers, count, test.watched)
+        return finished(self._measured(task))
+
+    async def ameasure(
+        self,
+        model: Callable[[Any], Any],
+        queries: Iterable[Any],
+        *,
+        batch_size: int = 1,
+        references: Iterable[Any] | None = None,
+        score: Score = "accuracy",
+        collate: Callable[[Any], Any] | None = None,
+        tokens: object = None,
+        reasoning: Sequence[str] | None = None,
+        count: Iterable[str] = (),
+        name: str | None = None,
+    ) -> MeasuredRun:
+        """``measure`` for a model that is awaited: ``run = await energy_meter.ameasure(model, queries)`` in an async test.
+
+        ``model`` is an async function of a batch (one that answers at once will do, too), awaited one batch after the other in the test's
+        own event loop, asyncio's or another. A batch may be answered concurrently: ``await asyncio.gather(*map(ask, batch))`` with
+        ``batch_size=8``. While counters are waited for, other tasks of the loop go on; what they use is in the figures. Otherwise as
+        ``measure``.
+        """
+        from pytest_greencompute.measuring import Task
+
+        test, markers = self._test, self._markers(reasoning)
+        fields = (model, queries, batch_size, references, score, collate, name, test.node_id, tokens, markers, count, test.watched)
+        return await self._measured(Task(*fields, awaits=True))
+
+    async def _measured(self, task: Task) -> MeasuredRun:
+        from pytest_greencompute.measuring import arun_once
+
+        self._check_name(task.name)
         self._refuse_inside_a_window()
-        markers = self._markers(reasoning)
-        task = Task(
-            model, queries, batch_size, references, score, collate, name, self._test.node_id, tokens, markers, count, self._test.watched
-        )
         settings = self._session.settings
         if self._session.worker is not None:
-            raw, outputs = self._measure_as_a_side(task, self._session.worker)
+            raw, outputs = await self._measure_as_a_side(task, self._session.worker)
         elif settings.enabled:
-            raw, outputs = self._measure_metered(task)
+            raw, outputs = await self._measure_metered(task)
         elif settings.unmetered == "skip":
             self._skip('not measured: unmetered = "skip" and no --energy-budget')
         else:
-            raw, outputs = run_once(task, self._session.clock, settings.unmetered if isinstance(settings.unmetered, int) else None)
+            raw, outputs = await arun_once(task, self._session.clock, settings.unmetered if isinstance(settings.unmetered, int) else None)
         self._test.runs.append(raw)
         return self._result(raw, outputs)
 
-    def _measure_metered(self, task: Task) -> tuple[Run, list[Any]]:
-        from pytest_greencompute.measuring import run_metered
+    async def _measure_metered(self, task: Task) -> tuple[Run, list[Any]]:
+        from pytest_greencompute.measuring import arun_metered
 
         session = self._session
         self._lock()
@@ -98,20 +129,20 @@ class EnergyMeter:
         try:
             if pairing is not None:
                 pairing.begin()
-            raw, outputs = run_metered(task, session.instruments, self._effort(task.name, pairing), session.why_unmeasured)
+            raw, outputs = await arun_metered(task, session.instruments, self._effort(task.name, pairing), session.why_unmeasured)
             if pairing is not None:
                 pairing.end(raw)
         finally:
             session.told()
         return raw, outputs
 
-    def _measure_as_a_side(self, task: Task, worker: Worker) -> tuple[Run, list[Any]]:
+    async def _measure_as_a_side(self, task: Task, worker: Worker) -> tuple[Run, list[Any]]:
         """In the process of another side: measure when told to; the process that compares holds the device's lock."""
-        from pytest_greencompute.measuring import Effort, run_metered, run_once
+        from pytest_greencompute.measuring import Effort, arun_metered, arun_once
 
         session = self._session
         if not worker.wait_to_begin(task.name):
-            return run_once(task, session.clock)
+            return await arun_once(task, session.clock)
         assert session.instruments is not None
         effort = Effort(
             session.max_seconds,
@@ -124,7 +155,7 @@ class EnergyMeter:
             count=session.count,
             provenance=session.provenance(),
         )
-        raw, outputs = run_metered(task, session.instruments, effort, session.why_unmeasured)
+        raw, outputs = await arun_metered(task, session.instruments, effort, session.why_unmeasured)
         worker.done(raw)
         return raw, outputs
 

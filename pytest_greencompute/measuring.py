@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 
 from pytest_greencompute.asks import Agree, Ask, Enough, Learn, Marks, Measured, Phase, Plan, Probe, Steps, Tell, Ticks, Turn, Wait, Work
+from pytest_greencompute.awaiting import aside, finished
 from pytest_greencompute.clock import Clock, RealClock
 from pytest_greencompute.compute import checked_count, count_figures, notes_of
 from pytest_greencompute.device_sync import synchronizer
@@ -29,8 +31,19 @@ from pytest_greencompute.workload import Score, Workload, check_references, chec
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 Telling = Callable[[Tell], None]
+Answered = tuple[Run, list[Any]]
 Pause = tuple[Agree | Turn, Run | None]  # what other sides must answer, with the run so far at a turn
-Metering = Generator[Pause, Any, tuple[Run, list[Any]]]
+Metering = Generator[Pause, Any, Answered]
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What may have to be awaited: whoever drives calls ``work``, and sends what that returns in the end or throws what it raises."""
+
+    work: Callable[[], Coroutine[Any, Any, Any]]
+
+
+_Steps = Generator[Doing | Pause, Any, Answered]
 
 
 def tell_nobody(_: Tell) -> None:
@@ -42,7 +55,7 @@ class Task:
     """What to measure, as the user gave it. Nothing is checked before ``prepare``.
 
     ``tokens`` says how to count the tokens of an answer, ``reasoning`` which markers open and close reasoning (``tokens.counter_of``).
-    ``count`` names figures of ``compute.NAMES``. ``watched`` are the models that the test watches.
+    ``count`` names figures of ``compute.NAMES``. ``watched`` are the models that the test watches. ``awaits``: the model is awaited.
     """
 
     model: Callable[[Any], Any]
@@ -57,6 +70,7 @@ class Task:
     reasoning: Sequence[str] | None = None
     count: Iterable[str] = ()
     watched: Sequence[WatchedModel] = ()
+    awaits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +112,7 @@ class _Prepared:
         check_score(task.score)
         self._counter = counter_of(task.tokens, task.reasoning)
         self.count = checked_count(task.count)
-        self.workload = Workload(task.model, queries, task.batch_size, task.collate)
+        self.workload = Workload(task.model, queries, task.batch_size, task.collate, awaits=task.awaits)
 
     def scores(self, outputs: list[Any]) -> tuple[float, ...] | None:
         return None if self.references is None else scores(outputs, self.references, self.task.score)
@@ -119,11 +133,16 @@ class _Prepared:
         return Run(task.test, task.name, workload.queries, workload.batch_size, metered, notes=notes, **fields)
 
 
-def run_once(task: Task, clock: Clock, keep: int | None = None) -> tuple[Run, list[Any]]:
+def run_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
     """Every query (or the first ``keep``) once, without a meter: answers and scores only."""
+    return finished(arun_once(task, clock, keep))
+
+
+async def arun_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
+    """As ``run_once``, for a model that may have to be awaited."""
     prepared = _Prepared(task)
     with OncePass(task.watched) as seen:
-        outputs, worked = prepared.workload.first_pass(clock, keep, done=seen.done)
+        outputs, worked = await prepared.workload.afirst_pass(clock, keep, done=seen.done)
     notes = (
         ()
         if keep is None or keep >= prepared.workload.queries
@@ -133,21 +152,38 @@ def run_once(task: Task, clock: Clock, keep: int | None = None) -> tuple[Run, li
     return prepared.run(metered=False, seconds=worked.seconds, notes=notes + seen.notes, **fields), outputs
 
 
-def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> tuple[Run, list[Any]]:
+def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> Answered:
     """The whole protocol, its run and the answers. Arguments and errors as for ``metering``; ``effort`` speaks for other sides."""
-    steps = metering(task, instruments, effort, problem)
+    return finished(arun_metered(task, instruments, effort, problem))
+
+
+async def arun_metered(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> Answered:
+    """As ``run_metered``, for a model that may have to be awaited; the event loop is free while counters are waited for."""
+    steps = _metering(task, instruments, effort, problem)
     answer: Any = None
+    error: BaseException | None = None
     while True:
         try:
-            ask, run = steps.send(answer)
+            ask = steps.send(answer) if error is None else steps.throw(error)
         except StopIteration as done:
-            measured: tuple[Run, list[Any]] = done.value
+            measured: Answered = done.value
             return measured
-        if isinstance(ask, Agree):
-            answer = effort.agree(ask.layout)
-        else:
-            assert run is not None
-            answer = effort.turn(ask.index, run)
+        error = None
+        if not isinstance(ask, Doing):
+            answer = _answered(effort, *ask)
+            continue
+        try:
+            answer = await ask.work()
+        except BaseException as raised:  # noqa: BLE001  it is thrown to where the work was asked for
+            error = raised
+
+
+def _answered(effort: Effort, ask: Agree | Turn, run: Run | None) -> Any:
+    """What the other sides say, by ``effort``."""
+    if isinstance(ask, Agree):
+        return effort.agree(ask.layout)
+    assert run is not None
+    return effort.turn(ask.index, run)
 
 
 def metering(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> Metering:
@@ -156,13 +192,35 @@ def metering(task: Task, instruments: Instruments, effort: Effort, problem: str 
     ``problem`` says why there is no meter, if there is none: then latency and accuracy alone are measured, without a pause.
     Raises SettingsError for bad input, MeterError for a meter that fails, and whatever the model raises, untouched.
     """
+    steps = _metering(task, instruments, effort, problem)
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            ask = steps.send(answer) if error is None else steps.throw(error)
+        except StopIteration as done:
+            measured: Answered = done.value
+            return measured
+        error = None
+        if not isinstance(ask, Doing):
+            answer = yield ask
+            continue
+        try:
+            answer = finished(ask.work())
+        except BaseException as raised:  # noqa: BLE001  it is thrown to where the work was asked for
+            error = raised
+
+
+def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str) -> _Steps:
+    """``metering``, with all that the model is to do handed out, too."""
     import numpy as np
 
     prepared = _Prepared(task)
     workload, clock = prepared.workload, instruments.clock
     start_ns = clock.now_ns()
     with OncePass(task.watched) as seen:
-        outputs, first = workload.first_pass(clock, tell=_first_pass_of(workload.queries, clock, effort.tell), done=seen.done)
+        telling = _first_pass_of(workload.queries, clock, effort.tell)
+        outputs, first = yield Doing(lambda: workload.afirst_pass(clock, tell=telling, done=seen.done))
     scored, answers = prepared.scores(outputs), digests(outputs) if effort.keep_answers else ""
     counted = prepared.counted(outputs)
     watching, inside = seen.found(workload.queries), Inside()
@@ -200,19 +258,20 @@ def metering(task: Task, instruments: Instruments, effort: Effort, problem: str 
         timing=effort.timing,
         in_pairs=effort.in_pairs,
     )
-    driver = _Driver(workload, instruments, effort, run, task.watched, inside)
+    driver = _Driver(workload, instruments, effort, run, task, inside)
     measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
     done = run(replace(measured, notes=(*measured.notes, *_marked(measured))))
+    names = tuple(dict.fromkeys((*effort.count, *prepared.count)))
     with set_aside(task.watched):
-        return _with_counts(done, tuple(dict.fromkeys((*effort.count, *prepared.count))), workload, clock, effort.tell), outputs
+        return (yield Doing(lambda: _with_counts(done, names, workload, clock, effort.tell))), outputs
 
 
-def _with_counts(run: Run, names: tuple[str, ...], workload: Workload, clock: Clock, tell: Telling) -> Run:
+async def _with_counts(run: Run, names: tuple[str, ...], workload: Workload, clock: Clock, tell: Telling) -> Run:
     """The run with what is to be counted beside it, now that nothing is timed or metered any more."""
     if not names:
         return run
     tell(Tell(f"counting {', '.join(names)}"))
-    counts = count_figures(names, workload, clock)
+    counts = await count_figures(names, workload, clock)
     return replace(run, counts=counts, notes=(*run.notes, *notes_of(counts, workload.queries)))
 
 
@@ -251,7 +310,7 @@ def _marked(measured: Measured) -> tuple[str, ...]:
 class _Driver:
     """Answers the protocol's asks, one by one."""
 
-    __slots__ = ("_effort", "_inside", "_instruments", "_run", "_tell", "_watched", "_workload")
+    __slots__ = ("_awaits", "_effort", "_inside", "_instruments", "_run", "_tell", "_watched", "_workload")
 
     def __init__(
         self,
@@ -259,7 +318,7 @@ class _Driver:
         instruments: Instruments,
         effort: Effort,
         run: Callable[[Measured], Run],
-        watched: Sequence[WatchedModel],
+        task: Task,
         inside: Inside,
     ) -> None:
         self._workload = workload
@@ -267,11 +326,12 @@ class _Driver:
         self._effort = effort
         self._run = run
         self._tell = _telling(effort, run)
-        self._watched = watched
+        self._watched = task.watched
+        self._awaits = task.awaits
         self._inside = inside
 
-    def drive(self, steps: Steps) -> Generator[Pause, Any, Measured]:
-        """Answer until the protocol returns, but for what concerns other sides: that is passed on.
+    def drive(self, steps: Steps) -> Generator[Doing | Pause, Any, Measured]:
+        """Answer until the protocol returns, but for what concerns other sides, or may have to be awaited: that is passed on.
 
         A meter lost on the way is thrown into the protocol, so that it can give up that set.
         """
@@ -287,13 +347,18 @@ class _Driver:
                 answer, lost = (yield ask, self._run(ask.measured) if isinstance(ask, Turn) else None), None
                 continue
             try:
-                answer, lost = self._answer(ask), None
+                answer, lost = (yield Doing(partial(self._do, ask))) if self._may_wait(ask) else self._answer(ask), None
             except MeterLostError as error:
                 lost = error
 
+    def _may_wait(self, ask: Ask) -> bool:
+        return isinstance(ask, Work) or (self._awaits and isinstance(ask, Probe | Ticks | Phase | Wait))
+
+    async def _do(self, ask: Ask) -> Any:
+        return await self._work(ask) if isinstance(ask, Work) else await aside(partial(self._answer, ask))
+
     def _answer(self, ask: Ask) -> Any:
         answers: Mapping[type, Callable[[Any], Any]] = {
-            Work: self._work,
             Ticks: lambda _: self._instruments.ticks(),
             Phase: lambda phase: self._instruments.wait_for_phase(phase.fraction),
             Wait: lambda wait: self._instruments.clock.sleep(wait.seconds),
@@ -305,19 +370,19 @@ class _Driver:
         }
         return answers[type(ask)](ask)
 
-    def _work(self, work: Work) -> Any:
+    async def _work(self, work: Work) -> Any:
         with set_aside(self._watched) as tallies:
-            worked = self._work_through(work)
+            worked = await self._work_through(work)
         self._inside.note(worked.start_ns, tallies)
         return worked
 
-    def _work_through(self, work: Work) -> Any:
+    async def _work_through(self, work: Work) -> Any:
         clock = self._instruments.clock
         if work.timed:
-            return self._workload.run_timed(work.part, clock, work.seconds)
+            return await self._workload.arun_timed(work.part, clock, work.seconds)
         asleep_ns = clock.asleep_ns()
         before = self._instruments.read_continuous()
-        worked = self._workload.run(work.part, clock)
+        worked = await self._workload.arun(work.part, clock)
         after = self._instruments.read_continuous()
         around = {domain: spanned(domain, a, after[domain]) for domain, a in before.items()}
         return replace(worked, around=around, asleep_s=(clock.asleep_ns() - asleep_ns) / 1e9)

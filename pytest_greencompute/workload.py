@@ -7,12 +7,14 @@ returns too few answers.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_greencompute.asks import Worked
+from pytest_greencompute.awaiting import finished, settled
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.device_sync import synchronizer
 from pytest_greencompute.errors import SettingsError
@@ -66,12 +68,21 @@ def _slices(queries: Sequence[Any]) -> bool:
 class Workload:
     """Runs batches of ``queries`` through ``model``; ``batch_size`` queries at a time, the last batch may be smaller.
 
-    ``collate`` turns a slice of the queries into what the model takes; it is part of the query's work and is measured.
+    ``collate`` turns a slice of the queries into what the model takes; it is part of the query's work and is measured. ``awaits``: what
+    the model returns is awaited, where it can be; then only the methods with an ``a`` before their names run it.
     """
 
-    __slots__ = ("_collate", "_model", "_queries", "_sync", "batch_size", "batches", "queries")
+    __slots__ = ("_awaits", "_collate", "_model", "_queries", "_sync", "batch_size", "batches", "queries")
 
-    def __init__(self, model: Callable[[Any], Any], queries: Sequence[Any], batch_size: int, collate: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self,
+        model: Callable[[Any], Any],
+        queries: Sequence[Any],
+        batch_size: int,
+        collate: Callable[[Any], Any] | None,
+        *,
+        awaits: bool = False,
+    ) -> None:
         if not callable(model):
             raise SettingsError(f"The model is a {type(model).__name__}, which cannot be called.", remedy="Pass a function of a batch.")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -79,6 +90,7 @@ class Workload:
         self._model = model
         self._queries = queries
         self._collate = collate
+        self._awaits = awaits
         self._sync = synchronizer()
         self.queries = len(queries)
         self.batch_size = batch_size
@@ -89,7 +101,11 @@ class Workload:
         """The queries."""
         return self._queries
 
-    def first_pass(
+    def first_pass(self, clock: Clock, keep: int | None = None) -> tuple[list[Any], Worked]:
+        """As ``afirst_pass``, for a model that is not awaited."""
+        return finished(self.afirst_pass(clock, keep))
+
+    async def afirst_pass(
         self,
         clock: Clock,
         keep: int | None = None,
@@ -109,27 +125,35 @@ class Workload:
         for first in range(0, end, self.batch_size):
             tell(first)
             batch = self._queries[first : min(first + self.batch_size, end)]
-            outputs.extend(_answers(self._call(batch), len(batch), first))
+            outputs.extend(_answers(await self._call(batch), len(batch), first))
             done(len(batch))
         self._sync = synchronizer()
         self._sync()
         return outputs, Worked(start_ns, clock.now_ns(), end)
 
-    def _call(self, batch: Any) -> Any:
-        return self._model(batch if self._collate is None else self._collate(batch))
+    async def _call(self, batch: Any) -> Any:
+        answer = self._model(batch if self._collate is None else self._collate(batch))
+        return await settled(answer) if self._awaits else answer
 
     def run(self, part: Part, clock: Clock) -> Worked:
+        """As ``arun``, for a model that is not awaited."""
+        return finished(self.arun(part, clock))
+
+    async def arun(self, part: Part, clock: Clock) -> Worked:
         """Run a part back to back, the device synchronised at both ends. Answers are thrown away."""
-        model, queries, size, collate = self._model, self._queries, self.batch_size, self._collate
+        model, queries, size, collate, awaits = self._model, self._queries, self.batch_size, self._collate, self._awaits
         self._sync()
         start_ns = clock.now_ns()
         for index in part:
             batch = queries[index * size : (index + 1) * size]
-            model(batch if collate is None else collate(batch))
+            if awaits:
+                await settled(model(batch if collate is None else collate(batch)))
+            else:
+                model(batch if collate is None else collate(batch))  # kept in no variable: it would live through the next call
         self._sync()
         return Worked(start_ns, clock.now_ns(), self._queries_in(part))
 
-    def run_timed(self, part: Part, clock: Clock, seconds: float | None) -> Worked:
+    async def arun_timed(self, part: Part, clock: Clock, seconds: float | None) -> Worked:
         """Run a part with the device synchronised around every batch, until done or ``seconds`` are over (one batch at least)."""
         latencies: list[Latency] = []
         self._sync()
@@ -137,7 +161,7 @@ class Workload:
         for index in part:
             batch = self._queries[index * self.batch_size : (index + 1) * self.batch_size]
             before_ns = clock.now_ns()
-            self._call(batch)
+            await self._call(batch)
             self._sync()
             after_ns = clock.now_ns()
             latencies.append(Latency(len(batch), (after_ns - before_ns) / 1e9))
@@ -153,6 +177,13 @@ class Workload:
 def _answers(answer: Any, asked: int, first: int) -> list[Any]:
     """The answers of one batch as a list. Raises SettingsError if there are not as many as queries."""
     where = f"queries {first} to {first + asked - 1}" if asked > 1 else f"query {first}"
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()  # so that Python does not warn beside our error
+        raise SettingsError(
+            f"The model returned a {type(answer).__name__} for {where}, which is to be awaited.",
+            remedy="Measure an async model with: run = await energy_meter.ameasure(model, queries).",
+        )
     if answer is None or isinstance(answer, str | bytes) or hasattr(answer, "keys") or not hasattr(answer, "__len__"):
         raise SettingsError(
             f"The model returned a {type(answer).__name__} for {where}.",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_greencompute.awaiting import finished
 from pytest_greencompute.clock import RealClock
 from pytest_greencompute.compute import FLOPS, MEMORY, count_figures
 from pytest_greencompute.measuring import measure, open_instruments
@@ -204,7 +205,7 @@ def test_memory_is_that_of_the_gpu_and_products_are_counted_there() -> None:
         return batch if len(taken) else []
 
     before = torch.cuda.memory_allocated()
-    counts = count_figures((FLOPS, MEMORY), Workload(model, list(range(queries)), 2, None), RealClock())
+    counts = finished(count_figures((FLOPS, MEMORY), Workload(model, list(range(queries)), 2, None), RealClock()))
     assert counts[FLOPS].value == 2 * 2 * 4 * width * width * 64
     assert counts[FLOPS].bound == ""
     assert counts[MEMORY].where == "cuda:0"

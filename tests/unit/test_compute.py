@@ -16,6 +16,7 @@ import pytest
 from making import run
 
 from pytest_greencompute import compute
+from pytest_greencompute.awaiting import finished
 from pytest_greencompute.budget import Budget, parse_lines, resolve
 from pytest_greencompute.compute import (
     FAULTS,
@@ -61,7 +62,7 @@ def torch() -> Iterator[Any]:
 
 def counted(model: Callable[[Any], Any], name: str, *, queries: int = 8, batch_size: int = 4, clock: Any = None) -> Count:
     workload = Workload(model, list(range(queries)), batch_size, None)
-    return count_figures((name,), workload, clock or SimulatedClock())[name]
+    return finished(count_figures((name,), workload, clock or SimulatedClock()))[name]
 
 
 def flops(model: Callable[[Any], Any], **fields: Any) -> Count:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_greencompute.awaiting import finished
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.schedule import part, whole_pass
 from pytest_greencompute.testing import SimulatedClock
@@ -113,11 +114,11 @@ def test_a_timed_part_stamps_each_batch_and_stops_when_the_time_is_over() -> Non
         return batch
 
     workload = Workload(model, list(range(7)), 3, None)
-    worked = workload.run_timed(whole_pass(workload.batches), clock, None)
+    worked = finished(workload.arun_timed(whole_pass(workload.batches), clock, None))
     assert [(each.queries, round(each.seconds, 6)) for each in worked.latencies] == [(3, 0.3), (3, 0.3), (1, 0.1)]
     assert worked.queries == 7
-    assert len(workload.run_timed(whole_pass(workload.batches), clock, 0.0).latencies) == 1
-    assert len(workload.run_timed(whole_pass(workload.batches), clock, 0.35).latencies) == 2
+    assert len(finished(workload.arun_timed(whole_pass(workload.batches), clock, 0.0)).latencies) == 1
+    assert len(finished(workload.arun_timed(whole_pass(workload.batches), clock, 0.35)).latencies) == 2
 
 
 @pytest.mark.parametrize("answers", [np.arange(3), (1, 2, 3), [None, None, None], np.zeros((3, 4))])
