@@ -271,14 +271,18 @@ class EnergyMeter:
 
         from pytest_greencompute.energy_score import Asked, ScoredRun
         from pytest_greencompute.measuring import Task, run_once
+        from pytest_greencompute.queries import Batches, collected
         from pytest_greencompute.store.score_state import path_of
-        from pytest_greencompute.workload import collected
 
         self._check_name(name)
         self._refuse_inside_a_window()
         session, test = self._session, self._test
         asked = Asked(task, model_class, passes, protocol_queries, output_of_protocol)
         listed, notes = collected(queries)
+        if isinstance(listed, Batches) and listed.size != 1:
+            raise SettingsError(
+                f"The protocol asks one query at a time, and the DataLoader's batches hold {listed.size}.", remedy="Pass its dataset."
+            )
         path = path_of(session.root, state, test.node_id, name)
         work = Task(model, listed, collate=collate, name=name, test=test.node_id, watched=test.watched)
         if session.worker is None and session.settings.enabled:
@@ -609,7 +613,7 @@ def _check_text(name: object, what: str, such: str) -> None:
 
 def _again_and_again(queries: Iterable[Any]) -> Any:
     """Queries that every candidate can have: those of a generator are collected once. Raises SettingsError for what is no list of them."""
-    from pytest_greencompute.workload import collected
+    from pytest_greencompute.queries import collected
 
     return queries if hasattr(queries, "__len__") and hasattr(queries, "__getitem__") else collected(queries)[0]
 

@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 
+from pytest_greencompute.adapters import adapted
 from pytest_greencompute.asks import Agree, Ask, Enough, Learn, Marks, Measured, Phase, Plan, Probe, Steps, Tell, Ticks, Turn, Wait, Work
 from pytest_greencompute.awaiting import aside, finished
 from pytest_greencompute.clock import Clock, RealClock
@@ -21,12 +22,13 @@ from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.meters.base import MeterOptions
 from pytest_greencompute.protocol import Protocol, measuring, watch_tail
+from pytest_greencompute.queries import Batches, collected
 from pytest_greencompute.samples import Block, Idle, Reading, Run, Watching
 from pytest_greencompute.schedule import Layout, Timing
 from pytest_greencompute.sets import read_idle, spanned
 from pytest_greencompute.tokens import count_answers, counter_of
 from pytest_greencompute.watching import Inside, OncePass, WatchedModel, set_aside
-from pytest_greencompute.workload import Score, Workload, check_references, check_score, collected, digests, scores
+from pytest_greencompute.workload import Score, Workload, check_references, check_score, digests, scores
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -107,12 +109,15 @@ class _Prepared:
 
     def __init__(self, task: Task) -> None:
         queries, self.notes = collected(task.queries)
+        size = queries.size if isinstance(queries, Batches) else task.batch_size
+        model = adapted(task.model, size)
+        self.notes += model.notes
         self.task = task
         self.references = check_references(task.references, len(queries))
         check_score(task.score)
         self._counter = counter_of(task.tokens, task.reasoning)
         self.count = checked_count(task.count)
-        self.workload = Workload(task.model, queries, task.batch_size, task.collate, awaits=task.awaits)
+        self.workload = Workload(model.call, queries, task.batch_size, task.collate, awaits=task.awaits)
 
     def scores(self, outputs: list[Any]) -> tuple[float, ...] | None:
         return None if self.references is None else scores(outputs, self.references, self.task.score)
@@ -120,6 +125,7 @@ class _Prepared:
     def asked(self) -> str:
         """A digest of all queries, in order."""
         listed = self.workload.listed
+        listed = listed.batches if isinstance(listed, Batches) else listed
         return digests(["".join(digests([listed[index]]) for index in range(len(listed)))])
 
     def counted(self, outputs: list[Any]) -> dict[str, tuple[int, ...] | None]:

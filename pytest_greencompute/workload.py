@@ -18,6 +18,7 @@ from pytest_greencompute.awaiting import finished, settled
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.device_sync import synchronizer
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.queries import Batches
 from pytest_greencompute.samples import ANSWER_DIGITS, Latency
 from pytest_greencompute.schedule import Part
 
@@ -33,40 +34,9 @@ def is_out_of_memory(said: str) -> bool:
     return any(mark in said.lower() for mark in OUT_OF_MEMORY)
 
 
-def collected(queries: Iterable[Any]) -> tuple[Sequence[Any], tuple[str, ...]]:
-    """The queries as something with a length that can be sliced, and a note where a generator had to be collected first.
-
-    Raises SettingsError for an empty list, a string and a mapping.
-    """
-    if isinstance(queries, str | bytes) or hasattr(queries, "keys"):
-        raise SettingsError(f"queries is a {type(queries).__name__}.", remedy="Pass a list with one entry per query.")
-    notes: tuple[str, ...] = ()
-    if hasattr(queries, "__len__") and hasattr(queries, "__getitem__") and getattr(queries, "shape", None) != ():
-        listed: Sequence[Any] = queries  # type: ignore[assignment]  # a tensor or an array is no Sequence, but has what is needed
-        if not _slices(listed):
-            listed = [listed[index] for index in range(len(listed))]
-    elif hasattr(queries, "__iter__") and not hasattr(queries, "shape"):
-        listed = list(queries)
-        if not hasattr(queries, "__len__"):
-            notes = (f"queries came from a {type(queries).__name__}: all {len(listed)} were collected before measuring",)
-    else:
-        raise SettingsError(f"queries is a {type(queries).__name__}.", remedy="Pass a list with one entry per query.")
-    if len(listed) == 0:
-        raise SettingsError("The list of queries is empty.", remedy="A measurement needs at least one query.")
-    return listed, notes
-
-
-def _slices(queries: Sequence[Any]) -> bool:
-    """Whether a slice of the queries is a batch: not of a deque, a map-style dataset, or a table whose slice is a dict of columns."""
-    try:
-        batch = queries[0:1]
-        return not hasattr(batch, "keys") and len(batch) == min(1, len(queries))
-    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
-        return False
-
-
 class Workload:
-    """Runs batches of ``queries`` through ``model``; ``batch_size`` queries at a time, the last batch may be smaller.
+    """Runs batches of ``queries`` through ``model``; ``batch_size`` queries at a time, the last batch may be smaller. Queries that come in
+    batches (``Batches``) keep theirs.
 
     ``collate`` turns a slice of the queries into what the model takes; it is part of the query's work and is measured. ``awaits``: what
     the model returns is awaited, where it can be; then only the methods with an ``a`` before their names run it.
@@ -84,9 +54,16 @@ class Workload:
         awaits: bool = False,
     ) -> None:
         if not callable(model):
-            raise SettingsError(f"The model is a {type(model).__name__}, which cannot be called.", remedy="Pass a function of a batch.")
+            raise SettingsError(f"The model is a {type(model).__name__}, which cannot be called.", remedy=_instead_of(model))
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise SettingsError(f"batch_size is {batch_size!r}.", remedy="It must be a whole number of at least 1.")
+        if isinstance(queries, Batches):
+            if batch_size not in {1, queries.size}:
+                raise SettingsError(
+                    f"batch_size is {batch_size}, and the DataLoader's batches hold {queries.size} queries.",
+                    remedy="Leave batch_size out, or pass the dataset with collate=loader.collate_fn.",
+                )
+            batch_size = queries.size
         self._model = model
         self._queries = queries
         self._collate = collate
@@ -122,11 +99,14 @@ class Workload:
         outputs: list[Any] = []
         start_ns = clock.now_ns()
         end = self.queries if keep is None else min(keep, self.queries)
+        if isinstance(self._queries, Batches):  # no batch of theirs is cut
+            end = min(-(-end // self.batch_size) * self.batch_size, self.queries)
         for first in range(0, end, self.batch_size):
             tell(first)
             batch = self._queries[first : min(first + self.batch_size, end)]
-            outputs.extend(_answers(await self._call(batch), len(batch), first))
-            done(len(batch))
+            held = min(first + self.batch_size, end) - first
+            outputs.extend(_answers(await self._call(batch), held, first))
+            done(held)
         self._sync = synchronizer()
         self._sync()
         return outputs, Worked(start_ns, clock.now_ns(), end)
@@ -164,7 +144,7 @@ class Workload:
             await self._call(batch)
             self._sync()
             after_ns = clock.now_ns()
-            latencies.append(Latency(len(batch), (after_ns - before_ns) / 1e9))
+            latencies.append(Latency(min(self.batch_size, self.queries - index * self.batch_size), (after_ns - before_ns) / 1e9))
             if seconds is not None and (after_ns - start_ns) / 1e9 >= seconds:
                 break
         return Worked(start_ns, clock.now_ns(), sum(each.queries for each in latencies), tuple(latencies))
@@ -172,6 +152,14 @@ class Workload:
     def _queries_in(self, part: Part) -> int:
         missing_in_last = self.batches * self.batch_size - self.queries
         return part.count * self.batch_size - part.times(self.batches - 1) * missing_in_last
+
+
+METHODS = ("predict", "encode", "run", "generate", "transform")  # what models that cannot be called answer by
+
+
+def _instead_of(model: object) -> str:
+    method = next((name for name in METHODS if callable(getattr(model, name, None))), None)
+    return "Pass a function of a batch." if method is None else f"Pass what answers a batch, such as its method {method!r}."
 
 
 def _answers(answer: Any, asked: int, first: int) -> list[Any]:

@@ -37,6 +37,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "protocol",
         "ticking",
         "device_sync",
+        "queries",
+        "adapters",
         "workload",
         "awaiting",
         "tokens",

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from pytest_greencompute.awaiting import finished
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.queries import collected
 from pytest_greencompute.schedule import part, whole_pass
 from pytest_greencompute.testing import SimulatedClock
-from pytest_greencompute.workload import Workload, check_references, check_score, collected, scores
+from pytest_greencompute.workload import Workload, check_references, check_score, scores
 
 
 class Dataset:
