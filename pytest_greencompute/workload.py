@@ -158,7 +158,8 @@ METHODS = ("predict", "encode", "run", "generate", "transform")  # what models t
 
 
 def _instead_of(model: object) -> str:
-    method = next((name for name in METHODS if callable(getattr(model, name, None))), None)
+    methods = () if isinstance(model, str | bytes) else METHODS  # a text has an encode of its own
+    method = next((name for name in methods if callable(getattr(model, name, None))), None)
     return "Pass a function of a batch." if method is None else f"Pass what answers a batch, such as its method {method!r}."
 
 
