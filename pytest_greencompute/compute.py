@@ -21,6 +21,7 @@ from typing import Any
 from pytest_greencompute.budget import unknown_key
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.generation import padding_of
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Bound, Count
 from pytest_greencompute.schedule import spread
@@ -30,6 +31,7 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 
 NAMES = tuple(metric.name for metric in METRICS.values() if metric.kind == "compute")
 FLOPS, MEMORY, FAULTS = "flops_per_query", "peak_memory", "page_faults_per_query"
+PADDING = "padding_share"
 PASS_S = 10.0  # a pass that would take longer counts some of the queries
 MOST_NAMED = 4
 OTHER_THREADS = "work in other threads is not counted"
@@ -87,6 +89,8 @@ async def count_figures(names: Sequence[str], workload: Workload, clock: Clock) 
         found |= await _trying(_held(workload, clock), (MEMORY, FAULTS))
     if FLOPS in names:
         found |= await _trying(_flops(workload, clock), (FLOPS,))
+    if PADDING in names:
+        found |= await _trying(_padding(workload, clock), (PADDING,))
     return {name: found[name] for name in names}
 
 
@@ -121,6 +125,19 @@ async def _walk(workload: Workload, clock: Clock) -> int:
         queries += (await workload.arun(replace(order, start=done, count=more), clock)).queries
         done += more
     return queries
+
+
+# --- padding --------------------------------------------------------------------------------------------------------------------------
+
+
+async def _padding(workload: Workload, clock: Clock) -> dict[str, Count]:
+    tally = padding_of(workload.model)
+    if tally is None:
+        return {PADDING: Count(None, note="only a Generator (pytest_greencompute.generation) counts padding")}
+    before = replace(tally)
+    queries = await _walk(workload, clock)
+    positions = tally.positions - before.positions
+    return {PADDING: Count((tally.padded - before.padded) / max(positions, 1), "tokens", queries=queries)}
 
 
 # --- floating-point operations ----------------------------------------------------------------------------------------

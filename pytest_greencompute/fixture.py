@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.comparison import Comparison
     from pytest_greencompute.energy_score import Asked, ScoredRun
     from pytest_greencompute.estimate import Aim, Estimate
+    from pytest_greencompute.generation import Generation, Generator
     from pytest_greencompute.measured import MeasuredRun
     from pytest_greencompute.measuring import Effort, Task, Window
     from pytest_greencompute.samples import Run
@@ -246,6 +247,43 @@ class EnergyMeter:
         entrants = [entrant(values) for values in grid(swept)]
         return self._abreast(entrants, floor, limits or {}, name, scored=given is not None, count=count)
 
+    def generate(
+        self,
+        generator: Generator,
+        prompts: Iterable[Any],
+        *,
+        max_new_tokens: int = 64,
+        batch_size: int = 1,
+        references: Iterable[Any] | None = None,
+        score: Score = "accuracy",
+        reasoning: Sequence[str] | None = None,
+        count: Iterable[str] = (),
+        name: str | None = None,
+    ) -> Generation:
+        """Measure a ``Generator`` with prefill and decode apart: up to the first token, and to the end, their sets by turns.
+
+        ``prefill`` and ``whole`` of what is returned are its two runs, and their names in budgets; ``decode_energy_per_token`` is what
+        each token after the first costs. Otherwise as ``compare``.
+        """
+        from pytest_greencompute.abreast import Entrant
+        from pytest_greencompute.comparison import run_name
+        from pytest_greencompute.generation import PREFILL, WHOLE, Generation, apart
+        from pytest_greencompute.workload import listed_references
+
+        two, markers = apart(generator, max_new_tokens), self._markers(reasoning)
+        listed, given = _again_and_again(prompts), listed_references(references)
+
+        def entrant(part: str) -> Entrant:
+            answers = given if part == WHOLE else None
+            task = self._task(two[part], listed, answers, score, None, batch_size, run_name(name, part), generator.tokens, markers)
+            return Entrant(part, lambda: task, {})
+
+        comparison = self._abreast([entrant(part) for part in two], None, {}, name, scored=False, count=count, told=False)
+        runs = comparison.runs
+        if missing := next((each for each in (PREFILL, WHOLE) if each not in runs), None):
+            raise SettingsError(f"The {missing} could not be measured: {comparison.problems[missing]}.", remedy="Measure fewer at a time.")
+        return Generation(runs[PREFILL], runs[WHOLE])
+
     def energy_score(
         self,
         model: Callable[[Any], Any],
@@ -352,7 +390,9 @@ class EnergyMeter:
         *,
         scored: bool,
         count: Iterable[str],
+        told: bool = True,
     ) -> Comparison:
+        """``told``: the reports show the comparison, and not only its runs."""
         from dataclasses import replace
 
         from pytest_greencompute.choice import Candidate, Choice
@@ -374,7 +414,8 @@ class EnergyMeter:
                 each if each.run is None else replace(each, run=replace(each.run, notes=(*each.run.notes, note))) for each in found
             )
         comparison = Comparison(replace(plain, candidates=found, looks=looks), outputs, self._unmetered, name)
-        test.comparisons.append(comparison)
+        if told:
+            test.comparisons.append(comparison)
         test.runs.extend(each.run for each in found if each.run is not None)
         return comparison
 

@@ -150,6 +150,11 @@ class MeasuredRun:
         return self._figure("page_faults_per_query")
 
     @property
+    def padding_share(self) -> Estimate:
+        """The share of the positions of a Generator's batches that was padding; needs a budget on it, or ``count=`` of ``measure``."""
+        return self._figure("padding_share")
+
+    @property
     def accuracy(self) -> Estimate:
         """Mean score of the queries, each counted once."""
         return self._figure("accuracy")

@@ -132,6 +132,7 @@ _ALL = (
         zero=True,
         floor=1.0,
     ),
+    Metric("padding_share", SHARE, "lower", "compute", "padding", "padding", "spent {} of its tokens on padding", zero=True),
     Metric("stars", COUNT, "higher", "rating", "stars", "stars", "has {} of 5 AI Energy Score stars"),
 )
 

@@ -114,6 +114,16 @@ def ids_of(answer: Any) -> list[int] | None:
         return None
 
 
+def without_padding(ids: list[int], pad: int | None, eos: int | None) -> list[int]:
+    """Ids without the pad tokens behind them; where padding looks like the end of the text, its first token is that end."""
+    if pad is None:
+        return ids
+    length = len(ids)
+    while length and ids[length - 1] == pad:
+        length -= 1
+    return ids[: length + 1] if pad == eos else ids[:length]
+
+
 def _by_length(answer: Any, where: str) -> Counted:
     ids = ids_of(answer)
     if ids is None:
@@ -141,7 +151,7 @@ class _ByTokenizer:
         if isinstance(answer, str):
             tokens, text = self._encoded(answer), answer
         else:
-            ids = self._without_padding(self._checked(answer, where))
+            ids = without_padding(self._checked(answer, where), self._pad, self._eos)
             tokens, text = len(ids), self._tokenizer.decode(ids, skip_special_tokens=False)
         # Encoding a part by itself can cut it otherwise than the whole, which must not make it longer than the whole.
         return Counted(tokens, min(tokens, sum(map(self._encoded, reasoning_spans(text, self._opening, self._closing)))))
@@ -164,15 +174,6 @@ class _ByTokenizer:
                 remedy="Pass the tokenizer of the model that generated the ids.",
             )
         return ids
-
-    def _without_padding(self, ids: list[int]) -> list[int]:
-        """Ids without the pad tokens behind them; where padding looks like the end of the text, its first token is that end."""
-        if self._pad is None:
-            return ids
-        length = len(ids)
-        while length and ids[length - 1] == self._pad:
-            length -= 1
-        return ids[: length + 1] if self._pad == self._eos else ids[:length]
 
 
 class _ByFunction:

@@ -74,6 +74,11 @@ class Workload:
         self.batches = math.ceil(self.queries / batch_size)
 
     @property
+    def model(self) -> Callable[[Any], Any]:
+        """What is called with a batch."""
+        return self._model
+
+    @property
     def listed(self) -> Sequence[Any]:
         """The queries."""
         return self._queries
