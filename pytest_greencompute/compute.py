@@ -25,6 +25,8 @@ from pytest_greencompute.generation import padding_of
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Bound, Count
 from pytest_greencompute.schedule import spread
+from pytest_greencompute.units import MEMORY as MEMORY_SIZE
+from pytest_greencompute.units import show
 from pytest_greencompute.workload import Workload
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -291,7 +293,8 @@ async def _held(workload: Workload, clock: Clock) -> dict[str, Count]:
         faults = Count(None, note="this system does not tell how many page faults a process has taken")
     else:
         faults = Count((after - before) / queries, "process", queries=queries)
-    memory = Count(sum(peaks.values()), "+".join(peaks), queries=queries) if peaks else _process_peak(bound, queries)
+    each = ", ".join(f"{name} {show(peak, MEMORY_SIZE)}" for name, peak in peaks.items()) if len(peaks) > 1 else ""
+    memory = Count(sum(peaks.values()), "+".join(peaks), each, queries) if peaks else _process_peak(bound, queries)
     return {MEMORY: memory, FAULTS: faults}
 
 

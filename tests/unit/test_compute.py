@@ -401,6 +401,7 @@ def test_on_gpus_it_is_their_memory_summed_over_those_that_hold_some(monkeypatch
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     found = counted(answering(lambda _: cuda.take(0, 20 * MB)), MEMORY)
     assert (found.value, found.where, found.bound) == (170 * MB, "cuda:0+cuda:2", "")
+    assert found.note == "cuda:0 120 MB, cuda:2 50.0 MB"
 
 
 @pytest.mark.parametrize("cuda", [Cuda(0, 0), Cuda(5, started=False)], ids=["holds nothing", "not started"])
