@@ -76,6 +76,22 @@ class EnergyMeter:
         task = Task(model, queries, batch_size, references, score, collate, name, test.node_id, tokens, markers, count, test.watched)
         return finished(self._measured(task))
 
+    def measure_calls(self, call: Callable[[], object], *, together: int, batches: int) -> MeasuredRun:
+        """``measure`` for something that is called without a query: each call is one. ``together`` calls make a batch.
+
+        Of more than one together there is no latency, which would be that of all of them.
+        """
+        from pytest_greencompute.awaiting import finished
+        from pytest_greencompute.measuring import Task
+
+        def calls(batch: Sequence[int]) -> Sequence[int]:
+            for _ in batch:
+                call()
+            return batch
+
+        task = Task(calls, range(together * batches), together, test=self._test.node_id, watched=self._test.watched, timed=together == 1)
+        return finished(self._measured(task))
+
     async def ameasure(
         self,
         model: Callable[[Any], Any],

@@ -58,6 +58,7 @@ class Task:
 
     ``tokens`` says how to count the tokens of an answer, ``reasoning`` which markers open and close reasoning (``tokens.counter_of``).
     ``count`` names figures of ``compute.NAMES``. ``watched`` are the models that the test watches. ``awaits``: the model is awaited.
+    ``timed``: the latency of a batch means something to somebody.
     """
 
     model: Callable[[Any], Any]
@@ -73,6 +74,7 @@ class Task:
     count: Iterable[str] = ()
     watched: Sequence[WatchedModel] = ()
     awaits: bool = False
+    timed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +263,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
         effort.needs_p99,
         instruments.lag_unknown,
         instruments.allowed,
-        timing=effort.timing,
+        timing=effort.timing if task.timed else "none",
         in_pairs=effort.in_pairs,
     )
     driver = _Driver(workload, instruments, effort, run, task, inside)
@@ -414,8 +416,9 @@ def _drive(steps: Generator[Any, Any, Any], instruments: Instruments) -> Any:
 class Window:
     """A stretch of code read once: ``with energy_meter.window("prefill") as w: …``, then ``w.energy``.
 
-    ``queries`` is how many queries the body answers, ``tokens`` how many tokens it generates in all (None: not counted); both may be set
-    in the body, and figures are per query and per token. ``watched`` are the models that the test watches.
+    ``queries`` is how many queries the body answers, ``tokens`` how many tokens it generates in all (None: not counted), and ``notes`` are
+    sentences for people; all may be set in the body, and figures are per query and per token. ``watched`` are the models that the test
+    watches.
 
     Opens at a tick of every counter that ticks, closes at the first one after the work, and reads idle power after that, so that
     the part of the first and the last tick in which nothing ran can be taken off. Without instruments it only runs the body.
@@ -437,6 +440,7 @@ class Window:
         "_watched",
         "_watching",
         "name",
+        "notes",
         "queries",
         "tokens",
     )
@@ -457,6 +461,7 @@ class Window:
         self.name = name
         self.queries = queries
         self.tokens = tokens
+        self.notes: tuple[str, ...] = ()
         self._check()
         self._watched = watched
         self._once: OncePass | None = None
@@ -553,7 +558,11 @@ class Window:
 
     def raw(self) -> Run:
         """The window as a run of one block. Raises MeterLostError where a counter ran backwards."""
-        counted: dict[str, Any] = {"tokens": None if self.tokens is None else (self.tokens,), "watching": self._watching}
+        counted: dict[str, Any] = {
+            "tokens": None if self.tokens is None else (self.tokens,),
+            "watching": self._watching,
+            "notes": self.notes,
+        }
         if self._instruments is None:
             return Run(self._test, self.name, self.queries, 1, metered=False, window=True, **counted)
         if self._run is None:

@@ -89,6 +89,7 @@ OPTIONS = (
         "job summary, annotations and step outputs for GitHub Actions (default: on where GITHUB_ACTIONS is true)",
         choices=("on", "off"),
     ),
+    Option("benchmarks", "meter the tests that use the fixture of pytest-benchmark or pytest-codspeed, too", flag=True, needs_budget=True),
     Option(
         "xdist",
         "let pytest-xdist's workers measure at the same time, each on a GPU of its own",

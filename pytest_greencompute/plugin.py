@@ -155,7 +155,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         return
     metered = [item for item in items if _is_metered(item)]
     if _SIDE in os.environ:
-        _prepare_side(config, metered)
+        _prepare_side(config, items, metered)
         return
     given = _given(config)
     if metered or given or _has_settings(config):
@@ -203,6 +203,7 @@ def _prepare(
     try:
         settings, extra = _checked_settings(config, given)
         metered += [item for item in items if item not in metered and item.nodeid in settings.budgets]
+        _add_benchmarks(settings, items, metered)
         unmetered_members(items, metered)
         tests = tests_of(metered, settings, MARKER)
         if settings.enabled and is_worker(config):
@@ -228,6 +229,14 @@ def _prepare(
     _register(config, measuring, {item: tests[item.nodeid] for item in metered})
 
 
+def _add_benchmarks(settings: Settings, items: list[pytest.Item], metered: list[pytest.Item]) -> None:
+    """Tests of benchmarking plugins are metered where that is asked for."""
+    if settings.benchmarks and settings.enabled:
+        from pytest_greencompute.benchmarks import uses_benchmark
+
+        metered += [item for item in items if item not in metered and uses_benchmark(item)]
+
+
 def _checked_settings(config: pytest.Config, given: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
     """The settings of this process, and the meters that conftest files add. Raises SettingsError for what cannot be had here."""
     from pytest_greencompute.collecting import extra_meters
@@ -246,6 +255,10 @@ def _checked_settings(config: pytest.Config, given: dict[str, Any]) -> tuple[Set
         else:
             workers.check(config, settings.xdist)
         check_meters(settings, extra)
+        if settings.benchmarks:
+            from pytest_greencompute import benchmarks
+
+            benchmarks.check()
     if not is_worker(config):
         check_installed(settings)
     return settings, extra
@@ -259,9 +272,13 @@ def _register(config: pytest.Config, measuring: Session, tests: dict[pytest.Item
     ledger.metered = {item.nodeid for item in tests}
     if tests:
         config.pluginmanager.register(MeteredHooks(measuring), "greencompute-metered")
+    if tests and measuring.settings.benchmarks and measuring.settings.enabled:
+        from pytest_greencompute.benchmarks import BenchmarkHooks
+
+        config.pluginmanager.register(BenchmarkHooks(partial(_meter_of, measuring)), "greencompute-benchmarks")
 
 
-def _prepare_side(config: pytest.Config, metered: list[pytest.Item]) -> None:
+def _prepare_side(config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item]) -> None:
     """In a process that measures one side: settings come from the process that compares, and budgets are its business."""
     from pytest_greencompute.collecting import asked_here, extra_meters
     from pytest_greencompute.session import MeteredTest, Session
@@ -271,6 +288,7 @@ def _prepare_side(config: pytest.Config, metered: list[pytest.Item]) -> None:
     worker = Worker.of_environment(os.environ)
     told = worker.settings()
     measuring = Session(of_side(told), config.rootpath, os.environ, extra_meters=extra_meters(config), worker=worker)
+    _add_benchmarks(measuring.settings, items, metered)
     measuring.max_seconds, measuring.needs_p99, measuring.count = told["max_seconds"], told["needs_p99"], tuple(told["count"])
     asked = asked_here(metered, config.rootpath, told["budget_file"], MARKER)
     _register(config, measuring, {item: MeteredTest(item.nodeid, item.nodeid, asked=asked.get(item.nodeid, {})) for item in metered})
@@ -325,6 +343,18 @@ def energy_meter(request: pytest.FixtureRequest) -> Generator[EnergyMeter, None,
     meter = EnergyMeter(measuring, test, _skip)
     yield meter
     meter.close()
+
+
+def _meter_of(measuring: Session, request: pytest.FixtureRequest) -> EnergyMeter | None:
+    """The meter of a test whose benchmark is to be measured; closed when its fixtures are."""
+    from pytest_greencompute.fixture import EnergyMeter
+
+    test = request.node.stash.get(_TEST, None)
+    if test is None:
+        return None
+    meter = EnergyMeter(measuring, test, _skip)
+    request.addfinalizer(meter.close)
+    return meter
 
 
 def _unplanned(request: pytest.FixtureRequest) -> NoReturn:

@@ -286,6 +286,7 @@ class Session:
             "budget_file": self._budget_file(),
             "needs_p99": any("latency_p99" in limits for limits in budget.limits.values()),
             "count": list(asked_by(name for limits in budget.limits.values() for name in limits)),
+            "benchmarks": settings.benchmarks,
             "domains": list(settings.domains),
             "meters": list(settings.meters),
             "allow": sorted(settings.allow),

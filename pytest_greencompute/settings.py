@@ -72,6 +72,7 @@ class Settings:
     reasoning_markers: tuple[str, str] | None = None
     only: bool = False
     skip: bool = False
+    benchmarks: bool = False
     allow: frozenset[str] = frozenset()
     base_refs: tuple[str, ...] = ()
     base_python: str | None = None
@@ -106,6 +107,7 @@ def of_side(told: Mapping[str, Any]) -> Settings:
         cpu_watts_per_core=told["cpu_watts_per_core"],
         reasoning_markers=_markers(told["reasoning_markers"]),
         allow=frozenset(told["allow"]),
+        benchmarks=told["benchmarks"],
         footprint=None if told["footprint"] is None else Footprint(**told["footprint"]),
     )
 
@@ -227,6 +229,7 @@ class _Builder:
             lock_folder=self.value("lock_folder", lambda value: Path(_text(value)).expanduser(), None),
             reasoning_markers=self.value("reasoning_markers", _markers, None),
             only=self.value("only", _flag, False),
+            benchmarks=self.value("benchmarks", _flag, False),
             skip=self.value("skip", _flag, False),
             allow=self.value("allow", _allow, frozenset()),
             base_refs=self.value("base_ref", _names, ()),

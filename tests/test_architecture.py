@@ -72,6 +72,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "workers",
         "hookspec",
         "plugin",
+        "benchmarks",
         "commands",
         "cli",
     ),

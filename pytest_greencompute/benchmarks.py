@@ -1,0 +1,176 @@
+"""``--energy-benchmarks``: an existing suite of pytest-benchmark or pytest-codspeed, metered as it is.
+
+Their fixture times as ever. What it was called with is then measured by our own protocol, each call a query; ``pedantic`` says how often
+something may be called, so there the energy is read once around all of its calls. Neither plugin is changed: only the one fixture object of
+a metered test gets a class of its own, below its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_greencompute.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pytest_greencompute.fixture import EnergyMeter
+    from pytest_greencompute.measured import MeasuredRun
+
+FIXTURE = "benchmark"
+PLUGINS = ("pytest_benchmark", "pytest_codspeed")
+SHORT_S = 50e-6  # our loop adds less than a half of a microsecond to a call; of shorter calls, many make one batch
+TOGETHER = 1000
+BATCHES = 10
+LOOKS = 5
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+
+def check() -> None:
+    """Raises SettingsError where there is no plugin whose benchmarks could be metered."""
+    if not any(importlib.util.find_spec(plugin) for plugin in PLUGINS):
+        raise SettingsError(
+            "--energy-benchmarks meters the suites of pytest-benchmark and pytest-codspeed, and neither is installed.",
+            remedy="pip install pytest-benchmark, or leave the option out.",
+        )
+
+
+def uses_benchmark(item: pytest.Item) -> bool:
+    """Whether a collected test asks for the fixture."""
+    names = getattr(item, "fixturenames", ())
+    return FIXTURE in names or "codspeed_benchmark" in names
+
+
+def metered(fixture: Any, meter: EnergyMeter) -> None:
+    """Make a benchmark fixture measure what it is called with, by ``meter``."""
+    kind = type(fixture)
+    if issubclass(kind, _Metered) or not callable(getattr(fixture, "pedantic", None)):
+        return
+    made = type(kind.__name__, (_Metered, kind), {})
+    # pytest-codspeed's fixture says of itself that its class is another, so the attribute is set where Python keeps it.
+    object.__dict__["__class__"].__set__(fixture, made)
+    fixture._energy_meter = meter
+
+
+class _Metered:
+    """Stands before the class of a benchmark fixture."""
+
+    _energy_meter: EnergyMeter
+    extra_info: dict[str, Any]
+
+    def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        answer = super().__call__(function, *args, **kwargs)  # type: ignore[misc]  # the fixture's own class stands behind this one
+
+        def call() -> Any:
+            return function(*args, **kwargs)
+
+        self._keep(_measured(self._energy_meter, call))
+        return answer
+
+    def pedantic(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The fixture's own, in one window; as many queries as it made calls."""
+        pedantic: Callable[..., Any] = super().pedantic  # type: ignore[misc]
+        asked = _Asked.of(pedantic, target, args, kwargs)
+        calls = 0
+
+        def counted(*given: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return target(*given, **named)
+
+        planned = asked.calls(self)
+        with self._energy_meter.window() as window:
+            answer = pedantic(counted if planned is None else target, *args, **kwargs)
+            window.queries = max(calls, 1) if planned is None else planned
+            window.notes = asked.notes
+        self._keep(window.result())
+        return answer
+
+    def _keep(self, run: MeasuredRun) -> None:
+        """The figures beside the fixture's own: joules, null where there is none, and then the reason."""
+        self.extra_info.update(_extra_info(run))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What ``pedantic`` was asked for, by the names of its arguments."""
+
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, pedantic: Callable[..., Any], target: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Asked:
+        """Raises TypeError, as the call itself would, for arguments that ``pedantic`` does not take."""
+        bound = inspect.signature(pedantic).bind(target, *args, **kwargs)
+        bound.apply_defaults()
+        return cls(bound.arguments)
+
+    def calls(self, fixture: Any) -> int | None:
+        """How many calls pytest-benchmark will make; None where they must be counted, which costs each call a tenth of a microsecond.
+
+        Its rounds and those to warm up, and one more for the result where a round is of several calls (its fixture.py).
+        """
+        if not type(fixture).__mro__[2].__module__.startswith("pytest_benchmark") or fixture.disabled or fixture.cprofile:
+            return None
+        rounds, warmup, iterations = (self.arguments[name] for name in ("rounds", "warmup_rounds", "iterations"))
+        if not all(isinstance(each, int) for each in (rounds, warmup, iterations)):
+            return None  # it will refuse them itself
+        return max(1, int((rounds + warmup) * iterations + (iterations > 1)))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        given = [name for name in ("setup", "teardown") if self.arguments.get(name) is not None]
+        return (f"the energy of {' and '.join(given)} is in the figure: it runs between the calls",) if given else ()
+
+
+def _measured(meter: EnergyMeter, call: Callable[[], Any]) -> MeasuredRun:
+    return meter.measure_calls(call, together=TOGETHER if _seconds(call) < SHORT_S else 1, batches=BATCHES)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    """How long the quickest of some calls takes. Neither the clock of the session nor the other plugin's statistics: both sides of a
+    comparison must come to the same."""
+    found = []
+    for _ in range(LOOKS):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+        if found[-1] > 100 * SHORT_S:
+            break  # far from short: no need to call it again
+    return min(found)
+
+
+def _extra_info(run: MeasuredRun) -> dict[str, Any]:
+    from pytest_greencompute.estimate import Estimate
+
+    found = run.outcome("energy_per_query") if run.raw.metered else None
+    if not isinstance(found, Estimate):
+        return {"energy_per_call_j": None, "energy_reason": "not measured" if found is None else found.reason}
+    return {
+        "energy_per_call_j": found.value,
+        "energy_per_call_low_j": found.low,
+        "energy_per_call_high_j": found.high,
+        "energy_domain": found.domain,
+        "energy_method": found.method,
+    }
+
+
+class BenchmarkHooks:
+    """The hook of a session that meters benchmarks. ``meter_of`` gives the meter of a test that is to be measured, else None."""
+
+    def __init__(self, meter_of: Callable[[pytest.FixtureRequest], EnergyMeter | None]) -> None:
+        self._meter_of = meter_of
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Any:
+        made = yield
+        if fixturedef.argname in {FIXTURE, "codspeed_benchmark"}:
+            meter = self._meter_of(request)
+            if meter is not None:
+                metered(made, meter)
+        return made
