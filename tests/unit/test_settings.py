@@ -53,6 +53,7 @@ TWINS: dict[str, tuple[Any, str, Any]] = {
     "budget": (True, "true", lambda made: made.enabled is True),
     "total": ("5 kJ", '"5 kJ"', lambda made: made.total_j == 5000.0),
     "only": (True, "true", lambda made: made.only is True),
+    "benchmarks": (True, "true", lambda made: made.benchmarks is True),
     "skip": (True, "true", lambda made: made.skip is True),
     "meter": ("nvml, rapl", '["nvml", "rapl"]', lambda made: made.meters == ("nvml", "rapl")),
     "save": ("main-1.2", '"main-1.2"', lambda made: made.save == "main-1.2"),
@@ -311,5 +312,5 @@ def test_reasoning_markers_are_two_texts_and_the_other_sides_get_the_same(projec
     (problem,) = project.problems('reasoning_markers = ["<think>"]')
     assert problem.startswith("pyproject.toml:2: reasoning_markers: The reasoning markers are ['<think>']. Name two texts")
     told = {"meters": ["nvml"], "domains": ["auto"], "cpu_watts_per_core": None, "allow": [], "footprint": None}
-    told |= {"reasoning_markers": ("[r]", "[/r]")}
+    told |= {"reasoning_markers": ("[r]", "[/r]"), "benchmarks": False}
     assert of_side(json.loads(json.dumps(told))).reasoning_markers == ("[r]", "[/r]")
