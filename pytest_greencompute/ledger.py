@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WORKER = "greencompute"  # where an xdist worker leaves for the controller what it measured with
 METERED = "greencompute_metered"  # on the report of a test that uses the fixture, whatever became of it
+PART = "context"  # what the report of a subtest has, and that of a whole test lacks
+RERUN = "rerun"  # the outcome of an attempt that a plugin has another follow (pytest-rerunfailures)
 CRASHED = "???"  # what xdist says of when a test ended whose worker crashed
 
 
@@ -46,10 +48,18 @@ class Ledger:
         self.groups: list[Group] = []
         self.workers: list[Facts] = []
         self.places: dict[str, tuple[str, int]] = {}
+        self._superseded: dict[str, set[tuple[str, str]]] = {}
         self._environ = os.environ
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what a phase of a test, or a part of its body (pytest's subtests), has come to. First of all: others write properties."""
         results = getattr(report, "greencompute", None)
+        part = hasattr(report, PART)
+        self._tell_the_other_side(report, part=part)
+        if report.outcome == RERUN or (report.when == "teardown" and report.nodeid in self._superseded):
+            self._forget_attempt(report)
+            return
         crashed = report.when == CRASHED and self.session is not None and self.session.settings.enabled
         metered = getattr(report, METERED, crashed)  # who runs the tests of xdist's workers has collected none itself
         if results:
@@ -59,17 +69,41 @@ class Ledger:
             self.metered.add(report.nodeid)
             path, line, _ = report.location
             self.places[report.nodeid] = (path, (line or 0) + 1)
-            if report.when == "setup":  # of a rerun, too
-                self.broke.pop(report.nodeid, None)
         if report.failed:
             self.failed.add(report.nodeid)
+        if part and report.skipped:
+            return
         if not report.passed and not _failed_by_budgets(report, results or ()):
             self.broken.add(report.nodeid)
             if metered and report.failed:
-                self.broke.setdefault(report.nodeid, _first_words(report))
+                self.broke.setdefault(report.nodeid, first_words(report))
         if report.skipped and metered and not results:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
             self.not_measured.append((report.nodeid, str(reason).removeprefix("Skipped: ")))
+
+    def _forget_attempt(self, report: pytest.TestReport) -> None:
+        """Another plugin runs the test again: nothing of this attempt counts, and JUnit gets no figures of it."""
+        test = report.nodeid
+        mine = [run for run in self.results if run["test"] == test] + getattr(report, "greencompute", [])
+        if mine:
+            from pytest_greencompute.report.junit import properties
+
+            self._superseded[test] = set(properties(mine))
+        ours = self._superseded.setdefault(test, set())
+        report.user_properties = [pair for pair in report.user_properties if tuple(pair) not in ours]
+        if report.when == "teardown":
+            del self._superseded[test]
+        self.failed.discard(test)
+        self.broken.discard(test)
+        self.broke.pop(test, None)
+        self.results = [run for run in self.results if run["test"] != test]
+        self.not_measured = [(each, reason) for each, reason in self.not_measured if each != test]
+
+    def _tell_the_other_side(self, report: pytest.TestReport, *, part: bool) -> None:
+        """In the process of a side: its test has ended."""
+        worker = None if self.session is None else self.session.worker
+        if worker is not None and hasattr(report, METERED) and not part and (report.when == "call" or not report.passed):
+            worker.ended(report.outcome, str(report.longrepr or ""))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         measuring = self.session
@@ -254,7 +288,7 @@ def _failed_by_budgets(report: pytest.TestReport, results: Iterable[dict[str, An
     return bool(report.failed and any(reason in report.longreprtext for reason in reasons))
 
 
-def _first_words(report: pytest.TestReport) -> str:
+def first_words(report: pytest.TestReport) -> str:
     """Why a test failed, in a line: the message of its error."""
     crash = getattr(report.longrepr, "reprcrash", None)
     said = crash.message if crash is not None else report.longreprtext

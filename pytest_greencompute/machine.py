@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from pytest_greencompute.tracing import TRACED
+
 CPUINFO = Path("/proc/cpuinfo")
 
 # The distributions whose version can change what a run costs.
@@ -173,6 +175,7 @@ RULES: tuple[Rule, ...] = (
     Rule("meter", "devices", "meter", "always"),
     Rule("method", "devices", "method", "always"),
     Rule("batch size", "run", "batch_size", "always"),
+    Rule("tracer", "run", TRACED, "always", absent="none"),
     Rule("CPU", "machine", "cpu", "cpu"),
     Rule("driver", "devices", "driver", "never"),
     Rule("operating system", "machine", "os", "never"),

@@ -6,14 +6,14 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pytest_greencompute.ledger import METERED, Ledger, is_worker
+from pytest_greencompute.ledger import METERED, Ledger, first_words, is_worker
 from pytest_greencompute.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def _prepare(
     """Settings, markers and budgets of the collected tests, all problems in one usage error."""
     from pytest_greencompute.collecting import alarms, asked_here, stale_budgets, tests_of, unmetered_members
     from pytest_greencompute.errors import SettingsError
+    from pytest_greencompute.other_plugins import side_options
     from pytest_greencompute.session import Session
 
     try:
@@ -223,6 +224,7 @@ def _prepare(
             tell=_progress(config),
             waiting=_waiting(config),
             alarms=alarms(tests.values(), settings),
+            side_options=side_options(config),
         )
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from error
@@ -249,7 +251,9 @@ def _checked_settings(config: pytest.Config, given: dict[str, Any]) -> tuple[Set
     extra = extra_meters(config)
     if settings.enabled:
         from pytest_greencompute import workers
+        from pytest_greencompute.other_plugins import check_tracers
 
+        check_tracers(settings)
         if is_worker(config):
             settings = workers.settings_of_worker(settings)
         else:
@@ -368,13 +372,6 @@ def _skip(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def _forget_skip(item: pytest.Item) -> None:
-    """unittest.TestCase keeps a skip on the item, and pytest would show it in place of the failed budget."""
-    kept = getattr(item, "_excinfo", None)
-    if kept and all(info.errisinstance(pytest.skip.Exception) for info in kept):
-        item._excinfo = None  # type: ignore[attr-defined]
-
-
 class MeteredHooks:
     """The hooks of a session that has metered tests; other sessions never register them."""
 
@@ -394,6 +391,14 @@ class MeteredHooks:
             raise pytest.UsageError(str(error)) from error
         _ledger(session.config).groups = list(groups.values())
 
+    def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> str:
+        """Said before anything is measured, since a plugin that ends the process leaves nobody to say it later."""
+        from pytest_greencompute.other_plugins import short_limits
+
+        if not self._session.settings.enabled:
+            return ""
+        return short_limits({item: self._session.budget(test).max_seconds for item in items if (test := item.stash.get(_TEST, None))})
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
         test = item.stash.get(_TEST, None)
@@ -411,6 +416,8 @@ class MeteredHooks:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Judge after the body, so that the test itself fails. The body's own assertion wins; a skip does not hide a FAIL."""
+        from pytest_greencompute import unittest_case
+
         test = item.stash.get(_TEST, None)
         if test is None or self._session.worker is not None:
             return (yield)
@@ -423,12 +430,17 @@ class MeteredHooks:
             with contextlib.suppress(Exception):  # nothing may take the place of what the body raised
                 self._record(item, test, ended=False)
             raise
-        if skipped is None:
+        ending = "skip" if skipped is not None else unittest_case.ending(item)
+        if ending == "break":
+            with contextlib.suppress(Exception):
+                self._record(item, test, ended=False)
+        elif ending == "end":
             self._enforce(item, test, only_failures=False)
-            return answer
-        if test.runs or test.windows:  # a test that skips before it measures is listed as not measured, with its own reason
+        elif test.runs or test.windows:  # a test that skips before it measures is listed as not measured, with its own reason
             self._enforce(item, test, only_failures=True)  # outside the except, so that no skip is chained to the sentence
-        raise skipped
+        if skipped is not None:
+            raise skipped
+        return answer
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
@@ -449,8 +461,8 @@ class MeteredHooks:
             setattr(report, METERED, True)
         if test is not None and call.when == "call":
             report.greencompute = test.results  # type: ignore[attr-defined]  # rides on the report, so that xdist carries it
-        if test is not None and self._session.worker is not None and (call.when == "call" or not report.passed):
-            self._session.worker.ended(report.outcome, str(report.longrepr or ""))
+        if test is not None and report.failed:
+            test.why_red = first_words(report).removeprefix("Failed: ")
         return report
 
     def _record(self, item: pytest.Item, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
@@ -462,6 +474,7 @@ class MeteredHooks:
         return verdicts
 
     def _enforce(self, item: pytest.Item, test: MeteredTest, *, only_failures: bool) -> None:
+        from pytest_greencompute import unittest_case
         from pytest_greencompute.session import BudgetsFailedError, BudgetsSkippedError
 
         __tracebackhide__ = True
@@ -470,8 +483,10 @@ class MeteredHooks:
         try:
             self._session.enforce(verdicts, only_failures=only_failures)
         except BudgetsFailedError as failed:
-            ends.append(partial(pytest.fail, str(failed), pytrace=False))
-            _forget_skip(item)
+            # What unittest.expectedFailure expects has come true.
+            expected = unittest_case.unexpected_success(item)
+            ends.append(partial(pytest.xfail, str(failed)) if expected else partial(pytest.fail, str(failed), pytrace=False))
+            unittest_case.forget(item)  # a skip, which would be shown in place of the sentence
         except BudgetsSkippedError as skipped:
             ends.append(partial(pytest.skip, str(skipped)))
         for end in ends:  # outside the except, so that no second traceback is chained to the sentence

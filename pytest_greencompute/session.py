@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
 from pytest_greencompute.settings import Settings
+from pytest_greencompute.tracing import TRACED, tracers
 
 if TYPE_CHECKING:
     from pytest_greencompute.budget import Budget, Line
@@ -55,6 +56,7 @@ class MeteredTest:
     """One collected test that may measure: its budget's lines, in order of precedence, and what it has measured so far.
 
     ``asked`` is what this commit alone, without the command line, asks of it (``store.stances``); only where commits are compared.
+    ``attempts`` is how often it was begun, ``why_red`` what the last attempt that failed said.
     """
 
     node_id: str
@@ -69,9 +71,12 @@ class MeteredTest:
     group: Group | None = None
     watched: list[WatchedModel] = field(default_factory=list)
     asked: Mapping[str, Any] = field(default_factory=dict)
+    attempts: int = 0
+    why_red: str = ""
 
     def start_afresh(self) -> None:
-        """Forget what an earlier attempt at this test measured."""
+        """Forget what an earlier attempt at this test measured, but not that there was one (a plugin that reruns tests)."""
+        self.attempts += 1
         self.runs.clear()
         self.windows.clear()
         self.comparisons.clear()
@@ -96,6 +101,7 @@ class Session:
         today: datetime.date | None = None,
         worker: Worker | None = None,
         alarms: int = 1,
+        side_options: Sequence[str] = (),
     ) -> None:
         self.settings = settings
         self.worker = worker
@@ -129,7 +135,7 @@ class Session:
         if settings.base_refs and settings.enabled:
             from pytest_greencompute.sides.contest import Bases
 
-            self.bases = Bases(root, environ, settings.base_refs, settings.base_python, settings.base_link)
+            self.bases = Bases(root, environ, settings.base_refs, settings.base_python, settings.base_link, side_options)
             self.bases.resolve()
 
     # --- opening and the total ---
@@ -412,6 +418,8 @@ class Session:
             mine = [*chosen, *(verdict for verdict in missing if verdict.run == name)]
             verdicts.extend(mine)
             test.results.append(self._marked(_nothing(test.node_id, name, mine), mine) | ({} if row is None else {"candidate": row}))
+        for result in test.results:
+            result["notes"] = [*result["notes"], *_of_attempts(test)]
         return verdicts
 
     def _candidates(self, test: MeteredTest, *, ended: bool) -> Compared:
@@ -450,7 +458,8 @@ class Session:
 
     def provenance(self) -> dict[str, Any]:
         """What ran where, for every run of this session."""
-        return {"machine": self.machine}
+        watching = tracers()
+        return {"machine": self.machine, **({TRACED: ", ".join(watching)} if watching else {})}
 
     # --- what the fixture needs ---
 
@@ -481,6 +490,12 @@ class _Terminated(KeyboardInterrupt):
 
 def _terminate(_: int, __: FrameType | None) -> None:
     raise _Terminated("terminated (SIGTERM)")
+
+
+def _of_attempts(test: MeteredTest) -> tuple[str, ...]:
+    """That a plugin ran the test again: a budget that is met at the second try is less sure than its verdict says."""
+    after = f", after: {test.why_red}" if test.why_red else ""
+    return (f"attempt {test.attempts}{after}",) if test.attempts > 1 else ()
 
 
 def _nothing(node_id: str, name: str | None, verdicts: Sequence[Verdict]) -> dict[str, Any]:

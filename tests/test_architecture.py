@@ -28,7 +28,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "choice",
         "loosened",
     ),
-    2: ("clock", "meters", "machine"),
+    2: ("clock", "tracing", "meters", "machine"),
     3: (
         "schedule",
         "asks",
@@ -70,6 +70,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "ledger",
         "reporting",
         "workers",
+        "other_plugins",
+        "unittest_case",
         "hookspec",
         "plugin",
         "benchmarks",

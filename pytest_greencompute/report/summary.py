@@ -10,6 +10,7 @@ from pytest_greencompute.footprint import J_PER_KWH, Footprint
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.report.table import ORDER, called
 from pytest_greencompute.store.facts import Facts
+from pytest_greencompute.tracing import TRACED
 from pytest_greencompute.units import CONSUMPTION, ENERGY, INTENSITY, MASS, TIME, money, show, show_limit, show_share, show_traffic
 
 
@@ -142,6 +143,8 @@ def remarks(summary: Summary) -> list[str]:
     found = warnings(summary)
     for run in summary.results:
         found += [f"note: {run['test'].partition('::')[2]}: {note}" for note in run["notes"]]
+    traced = dict.fromkeys(run["provenance"][TRACED] for run in summary.results if TRACED in run["provenance"])
+    found += [f"note: measured while {each} watched every line: pure Python takes several times its energy then" for each in traced]
     modelled = [source for source in summary.facts.sources if source.method == "modelled"]
     found += [f"{each.domain} energy is modelled, not measured: {each.note or each.meter}" for each in modelled]
     if summary.facts.problem:

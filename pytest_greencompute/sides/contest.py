@@ -52,6 +52,7 @@ class Bases:
     refs: Sequence[str]
     python: str | None = None
     links: Sequence[str] = ()
+    options: Sequence[str] = ()
     notes: list[str] = field(default_factory=list, init=False)
     _bases: list[Base] = field(default_factory=list, init=False)
     _worktrees: Worktrees | None = field(default=None, init=False)
@@ -100,11 +101,13 @@ class Bases:
         environ = _environ(self.environ)
         paths = environ.get("PYTHONPATH", "").split(os.pathsep)
         environ["PYTHONPATH"] = os.pathsep.join(origin.moved(each, Path(head), base.root) if each else each for each in paths)
-        return Side(base.label, base.root, node_id, environ, self.python or sys.executable, prepare)
+        # Another Python may lack the plugins that know these options.
+        options = self.options if self.python is None else ()
+        return Side(base.label, base.root, node_id, environ, self.python or sys.executable, prepare, options)
 
     def head(self, node_id: str) -> Side:
         """This side as a process of its own."""
-        return Side("this tree", self.root, node_id, _environ(self.environ))
+        return Side("this tree", self.root, node_id, _environ(self.environ), options=self.options)
 
     def where(self, side: Side) -> dict[str, Any]:
         """What the process of a side needs to prove where its code comes from; nothing where that is this side."""

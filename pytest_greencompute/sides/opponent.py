@@ -47,7 +47,9 @@ class NoSuchTestError(NotMeasuredError):
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What to start: ``folder`` is the side's project, ``node_id`` the test, ``label`` what it is called in sentences."""
+    """What to start: ``folder`` is the side's project, ``node_id`` the test, ``label`` what it is called in sentences,
+    ``options`` more of pytest's.
+    """
 
     label: str
     folder: Path
@@ -55,6 +57,7 @@ class Side:
     environ: Mapping[str, str]
     python: str = sys.executable
     prepare: Sequence[str] = ()
+    options: Sequence[str] = ()
 
 
 class Opponent:
@@ -70,6 +73,7 @@ class Opponent:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
         ours, theirs = socket.socketpair()
         command = [side.python, *side.prepare, "-m", "pytest", side.node_id, "-o", "addopts=", "-p", "no:cacheprovider", "-q", "--tb=short"]
+        command += side.options
         with theirs:
             self._process = subprocess.Popen(
                 command,
