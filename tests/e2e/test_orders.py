@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import pytest
 
 from .beside import Beside
 from .conftest import Project
+from .test_base_ref import Repository
 
 TESTS = """
     import random
@@ -80,6 +82,31 @@ def test_the_seed_of_a_plugin_changes_no_measured_figure(project: Project, monke
         (run,) = project.report()["runs"]
         raw.append([block[:3] for each in run["raw"]["sets"] for block in each])  # its place, its phase, its queries
     assert raw[0] == raw[1] == raw[2] != []
+
+
+def test_both_sides_of_a_comparison_have_the_seed_of_this_session(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each side would draw queries of its own, and be compared on them."""
+    beside = Beside(project, monkeypatch, "pytest_randomly")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project.path), os.environ["PYTHONPATH"]]))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    repository = Repository(project)
+    project.write(
+        "tests/test_app.py",
+        """
+        import random
+        import pytest
+        from app import model
+
+        @pytest.mark.energy_budget(answers_changed="0 %", energy_per_query="9 J")
+        def test_it(energy_meter):
+            energy_meter.measure(model, [str(random.random()) for _ in range(8)])
+        """,
+    )
+    repository.commit()
+    result = beside.run_apart("--energy-budget", "--energy-base-ref=main", "--energy-json=energy.json", timeout=150)
+    result.assert_outcomes(passed=1)
+    (run,) = project.report()["runs"]
+    assert {each["metric"]: each["verdict"] for each in run["verdicts"]}["answers_changed"] == "PASS"
 
 
 # --- only some of the tests -------------------------------------------------------------------------------------------
