@@ -102,9 +102,11 @@ $(STAMPS)/project: $(PINS) | $(VENV)/bin/python
 	@$(call install,--no-build-isolation --editable .)
 	@touch $@
 
-$(STAMPS)/tests: $(STAMPS)/project tests/requirements.txt
+# The plugins that ours is tried beside stand apart: where they are importable, every pytest run loads them.
+$(STAMPS)/tests: $(STAMPS)/project tests/requirements.txt tests/neighbours.txt
 	@echo "  what the tests and checks need"
 	@$(call install,--requirement tests/requirements.txt)
+	@$(call install,--no-deps --upgrade --target $(VENV)/neighbours --requirement tests/neighbours.txt)
 	@touch $@
 
 $(STAMPS)/demo: $(STAMPS)/project $(EXAMPLE)/requirements.txt $(EXAMPLE)/requirements-models.txt

@@ -6,7 +6,7 @@ Each is asked for what it shows in public: its options, its hooks, its markers.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,9 +48,12 @@ def time_limit(item: pytest.Item) -> float | None:
     return seconds or None
 
 
-def short_limits(max_seconds: Mapping[pytest.Item, float]) -> str:
-    """A sentence where a test may be ended while it is measured, given how long each may be measured; empty where none may."""
-    short = [(item, limit, most) for item, most in max_seconds.items() if (limit := time_limit(item)) is not None and limit <= most]
+def short_limits(items: Iterable[pytest.Item], max_seconds: Callable[[pytest.Item], float]) -> str:
+    """A sentence where one of the tests may be ended while it is measured; empty where none may. ``max_seconds`` says of each how long
+    it may be measured.
+    """
+    limited = [(item, limit) for item in items if (limit := time_limit(item)) is not None]
+    short = [(item, limit, most) for item, limit in limited if limit <= (most := max_seconds(item))]
     if not short:
         return ""
     item, limit, most = short[0]

@@ -397,7 +397,8 @@ class MeteredHooks:
 
         if not self._session.settings.enabled:
             return ""
-        return short_limits({item: self._session.budget(test).max_seconds for item in items if (test := item.stash.get(_TEST, None))})
+        metered = [item for item in items if _TEST in item.stash]
+        return short_limits(metered, lambda item: self._session.budget(item.stash[_TEST]).max_seconds)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from .conftest import Project
+from .test_base_ref import Repository
+from .test_base_ref import words as words_against
 
 BASE = """
     import unittest
@@ -384,3 +388,24 @@ def test_what_is_only_set_up_measures_nothing_and_is_green(project: Project) -> 
     for option in ("--setup-only", "--setup-plan"):
         assert project.measure(option, "--energy-json=energy.json").ret == 0
         assert project.report()["runs"] == []
+
+
+def test_a_subtest_does_not_end_the_test_of_the_other_side(project: Project) -> None:
+    project.monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project.path), os.environ.get("PYTHONPATH", "")]))
+    project.monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    repository = Repository(project)
+    project.write(
+        "tests/test_app.py",
+        """
+        from app import model
+
+        def test_it(energy_meter, subtests):
+            for part in range(2):
+                with subtests.test(part=part):
+                    assert part < 2
+            energy_meter.measure(model, list("abcd"))
+        """,
+    )
+    repository.commit()
+    repository.measure().assert_outcomes(passed=1)
+    assert words_against(project)["energy_per_query"] != "UNMEASURED"
