@@ -112,8 +112,8 @@ def _dedented(text: str) -> str:
 @pytest.fixture(autouse=True)
 def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Inner runs see no CI, no GPU selection, no options and no lock of whoever runs this suite."""
-    github = [name for name in os.environ if name.startswith("GITHUB_")]
-    for name in ("CI", "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVML_STANDIN", "COLUMNS", "FORCE_COLOR", *github):
+    outer = [name for name in os.environ if name.startswith(("GITHUB_", "PYTEST_XDIST_"))]
+    for name in ("CI", "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVML_STANDIN", "COLUMNS", "FORCE_COLOR", *outer):
         monkeypatch.delenv(name, raising=False)
     temporary = tmp_path / "tmp"
     temporary.mkdir()

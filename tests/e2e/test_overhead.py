@@ -20,7 +20,7 @@ def test_a_test_without_a_marker_costs_at_most_fifty_microseconds(pytester: pyte
     pytester.makepyfile("import pytest\n@pytest.mark.parametrize('n', range(50))\ndef test_many(n):\n    pass\n")
     items, _ = pytester.inline_genitems()
     ledger = Ledger(SimpleNamespace())  # type: ignore[arg-type]
-    report = SimpleNamespace(nodeid="test_x.py::test_y", when="call", passed=True, failed=False, skipped=False)
+    report = SimpleNamespace(nodeid="test_x.py::test_y", when="call", outcome="passed", passed=True, failed=False, skipped=False)
 
     def once() -> float:
         start = time.perf_counter()
