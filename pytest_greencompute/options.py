@@ -83,6 +83,9 @@ OPTIONS = (
     Option("json", "write the JSON report here", metavar="PATH"),
     Option("html", "write the report here as one HTML page that works offline", metavar="PATH"),
     Option("markdown", "write the report here as Markdown, for a comment on a pull request", metavar="PATH"),
+    Option("codecarbon-csv", "add the session as a row to this file, in the columns of CodeCarbon's emissions.csv", metavar="PATH"),
+    Option("mlflow", "log the figures to this experiment of MLflow's", metavar="EXPERIMENT"),
+    Option("opentelemetry", "send the figures as OpenTelemetry metrics, where the OTEL_ variables say", flag=True),
     Option("openmetrics", "write the figures here as OpenMetrics text, for GitLab and Prometheus", metavar="PATH"),
     Option(
         "github",

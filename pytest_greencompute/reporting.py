@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import SettingsError
 
@@ -44,13 +45,27 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One form of report: the setting that holds its path, its name, the extra and the modules that it needs, and its text."""
+    """One form of report: the setting that asks for it, its name, and the extra and the modules that it needs.
+
+    ``make`` makes it of a session, that setting's value and the project's folder.
+    """
 
     setting: str
     name: str
-    text: Callable[[Summary, Path], str]
+    make: Callable[[Summary, Any, Path], None]
     extra: str = ""
     modules: tuple[str, ...] = ()
+
+
+def _written(text: Callable[[Summary, Path], str]) -> Callable[[Summary, Any, Path], None]:
+    """A report that is a file of its own."""
+
+    def make(summary: Summary, path: Path, root: Path) -> None:
+        from pytest_greencompute.store.files import write_atomically
+
+        write_atomically(path, text(summary, root))
+
+    return make
 
 
 def _html(summary: Summary, root: Path) -> str:
@@ -79,39 +94,71 @@ def _json(summary: Summary, _: Path) -> str:
     return to_json(document(summary)) + "\n"
 
 
+def _emissions_csv(summary: Summary, path: Path, root: Path) -> None:
+    from pytest_greencompute.report.emissions_csv import append
+
+    append(summary, path, root.name, str(uuid.uuid4()))
+
+
+def _mlflow(summary: Summary, experiment: str, _: Path) -> None:
+    from pytest_greencompute.report.mlflow_runs import send
+
+    send(summary, experiment)
+
+
+def _opentelemetry(summary: Summary, _: Any, __: Path) -> None:
+    from pytest_greencompute.report.telemetry import send
+
+    send(summary)
+
+
 # The JSON report comes after the others: its exit status knows of those that could not be written.
 FORMS = (
-    Form("html_path", "HTML report", _html, "report", ("plotly", "jinja2", "fastjsonschema")),
-    Form("markdown_path", "Markdown report", _markdown),
-    Form("openmetrics_path", "OpenMetrics report", _openmetrics, "openmetrics", ("prometheus_client",)),
-    Form("json_path", "JSON report", _json),
+    Form("html_path", "HTML report", _written(_html), "report", ("plotly", "jinja2", "fastjsonschema")),
+    Form("markdown_path", "Markdown report", _written(_markdown)),
+    Form("openmetrics_path", "OpenMetrics report", _written(_openmetrics), "openmetrics", ("prometheus_client",)),
+    Form("codecarbon_csv_path", "row for CodeCarbon's CSV", _emissions_csv),
+    Form("mlflow", "report to MLflow", _mlflow, "mlflow", ("mlflow",)),
+    Form(
+        "opentelemetry",
+        "report to OpenTelemetry",
+        _opentelemetry,
+        "opentelemetry",
+        ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
+    ),
+    Form("json_path", "JSON report", _written(_json)),
 )
 
 
 def check_installed(settings: Settings) -> None:
     """Raises SettingsError where a report was asked for that needs a package which is not installed: before anything is measured."""
     for form in FORMS:
-        missing = [name for name in form.modules if find_spec(name) is None]
-        if missing and getattr(settings, form.setting) is not None:
-            option = f"--energy-{form.setting.removesuffix('_path')}"
+        if getattr(settings, form.setting) is None:
+            continue
+        missing = [name for name in form.modules if not _installed(name)]
+        if missing:
+            option = f"--energy-{form.setting.removesuffix('_path').replace('_', '-')}"
             packages = ", ".join(name.replace("_", "-") for name in missing)
             raise SettingsError(f"{option} needs {packages}.", remedy=f"pip install 'pytest-greencompute[{form.extra}]'.")
 
 
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is a part of
+        return False
+
+
 def reports(settings: Settings, root: Path, environ: Mapping[str, str]) -> list[Report]:
     """The reports that were asked for, in the order in which they are to be written. ``root`` is the project's folder."""
-    found = [Report(form.name, _to_file(form, path, root)) for form in FORMS if (path := getattr(settings, form.setting)) is not None]
+    asked = [(form, value) for form in FORMS if (value := getattr(settings, form.setting)) is not None]
+    found = [Report(form.name, partial(_make, form.make, value, root)) for form, value in asked]
     # GitHub is told last: of what could not be written, too.
     return [*found, *_github(environ, wanted=settings.github is True)] if in_github(settings, environ) else found
 
 
-def _to_file(form: Form, path: Path, root: Path) -> Callable[[Summary], None]:
-    def make(summary: Summary) -> None:
-        from pytest_greencompute.store.files import write_atomically
-
-        write_atomically(path, form.text(summary, root))
-
-    return make
+def _make(make: Callable[[Summary, Any, Path], None], value: Any, root: Path, summary: Summary) -> None:
+    make(summary, value, root)
 
 
 def in_github(settings: Settings, environ: Mapping[str, str]) -> bool:

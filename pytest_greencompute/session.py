@@ -221,7 +221,7 @@ class Session:
         """What this session is, besides its runs. Cheap: it reads nothing."""
         from pytest_greencompute.store.facts import Facts, Refusal
 
-        total_j, why = self._total()
+        parts, why = self._total()
         meters = self.instruments
         return Facts(
             machine=self.machine,
@@ -229,17 +229,18 @@ class Session:
             refusals=() if meters is None else tuple(Refusal.of(*each) for each in meters.refusals),
             problem=self.problem,
             seconds=self.seconds,
-            total_j=total_j,
+            total_j=sum(parts.values()) if parts else None,
+            by_domain=parts,
             why_no_total=why,
             loosened=self.loosened,
         )
 
-    def _total(self) -> tuple[float | None, str]:
-        """Joules of all domains from the first metered test's set-up to the end of the last; or None, and why there is no honest figure."""
+    def _total(self) -> tuple[dict[str, float], str]:
+        """Joules by domain from the first metered test's set-up to the end of the last; or none, and why there is no honest figure."""
         if self.instruments is None or not self._first or self._total_problem:
-            return None, self.problem or self._total_problem
-        spent = [self._last[domain].energy_j - before.energy_j for domain, before in self._first.items()]
-        return (None, "an energy counter ran backwards") if min(spent) < 0 else (sum(spent), "")
+            return {}, self.problem or self._total_problem
+        spent = {domain: self._last[domain].energy_j - before.energy_j for domain, before in self._first.items()}
+        return ({}, "an energy counter ran backwards") if min(spent.values()) < 0 else (spent, "")
 
     def _handle_termination(self) -> None:
         """Make SIGTERM end the session as Ctrl-C does, so that a cancelled CI job still writes what it has."""

@@ -86,6 +86,9 @@ class Settings:
     html_path: Path | None = None
     markdown_path: Path | None = None
     openmetrics_path: Path | None = None
+    codecarbon_csv_path: Path | None = None
+    mlflow: str | None = None
+    opentelemetry: bool | None = None
     github: bool | None = None
     xdist: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
@@ -244,6 +247,9 @@ class _Builder:
             html_path=self.value("html", self._path, None),
             markdown_path=self.value("markdown", self._path, None),
             openmetrics_path=self.value("openmetrics", self._path, None),
+            codecarbon_csv_path=self.value("codecarbon_csv", self._path, None),
+            mlflow=self.value("mlflow", _text, None),
+            opentelemetry=self.value("opentelemetry", _flag, False) or None,
             github=self.value("github", lambda value: _choice(value, ("on", "off")) == "on", None),
             xdist=self.value("xdist", lambda value: _choice(value, ("gpu-per-worker",)), None),
             where={pattern: self._where_budget(pattern) for pattern in budgets},

@@ -28,7 +28,7 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """``machine`` as ``machine.facts`` tells it; ``seconds`` from the first metered test's set-up to the end of the last, and ``total_j``,
-    what all domains used in that time: None where there is no honest figure, and then ``why_no_total``.
+    what all domains used in that time: None where there is no honest figure, and then ``why_no_total``. ``by_domain`` are its parts.
 
     ``problem`` says why no energy could be metered. ``loosened`` are the limits that are laxer here than at the commit that is compared
     with.
@@ -41,6 +41,7 @@ class Facts:
     problem: str = ""
     seconds: float = 0.0
     total_j: float | None = None
+    by_domain: Mapping[str, float] = field(default_factory=dict)
     why_no_total: str = ""
     loosened: tuple[str, ...] = ()
 
@@ -55,7 +56,7 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for another process."""
-        return {**asdict(self), "machine": dict(self.machine)}
+        return {**asdict(self), "machine": dict(self.machine), "by_domain": dict(self.by_domain)}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Facts:
@@ -87,9 +88,18 @@ def together(parts: Sequence[Facts]) -> Facts:
         problem="; ".join(_once(part.problem for part in parts if part.problem)),
         seconds=max((part.seconds for part in parts), default=0.0),
         total_j=math.fsum(known) if known and len(known) == len(totals) else None,
+        by_domain=_summed(part.by_domain for part in parts) if known and len(known) == len(totals) else {},
         why_no_total="; ".join(_once(part.why_no_total for part in parts if part.why_no_total)),
         loosened=_once(each for part in parts for each in part.loosened),
     )
+
+
+def _summed(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for part in parts:
+        for domain, joules in part.items():
+            found[domain] = found.get(domain, 0.0) + joules
+    return found
 
 
 def _once(values: Iterable[Any]) -> tuple[Any, ...]:

@@ -520,13 +520,17 @@ def test_a_report_of_an_older_version_is_a_session_too() -> None:
 
 
 def test_the_facts_of_a_process_travel_as_plain_values() -> None:
-    facts = Facts({"cpu": "x"}, (source(),), (Refusal("rapl", "why", absent=True),), "a problem", 1.5, None, "no total", ("laxer",))
+    facts = Facts({"cpu": "x"}, (source(),), (Refusal("rapl", "why", absent=True),), "a problem", 1.5, None, {}, "no total", ("laxer",))
     assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
 
 def test_processes_that_measured_at_the_same_time_add_up() -> None:
-    parts = [Facts({"cpu": "x"}, (source(f"gpu:{n}"),), seconds=10.0 + n, total_j=100.0) for n in (10, 2, 0, 1)]
+    parts = [
+        Facts({"cpu": "x"}, (source(f"gpu:{n}"),), seconds=10.0 + n, total_j=100.0, by_domain={f"gpu:{n}": 90.0, "cpu": 10.0})
+        for n in (10, 2, 0, 1)
+    ]
     whole = together(parts)
+    assert whole.by_domain == {"gpu:10": 90.0, "gpu:2": 90.0, "gpu:0": 90.0, "gpu:1": 90.0, "cpu": 40.0}
     assert (whole.total_j, whole.seconds, whole.machine) == (400.0, 20.0, {"cpu": "x"})
     assert [each.domain for each in whole.sources] == ["gpu:0", "gpu:1", "gpu:2", "gpu:10"]
 

@@ -1,0 +1,87 @@
+"""A session as OpenTelemetry metrics: one gauge a metric, from the one table, sent at the end.
+
+To the meter provider that the program has set; else by OTLP over HTTP to where the standard variables say
+(``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_EXPORTER_OTLP_HEADERS``, ``OTEL_RESOURCE_ATTRIBUTES``, …).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.report.escape import printable
+from pytest_greencompute.report.summary import Summary
+
+PREFIX = "greencompute"
+# Units by UCUM, as OpenTelemetry has them; a count and a share are 1.
+UNITS = {"J": "J", "s": "s", "W": "W", "1/s": "1/s", "1": "1", "FLOP": "{operation}", "B": "By", "kg": "kg", "currency": "{currency}"}
+PARTS = {"value": "", "low": ".low", "high": ".high"}
+TIMEOUT_S = 10.0
+
+
+def send(summary: Summary) -> None:
+    """Send the session. Raises SettingsError where nobody takes it within ten seconds."""
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+
+    provider = metrics.get_meter_provider()
+    if isinstance(provider, MeterProvider):
+        _record(summary, provider)
+        if not provider.force_flush(TIMEOUT_S * 1000):
+            raise SettingsError("The meter provider of this program did not pass the figures on in time.")
+        return
+    _export(summary)
+
+
+def _export(summary: Summary) -> None:
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExportResult
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+
+    reader = InMemoryMetricReader()
+    resource = Resource({SERVICE_NAME: "pytest-greencompute"}).merge(Resource.create())
+    provider = MeterProvider([reader], resource)
+    exporter = OTLPMetricExporter()  # which tries for the ten seconds of OTEL_EXPORTER_OTLP_TIMEOUT, or as many as that says
+    try:
+        _record(summary, provider)
+        data = reader.get_metrics_data()
+        if data is not None and exporter.export(data) is not MetricExportResult.SUCCESS:
+            raise SettingsError(
+                f"No collector took the figures at {printable(exporter._endpoint)}.",
+                remedy="OTEL_EXPORTER_OTLP_ENDPOINT says where one is.",
+            )
+    finally:
+        exporter.shutdown()
+        provider.shutdown()
+
+
+def _record(summary: Summary, provider: Any) -> None:
+    meter = provider.get_meter("pytest-greencompute", metadata.version("pytest-greencompute"))
+    for metric in METRICS.values():
+        figures = [(run, run["metrics"][metric.name]) for run in summary.results if metric.name in run["metrics"]]
+        for part, end in PARTS.items():
+            values = [(run, figure) for run, figure in figures if figure[part] is not None]
+            if values:
+                gauge = meter.create_gauge(f"{PREFIX}.{metric.name}{end}", UNITS[metric.dimension.si], metric.label)
+                for run, figure in values:
+                    gauge.set(figure[part], _attributes(run, figure, metric.name))
+    facts = summary.facts
+    if facts.total_j is not None:
+        meter.create_gauge(f"{PREFIX}.session_energy", "J", "all that the meters saw").set(facts.total_j)
+    meter.create_gauge(f"{PREFIX}.session_duration", "s", "from the first metered test to the end of the last").set(facts.seconds)
+
+
+def _attributes(run: Mapping[str, Any], figure: Mapping[str, Any], metric: str) -> dict[str, str]:
+    words = [verdict["verdict"] for verdict in run["verdicts"] if verdict["metric"] == metric]
+    found = {
+        "test": run["test"],
+        "run": run["name"] or "",
+        "domain": figure.get("domain", ""),
+        "method": figure.get("method", ""),
+        "verdict": ", ".join(dict.fromkeys(words)),
+    }
+    return {name: printable(value) for name, value in found.items() if value}
