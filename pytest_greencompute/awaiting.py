@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 T = TypeVar("T")
 
 
