@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from pytest_greencompute.adapters import adapted
 from pytest_greencompute.asks import Agree, Ask, Enough, Learn, Marks, Measured, Phase, Plan, Probe, Steps, Tell, Ticks, Turn, Wait, Work
@@ -197,30 +197,20 @@ def _answered(effort: Effort, ask: Agree | Turn, run: Run | None) -> Any:
 def metering(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> Metering:
     """The whole protocol, pausing wherever other sides have a say: to be sent a layout, and before each set whether it may run.
 
-    ``problem`` says why there is no meter, if there is none: then latency and accuracy alone are measured, without a pause.
-    Raises SettingsError for bad input, MeterError for a meter that fails, and whatever the model raises, untouched.
+    ``problem`` says why there is no meter, if there is none: then latency and accuracy alone are measured, without a pause. The model is
+    not awaited. Raises SettingsError for bad input, MeterError for a meter that fails, and whatever the model raises, untouched.
     """
-    steps = _metering(task, instruments, effort, problem)
-    answer: Any = None
-    error: BaseException | None = None
-    while True:
-        try:
-            ask = steps.send(answer) if error is None else steps.throw(error)
-        except StopIteration as done:
-            measured: Answered = done.value
-            return measured
-        error = None
-        if not isinstance(ask, Doing):
-            answer = yield ask
-            continue
-        try:
-            answer = finished(ask.work())
-        except BaseException as raised:  # noqa: BLE001  it is thrown to where the work was asked for
-            error = raised
+    assert not task.awaits
+    return cast("Metering", _metering(task, instruments, effort, problem))
+
+
+def _doing(work: Callable[[], Coroutine[Any, Any, Any]], *, awaits: bool) -> Generator[Doing, Any, Any]:
+    """What ``work`` returns: done on the spot, unless there is something in it to be awaited."""
+    return (yield Doing(work)) if awaits else finished(work())
 
 
 def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str) -> _Steps:
-    """``metering``, with all that the model is to do handed out, too."""
+    """``metering``, with all that may have to be awaited handed out, too."""
     import numpy as np
 
     prepared = _Prepared(task)
@@ -228,7 +218,8 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     start_ns = clock.now_ns()
     with OncePass(task.watched) as seen:
         telling = _first_pass_of(workload.queries, clock, effort.tell)
-        outputs, first = yield Doing(lambda: workload.afirst_pass(clock, tell=telling, done=seen.done))
+        first_pass = partial(workload.afirst_pass, clock, tell=telling, done=seen.done)
+        outputs, first = yield from _doing(first_pass, awaits=task.awaits)
     scored, answers = prepared.scores(outputs), digests(outputs) if effort.keep_answers else ""
     counted = prepared.counted(outputs)
     watching, inside = seen.found(workload.queries), Inside()
@@ -271,7 +262,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     done = run(replace(measured, notes=(*measured.notes, *_marked(measured))))
     names = tuple(dict.fromkeys((*effort.count, *prepared.count)))
     with set_aside(task.watched):
-        return (yield Doing(lambda: _with_counts(done, names, workload, clock, effort.tell))), outputs
+        return (yield from _doing(partial(_with_counts, done, names, workload, clock, effort.tell), awaits=task.awaits)), outputs
 
 
 async def _with_counts(run: Run, names: tuple[str, ...], workload: Workload, clock: Clock, tell: Telling) -> Run:
@@ -355,7 +346,8 @@ class _Driver:
                 answer, lost = (yield ask, self._run(ask.measured) if isinstance(ask, Turn) else None), None
                 continue
             try:
-                answer, lost = (yield Doing(partial(self._do, ask))) if self._may_wait(ask) else self._answer(ask), None
+                answer = (yield from _doing(partial(self._do, ask), awaits=self._awaits)) if self._may_wait(ask) else self._answer(ask)
+                lost = None
             except MeterLostError as error:
                 lost = error
 
