@@ -79,7 +79,8 @@ class EnergyMeter:
     def measure_calls(self, call: Callable[[], object], *, together: int, batches: int) -> MeasuredRun:
         """``measure`` for something that is called without a query: each call is one. ``together`` calls make a batch.
 
-        Of more than one together there is no latency, which would be that of all of them.
+        Of more than one together there is no latency, which would be that of all of them. Where commits are compared they come one by one:
+        what is short on one side need not be so on the other, and both must measure alike.
         """
         from pytest_greencompute.awaiting import finished
         from pytest_greencompute.measuring import Task
@@ -89,6 +90,8 @@ class EnergyMeter:
                 call()
             return batch
 
+        if self._session.bases is not None or self._session.worker is not None:
+            together = 1
         task = Task(calls, range(together * batches), together, test=self._test.node_id, watched=self._test.watched, timed=together == 1)
         return finished(self._measured(task))
 
