@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,6 +11,7 @@ from .conftest import Project
 from .test_bad_input import refused
 
 pytest.importorskip("pytest_cov")
+from coverage import Coverage
 
 TESTS = """
     import pytest
@@ -27,10 +29,15 @@ NOTE = "note: measured while coverage watched every line: pure Python takes seve
 
 
 @pytest.fixture(autouse=True)
-def _no_outer_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_other_coverage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """None from outside, and none that an inner run which was refused has left behind: it would watch the tests that follow."""
     for name in list(os.environ):
         if name.startswith(("COV_", "COVERAGE_")):
             monkeypatch.delenv(name)
+    outer = Coverage.current()
+    yield
+    while (left := Coverage.current()) not in {None, outer}:
+        left.stop()  # type: ignore[union-attr]
 
 
 @pytest.fixture
