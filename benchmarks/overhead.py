@@ -22,9 +22,9 @@ from tabulate import tabulate
 
 from pytest_greencompute.estimate import Aim
 from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Window
 from pytest_greencompute.meters.base import Condition
 from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.window import Window
 
 ROUNDS = 15
 TESTS = 5000

@@ -7,6 +7,7 @@ are not independent. With five sets or more their own spread gives the interval;
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import sys
@@ -23,6 +24,7 @@ from pytest_greencompute.sequential import share
 from pytest_greencompute.units import SHARES, Dimension, Quantity, money, show, show_interval, show_share
 
 MIN_SETS = 5
+BATCHES = 10
 MIN_WINDOW_TICKS = 10
 UNLIKELY = 2.0  # standard errors of the noise, by which sets differ in one of twenty cases
 _ONE_WINDOW = "one window, read once: a sensor that looks part of the time may have missed some of it"
@@ -279,7 +281,7 @@ def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
 
 
 def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
-    if metric.per:
+    if metric.per and not (metric.per == "token" and run.serving is not None):
         return _scaled(run, metric, aim)
     problem = run.problem or _spoiled(run)
     if problem:
@@ -293,16 +295,51 @@ def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
     idle = {source.domain: idle_watts(run, source.domain) for source in sources}
     if run.window:
         return _window_energy(run, metric, sources, idle, aim)
+    return _energy_over(run, metric, sources, idle, aim)
 
-    def share(group: Sequence[Block]) -> float:
-        return _figure(metric, group, idle)
 
-    value, low, high, n = interval_over_sets(blocks, share, _confidence(run, aim))
-    amount = _denominator(metric, blocks)
+def _energy_over(run: Run, metric: Metric, sources: Sequence[Source], idle: Mapping[str, tuple[float, float]], aim: Aim) -> Outcome:
+    blocks, amount_of = run.blocks, _amount_of(run, metric)
+    if isinstance(amount_of, Missing):
+        return amount_of
+
+    def joules_of(group: Sequence[Block]) -> float:
+        return _joules(metric, group, idle)
+
+    value, low, high, n = _over_run(run, joules_of, amount_of, _confidence(run, aim))
+    amount = amount_of(blocks)
     extra = _idle_error(metric, blocks, idle, _confidence(run, aim)) / amount
     extra += sum(source.step_j for source in sources) * len(blocks) / amount
     extra += _stamping(blocks, sources) / amount + FINEST * abs(value)
     return _widened(metric, value, low, high, extra, sources, n=n, aim=aim)
+
+
+def _over_run(
+    run: Run, above: Callable[[Sequence[Block]], float], below: Callable[[Sequence[Block]], float], confidence: float
+) -> tuple[float, float | None, float | None, int]:
+    """The ratio of two sums over blocks, with its interval and number of samples: over sets, or over the stretches of a server's load."""
+    if run.serving is not None:
+        return ratio_interval([above((block,)) for block in run.blocks], [below((block,)) for block in run.blocks], confidence)
+    return interval_over_sets(run.blocks, lambda group: above(group) / below(group), confidence)
+
+
+def ratio_interval(above: Sequence[float], below: Sequence[float], confidence: float) -> tuple[float, float | None, float | None, int]:
+    """The ratio of the sums of two series over stretches of time, its interval, and how many samples that rests on.
+
+    Neighbouring stretches are not independent, so from ``2 * BATCHES`` on they are put together into ``BATCHES`` batches of time (the
+    method of batch means: Law, Simulation Modeling and Analysis, 9.5.3). The interval is Student's t over the batches' residuals from the
+    common ratio (Cochran, Sampling Techniques, 6.3). A single stretch has none. The sum of ``below`` must not be zero.
+    """
+    value = math.fsum(above) / math.fsum(below)
+    count = len(above) if len(above) < 2 * BATCHES else BATCHES
+    if count < 2:
+        return value, None, None, count
+    ends = [round(len(above) * part / count) for part in range(count + 1)]
+    batches = [(math.fsum(above[a:b]), math.fsum(below[a:b])) for a, b in itertools.pairwise(ends)]
+    residuals = [upper - value * lower for upper, lower in batches]  # their sum is zero
+    error = math.sqrt(sum(each * each for each in residuals) / (count - 1) * count) / math.fsum(below)
+    half = student_t_quantile((1 + confidence) / 2, count - 1) * error
+    return value, value - half, value + half, count
 
 
 def _idle_error(metric: Metric, blocks: Sequence[Block], idle: Mapping[str, tuple[float, float]], confidence: float) -> float:
@@ -324,19 +361,40 @@ def _stamping(blocks: Sequence[Block], sources: Sequence[Source]) -> float:
     return open_j
 
 
-def _figure(metric: Metric, group: Sequence[Block], idle: Mapping[str, tuple[float, float]]) -> float:
+def _joules(metric: Metric, group: Sequence[Block], idle: Mapping[str, tuple[float, float]]) -> float:
     joules = 0.0
     for domain, (watts, _) in idle.items():
         joules += sum(net_energy(block, domain, watts) for block in group)
         if metric.name == "energy_above_idle_per_query":
             joules -= watts * sum(block.busy_s for block in group)
-    return joules / _denominator(metric, group)
+    return joules
 
 
-def _denominator(metric: Metric, group: Sequence[Block]) -> float:
+def _amount_of(run: Run, metric: Metric) -> Callable[[Sequence[Block]], float] | Missing:
+    """What the energy of blocks is divided by: their seconds, queries, or the tokens that a server generated in them."""
     if metric.name == "average_power":
-        return max(sum(block.busy_s for block in group), 1e-9)
+        return _busy_s
+    if metric.per != "token":
+        return _queries
+    tokens = _tokens_of_server(run)
+    return tokens if isinstance(tokens, Missing) else lambda group: sum(tokens[block.set_index] for block in group)
+
+
+def _busy_s(group: Sequence[Block]) -> float:
+    return max(sum(block.busy_s for block in group), 1e-9)
+
+
+def _queries(group: Sequence[Block]) -> float:
     return sum(block.queries for block in group)
+
+
+def _tokens_of_server(run: Run) -> Mapping[int, float] | Missing:
+    """Tokens of each stretch by its number, or why there are none."""
+    if run.serving is None or run.serving.tokens is None:
+        return Missing("the server did not say how many tokens it generated")
+    if not sum(run.serving.tokens):
+        return Missing("the server generated no token")
+    return {block.set_index: tokens for block, tokens in zip(run.blocks, run.serving.tokens, strict=True)}
 
 
 def _widened(
@@ -369,12 +427,13 @@ def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Ma
     if block.busy_s < MIN_WINDOW_TICKS * tick:
         need = show(MIN_WINDOW_TICKS * tick, METRICS["latency_p50"].dimension)
         return Missing(f"the window lasted {block.busy_s:.3g} s; with this meter's ticks it must last {need}", unclear=True)
-    value = _figure(metric, run.blocks, idle)
+    amount = _busy_s(run.blocks) if metric.name == "average_power" else _queries(run.blocks)
+    value = _joules(metric, run.blocks, idle) / amount
     half = 0.0
     for source in sources:
         power = net_energy(block, source.domain, idle[source.domain][0]) / max(block.busy_s, 1e-9)
         half += abs(power - idle[source.domain][0]) * source.tick_s + source.step_j
-    half /= _denominator(metric, run.blocks)
+    half /= amount
     return _widened(
         metric,
         value,
@@ -390,12 +449,19 @@ def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Ma
 
 def _latency(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """A percentile over batches: a query's latency is that of its batch, so batches are the independent samples."""
-    if metric.fraction is None or not run.latencies:
+    if not run.latencies:
         return Missing("no latency was measured" if not run.window else "a window has no latency per query; use measure()")
-    ordered = sorted(latency.seconds for latency in run.latencies)
-    value = ordered[math.ceil(len(ordered) * metric.fraction) - 1]
-    low, high = order_statistic_ranks(len(ordered), metric.fraction, aim.confidence)
-    note = "" if low and high else f"{len(ordered)} batches bound only one side; more queries or --energy-max-seconds bound both"
+    what = "batches" if run.serving is None else "requests"
+    return _percentile([latency.seconds for latency in run.latencies], metric, aim, what)
+
+
+def _percentile(seconds: Sequence[float], metric: Metric, aim: Aim, what: str) -> Estimate:
+    """A percentile of independent values by order statistics; where they are too few, one side is open."""
+    ordered = sorted(seconds)
+    fraction = metric.fraction or 0.0
+    value = ordered[max(math.ceil(len(ordered) * fraction), 1) - 1]
+    low, high = order_statistic_ranks(len(ordered), fraction, aim.confidence)
+    note = "" if low and high else f"{len(ordered)} {what} bound only one side; more queries or --energy-max-seconds bound both"
     return Estimate(
         value,
         ordered[low - 1] if low else None,
@@ -407,15 +473,33 @@ def _latency(run: Run, metric: Metric, aim: Aim) -> Outcome:
     )
 
 
+def _streamed(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """A percentile of the times to the first token, or from one to the next, of what a server streamed."""
+    if run.serving is None:
+        return Missing("only serve_load() sees when tokens arrive")
+    seconds = run.serving.first_tokens if metric.kind == "first token" else run.serving.token_gaps
+    if not seconds:
+        return Missing("no token was streamed" if run.serving.answered else "no request was answered")
+    return _percentile(seconds, metric, aim, "requests" if metric.kind == "first token" else "tokens")
+
+
+def _errors(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """The share of the requests that failed, with its binomial interval. What is judged is the figure: failures come in bursts."""
+    if run.serving is None:
+        return Missing("only serve_load() counts failed requests")
+    failed = sum(run.serving.failed.values())
+    n = failed + run.serving.answered
+    if not n:
+        return Missing("no request ended while it was measured")
+    low, high = binomial_interval(failed, n, aim.confidence)
+    return Estimate(failed / n, low, high, metric.dimension, n, aim.confidence)
+
+
 def _throughput(run: Run, metric: Metric, aim: Aim) -> Outcome:
     blocks = run.blocks
     if not blocks:
         return Missing(run.problem or "no block was measured")
-
-    def rate(group: Sequence[Block]) -> float:
-        return sum(block.queries for block in group) / max(sum(block.busy_s for block in group), 1e-9)
-
-    value, low, high, n = interval_over_sets(blocks, rate, _confidence(run, aim))
+    value, low, high, n = _over_run(run, _queries, _busy_s, _confidence(run, aim))
     return Estimate(value, low, high, metric.dimension, n, aim.confidence)
 
 
@@ -438,6 +522,12 @@ def _tokens(run: Run, metric: Metric, aim: Aim) -> Outcome:
     Of reasoning the larger of the two: an application may show its answers without it.
     """
     whole = metric.name == "tokens_per_query"
+    if run.serving is not None and whole:
+        tokens = _tokens_of_server(run)
+        if isinstance(tokens, Missing):
+            return tokens
+        value, low, high, n = _over_run(run, lambda group: sum(tokens[each.set_index] for each in group), _queries, _confidence(run, aim))
+        return Estimate(value, low, high, metric.dimension, n, aim.confidence)
     in_answers, watched = _tokens_of_answers(run, metric, aim), _tokens_of_watched(run, metric, aim)
     if in_answers is None or watched is None:
         found = watched if in_answers is None else in_answers
@@ -524,6 +614,9 @@ _BY_KIND: Mapping[str, Callable[[Run, Metric, Aim], Outcome]] = {
     "calls": _calls,
     "compute": _compute,
     "rating": _rating,
+    "first token": _streamed,
+    "token gap": _streamed,
+    "errors": _errors,
     "answers": lambda *_: Missing("there are no other answers to compare with; --energy-base-ref or --energy-baseline brings some"),
 }
 

@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from pytest_greencompute.abreast import Entrant
     from pytest_greencompute.choice import Candidate, Choice
     from pytest_greencompute.comparison import Comparison
-    from pytest_greencompute.energy_score import Asked, ScoredRun
+    from pytest_greencompute.energy_score import Asked as AskedScore
+    from pytest_greencompute.energy_score import ScoredRun
     from pytest_greencompute.estimate import Aim, Estimate
     from pytest_greencompute.generation import Generation, Generator
     from pytest_greencompute.measured import MeasuredRun
-    from pytest_greencompute.measuring import Effort, Task, Window
+    from pytest_greencompute.measuring import Effort, Task
     from pytest_greencompute.samples import Run
+    from pytest_greencompute.serving.asked import Asked
+    from pytest_greencompute.serving.load import Level, ServedRun
     from pytest_greencompute.session import MeteredTest, Session
     from pytest_greencompute.sides.pairing import Pairing
     from pytest_greencompute.sides.worker import Worker
     from pytest_greencompute.watching import WatchedModel
+    from pytest_greencompute.window import Window
     from pytest_greencompute.workload import Score
 
 
@@ -356,7 +360,7 @@ class EnergyMeter:
         aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
         return ScoredRun(raw, outputs, aim, self._unmetered)
 
-    def _score_metered(self, task: Task, asked: Asked, path: Path) -> tuple[Run, list[Any]]:
+    def _score_metered(self, task: Task, asked: AskedScore, path: Path) -> tuple[Run, list[Any]]:
         from dataclasses import replace
 
         from pytest_greencompute.energy_score import measure_score
@@ -496,6 +500,97 @@ class EnergyMeter:
             effort = replace(effort, timing="whole", needs_p99=effort.needs_p99 or "latency_p99" in limits)
         return replace(effort, tell=lambda step: tell(replace(step, what=f"{candidate}: {step.what}")))
 
+    def serve_load(
+        self,
+        url: str,
+        prompts: Iterable[Any],
+        *,
+        concurrency: int | Iterable[int] = 8,
+        request: str = "openai-chat",
+        model: str | None = None,
+        max_tokens: int = 64,
+        stream: bool = True,
+        options: Mapping[str, Any] | None = None,
+        references: Iterable[Any] | None = None,
+        score: Score = "accuracy",
+        headers: Mapping[str, str] | None = None,
+        api_key_env: str | None = None,
+        timeout: float = 60.0,
+        on_this_machine: bool = False,
+        name: str | None = None,
+    ) -> dict[int, ServedRun]:
+        """Measure a running server of OpenAI's interface under load: ``concurrency`` requests at a time, all ``prompts`` in turn.
+
+        ``url`` is its address on this machine's loopback; another name of this machine is taken with ``on_this_machine=True``. ``request``
+        is "openai-chat" (prompts are texts or lists of messages) or "openai-completions". ``model`` is asked of the server where it has one
+        only. ``options`` go into each request, such as {"temperature": 0}. ``api_key_env`` names the variable that holds the server's key.
+        ``timeout`` (seconds) bounds a request. ``references`` and ``score`` as for ``measure``; a prompt without an answer is wrong.
+
+        Only the steady part counts. Requests that fail are counted (``error_rate``), and what they used is in the bill. Returns the runs by
+        load, one for each number of ``concurrency``; budgets name them "concurrency=8", after ``name`` where there is one. Raises
+        SettingsError for bad input and for a server that does not answer, MeterError where a meter fails.
+        """
+        import os
+
+        from pytest_greencompute.comparison import run_name
+        from pytest_greencompute.serving.asked import asked, levels
+        from pytest_greencompute.serving.load import Level
+        from pytest_greencompute.workload import listed_references
+
+        self._refuse_inside_a_window()
+        several, given = levels(concurrency), listed_references(references)
+        named = {each: run_name(name, f"concurrency={each}") for each in several}
+        for called in named.values():
+            self._check_name(called)
+        wanted = asked(
+            url,
+            prompts,
+            request=request,
+            environ=os.environ,
+            api_key_env=api_key_env,
+            headers=headers,
+            options=options,
+            on_this_machine=on_this_machine,
+            max_tokens=max_tokens,
+            stream=stream,
+            timeout_s=timeout,
+        )
+        wanted_levels = [Level(each, called, self._test.node_id, given, score) for each, called in named.items()]
+        return self._served(wanted, model, wanted_levels)
+
+    def _served(self, wanted: Asked, model: str | None, levels: Sequence[Level]) -> dict[int, ServedRun]:
+        from dataclasses import replace
+
+        from pytest_greencompute.serving.load import ServedRun, ask_once, check_answers, measure_load, open_client
+
+        session, test = self._session, self._test
+        metered = session.worker is None and session.settings.enabled
+        if not metered and session.settings.unmetered == "skip":
+            self._skip('not measured: unmetered = "skip" and no --energy-budget')
+        keep = session.settings.unmetered if isinstance(session.settings.unmetered, int) else None
+        client, _ = open_client(wanted, model, session.clock)
+        aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
+        note = () if test.contest is None else ("a server runs beside the commits: its load is not measured by turns with others",)
+        found = {}
+        with client:
+            check_answers(client, wanted)
+            for level in levels:
+                if metered:
+                    self._lock()
+                    assert session.instruments is not None
+                    try:
+                        raw, outputs = measure_load(
+                            client, wanted, level, session.instruments, self._effort(level.name), session.why_unmeasured
+                        )
+                    finally:
+                        session.told()
+                else:
+                    raw, outputs = ask_once(client, wanted, level, keep)
+                raw = replace(raw, notes=note + raw.notes)
+                test.runs.append(raw)
+                found[level.concurrency] = ServedRun(raw, outputs, aim, self._unmetered)
+        return found
+
     def watch(
         self, function: Callable[..., Any], *, name: str | None = None, tokens: object = None, reasoning: Sequence[str] | None = None
     ) -> WatchedModel:
@@ -548,7 +643,7 @@ class EnergyMeter:
 
         One window is read once: its interval is what the meter's ticks leave open, and one shorter than ten ticks is INCONCLUSIVE.
         """
-        from pytest_greencompute.measuring import Window
+        from pytest_greencompute.window import Window
 
         self._check_name(name)
         self._refuse_inside_a_window()

@@ -28,7 +28,7 @@ from pytest_greencompute.verdict import (
 )
 
 ALWAYS_COMPARED = ("energy_per_query", "accuracy")
-COUNTED = ("tokens", "calls", "compute")  # kinds of metrics whose figures are compared as they are
+COUNTED = ("tokens", "calls", "compute", "errors")  # kinds of metrics whose figures are compared as they are
 SPLIT = {"tokens_per_query": "tokens per query", "energy_per_token": "energy per token"}  # their product is the energy per query
 LEAST_SAID = 0.005
 

@@ -255,3 +255,19 @@ def _show(value: Any, rule: Rule) -> str:
 def _number(value: Any) -> str:
     """700.0 as 700; all else as it prints."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def descends(pid: int, family: int) -> bool:
+    """Whether ``pid`` is the process ``family`` or descends from it, such as the engine process of a server under test."""
+    for _ in range(64):
+        if pid == family:
+            return True
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            # The name, in parentheses, may hold anything; state and parent follow it.
+            pid = int(stat.rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+        if pid <= 1:
+            return False
+    return False

@@ -11,7 +11,9 @@ from typing import Literal
 from pytest_greencompute.units import COUNT, ENERGY, MASS, MEMORY, MONEY, OPERATIONS, POWER, RATE, RATIO, SHARE, TIME, Dimension
 
 Better = Literal["lower", "higher"]
-Kind = Literal["energy", "latency", "rate", "score", "answers", "tokens", "calls", "compute", "rating"]
+Kind = Literal[
+    "energy", "latency", "rate", "score", "answers", "tokens", "calls", "compute", "rating", "first token", "token gap", "errors"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,8 @@ class Metric:
 
     ``kind`` says how it is estimated: ``energy`` from counters (may be modelled), ``latency`` from the latency pass, ``rate``
     from the blocks' times, ``score`` from the answers; ``answers`` exists only beside another run of the same queries; ``tokens`` are
-    counted in the answers, ``calls`` by a watched model, ``compute`` by the framework or the operating system, ``rating`` is a star.
+    counted in the answers, ``calls`` by a watched model, ``compute`` by the framework or the operating system, ``rating`` is a star;
+    ``first token``, ``token gap`` and ``errors`` are of a server under load.
     ``says`` is the verb phrase of a verdict's sentence, ``short`` the word in the verdict column,
     ``label`` the heading of its column. ``tolerance`` is the default share by which it may be
     worse than a baseline, ``fraction`` the percentile where it is one. ``per`` is what a figure of energy is divided or multiplied by:
@@ -49,7 +52,7 @@ class Metric:
     @property
     def exact(self) -> bool:
         """Whether the figure itself is judged: it is counted over fixed queries, and measuring longer would not change it."""
-        return self.kind in {"score", "answers", "tokens", "calls", "compute", "rating"}
+        return self.kind in {"score", "answers", "tokens", "calls", "compute", "rating", "errors"}
 
     @property
     def whole(self) -> bool:
@@ -75,6 +78,32 @@ _ALL = (
     Metric("latency_p50", TIME, "lower", "latency", "p50", "latency", "took {} at the median", fraction=0.50),
     Metric("latency_p95", TIME, "lower", "latency", "p95", "latency", "took {} at the 95th percentile", fraction=0.95),
     Metric("latency_p99", TIME, "lower", "latency", "p99", "latency", "took {} at the 99th percentile", fraction=0.99),
+    *(
+        Metric(
+            f"time_to_first_token_p{percent}",
+            TIME,
+            "lower",
+            "first token",
+            f"first token p{percent}",
+            "first token",
+            f"took {{}} to the first token at the {where}",
+            fraction=percent / 100,
+        )
+        for percent, where in ((50, "median"), (95, "95th percentile"), (99, "99th percentile"))
+    ),
+    *(
+        Metric(
+            f"inter_token_latency_p{percent}",
+            TIME,
+            "lower",
+            "token gap",
+            f"token gap p{percent}",
+            "inter-token latency",
+            f"took {{}} from token to token at the {where}",
+            fraction=percent / 100,
+        )
+        for percent, where in ((50, "median"), (95, "95th percentile"))
+    ),
     Metric("throughput", RATE, "higher", "rate", "throughput", "throughput", "answered {}"),
     Metric("accuracy", RATIO, "higher", "score", "accuracy", "accuracy", "scored {}", tolerance=0.0),
     Metric("answers_changed", RATIO, "lower", "answers", "changed", "answers", "changed {} of its answers", zero=True),
@@ -133,6 +162,7 @@ _ALL = (
         floor=1.0,
     ),
     Metric("padding_share", SHARE, "lower", "compute", "padding", "padding", "spent {} of its tokens on padding", zero=True),
+    Metric("error_rate", SHARE, "lower", "errors", "errors", "errors", "failed {} of the requests", zero=True),
     Metric("stars", COUNT, "higher", "rating", "stars", "stars", "has {} of 5 AI Energy Score stars"),
 )
 

@@ -56,7 +56,7 @@ def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Cond
         domains=tuple(source.domain for source in sources),
         batch_size=run.batch_size,
         queries=run.queries,
-        passes=min(len(run.blocks), sum(block.queries for block in run.blocks) // run.queries),
+        passes=min(len(run.blocks), int(sum(block.queries for block in run.blocks) // run.queries)),
         queries_of=kept.queries_of,
         output_of=kept.output_of,
     )

@@ -102,19 +102,21 @@ class Block:
 
     ``spans`` maps each domain to its energy from the tick before the work to the tick after it, gaps included.
     ``marks`` names what spoiled the block (empty: nothing did). ``phase`` in [0, 1) is how far into a tick the work began.
-    Invariant: at least one query, ``start_ns <= end_ns``, a phase in its range, and the work lies inside every span.
+    ``queries`` is a whole number, but for a stretch of a server's load: there a request counts by the part of it that lies inside.
+    Invariant: some query, ``start_ns <= end_ns``, a phase in its range, and the work lies inside every span.
     """
 
     set_index: int
     phase: float
-    queries: int
+    queries: float
     start_ns: int
     end_ns: int
     spans: Mapping[str, Span]
     marks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.queries < 1:
+        _finite("The number of queries of a block", self.queries)
+        if self.queries <= 0:
             raise SettingsError("A block without queries measures nothing.")
         if not 0 <= self.phase < 1:
             raise SettingsError(f"A block's phase is {self.phase!r}.", remedy="It must be at least 0 and less than 1.")
@@ -233,6 +235,31 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """What a server did under load: ``concurrency`` requests at a time; how many were ``answered``, and how many ``failed``, by reason.
+
+    Each block is a stretch of the load, without gaps between them. ``tokens`` holds how many were generated in each (a part of an answer's,
+    where a part of its request lies inside), or is None where nothing counted them. ``first_tokens`` and ``token_gaps`` are seconds to the
+    first token and from one to the next, a sample of what was streamed. Counted are requests that were sent and ended while the load was
+    steady. Invariant: at least one request at a time; nothing is negative or infinite.
+    """
+
+    concurrency: int
+    answered: int
+    failed: Mapping[str, int] = field(default_factory=dict)
+    tokens: tuple[float, ...] | None = None
+    first_tokens: tuple[float, ...] = ()
+    token_gaps: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        _finite("A time or number of tokens", *self.first_tokens, *self.token_gaps, *(self.tokens or ()))
+        numbers = (self.answered, *self.failed.values(), *self.first_tokens, *self.token_gaps, *(self.tokens or ()))
+        if self.concurrency < 1 or min(numbers) < 0:
+            raise SettingsError(f"What was seen of a server makes no sense: {self}.")
+        object.__setattr__(self, "failed", MappingProxyType(dict(self.failed)))
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """All of one measurement of one test in one session, raw.
 
@@ -243,6 +270,7 @@ class Run:
     ``answers`` holds a digest of each answer (``ANSWER_DIGITS`` hexadecimal digits, in query order), where answers are to be compared.
     ``tokens`` and ``reasoning`` hold how many tokens each answer has, and how many of them are reasoning, where they were counted.
     ``watching`` says what watched models did; ``counts`` maps a metric's name to what was counted for it without a meter.
+    ``serving`` says what a server did under load, where the blocks are stretches of one.
     ``notes`` are sentences for people; ``problem`` (a sentence, or empty) says why there can be no energy figure.
     Invariant: at least one query, batch and look; a window has one block at most; scores are finite, and no more than queries;
     every block was read by every source.
@@ -264,6 +292,7 @@ class Run:
     tokens: tuple[int, ...] | None = None
     reasoning: tuple[int, ...] | None = None
     watching: Watching | None = None
+    serving: Serving | None = None
     counts: Mapping[str, Count] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     problem: str = ""
@@ -281,6 +310,17 @@ class Run:
         for source in self.sources:
             if not all(source.domain in block.spans for block in self.blocks):
                 raise MeterError(f"A block of {self.test} was not read by the meter of {source.domain}.")
+        self._check_counts()
+        if self.scores is not None:
+            if len(self.scores) > self.queries:
+                raise SettingsError(f"{len(self.scores)} scores for {self.queries} queries.")
+            for index, score in enumerate(self.scores):
+                if not math.isfinite(score):
+                    raise SettingsError(f"The score of query {index} is {score!r}.", remedy="A score must be a finite number or a bool.")
+
+    def _check_counts(self) -> None:
+        if self.serving is not None and self.serving.tokens is not None and len(self.serving.tokens) != len(self.blocks):
+            raise SettingsError(f"Tokens of {len(self.serving.tokens)} stretches for {len(self.blocks)} blocks.")
         if self.answers and len(self.answers) > self.queries * ANSWER_DIGITS:
             raise SettingsError(f"Digests of {len(self.answers) / ANSWER_DIGITS:g} answers for {self.queries} queries.")
         for counted in (self.tokens, self.reasoning):
@@ -288,12 +328,6 @@ class Run:
                 raise SettingsError(
                     f"Tokens of {len(counted)} answers for {self.queries} queries.", remedy="One count per answer, 0 or more."
                 )
-        if self.scores is not None:
-            if len(self.scores) > self.queries:
-                raise SettingsError(f"{len(self.scores)} scores for {self.queries} queries.")
-            for index, score in enumerate(self.scores):
-                if not math.isfinite(score):
-                    raise SettingsError(f"The score of query {index} is {score!r}.", remedy="A score must be a finite number or a bool.")
 
     def source(self, domain: str) -> Source:
         """The source that metered ``domain``. Raises KeyError where it was not metered."""

@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from pytest_greencompute.instruments import Instruments
     from pytest_greencompute.judging import Bench
     from pytest_greencompute.loosened import Stance
-    from pytest_greencompute.measuring import Telling, Window
+    from pytest_greencompute.measuring import Telling
     from pytest_greencompute.samples import Reading, Run
     from pytest_greencompute.sides.contest import Bases, Contest
     from pytest_greencompute.sides.worker import Worker
     from pytest_greencompute.store.facts import Facts
     from pytest_greencompute.verdict import Verdict
     from pytest_greencompute.watching import WatchedModel
+    from pytest_greencompute.window import Window
 
 
 Compared = dict[str | None, tuple[dict[str, Any], tuple["Verdict", ...]]]

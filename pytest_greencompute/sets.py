@@ -189,8 +189,13 @@ def _check_block(block: Block, expected_s: float, idles: Sequence[Idle]) -> None
             f"a block took {block.busy_s:.1f} s instead of {expected_s:.1f} s: the machine was stopped or its clock jumped.",
             remedy="Measure again; on a shared machine, keep other work off it.",
         )
+    check_moved(block.spans, idles)
+
+
+def check_moved(spans: Mapping[str, Span], idles: Sequence[Idle]) -> None:
+    """Raises MeterLostError for a counter that moved by less than half of what idle power alone moves it by."""
     lowest = {idle.domain: idle.watts for idle in sorted(idles, key=lambda idle: -idle.watts)}
-    for domain, span in block.spans.items():
+    for domain, span in spans.items():
         if span.energy_j < LEAST_OF_IDLE * lowest.get(domain, 0.0) * span.seconds:
             raise MeterLostError(
                 f"the energy counter of {domain} moved by {span.energy_j:.3g} J in {span.seconds:.1f} s, less than idle power alone.",

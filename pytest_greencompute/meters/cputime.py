@@ -16,7 +16,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pytest_greencompute.errors import SettingsError
@@ -193,18 +193,20 @@ def _ended_children_ns() -> int:
 
 def running_descendants_ns(proc: Path = PROC) -> int:
     """CPU nanoseconds of all living descendants of this process, and of those that they have waited for. 0 where /proc shows none."""
-    if not proc.is_dir():
-        return 0
-    ticks, waiting, seen = 0, _children(proc / "self"), set[str]()
+    # Its own figures, with those of the children that it has waited for, before its list of children: as in cpu_ns.
+    ticks = sum(_stat_ticks(proc / pid / "stat") for pid in descendants(proc))
+    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK") if ticks else 0
+
+
+def descendants(proc: Path = PROC) -> Iterator[str]:
+    """The ids of all living descendants of this process; each is given before its own children are looked for."""
+    waiting, seen = _children(proc / "self"), set[str]()
     while waiting:
         pid = waiting.pop()
-        if pid in seen:
-            continue
-        seen.add(pid)
-        # Its own figures, with those of the children that it has waited for, before its list of children: as in cpu_ns.
-        ticks += _stat_ticks(proc / pid / "stat")
-        waiting += _children(proc / pid)
-    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK") if ticks else 0
+        if pid not in seen:
+            seen.add(pid)
+            yield pid
+            waiting += _children(proc / pid)
 
 
 def _children(process: Path) -> list[str]:

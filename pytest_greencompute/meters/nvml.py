@@ -14,11 +14,11 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
+from pytest_greencompute.machine import descends
 from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import Visible, visible
@@ -405,7 +405,7 @@ def _condition(library: _Library, gpu: _Gpu, family: int | None) -> Condition:
     pids = {process.pid for process in library.ask("DeviceGetComputeRunningProcesses", gpu.handle) or ()}
     # In a container the list is empty, or numbers processes as the host does: then it says nothing about whose they are.
     known = os.getpid() in pids
-    if known and not all(_descends(pid, family or os.getpid()) for pid in pids):
+    if known and not all(descends(pid, family or os.getpid()) for pid in pids):
         marks = (*marks, "another process")
     return Condition(
         marks=marks,
@@ -413,6 +413,7 @@ def _condition(library: _Library, gpu: _Gpu, family: int | None) -> Condition:
             "temperature_c": library.ask("DeviceGetTemperature", gpu.handle, 0),
             "sm_clock_mhz": library.ask("DeviceGetClockInfo", gpu.handle, 1),
             "processes_known": known,
+            "processes": " ".join(map(str, sorted(pids))),
         },
     )
 
@@ -422,22 +423,6 @@ def _slowdowns(reasons: int) -> tuple[str, ...]:
     if not marks and reasons & _HW_SLOWDOWN:  # the hardware slowed down and does not say why
         return ("hardware slowdown",)
     return marks
-
-
-def _descends(pid: int, family: int) -> bool:
-    """Whether ``pid`` is the process ``family`` or descends from it, such as the engine process of a server under test."""
-    for _ in range(64):
-        if pid == family:
-            return True
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-            # The name, in parentheses, may hold anything; state and parent follow it.
-            pid = int(stat.rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return False
-        if pid <= 1:
-            return False
-    return False
 
 
 def _facts(library: _Library, gpu: _Gpu) -> dict[str, str | float | int | bool | None]:

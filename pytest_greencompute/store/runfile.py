@@ -17,13 +17,14 @@ from pytest_greencompute.estimate import Estimate, Outcome
 from pytest_greencompute.footprint import Footprint, yearly
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.ratio import Ratio
-from pytest_greencompute.samples import Block, Count, Idle, Latency, Run, Source, Span, Watched, Watching, sets_of
+from pytest_greencompute.samples import Block, Count, Idle, Latency, Run, Serving, Source, Span, Watched, Watching, sets_of
 from pytest_greencompute.units import MONEY
 from pytest_greencompute.verdict import Verdict
 
 SCHEMA = "greencompute.report/1"
 _SOURCE_FIELDS = ("meter", "domain", "method", "device", "uuid", "tick_s", "jitter_s", "step_j", "lag_s", "systematic", "note")
 _COUNT_FIELDS = ("value", "where", "note", "queries", "bound")
+_SERVING_FIELDS = ("concurrency", "answered", "failed", "tokens", "first_tokens", "token_gaps")
 _WATCHED_FIELDS = ("name", "calls", "tokens", "reasoning", "share")
 
 
@@ -151,6 +152,8 @@ def _counted(run: Run) -> dict[str, Any]:
             "models": models,
             "bound": run.watching.bound,
         }
+    if run.serving is not None:
+        found["serving"] = {name: _plain(getattr(run.serving, name)) for name in _SERVING_FIELDS}
     if run.counts:
         found["counts"] = {name: {field: getattr(each, field) for field in _COUNT_FIELDS} for name, each in run.counts.items()}
     return found
@@ -187,6 +190,7 @@ def run_from_json(data: Mapping[str, Any]) -> Run:
         tokens=_counts_from(raw.get("tokens")),
         reasoning=_counts_from(raw.get("reasoning")),
         watching=_watching_from(raw.get("watching")),
+        serving=_serving_from(raw.get("serving")),
         counts={name: Count(**{field: each[field] for field in _COUNT_FIELDS}) for name, each in raw.get("counts", {}).items()},
         notes=tuple(_typed(note, str) for note in _typed(data["notes"], list)),
         problem=_typed(data["problem"], str),
@@ -207,6 +211,19 @@ def _watching_from(seen: Any) -> Watching | None:
     return Watching(_whole(seen["queries"]), _whole(seen["reached"], 0), models, seen.get("bound", ""))
 
 
+def _serving_from(seen: Any) -> Serving | None:
+    if seen is None:
+        return None
+    several: dict[str, Any] = {name: tuple(_number(each) for each in seen[name]) for name in ("first_tokens", "token_gaps")}
+    return Serving(
+        concurrency=_whole(seen["concurrency"]),
+        answered=_whole(seen["answered"], 0),
+        failed={_typed(reason, str): _whole(count, 0) for reason, count in seen["failed"].items()},
+        tokens=None if seen["tokens"] is None else tuple(_number(each) for each in seen["tokens"]),
+        **several,
+    )
+
+
 def _latency_from(queries: Any, seconds: Any, set_index: Any = None) -> Latency:
     return Latency(_whole(queries), _number(seconds), None if set_index is None else _whole(set_index, 0))
 
@@ -224,7 +241,7 @@ def _block_from(row: Sequence[Any]) -> Block:
     return Block(
         _whole(set_index, 0),
         _number(phase),
-        _whole(queries),
+        _whole(queries) if isinstance(queries, int) else _number(queries),
         _whole(start_ns, -math.inf),
         _whole(end_ns, -math.inf),
         {domain: Span(_number(joules), _whole(a, -math.inf), _whole(b, -math.inf)) for domain, (joules, a, b) in spans.items()},

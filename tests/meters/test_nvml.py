@@ -18,7 +18,8 @@ import pytest
 from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
-from pytest_greencompute.meters.nvml import NvmlMeter, _descends
+from pytest_greencompute.machine import descends
+from pytest_greencompute.meters.nvml import NvmlMeter
 from pytest_greencompute.samples import Reading
 from pytest_greencompute.testing import PROFILES, Sensor, Sensors, SimulatedClock, SimulatedGpu
 from pytest_greencompute.testing.standin import STANDIN_FAULTS, StandIn, StandInDevice, compile_standin
@@ -383,13 +384,13 @@ def test_conditions(make_standin: MakeStandIn, faults: tuple[str, ...], marks: t
 def test_processes_that_we_started_are_no_strangers() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        assert _descends(child.pid, os.getpid())
+        assert descends(child.pid, os.getpid())
     finally:
         child.communicate(b"\n")
-    assert _descends(os.getpid(), os.getpid())
-    assert not _descends(1, os.getpid())
-    assert not _descends(os.getppid(), os.getpid())
-    assert not _descends(4_000_000, os.getpid())
+    assert descends(os.getpid(), os.getpid())
+    assert not descends(1, os.getpid())
+    assert not descends(os.getppid(), os.getpid())
+    assert not descends(4_000_000, os.getpid())
 
 
 def test_facts_for_the_provenance(make_standin: MakeStandIn) -> None:

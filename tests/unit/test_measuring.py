@@ -17,10 +17,11 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measured import MeasuredRun
-from pytest_greencompute.measuring import Effort, Task, Window, measure, precise_enough, run_metered, run_once
+from pytest_greencompute.measuring import Effort, Task, measure, precise_enough, run_metered, run_once
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Run
 from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedCounter, SimulatedGpu
+from pytest_greencompute.window import Window
 
 FULL = Sensor(update_s=0.1, window_s=0.1)
 PART = Sensor(update_s=0.1, window_s=0.025)

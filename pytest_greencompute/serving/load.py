@@ -1,0 +1,480 @@
+"""A server measured under load: meters beside a closed loop of requests, cut into stretches at their ticks, once the load is steady.
+
+Unlike a model in this process, a server is never idle between blocks: the stretches follow one another without a gap, and every joule from
+the first to the last of them is in the bill, whether its request was answered or not. So the energy of a request is all of the energy over
+all that was answered, and no phase of a tick needs to be chosen: each border is shared by the two stretches beside it.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_greencompute.asks import Tell
+from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
+from pytest_greencompute.estimate import Estimate
+from pytest_greencompute.instruments import Instruments
+from pytest_greencompute.machine import descends
+from pytest_greencompute.measured import MeasuredRun
+from pytest_greencompute.measuring import Effort
+from pytest_greencompute.meters.cputime import CpuTimeMeter
+from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Run, Serving, Source, Span
+from pytest_greencompute.schedule import SETTLE_S, block_seconds
+from pytest_greencompute.sequential import looks
+from pytest_greencompute.serving.asked import Asked
+from pytest_greencompute.serving.client import Client, Wanted
+from pytest_greencompute.serving.listener import listens_here
+from pytest_greencompute.serving.steady import Account, Done, failures, levelled, stretch_seconds
+from pytest_greencompute.serving.wire import port_of
+from pytest_greencompute.sets import ASLEEP_S, LOST_SETS, check_moved, read_idle, spanned
+from pytest_greencompute.window import drive
+from pytest_greencompute.workload import Score, check_references, check_score, digests, scores
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+INTERVAL_S = 0.3  # between two looks at whether the load has levelled, at least
+WARMUP_S = 10.0
+WARMUP_REQUESTS = 8.0  # or as long as so many requests one after the other
+DRAIN_S = 0.02
+GRACE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One load to measure: requests at a time, the name of its run, and what the answers are held against.
+
+    Raises SettingsError for references that do not fit.
+    """
+
+    concurrency: int
+    name: str | None
+    test: str = ""
+    references: Sequence[Any] | None = None
+    score: Score = "accuracy"
+
+    def scored(self, answers: Sequence[str | None]) -> tuple[float, ...] | None:
+        """One score for each prompt; one that was not answered is wrong."""
+        if self.references is None:
+            return None
+        given = [(answer, reference) for answer, reference in zip(answers, self.references, strict=True) if answer is not None]
+        found = iter(scores([answer for answer, _ in given], [reference for _, reference in given], self.score))
+        return tuple(0.0 if answer is None else next(found) for answer in answers)
+
+
+class ServedRun(MeasuredRun):
+    """A server under load, measured. ``outputs`` are the answers in the order of the prompts; None for a prompt that none came for."""
+
+    __slots__ = ()
+
+    @property
+    def time_to_first_token_p50(self) -> Estimate:
+        """Seconds from sending a request to its first token."""
+        return self._figure("time_to_first_token_p50")
+
+    @property
+    def time_to_first_token_p95(self) -> Estimate:
+        """Seconds; the interval needs 104 requests to be closed on both sides."""
+        return self._figure("time_to_first_token_p95")
+
+    @property
+    def time_to_first_token_p99(self) -> Estimate:
+        """Seconds; the interval needs 528 requests to be closed on both sides."""
+        return self._figure("time_to_first_token_p99")
+
+    @property
+    def inter_token_latency_p50(self) -> Estimate:
+        """Seconds from one token of an answer to its next."""
+        return self._figure("inter_token_latency_p50")
+
+    @property
+    def inter_token_latency_p95(self) -> Estimate:
+        """Seconds from one token of an answer to its next."""
+        return self._figure("inter_token_latency_p95")
+
+    @property
+    def error_rate(self) -> Estimate:
+        """The share of the requests that were not answered; ``failed`` says why."""
+        return self._figure("error_rate")
+
+    @property
+    def failed(self) -> Mapping[str, int]:
+        """How many requests failed, by reason ("status 429", "connection dropped"); empty where none did, or nothing was measured."""
+        return {} if self.raw.serving is None else self.raw.serving.failed
+
+
+@dataclass(slots=True)
+class _Answers:
+    """The first answer to each prompt, and which prompts were tried."""
+
+    first: dict[int, str] = field(default_factory=dict)
+    tried: set[int] = field(default_factory=set)
+    failed: list[Done] = field(default_factory=list)
+
+    def note(self, ended: Sequence[Done]) -> Sequence[Done]:
+        for done in ended:
+            self.tried.add(done.prompt)
+            if not done.failed:
+                self.first.setdefault(done.prompt, done.text)
+            elif not self.failed:
+                self.failed.append(done)  # one is enough to show what a server says
+        return ended
+
+    def in_order(self, prompts: int) -> list[str | None]:
+        return [self.first.get(index) for index in range(prompts)]
+
+
+def open_client(asked: Asked, model: str | None, clock: Any) -> tuple[Client, str]:
+    """A client that is to be entered, and the model's name; asked of the server where None is given. Raises SettingsError."""
+    if model is None:
+        with Client(Wanted(asked.base, asked.request, (), asked.stream, asked.timeout_s, asked.headers), clock) as client:
+            model = _only(client.models(), asked.base)
+    if not isinstance(model, str) or not model:
+        raise SettingsError(f"model is {model!r}.", remedy="Write the name that the server knows the model by.")
+    return Client(Wanted(asked.base, asked.request, asked.bodies(model), asked.stream, asked.timeout_s, asked.headers), clock), model
+
+
+def _only(models: Sequence[str], base: str) -> str:
+    if len(models) == 1:
+        return models[0]
+    listed = ", ".join(models[:5]) + (", …" if len(models) > 5 else "")
+    raise SettingsError(f"The server at {base} has {len(models)} models ({listed}).", remedy="Name one: model='…'.")
+
+
+def check_answers(client: Client, asked: Asked) -> Done:
+    """One request, before any load: what it says of the server. Raises SettingsError where it is not answered."""
+    done = client.ask(0)
+    if done.failed:
+        said = f" The server says: {done.said}" if done.said else ""
+        raise SettingsError(
+            f"The first request to {asked.base}{asked.request.path} failed: {done.failed}.{said}",
+            remedy="Wait until the server answers before the test measures it, and check url=, model= and request=.",
+        )
+    return done
+
+
+def ask_once(client: Client, asked: Asked, level: Level, keep: int | None = None) -> tuple[Run, list[str | None]]:
+    """Every prompt (or the first ``keep``) once, without a meter: answers and scores only."""
+    _check(asked, level)
+    answers = _Answers()
+    count = len(asked.prompts) if keep is None else min(keep, len(asked.prompts))
+    ended = answers.note(client.once(range(count), level.concurrency))
+    outputs = answers.in_order(len(asked.prompts))
+    notes = asked.notes
+    if count < len(asked.prompts):
+        notes += (f"unmetered: the first {count} of {len(asked.prompts)} queries",)
+    scored = level.scored(outputs)
+    notes += _failed(answers, Counter(done.failed for done in ended if done.failed), len(ended))
+    kept = None if scored is None else scored[:count]
+    return Run(level.test, level.name, len(outputs), level.concurrency, metered=False, scores=kept, notes=notes), outputs
+
+
+def _check(asked: Asked, level: Level) -> None:
+    check_score(level.score)
+    check_references(level.references, len(asked.prompts))
+
+
+def measure_load(
+    client: Client, asked: Asked, level: Level, instruments: Instruments, effort: Effort, problem: str = ""
+) -> tuple[Run, list[str | None]]:
+    """The server's run at one level, and its answers in the order of the prompts.
+
+    ``problem`` says why there is no meter, if there is none: then all but the energy is measured. Raises SettingsError for bad input,
+    MeterError for a meter that fails.
+    """
+    _check(asked, level)
+    load = _Load(client, asked, level, instruments, effort, problem)
+    return load.measured()
+
+
+class _Load:
+    """One level while it is measured."""
+
+    def __init__(self, client: Client, asked: Asked, level: Level, instruments: Instruments, effort: Effort, problem: str) -> None:
+        self._client, self._asked, self._level = client, asked, level
+        self._instruments, self._effort = instruments, effort
+        self._clock = instruments.clock
+        self._start_ns = self._clock.now_ns()
+        self._problem = problem
+        self._answers = _Answers()
+        self._notes: list[str] = []
+        self._idles: tuple[Idle, ...] = ()
+        self._spans: list[tuple[Mapping[str, Span], tuple[str, ...]]] = []
+        self._account = Account(0, random.Random(0).randrange)
+        self._looks = 1
+        self._at_start: Mapping[str, Any] = {}
+        self._before: frozenset[int] = frozenset()
+        self._sources = self._seeing()
+
+    def measured(self) -> tuple[Run, list[str | None]]:
+        instruments, effort = self._instruments, self._effort
+        if instruments.ticking:
+            effort.tell(Tell("finding the meter's tick"))
+            self._clock.sleep(SETTLE_S)
+            instruments.probe()
+            self._sources = self._seeing()
+        # Now, with the model loaded and nothing asked of it: what a GPU draws that the server does not use is then known.
+        self._idles, _ = drive(read_idle(instruments.sources), instruments)
+        self._before = _processes(instruments)
+        self._at_start = instruments.conditions()
+        cpu_s, since_ns = self._client.cpu_s, self._clock.now_ns()
+        # What the process holds by now is left out of garbage collections, which may take a tenth of a second with torch loaded.
+        gc.freeze()
+        self._client.begin(self._level.concurrency)
+        try:
+            request_s = self._warm_up()
+            self._measure(request_s)
+            self._settle()
+        finally:
+            self._client.end()
+            gc.unfreeze()
+        took_s = (self._clock.now_ns() - since_ns) / 1e9
+        self._notes += self._said(max(self._client.cpu_s - cpu_s, 0.0) / took_s)
+        return self._run(final=True), self._answers.in_order(len(self._asked.prompts))
+
+    def _seeing(self) -> tuple[Source, ...]:
+        """The sources that can see the server; the model of this process's CPU seconds sees none that it has not started."""
+        sources = self._instruments.sources
+        if not any(source.meter == CpuTimeMeter.name for source in sources) or listens_here(port_of(self._asked.base)):
+            return sources
+        seeing = tuple(source for source in sources if source.meter != CpuTimeMeter.name)
+        note = f"{CpuTimeMeter.name} does not see the server, which this process did not start"
+        if not seeing and not self._problem:
+            self._problem = f"{note}: start it in the test, or use a meter of the machine (rapl, nvml)"
+        elif note not in self._notes:
+            self._notes.append(note)
+        return seeing
+
+    def _take(self) -> Sequence[Done]:
+        return self._answers.note(self._client.taken())
+
+    def _warm_up(self) -> float:
+        """Until the answers per second have levelled, every slot has had its turn, and each prompt was tried that will be scored.
+
+        Seconds that a request takes.
+        """
+        begun_ns = self._clock.now_ns()
+        took: list[float] = []
+        counts: list[int] = []
+        interval_s = INTERVAL_S
+        while True:
+            elapsed_s = (self._clock.now_ns() - begun_ns) / 1e9
+            limit_s = max(WARMUP_S, WARMUP_REQUESTS * _median(took))
+            self._effort.tell(Tell(f"loading, {self._level.concurrency} at a time", 0.0, max(limit_s - elapsed_s, 0.0)))
+            self._clock.sleep(interval_s)
+            ended = [done for done in self._take() if not done.failed]
+            took = [*took, *(done.seconds for done in ended)][-1000:]
+            counts.append(len(ended))
+            if _median(took) > interval_s:  # an interval must be long enough to have answers in it
+                interval_s, counts = _median(took), []
+            unscored = self._level.references is not None and len(self._answers.tried) < len(self._asked.prompts)
+            if levelled(counts) and len(took) >= self._level.concurrency and not unscored:
+                return _median(took)
+            if elapsed_s + interval_s > limit_s and not (unscored and ended):
+                self._notes.append(f"requests per second were still changing when the warm-up ended after {elapsed_s + interval_s:.0f} s")
+                return _median(took) or self._asked.timeout_s
+
+    def _measure(self, request_s: float) -> None:
+        """Stretch after stretch, until the verdicts are certain at a planned look, or the time is up."""
+        effort = self._effort
+        tick_s = max((source.tick_s for source in self._sources), default=0.0)
+        lag_s = max((source.lag_s for source in self._sources), default=0.0)
+        stretch_s = stretch_seconds(block_seconds(tick_s, lag_s), request_s, effort.max_seconds)
+        planned = looks(max(1, int(effort.max_seconds / stretch_s)))
+        self._looks = len(planned)
+        edge = self._edge()
+        self._account = Account(edge.t_ns, random.Random(0).randrange)
+        self._take()
+        lost, looked = 0, 0
+        until_ns = edge.t_ns + int(effort.max_seconds * 1e9)
+        marks = self._marks()
+        while True:
+            left_s = (until_ns - self._clock.now_ns()) / 1e9
+            figure = effort.figure(self._run()) if len(self._account.stretches) > 1 else ""
+            effort.tell(Tell(f"{self._level.concurrency} at a time", 0.0, max(left_s, 0.0), figure=figure))
+            self._clock.sleep(max(stretch_s - tick_s, 0.0))
+            try:
+                after = self._edge(edge)
+            except MeterLostError as error:
+                lost += 1
+                if lost >= LOST_SETS:
+                    raise MeterError(f"{lost} stretches were lost: {error.message}", remedy=error.remedy) from error
+                self._notes.append(f"a stretch was lost: {error.message}")
+                edge = self._edge()
+                continue
+            marks, before = self._marks(), marks
+            self._close(edge, after, (*before, *marks))
+            edge = after
+            if FOREIGN in marks:
+                return  # one stretch with a stranger on the GPU spoils the run
+            settled = self._settled()
+            if looked < len(planned) and settled >= planned[looked]:
+                looked = sum(look <= settled for look in planned)
+                if effort.enough(self._run()):
+                    return
+            if edge.t_ns >= until_ns:
+                return
+
+    def _settled(self) -> int:
+        oldest_ns = self._client.oldest_ns()
+        self._account.add(self._take())
+        return self._account.settled(oldest_ns)
+
+    def _settle(self) -> None:
+        """Wait for the requests that were under way in the last stretch; the load goes on, so that they end as the others did."""
+        until_ns = self._clock.now_ns() + int((self._asked.timeout_s + GRACE_S) * 1e9)
+        while self._settled() < len(self._account.stretches) and self._clock.now_ns() < until_ns:
+            self._clock.sleep(DRAIN_S)
+
+    def _marks(self) -> tuple[str, ...]:
+        """What would spoil a stretch. The server is another process on the GPU, and so is each that was there before the load."""
+        marks = tuple(mark for mark in self._instruments.marks() if mark != FOREIGN)
+        strangers = [pid for pid in _processes(self._instruments) - self._before if not any(descends(pid, each) for each in self._before)]
+        return (*marks, FOREIGN) if strangers and FOREIGN not in self._instruments.allowed else marks
+
+    def _edge(self, before: _Edge | None = None) -> _Edge:
+        """The counters at the next tick. Raises MeterLostError where one moved as none can since ``before``, or the machine slept."""
+        asleep_ns = self._clock.asleep_ns()
+        readings = {**self._instruments.ticks(), **self._instruments.read_continuous()}
+        now_ns = max((reading.t_ns for reading in readings.values()), default=self._clock.now_ns())
+        edge = _Edge(now_ns, asleep_ns, readings)
+        if before is None:
+            return edge
+        if asleep_ns - before.asleep_ns > ASLEEP_S * 1e9:
+            raise MeterLostError("the machine was suspended under load.", remedy="Measure again.")
+        check_moved({domain: spanned(domain, a, readings[domain]) for domain, a in before.readings.items()}, self._idles)
+        return edge
+
+    def _close(self, a: _Edge, b: _Edge, marks: Sequence[str]) -> None:
+        """The stretch between two edges. Each domain's energy is that of its own two ticks, brought to the edges at the power between."""
+        spans = {source.domain: a.energy_to(b, source.domain) for source in self._sources}
+        self._spans.append((spans, tuple(dict.fromkeys(marks))))
+        self._account.close(a.t_ns, b.t_ns)
+
+    def _blocks(self, *, final: bool) -> tuple[tuple[Block, ...], tuple[float, ...]]:
+        """The settled stretches (``final``: all), and the tokens of each. One in which nothing was answered joins the next, or the last."""
+        stretches = self._account.stretches
+        count = len(stretches) if final else self._account.settled(self._client.oldest_ns())
+        groups: list[list[int]] = [[]]
+        for index in range(count):
+            groups[-1].append(index)
+            if stretches[index].queries > 0:
+                groups.append([])
+        rest = groups.pop()
+        if groups:
+            groups[-1] += rest
+        blocks = tuple(self._block(number, group) for number, group in enumerate(groups))
+        return blocks, tuple(sum(stretches[index].tokens for index in group) for group in groups)
+
+    def _block(self, number: int, group: Sequence[int]) -> Block:
+        stretches = [self._account.stretches[index] for index in group]
+        start_ns, end_ns = stretches[0].start_ns, stretches[-1].end_ns
+        seen = [self._spans[index] for index in group]
+        spans = {source.domain: Span(sum(spans[source.domain].energy_j for spans, _ in seen), start_ns, end_ns) for source in self._sources}
+        marks = tuple(dict.fromkeys(mark for _, several in seen for mark in several))
+        return Block(number, 0.0, sum(each.queries for each in stretches), start_ns, end_ns, spans, marks)
+
+    def _run(self, *, final: bool = False) -> Run:
+        account, asked, level = self._account, self._asked, self._level
+        blocks, tokens = self._blocks(final=final)
+        serving = Serving(
+            level.concurrency,
+            account.answered,
+            {reason: count for reason, count in account.failed.items() if count},
+            None if account.uncounted or not account.answered else tokens,
+            tuple(account.first_tokens.values),
+            tuple(account.token_gaps.values),
+        )
+        outputs = self._answers.in_order(len(asked.prompts))
+        whole = final and None not in outputs
+        problem = self._problem or (
+            "" if blocks or not final else f"the server answered nothing: {failures(account.failed) or 'no request ended'}"
+        )
+        return Run(
+            level.test,
+            level.name,
+            len(asked.prompts),
+            level.concurrency,
+            metered=True,
+            seconds=(self._clock.now_ns() - self._start_ns) / 1e9,
+            sources=self._sources if blocks else (),
+            blocks=blocks,
+            idles=self._idles,
+            latencies=tuple(Latency(1, seconds) for seconds in account.seconds.values),
+            scores=level.scored(outputs) if final else None,
+            answers=digests(outputs) if whole and self._effort.keep_answers else "",
+            notes=asked.notes + tuple(self._notes),
+            problem=problem,
+            looks=self._looks,
+            serving=serving,
+            provenance=self._provenance(),
+        )
+
+    def _provenance(self) -> dict[str, Any]:
+        instruments, asked = self._instruments, self._asked
+        served = {"url": asked.base, "request": asked.request.path, "stream": asked.stream, "max_tokens": asked.max_tokens}
+        return {
+            **self._effort.provenance,
+            "devices": instruments.facts(),
+            "batch_size": self._level.concurrency,
+            "served": {**served, "options": dict(asked.options)},
+            "conditions": {"start": self._at_start, "end": instruments.conditions()},
+        }
+
+    def _said(self, cpu_share: float) -> list[str]:
+        """What a reader should know of this load."""
+        account, prompts = self._account, len(self._asked.prompts)
+        said = [*_failed(self._answers, account.failed, sum(account.failed.values()) + account.answered)]
+        missing = prompts - len(self._answers.first)
+        if missing:
+            said.append(f"{missing} of {prompts} prompts were not answered in the time")
+        if self._client.by_events:
+            said.append("tokens are counted as the events that brought them, since the server did not say how many they are")
+        elif account.uncounted:
+            said.append(f"{account.uncounted} answers did not say how many tokens they have")
+        if any(not source.domain.startswith("gpu") for source in self._sources):
+            said.append(f"sending the requests took {cpu_share * 100:.0f} % of a core, which the energy of the CPU holds")
+        if len(self._before) > 1:
+            said.append(
+                f"processes that were on the GPU before the load count as the server's: {', '.join(map(str, sorted(self._before)))}"
+            )
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """The counters at a border of two stretches, each at its own tick; ``t_ns`` is that of the last."""
+
+    t_ns: int
+    asleep_ns: int
+    readings: Mapping[str, Reading]
+
+    def energy_to(self, other: _Edge, domain: str) -> Span:
+        """The domain's energy from this edge to ``other``. A counter that ticked earlier went on at the power between its two ticks."""
+        a, b = self.readings[domain], other.readings[domain]
+        watts = (b.energy_j - a.energy_j) / max(b.t_ns - a.t_ns, 1)  # per nanosecond
+        return Span(watts * (other.t_ns - self.t_ns), self.t_ns, other.t_ns)
+
+
+def _processes(instruments: Instruments) -> frozenset[int]:
+    """The processes that the driver lists on the metered GPUs, as it numbers them."""
+    listed = [facts.get("processes") for facts in instruments.conditions().values()]
+    return frozenset(int(pid) for pids in listed if isinstance(pids, str) for pid in pids.split())
+
+
+def _failed(answers: _Answers, failed: Mapping[str, int], ended: int) -> tuple[str, ...]:
+    """A note where requests failed, with the words of the server that came first."""
+    count = sum(failed.values())
+    if not count:
+        return ()
+    words = answers.failed[0].said if answers.failed else ""
+    said = f" (the server said: {words})" if words else ""
+    return (f"{count} of {ended} requests failed and what they used is in the bill: {failures(dict(failed))}{said}",)
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else 0.0

@@ -1,0 +1,221 @@
+"""The requests of OpenAI's HTTP interface, which local model servers speak, and what their answers say. Pure: no socket is opened here."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pytest_greencompute.errors import SettingsError
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+DONE = "[DONE]"  # the data of the last event of a stream
+SHOWN = 200  # characters of a server's own words that an error repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One sort of request: its path below the address, the field of the prompt, and where an answer and a part of one have their text."""
+
+    path: str
+    prompt: str
+    answer: str
+    part: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "openai-chat": Kind("/chat/completions", "messages", "message", "delta"),
+    "openai-completions": Kind("/completions", "prompt", "", ""),
+}
+_ERROR = "error in the answer"
+_REASONING = ("reasoning_content", "reasoning")  # vLLM, SGLang and llama.cpp; Ollama
+
+
+class AnswerError(Exception):
+    """An answer that is none. ``args[0]`` is the reason in a few words, the same for all of its kind; ``said`` the server's own."""
+
+    def __init__(self, reason: str, said: str = "") -> None:
+        super().__init__(reason)
+        self.said = said[:SHOWN]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What an answer, or one event of it, holds: its text, and the tokens of the whole answer where it says them.
+
+    ``speaks``: it brings a token, be it of reasoning. ``ends``: the answer is complete.
+    """
+
+    text: str = ""
+    speaks: bool = False
+    tokens: int | None = None
+    ends: bool = False
+
+
+def kind_of(request: object) -> Kind:
+    """The kind of request of that name. Raises SettingsError."""
+    found = KINDS.get(request) if isinstance(request, str) else None
+    if found is None:
+        raise SettingsError(f"request is {request!r}.", remedy=f"It is one of {', '.join(map(repr, KINDS))}.")
+    return found
+
+
+def address(url: object, *, on_this_machine: bool = False) -> str:
+    """The address below which the server has its paths, such as ``http://127.0.0.1:8000/v1``, from whatever of it a user has at hand.
+
+    Meters read this machine, so a name that is not of the loopback is refused unless ``on_this_machine`` says that it is one of this
+    machine's all the same, such as a container's. Raises SettingsError.
+    """
+    remedy = "Pass the address that the server prints when it starts, such as 'http://127.0.0.1:8000'."
+    if not isinstance(url, str):
+        raise SettingsError(f"url is {url!r}.", remedy=remedy)
+    try:
+        parts = urlsplit(url.strip())
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        raise SettingsError(f"url is {url!r}: {error}.", remedy=remedy) from error
+    if parts.scheme not in {"http", "https"} or not host:
+        raise SettingsError(f"url is {url!r}, which is no address of HTTP.", remedy=remedy)
+    if parts.query or parts.fragment or parts.username is not None:
+        raise SettingsError(
+            f"url is {url!r}, which holds more than an address.", remedy="Pass what else the server needs as headers= or api_key_env=."
+        )
+    if not (on_this_machine or _is_loopback(host)):
+        raise SettingsError(
+            f"{host} may be another machine, and energy is read on this one.",
+            remedy="Pass the server's address on the loopback, such as 'http://127.0.0.1:8000'; if the name is one of this machine's "
+            "(a container), say so: on_this_machine=True.",
+        )
+    path = parts.path.rstrip("/")
+    for kind in KINDS.values():
+        path = path.removesuffix(kind.path)
+    return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def port_of(base: str) -> int:
+    """The port of an ``address``."""
+    parts = urlsplit(base)
+    return parts.port or {"http": 80, "https": 443}[parts.scheme]
+
+
+def body(request: Kind, prompt: object, model: str, *, max_tokens: int, stream: bool, options: Mapping[str, Any]) -> bytes:
+    """The JSON of one request. A prompt is a text, or for a chat also a list of messages. Raises SettingsError for others."""
+    is_chat = request.prompt == "messages"
+    if not isinstance(prompt, str) and not (is_chat and _is_chat(prompt)):
+        remedy = "Pass texts, or chats: lists of {'role': …, 'content': …}." if is_chat else "Pass texts, or request='openai-chat'."
+        raise SettingsError(f"A prompt is a {type(prompt).__name__}.", remedy=remedy)
+    asked = [{"role": "user", "content": prompt}] if is_chat and isinstance(prompt, str) else prompt
+    fields: dict[str, Any] = {"model": model, request.prompt: asked, "max_tokens": max_tokens, "stream": stream}
+    if stream:
+        fields["stream_options"] = {"include_usage": True}
+    try:
+        return json.dumps({**fields, **options}, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"A prompt or an option cannot be sent as JSON: {error}.", remedy="Pass plain texts and numbers.") from error
+
+
+def _is_chat(prompt: object) -> bool:
+    return isinstance(prompt, Sequence) and bool(prompt) and all(isinstance(each, Mapping) and "role" in each for each in prompt)
+
+
+def answer_of(request: Kind, text: str | bytes) -> Part:
+    """A whole answer out of its JSON. Raises AnswerError."""
+    found = _read(text)
+    choice = _choice(found)
+    if choice is None:
+        raise AnswerError("malformed answer", "it has no choices")
+    return Part(_text(choice, request.answer), speaks=True, tokens=_tokens(found), ends=True)
+
+
+def part_of(request: Kind, data: str) -> Part:
+    """What one event of a stream holds, other than the last, which is ``DONE``. Raises AnswerError."""
+    found = _read(data)
+    choice = _choice(found)
+    if choice is None:  # the event of the usage, and those that keep a connection alive
+        return Part(tokens=_tokens(found))
+    text = _text(choice, request.part)
+    return Part(text, bool(text) or _reasons(choice, request.part), _tokens(found), ends=bool(choice.get("finish_reason")))
+
+
+def models_of(text: str | bytes) -> list[str]:
+    """The names of the models that a server lists at ``/models``. Raises AnswerError."""
+    listed = _read(text).get("data")
+    if not isinstance(listed, list) or not all(isinstance(each, dict) and isinstance(each.get("id"), str) for each in listed):
+        raise AnswerError("malformed answer", "its list of models is none")
+    return [each["id"] for each in listed]
+
+
+def said(text: str) -> str:
+    """The server's own words in the body of an error: its message, where it has the usual form."""
+    try:
+        _read(text)
+    except AnswerError as error:
+        if error.args[0] == _ERROR:
+            return error.said
+    return text
+
+
+def _read(text: str | bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise AnswerError("malformed answer", f"no JSON: {text[:SHOWN]!r}") from error
+    if not isinstance(found, dict):
+        raise AnswerError("malformed answer", f"no object: {text[:SHOWN]!r}")
+    if found.get("error") and not found.get("choices"):
+        told = found["error"]
+        raise AnswerError(_ERROR, str(told.get("message", told) if isinstance(told, dict) else told))
+    return found
+
+
+def _choice(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    choices = found.get("choices")
+    if not choices:
+        return None
+    if not isinstance(choices, list) or not isinstance(choices[0], dict):
+        raise AnswerError("malformed answer", "its choices are none")
+    first: Mapping[str, Any] = choices[0]
+    return first
+
+
+def _holder(choice: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object that has the text: the choice itself, or the one under ``key``."""
+    held = choice.get(key) if key else choice
+    if held is None:
+        return {}
+    if not isinstance(held, dict):
+        raise AnswerError("malformed answer", f"its {key} is {held!r}")
+    return held
+
+
+def _text(choice: Mapping[str, Any], key: str) -> str:
+    text = _holder(choice, key).get("content" if key else "text")
+    if text is None:  # a call of a tool, reasoning, the role that opens an answer
+        return ""
+    if not isinstance(text, str):
+        raise AnswerError("malformed answer", f"its text is {text!r}")
+    return text
+
+
+def _reasons(choice: Mapping[str, Any], key: str) -> bool:
+    held = _holder(choice, key)
+    return any(held.get(name) for name in (*_REASONING, "tool_calls"))
+
+
+def _tokens(found: Mapping[str, Any]) -> int | None:
+    usage = found.get("usage")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return tokens if type(tokens) is int and tokens >= 0 else None

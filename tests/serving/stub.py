@@ -1,0 +1,199 @@
+"""A server of OpenAI's interface that runs no model: it answers as it is told, fails as it is told, and draws power on a stand-in GPU.
+
+Started as a process of its own: ``python -m tests.serving.stub '{"token_s": 0.002}'``; prints its port. Each answer's text is "w0 w1 …", one
+word a token, after the prompt itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Behaviour:
+    """What the server does. ``faults`` are gone through request by request ("" is an answer), and again from the start at their end.
+
+    ``jitter``: the time of each answer is longer or shorter by up to this share, at random. ``timed``: an answer's last word is how long the
+    server had the request, in ns. ``core``: which core it runs on. ``ramp``: so many requests at first take ten times as long. ``slots``: so many requests are worked on at a time, the others wait.
+    ``each_w`` is drawn for each request in work, above the idle power of the stand-in that the environment names, if it names one.
+    """
+
+    first_s: float = 0.0
+    token_s: float = 0.0
+    tokens: int = 4
+    usage: bool = True
+    done: bool = True
+    models: list[str] = field(default_factory=lambda: ["stub"])
+    faults: list[str] = field(default_factory=lambda: [""])
+    ramp: int = 0
+    slots: int = 1000
+    each_w: float = 0.0
+    idle_w: float = 50.0
+    key: str = ""
+    jitter: float = 0.0
+    timed: bool = False
+    core: int | None = None
+
+
+class Stub:
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.seen = 0
+        self.working = 0
+        self.luck = random.Random(1)
+        self.slots = asyncio.Semaphore(behaviour.slots)
+        self.gpu: Any = None
+        if behaviour.each_w:
+            from pytest_greencompute.testing.standin import StandIn
+
+            self.gpu = StandIn.attach()
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                began_ns = time.perf_counter_ns()
+                first, *lines = head.decode().split("\r\n")
+                heads = dict(line.lower().split(": ", 1) for line in lines if line)
+                body = await reader.readexactly(int(heads.get("content-length", 0)))
+                if not await self.answer(first.split()[1], heads, body, writer, began_ns):
+                    break
+        writer.close()
+
+    async def answer(self, path: str, heads: dict[str, str], body: bytes, writer: asyncio.StreamWriter, began_ns: int) -> bool:
+        """Whether the connection stays open."""
+        if self.behaviour.key and heads.get("authorization") != f"bearer {self.behaviour.key}":
+            self.send(writer, 401, {"error": {"message": "no such key"}})
+            return True
+        if path.endswith("/models"):
+            self.send(writer, 200, {"data": [{"id": each} for each in self.behaviour.models]})
+            return True
+        fault = self.behaviour.faults[self.seen % len(self.behaviour.faults)]
+        self.seen += 1
+        if fault.isdigit():
+            self.send(writer, int(fault), {"error": {"message": f"the server is {fault}"}})
+            return True
+        if fault == "stall":
+            await asyncio.sleep(3600)
+        async with self.slots:
+            with self.power():
+                return await self.work(json.loads(body), fault, writer, began_ns)
+
+    async def work(self, asked: dict[str, Any], fault: str, writer: asyncio.StreamWriter, began_ns: int) -> bool:
+        its, slow = self.behaviour, 10.0 if self.seen <= self.behaviour.ramp else 1.0
+        slow *= 1 + its.jitter * self.luck.uniform(-1, 1)
+        chat = "messages" in asked
+        prompt = asked["messages"][-1]["content"] if chat else asked["prompt"]
+        words = [f"{prompt} ", *(f"w{number} " for number in range(min(its.tokens, asked["max_tokens"])))][: its.tokens]
+        await self.nap(its.first_s * slow)
+        usage = {"usage": {"completion_tokens": len(words)}} if its.usage else {}
+        if fault == "drop":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{")
+            return False
+        if not asked["stream"]:
+            await self.nap(its.token_s * slow * len(words))
+            said = "".join(words) + self.took(began_ns)
+            text = {"message": {"content": said}} if chat else {"text": said}
+            self.send(writer, 200, "{" if fault == "malformed" else {"choices": [text], **usage})
+            return True
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        if chat:
+            self.event(writer, {"choices": [{"delta": {"role": "assistant", "content": ""}}]})
+        for number, word in enumerate(words):
+            if number:
+                await self.nap(its.token_s * slow)
+            if fault == "malformed" and number:
+                self.chunk(writer, b"data: {not json\n\n")
+            said = word + self.took(began_ns) if number == len(words) - 1 else word
+            self.event(writer, {"choices": [{"delta": {"content": said}} if chat else {"text": said}]})
+            if fault == "cut" and number:
+                writer.write(b"0\r\n\r\n")
+                return True
+            if fault == "hang up" and number:
+                return False
+        last = {"delta": {}, "finish_reason": "stop"} if chat else {"text": "", "finish_reason": "stop"}
+        self.event(writer, {"choices": [last]})
+        if usage:
+            self.event(writer, {"choices": [], **usage})
+        if its.done:
+            self.chunk(writer, b"data: [DONE]\n\n")
+        writer.write(b"0\r\n\r\n")
+        return True
+
+    def took(self, began_ns: int) -> str:
+        return f" {time.perf_counter_ns() - began_ns}" if self.behaviour.timed else ""
+
+    @staticmethod
+    async def nap(seconds: float) -> None:
+        if seconds:
+            await asyncio.sleep(seconds)
+
+    def event(self, writer: asyncio.StreamWriter, data: Any) -> None:
+        self.chunk(writer, f"data: {json.dumps(data)}\n\n".encode())
+
+    @staticmethod
+    def chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
+        writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+    @staticmethod
+    def send(writer: asyncio.StreamWriter, status: int, found: Any) -> None:
+        body = found.encode() if isinstance(found, str) else json.dumps(found).encode()
+        head = f"HTTP/1.1 {status} Told\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+
+    @contextlib.contextmanager
+    def power(self) -> Iterator[None]:
+        self.draw(+1)
+        try:
+            yield
+        finally:
+            self.draw(-1)
+
+    def draw(self, more: int) -> None:
+        self.working += more
+        if self.gpu is not None:
+            self.gpu.set_power(0, self.behaviour.idle_w + self.behaviour.each_w * self.working)
+
+
+@contextlib.contextmanager
+def serving(behaviour: Behaviour | None = None, command: Sequence[str] = ("-m", "tests.serving.stub")) -> Iterator[str]:
+    """A server in a process of its own while the context is open: its address."""
+    process = subprocess.Popen(
+        [sys.executable, *command, json.dumps(asdict(behaviour or Behaviour()))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def main() -> None:
+    stub = Stub(Behaviour(**json.loads(sys.argv[1])))
+    if stub.behaviour.core is not None:
+        os.sched_setaffinity(0, [stub.behaviour.core])
+    server = await asyncio.start_server(stub.connected, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
