@@ -1,8 +1,8 @@
 """What the client of serve_load adds: requests per second, its own overhead, CPU and memory, against a server that runs no model.
 
 The server (tests/serving/stub.py) has a core of its own, takes 0.15 to 0.45 s at random, and says in each answer how long it had the
-request. What the client sees beyond that is overhead: its own, and the loopback's. The last is that of a bare client, which sends bytes and reads
-until it has as many as an answer has, and does nothing else. ``--requests`` is how many are sent where memory is watched.
+request. What the client sees beyond that is overhead: its own, and the loopback's. The latter is that of a bare client, which sends bytes,
+reads until it has as many as an answer has, and does nothing else. ``--requests`` is how many are sent where memory is watched.
 """
 
 from __future__ import annotations

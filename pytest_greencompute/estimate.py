@@ -327,8 +327,9 @@ def ratio_interval(above: Sequence[float], below: Sequence[float], confidence: f
     """The ratio of the sums of two series over stretches of time, its interval, and how many samples that rests on.
 
     Neighbouring stretches are not independent, so from ``2 * BATCHES`` on they are put together into ``BATCHES`` batches of time (the
-    method of batch means: Law, Simulation Modeling and Analysis, 9.5.3). The interval is Student's t over the batches' residuals from the
-    common ratio (Cochran, Sampling Techniques, 6.3). A single stretch has none. The sum of ``below`` must not be zero.
+    method of batch means: Law, Simulation Modeling and Analysis, 9.5.3), and where these are still alike from one to the next, the interval
+    is widened as for a process with that correlation. It is Student's t over the batches' residuals from the common ratio (Cochran,
+    Sampling Techniques, 6.3). A single stretch has none. The sum of ``below`` must not be zero.
     """
     value = math.fsum(above) / math.fsum(below)
     count = len(above) if len(above) < 2 * BATCHES else BATCHES
@@ -337,7 +338,10 @@ def ratio_interval(above: Sequence[float], below: Sequence[float], confidence: f
     ends = [round(len(above) * part / count) for part in range(count + 1)]
     batches = [(math.fsum(above[a:b]), math.fsum(below[a:b])) for a, b in itertools.pairwise(ends)]
     residuals = [upper - value * lower for upper, lower in batches]  # their sum is zero
-    error = math.sqrt(sum(each * each for each in residuals) / (count - 1) * count) / math.fsum(below)
+    squares = math.fsum(each * each for each in residuals)
+    alike = math.fsum(a * b for a, b in itertools.pairwise(residuals)) / squares if squares else 0.0
+    slow = math.sqrt((1 + alike) / (1 - alike)) if alike > 0 else 1.0  # what still drifts from batch to batch
+    error = slow * math.sqrt(squares / (count - 1) * count) / math.fsum(below)
     half = student_t_quantile((1 + confidence) / 2, count - 1) * error
     return value, value - half, value + half, count
 

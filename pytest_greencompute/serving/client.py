@@ -59,7 +59,7 @@ class Client:
         self.cpu_s = 0.0  # that the sending thread has used
         self._wanted = wanted
         self._now_ns = clock.now_ns
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._serve, name="greencompute-client", daemon=True)
         self._ended: deque[Done] = deque()
         self._busy_ns: list[int] = []  # of each slot: when its request was sent, or when its last one ended
@@ -76,6 +76,7 @@ class Client:
 
         self._trusted = httpx.create_ssl_context(trust_env=False)  # once: making one takes tens of milliseconds
         self._requests = [self._request("POST", self._wanted.request.path, body) for body in self._wanted.bodies]
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
         return self
 

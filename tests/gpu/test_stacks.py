@@ -86,7 +86,6 @@ def test_work_on_another_stream_or_replayed_from_a_graph_costs_what_it_costs_on_
     for other in (streamed, replayed):
         assert other.energy_per_query.value == pytest.approx(plain.energy_per_query.value, rel=0.1)
         assert other.latency_p50.value == pytest.approx(plain.latency_p50.value, rel=0.15)
-    print("\n", *((each.energy_per_query, each.latency_p50) for each in (plain, streamed, replayed)), sep="\n")
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
@@ -108,7 +107,6 @@ def test_compiling_is_warm_up_and_the_answers_and_the_module_stay(torch: Any, in
     assert slowest < 0.1, "the compiler's seconds are in no latency"
     assert {name: (value.data_ptr(), value.dtype) for name, value in plain.state_dict().items()} == before
     assert run.raw.counts[MEMORY].where == "cuda:0"
-    print("\n", run.energy_per_query, run.latency_p95, run.peak_memory, sep="\n")
 
 
 def tokenizer() -> Any:
@@ -150,7 +148,6 @@ def test_a_token_costs_less_in_a_batch_and_prefill_and_decode_are_told_apart(tor
     assert per_token[8].value < 0.5 * per_token[1].value
     assert first.energy_per_query.value < 24 * per_token[1].value
     assert run.padding_share.value > 0
-    print("\n", per_token, first.energy_per_query, run.padding_share, sep="\n")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -184,4 +181,3 @@ def test_a_sentence_transformer_is_metered_on_the_gpu(torch: Any, instruments: I
     run = measure(model, texts, batch_size=32, instruments=instruments, max_seconds=SECONDS)
     assert len(run.outputs) == len(texts)
     assert run.energy_per_query.domain.startswith("gpu")
-    print("\n", run.energy_per_query, sep="\n")

@@ -17,8 +17,8 @@ import pytest
 
 from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
-from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
 from pytest_greencompute.machine import descends
+from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
 from pytest_greencompute.meters.nvml import NvmlMeter
 from pytest_greencompute.samples import Reading
 from pytest_greencompute.testing import PROFILES, Sensor, Sensors, SimulatedClock, SimulatedGpu

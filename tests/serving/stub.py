@@ -1,7 +1,7 @@
 """A server of OpenAI's interface that runs no model: it answers as it is told, fails as it is told, and draws power on a stand-in GPU.
 
-Started as a process of its own: ``python -m tests.serving.stub '{"token_s": 0.002}'``; prints its port. Each answer's text is "w0 w1 …", one
-word a token, after the prompt itself.
+Started as a process of its own: ``python -m tests.serving.stub '{"token_s": 0.002}'``; prints its port. Each answer's text is the prompt,
+and after it "w0 w1 …", one word a token.
 """
 
 from __future__ import annotations
@@ -19,16 +19,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_greencompute.testing.standin import StandIn, StandInDevice
+
+IDLE_W = StandInDevice().idle_w
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
 class Behaviour:
-    """What the server does. ``faults`` are gone through request by request ("" is an answer), and again from the start at their end.
+    """What the server does. ``faults`` are gone through request by request ("" is an answer), and again from the start at
+    their end, or (``forever``) the last one on and on.
 
-    ``jitter``: the time of each answer is longer or shorter by up to this share, at random. ``timed``: an answer's last word is how long the
-    server had the request, in ns. ``core``: which core it runs on. ``ramp``: so many requests at first take ten times as long. ``slots``: so many requests are worked on at a time, the others wait.
-    ``each_w`` is drawn for each request in work, above the idle power of the stand-in that the environment names, if it names one.
+    ``jitter``: the time of each answer is longer or shorter by up to this share, at random. ``timed``: an answer's last word is how long
+    the server had the request, in ns. ``core``: which core it runs on. ``ramp``: over so many requests they get ten times as fast.
+    ``slots``: so many requests are worked on at a time, the others wait. ``each_w`` is drawn for each request in work, above the idle power
+    of the stand-in that the environment names; ``holds``: the driver lists the server among the processes on it.
     """
 
     first_s: float = 0.0
@@ -41,8 +46,10 @@ class Behaviour:
     ramp: int = 0
     slots: int = 1000
     each_w: float = 0.0
-    idle_w: float = 50.0
+    idle_w: float = IDLE_W
     key: str = ""
+    holds: bool = False
+    forever: bool = False
     jitter: float = 0.0
     timed: bool = False
     core: int | None = None
@@ -57,9 +64,9 @@ class Stub:
         self.slots = asyncio.Semaphore(behaviour.slots)
         self.gpu: Any = None
         if behaviour.each_w:
-            from pytest_greencompute.testing.standin import StandIn
-
             self.gpu = StandIn.attach()
+            if behaviour.holds:
+                self.gpu.work(0, 0.0, behaviour.idle_w)
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -81,7 +88,8 @@ class Stub:
         if path.endswith("/models"):
             self.send(writer, 200, {"data": [{"id": each} for each in self.behaviour.models]})
             return True
-        fault = self.behaviour.faults[self.seen % len(self.behaviour.faults)]
+        faults = self.behaviour.faults
+        fault = faults[min(self.seen, len(faults) - 1) if self.behaviour.forever else self.seen % len(faults)]
         self.seen += 1
         if fault.isdigit():
             self.send(writer, int(fault), {"error": {"message": f"the server is {fault}"}})
@@ -93,7 +101,8 @@ class Stub:
                 return await self.work(json.loads(body), fault, writer, began_ns)
 
     async def work(self, asked: dict[str, Any], fault: str, writer: asyncio.StreamWriter, began_ns: int) -> bool:
-        its, slow = self.behaviour, 10.0 if self.seen <= self.behaviour.ramp else 1.0
+        its = self.behaviour
+        slow = 1.0 + (9.0 * (1 - self.seen / its.ramp) if self.seen < its.ramp else 0.0)
         slow *= 1 + its.jitter * self.luck.uniform(-1, 1)
         chat = "messages" in asked
         prompt = asked["messages"][-1]["content"] if chat else asked["prompt"]

@@ -1,0 +1,220 @@
+"""What is sent to a server, what its answers say, and which addresses are refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.serving.asked import asked, levels
+from pytest_greencompute.serving.wire import AnswerError, Part, address, answer_of, body, kind_of, models_of, part_of, port_of, said
+
+CHAT, TEXT = kind_of("openai-chat"), kind_of("openai-completions")
+
+
+@pytest.mark.parametrize(
+    ("given_url", "base"),
+    [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1"),
+        ("http://localhost:8000/", "http://localhost:8000/v1"),
+        (" http://[::1]:8000/v1 ", "http://[::1]:8000/v1"),
+        ("http://127.8.8.8:80/v1/chat/completions", "http://127.8.8.8:80/v1"),
+        ("http://127.0.0.1:11434/v1/completions", "http://127.0.0.1:11434/v1"),
+        ("https://vllm.localhost/api/openai", "https://vllm.localhost/api/openai"),
+    ],
+)
+def test_any_address_of_the_server_will_do(given_url: str, base: str) -> None:
+    assert address(given_url) == base
+
+
+def test_ports() -> None:
+    assert [port_of(each) for each in ("http://localhost/v1", "https://localhost/v1", "http://localhost:81/v1")] == [80, 443, 81]
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.2:8000", "http://gpu-box:8000", "https://api.openai.com/v1", "http://0.0.0.0:8000"])
+def test_another_machine_is_refused_unless_it_is_this_one(url: str) -> None:
+    with pytest.raises(SettingsError, match="may be another machine"):
+        address(url)
+    assert address(url, on_this_machine=True).startswith(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://localhost",
+        "http://",
+        "http://[::1",
+        "http://localhost:port",
+        8000,
+        None,
+        "http://me:key@localhost",
+        "http://localhost/?a=1",
+    ],
+)
+def test_what_is_no_address_is_refused_with_a_remedy(url: object) -> None:
+    with pytest.raises(SettingsError) as refused:
+        address(url)
+    assert refused.value.remedy
+
+
+def test_a_request_has_the_prompt_as_a_chat_or_as_a_text() -> None:
+    sent = json.loads(body(CHAT, "Hi", "m", max_tokens=5, stream=True, options={"temperature": 0}))
+    assert sent == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 5,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0,
+    }
+    chat = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hi"}]
+    assert json.loads(body(CHAT, chat, "m", max_tokens=5, stream=False, options={}))["messages"] == chat
+    assert json.loads(body(TEXT, "Hi", "m", max_tokens=5, stream=False, options={}))["prompt"] == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompt"), [(CHAT, 7), (CHAT, []), (CHAT, ["Hi"]), (TEXT, [{"role": "user", "content": "Hi"}]), (CHAT, b"Hi")]
+)
+def test_prompts_of_other_kinds_are_refused(kind: Any, prompt: object) -> None:
+    with pytest.raises(SettingsError, match="A prompt is a"):
+        body(kind, prompt, "m", max_tokens=5, stream=False, options={})
+
+
+def test_options_that_are_no_json_are_refused() -> None:
+    for value in (float("nan"), object()):
+        with pytest.raises(SettingsError, match="cannot be sent as JSON"):
+            body(CHAT, "Hi", "m", max_tokens=5, stream=False, options={"temperature": value})
+
+
+def test_whole_answers() -> None:
+    chat = {"choices": [{"message": {"content": "Yes."}}], "usage": {"completion_tokens": 3}}
+    assert answer_of(CHAT, json.dumps(chat)) == Part("Yes.", speaks=True, tokens=3, ends=True)
+    text = {"choices": [{"text": "Yes."}]}
+    assert answer_of(TEXT, json.dumps(text)) == Part("Yes.", speaks=True, tokens=None, ends=True)
+    called = {"choices": [{"message": {"content": None, "tool_calls": [{}]}}]}
+    assert answer_of(CHAT, json.dumps(called)).text == ""
+
+
+def test_parts_of_a_stream() -> None:
+    def part(delta: dict[str, Any], **more: Any) -> Part:
+        return part_of(CHAT, json.dumps({"choices": [{"delta": delta, **more}]}))
+
+    assert part({"role": "assistant", "content": ""}) == Part()
+    assert part({"content": "Y"}) == Part("Y", speaks=True)
+    assert part({"reasoning_content": "Hm"}) == Part("", speaks=True)
+    assert part({"reasoning": "Hm", "content": None}).speaks
+    assert part({}, finish_reason="stop") == Part(ends=True)
+    assert part_of(CHAT, '{"choices": [], "usage": {"completion_tokens": 9}}') == Part(tokens=9)
+    assert part_of(TEXT, '{"choices": [{"text": "Y", "finish_reason": null}]}') == Part("Y", speaks=True)
+
+
+@pytest.mark.parametrize("usage", [None, 7, {}, {"completion_tokens": "9"}, {"completion_tokens": -1}, {"completion_tokens": True}])
+def test_a_usage_that_says_no_number_is_none(usage: object) -> None:
+    assert part_of(CHAT, json.dumps({"choices": [], "usage": usage})).tokens is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "{",
+        "[]",
+        '"Hi"',
+        '{"choices": 7}',
+        '{"choices": ["Hi"]}',
+        '{"choices": [{"delta": 7}]}',
+        '{"choices": [{"delta": {"content": 7}}]}',
+    ],
+)
+def test_malformed_events_are_told_as_such(data: str) -> None:
+    with pytest.raises(AnswerError, match="malformed answer"):
+        part_of(CHAT, data)
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+)
+def test_whatever_a_server_sends_is_an_answer_or_an_answer_error(sent: Any) -> None:
+    for wrapped in (sent, {"choices": sent}, {"choices": [sent]}, {"choices": [{"delta": sent, "message": sent}], "usage": sent}):
+        for read in (answer_of, part_of):
+            with contextlib.suppress(AnswerError):
+                assert isinstance(read(CHAT, json.dumps(wrapped)), Part)
+
+
+def test_an_error_in_an_answer_has_the_servers_words() -> None:
+    with pytest.raises(AnswerError, match="error in the answer") as told:
+        part_of(CHAT, '{"error": {"message": "out of memory"}}')
+    assert told.value.said == "out of memory"
+    assert said('{"error": {"message": "busy"}}') == "busy"
+    assert said('{"error": "busy"}') == "busy"
+    assert said("<html>") == "<html>"
+
+
+def test_models() -> None:
+    assert models_of('{"data": [{"id": "a"}, {"id": "b"}]}') == ["a", "b"]
+    for none in ("{}", '{"data": [7]}', '{"data": [{"id": 7}]}', '{"models": []}'):
+        with pytest.raises(AnswerError):
+            models_of(none)
+
+
+# What a call asks for
+
+USUAL: dict[str, Any] = {
+    "request": "openai-chat",
+    "environ": {"KEY": "secret"},
+    "api_key_env": None,
+    "headers": None,
+    "options": None,
+    "on_this_machine": False,
+}
+
+
+def test_the_key_is_taken_from_the_environment_and_sent_as_a_head() -> None:
+    found = asked("http://localhost:1", ["Hi"], **{**USUAL, "api_key_env": "KEY", "headers": {"x": "y"}})
+    assert found.headers == {"x": "y", "authorization": "Bearer secret"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"request": "grpc"}, "request is 'grpc'"),
+        ({"request": ["openai-chat"]}, "request is"),
+        ({"api_key_env": "NONE"}, "not set"),
+        ({"api_key_env": 7}, "not set"),
+        ({"options": {"stream": False}}, "options has 'stream'"),
+        ({"options": ["temperature"]}, "options is"),
+        ({"headers": {"x": 7}}, "headers holds"),
+        ({"headers": {"x": "ä"}}, "headers holds"),
+        ({"headers": ["x"]}, "headers holds"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"max_tokens": True}, "max_tokens is True"),
+        ({"stream": "yes"}, "stream is 'yes'"),
+        ({"timeout_s": 0}, "timeout is 0"),
+        ({"timeout_s": float("inf")}, "timeout is inf"),
+        ({"timeout_s": True}, "timeout is True"),
+        ({"timeout_s": "1 s"}, "timeout is '1 s'"),
+    ],
+)
+def test_bad_input_is_refused_with_a_remedy(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError, match=says) as refused:
+        asked("http://localhost:1", ["Hi"], **{**USUAL, **wrong})
+    assert refused.value.remedy
+
+
+def test_no_prompts_are_refused() -> None:
+    with pytest.raises(SettingsError):
+        asked("http://localhost:1", [], **USUAL)
+
+
+def test_loads() -> None:
+    assert levels(8) == (8,)
+    assert levels(iter([1, 8, 32])) == (1, 8, 32)
+    for wrong in (0, -1, True, 1.5, "8", None, [], [1, 1], [1, "8"], [True]):
+        with pytest.raises(SettingsError, match="concurrency is"):
+            levels(wrong)
