@@ -50,6 +50,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "measured",
         "measuring",
         "energy_score",
+        "window",
+        "serving",
         "abreast",
         "alike",
         "sweeping",
@@ -104,11 +106,14 @@ PURE = (
     "protocol",
     "sets",
     "ticking",
+    "serving.wire",
+    "serving.steady",
+    "serving.asked",
 )
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
 NOT_AT_IMPORT = {
     *("numpy", "torch", "scipy", "codecarbon", "pynvml", "tabulate", "filelock", "transformers"),
-    *("plotly", "jinja2", "fastjsonschema", "prometheus_client", "mlflow", "opentelemetry"),
+    *("plotly", "jinja2", "fastjsonschema", "prometheus_client", "mlflow", "opentelemetry", "httpx", "httpx_sse", "anyio"),
 }
 PYTEST_BELONGS_TO = 6
 

@@ -205,7 +205,8 @@ def test_cpu_seconds_of_any_other_server_are_not_and_that_is_unmeasured() -> Non
     assert figure(run, "throughput").value > 0  # the rest is measured
 
 
-def test_a_server_that_answers_nothing_any_more_is_unmeasured_and_its_errors_are_counted() -> None:
+def test_a_server_that_answers_nothing_any_more_is_unmeasured_and_its_errors_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_greencompute.serving.load.WARMUP_S", 1.0)
     with serving(Behaviour(faults=["", "500"], forever=True)) as url:
         instruments = open_instruments(["cputime"], cpu_watts_per_core=10)
         client, _ = open_client(wanted(url), None, RealClock())

@@ -1,0 +1,120 @@
+"""energy_meter.serve_load: a running server against budgets, one for each load."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project
+
+pytestmark = pytest.mark.alone
+
+ROOT = str(Path(__file__).resolve().parents[2])
+
+SERVER = """
+    import pytest
+    from tests.serving.stub import Behaviour, serving
+
+    PROMPTS = ["one", "two", "three", "four"]
+
+    @pytest.fixture
+    def url():
+        with serving(Behaviour(first_s=0.01, token_s=0.002, tokens=3)) as url:
+            yield url
+"""
+
+
+@pytest.fixture
+def served(project: Project) -> Project:
+    project.monkeypatch.setenv("PYTHONPATH", ROOT, prepend=os.pathsep)
+    project.toml('meters = ["cputime"]\ncpu_watts_per_core = 10')
+    return project
+
+
+def test_each_load_is_a_run_with_budgets_of_its_own(served: Project) -> None:
+    served.write(
+        "test_chat.py",
+        SERVER
+        + """
+    @pytest.mark.energy_budget(**{
+        "concurrency=1": {"energy_per_query": "10 kJ", "time_to_first_token_p95": "5 s", "error_rate": 0},
+        "concurrency=4": {"energy_per_token": "1 nJ", "inter_token_latency_p50": "1 us"},
+    })
+    def test_chat(energy_meter, url):
+        loads = energy_meter.serve_load(url, PROMPTS, concurrency=[1, 4], max_tokens=3)
+        assert loads[1].error_rate < "1 %"
+        assert loads[4].outputs == [f"{prompt} w0 w1 " for prompt in PROMPTS]
+    """,
+    )
+    result = served.run_apart("--energy-budget", "--energy-max-seconds=2", "--energy-json=energy.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "test_chat (concurrency=4) used * J per token *over its budget of 1 nJ*",
+            "*test_chat (concurrency=4) took * from token to token at the median*over its budget*",
+            "test_chat (concurrency=1) *PASS*",
+            "test_chat (concurrency=4) *FAIL*",
+        ]
+    )
+    runs = {run["name"]: run for run in served.report()["runs"]}
+    assert set(runs) == {"concurrency=1", "concurrency=4"}
+    assert runs["concurrency=4"]["raw"]["serving"]["concurrency"] == 4
+    assert runs["concurrency=4"]["metrics"]["time_to_first_token_p50"]["unit"] == "s"
+    assert runs["concurrency=4"]["provenance"]["served"]["url"].endswith("/v1")
+    assert runs["concurrency=1"]["metrics"]["error_rate"]["value"] == 0
+
+
+def test_unmetered_each_prompt_is_asked_once_and_energy_is_not_there(served: Project) -> None:
+    served.write(
+        "test_chat.py",
+        SERVER
+        + """
+    @pytest.mark.energy_budget(accuracy=0.9)
+    def test_right(energy_meter, url):
+        loads = energy_meter.serve_load(url, PROMPTS, max_tokens=3, references=[f"{prompt} w0 w1 " for prompt in PROMPTS])
+        assert loads[8].accuracy == 1
+
+    @pytest.mark.energy_budget(accuracy=0.9)
+    def test_wrong(energy_meter, url):
+        energy_meter.serve_load(url, PROMPTS, max_tokens=3, references=PROMPTS)
+
+    def test_energy(energy_meter, url):
+        assert energy_meter.serve_load(url, PROMPTS)[8].energy_per_query < "1 J"
+    """,
+    )
+    result = served.run_apart("-rs")
+    result.assert_outcomes(passed=1, failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*test_wrong*scored 0*", "*SKIPPED*energy_per_query was not measured*"])
+
+
+def test_bad_input_and_a_server_that_is_not_there_are_told_with_a_remedy(served: Project) -> None:
+    served.write(
+        "test_chat.py",
+        """
+        def test_elsewhere(energy_meter):
+            energy_meter.serve_load("http://gpu-box:8000", ["Hi"])
+
+        def test_nobody(energy_meter):
+            energy_meter.serve_load("http://127.0.0.1:1", ["Hi"], model="m")
+
+        def test_twice(energy_meter):
+            energy_meter.serve_load("http://127.0.0.1:1", ["Hi"], concurrency=[2, 2])
+
+        def test_without_httpx(energy_meter, monkeypatch):
+            import sys
+            monkeypatch.setitem(sys.modules, "httpx", None)
+            energy_meter.serve_load("http://127.0.0.1:1", ["Hi"], model="m")
+        """,
+    )
+    result = served.run_apart("--energy-budget")
+    result.assert_outcomes(failed=4)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*gpu-box may be another machine, and energy is read on this one.*",
+            "*The first request to http://127.0.0.1:1/v1/chat/completions failed: no connection.*",
+            "*concurrency is [[]2, 2].*",
+            "*pip install 'pytest-greencompute[[]serving]'*",
+        ]
+    )
