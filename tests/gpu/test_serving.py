@@ -1,0 +1,109 @@
+"""A real server on a real GPU under load: ``transformers serve`` with a language model of random weights, since none can be fetched."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_greencompute.clock import RealClock
+from pytest_greencompute.estimate import Aim
+from pytest_greencompute.measuring import Effort, open_instruments
+from pytest_greencompute.serving.asked import asked
+from pytest_greencompute.serving.load import Level, ServedRun, check_answers, measure_load, open_client
+from tests.gpu.load import cuda
+
+pytestmark = pytest.mark.alone
+
+NEEDED = ("fastapi", "uvicorn", "openai", "pydantic", "httpx_sse")
+TEMPLATE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+TOKENS = 32
+SECONDS = 8.0
+
+MODEL = """
+import sys, torch, transformers
+from tests.gpu.test_stacks import tokenizer
+torch.manual_seed(0)
+words = tokenizer()
+words.chat_template = {template!r}
+words.save_pretrained(sys.argv[1])
+config = transformers.LlamaConfig(
+    vocab_size=100, hidden_size=1024, intermediate_size=4096, num_hidden_layers=12, num_attention_heads=16, eos_token_id=None,
+    pad_token_id=0,
+)
+transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(sys.argv[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of the model, by whose path the server knows it."""
+    if missing := [each for each in NEEDED if importlib.util.find_spec(each) is None]:
+        pytest.skip(f"needs {', '.join(missing)}")
+    if cuda() is None:
+        pytest.skip("needs a CUDA GPU and torch")
+    folder = str(tmp_path_factory.mktemp("model"))
+    subprocess.run([sys.executable, "-c", MODEL.format(template=TEMPLATE), folder], cwd=Path(__file__).parents[2], check=True)
+    return folder
+
+
+@contextmanager
+def transformers_serve(weights: str, *flags: str) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = "import sys; from transformers.cli.transformers import main; sys.argv[0] = 'transformers'; main()"
+    command = [sys.executable, "-c", program, "serve", "--host", "127.0.0.1", "--port", str(port), "--device", "cuda:0", *flags, weights]
+    environ = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    process = subprocess.Popen(command, env=environ)
+    try:
+        for _ in range(600):
+            with socket.socket() as knock:
+                if knock.connect_ex(("127.0.0.1", port)) == 0 or process.poll() is not None:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measured(url: str, weights: str, loads: Sequence[int]) -> dict[int, ServedRun]:
+    usual: dict[str, Any] = {"request": "openai-chat", "environ": {}, "api_key_env": None, "headers": None, "on_this_machine": False}
+    prompts = [" ".join(f"w{(each + place) % 98}" for place in range(16 + each)) for each in range(16)]
+    wanted = asked(url, prompts, options={"temperature": 0}, max_tokens=TOKENS, **usual)
+    instruments = open_instruments(["nvml"])
+    client, _ = open_client(wanted, weights, RealClock())
+    runs = {}
+    with client:
+        check_answers(client, wanted)
+        for concurrency in loads:
+            raw, outputs = measure_load(client, wanted, Level(concurrency, str(concurrency)), instruments, Effort(SECONDS))
+            runs[concurrency] = ServedRun(raw, outputs, Aim(), pytest.fail)
+    return runs
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("flags", [("--continuous-batching",), ()])
+def test_what_a_request_costs_at_some_loads(weights: str, flags: tuple[str, ...]) -> None:
+    with transformers_serve(weights, *flags) as url:
+        runs = measured(url, weights, (1, 8, 32) if flags else (4,))
+    for concurrency, run in runs.items():
+        figures = run.energy_per_query, run.energy_per_token, run.average_power, run.throughput, run.latency_p50
+        streamed = run.time_to_first_token_p50, run.inter_token_latency_p50, run.tokens_per_query
+        sys.stderr.write(f"{concurrency:3d} at a time: {', '.join(map(str, (*figures, *streamed)))}; {run.failed} {run.notes}\n")
+        assert run.failed == {}
+        assert run.energy_per_query.domain.startswith("gpu")
+        assert run.tokens_per_query.value == pytest.approx(TOKENS, rel=0.1)
+    if flags:  # requests are worked on together
+        assert runs[8].energy_per_query.value < 0.7 * runs[1].energy_per_query.value
+        assert runs[32].energy_per_query.value < runs[8].energy_per_query.value
