@@ -21,7 +21,7 @@ from pytest_greencompute.estimate import Estimate
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.machine import descends
 from pytest_greencompute.measured import MeasuredRun
-from pytest_greencompute.measuring import Effort
+from pytest_greencompute.measuring import Effort, tell_nobody
 from pytest_greencompute.meters.cputime import CpuTimeMeter
 from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Run, Serving, Source, Span
 from pytest_greencompute.schedule import SETTLE_S, block_seconds
@@ -206,6 +206,7 @@ class _Load:
         self._spans: list[tuple[Mapping[str, Span], tuple[str, ...]]] = []
         self._account = Account(0, random.Random(0).randrange)
         self._looks = 1
+        self._settled = self._lost = 0
         self._at_start: Mapping[str, Any] = {}
         self._before: frozenset[int] = frozenset()
         self._sources = self._seeing()
@@ -228,7 +229,7 @@ class _Load:
         try:
             request_s = self._warm_up()
             self._measure(request_s)
-            self._settle()
+            self._drain()
         finally:
             self._client.end()
             gc.unfreeze()
@@ -262,9 +263,10 @@ class _Load:
         counts: list[int] = []
         interval_s = INTERVAL_S
         while True:
-            elapsed_s = (self._clock.now_ns() - begun_ns) / 1e9
-            limit_s = max(WARMUP_S, WARMUP_REQUESTS * _median(took))
-            self._effort.tell(Tell(f"loading, {self._level.concurrency} at a time", 0.0, max(limit_s - elapsed_s, 0.0)))
+            passed_s = (self._clock.now_ns() - begun_ns) / 1e9
+            # Until a request has ended nobody knows how long they take, only how long they may.
+            limit_s = max(WARMUP_S, WARMUP_REQUESTS * _median(took) if self._answers.tried else self._asked.timeout_s + GRACE_S)
+            self._effort.tell(Tell(f"loading, {self._level.concurrency} at a time", 0.0, max(limit_s - passed_s, 0.0)))
             self._clock.sleep(interval_s)
             ended = [done for done in self._take() if not done.failed]
             took = [*took, *(done.seconds for done in ended)][-1000:]
@@ -274,8 +276,9 @@ class _Load:
             unscored = self._level.references is not None and len(self._answers.tried) < len(self._asked.prompts)
             if levelled(counts) and len(took) >= self._level.concurrency and not unscored:
                 return _median(took)
-            if elapsed_s + interval_s > limit_s and not (unscored and ended):
-                self._notes.append(f"requests per second were still changing when the warm-up ended after {elapsed_s + interval_s:.0f} s")
+            passed_s += interval_s
+            if passed_s > limit_s and not (unscored and ended):
+                self._notes.append(f"requests per second were still changing when the warm-up ended after {passed_s:.0f} s")
                 return _median(took) or self._asked.timeout_s
 
     def _measure(self, request_s: float) -> None:
@@ -286,49 +289,57 @@ class _Load:
         stretch_s = stretch_seconds(block_seconds(tick_s, lag_s), request_s, effort.max_seconds)
         planned = looks(max(1, int(effort.max_seconds / stretch_s)))
         self._looks = len(planned)
-        edge = self._edge()
+        edge, marks = self._edge(), self._marks()
         self._account = Account(edge.t_ns, random.Random(0).randrange)
         self._take()
-        lost, looked = 0, 0
+        looked = 0
         until_ns = edge.t_ns + int(effort.max_seconds * 1e9)
-        marks = self._marks()
-        while True:
-            left_s = (until_ns - self._clock.now_ns()) / 1e9
-            figure = effort.figure(self._run()) if len(self._account.stretches) > 1 else ""
-            effort.tell(Tell(f"{self._level.concurrency} at a time", 0.0, max(left_s, 0.0), figure=figure))
+        while edge.t_ns < until_ns and FOREIGN not in marks:  # one stretch with a stranger on the GPU spoils the run
+            self._tell((until_ns - edge.t_ns) / 1e9)
             self._clock.sleep(max(stretch_s - tick_s, 0.0))
-            try:
-                after = self._edge(edge)
-            except MeterLostError as error:
-                lost += 1
-                if lost >= LOST_SETS:
-                    raise MeterError(f"{lost} stretches were lost: {error.message}", remedy=error.remedy) from error
-                self._notes.append(f"a stretch was lost: {error.message}")
+            after = self._after(edge)
+            if after is None:
                 edge = self._edge()
                 continue
             marks, before = self._marks(), marks
             self._close(edge, after, (*before, *marks))
             edge = after
-            if FOREIGN in marks:
-                return  # one stretch with a stranger on the GPU spoils the run
-            settled = self._settled()
-            if looked < len(planned) and settled >= planned[looked]:
-                looked = sum(look <= settled for look in planned)
+            self._settle()
+            if looked < len(planned) and self._settled >= planned[looked]:
+                looked = sum(look <= self._settled for look in planned)
                 if effort.enough(self._run()):
-                    return
-            if edge.t_ns >= until_ns:
-                return
+                    break
 
-    def _settled(self) -> int:
-        oldest_ns = self._client.oldest_ns()
-        self._account.add(self._take())
-        return self._account.settled(oldest_ns)
+    def _after(self, edge: _Edge) -> _Edge | None:
+        """The next edge; None where the stretch was lost, which is said. Raises MeterError for too many of them."""
+        try:
+            return self._edge(edge)
+        except MeterLostError as error:
+            self._lost += 1
+            if self._lost >= LOST_SETS:
+                raise MeterError(f"{self._lost} stretches were lost: {error.message}", remedy=error.remedy) from error
+            self._notes.append(f"a stretch was lost: {error.message}")
+            return None
+
+    def _tell(self, left_s: float) -> None:
+        if self._effort.tell is not tell_nobody:  # a figure costs time, in which no request is sent
+            figure = self._effort.figure(self._run()) if self._settled > 1 else ""
+            self._effort.tell(Tell(f"{self._level.concurrency} at a time", 0.0, left_s, figure=figure))
 
     def _settle(self) -> None:
+        """Take what has ended, and see how many stretches are settled by it."""
+        oldest_ns = self._client.oldest_ns()
+        self._account.add(self._take())
+        self._settled = self._account.settled(oldest_ns)
+
+    def _drain(self) -> None:
         """Wait for the requests that were under way in the last stretch; the load goes on, so that they end as the others did."""
         until_ns = self._clock.now_ns() + int((self._asked.timeout_s + GRACE_S) * 1e9)
-        while self._settled() < len(self._account.stretches) and self._clock.now_ns() < until_ns:
+        self._settle()
+        while self._settled < len(self._account.stretches) and self._clock.now_ns() < until_ns:
             self._clock.sleep(DRAIN_S)
+            self._settle()
+        self._settled = len(self._account.stretches)  # whatever is open still has answered nothing
 
     def _marks(self) -> tuple[str, ...]:
         """What would spoil a stretch. The server is another process on the GPU, and so is each that was there before the load."""
@@ -355,12 +366,11 @@ class _Load:
         self._spans.append((spans, tuple(dict.fromkeys(marks))))
         self._account.close(a.t_ns, b.t_ns)
 
-    def _blocks(self, *, final: bool) -> tuple[tuple[Block, ...], tuple[float, ...]]:
-        """The settled stretches (``final``: all), and the tokens of each. One in which nothing was answered joins the next, or the last."""
+    def _blocks(self) -> tuple[tuple[Block, ...], tuple[float, ...]]:
+        """The settled stretches, and the tokens of each. One in which nothing was answered joins the next, or the last."""
         stretches = self._account.stretches
-        count = len(stretches) if final else self._account.settled(self._client.oldest_ns())
         groups: list[list[int]] = [[]]
-        for index in range(count):
+        for index in range(self._settled):
             groups[-1].append(index)
             if stretches[index].queries > 0:
                 groups.append([])
@@ -380,7 +390,7 @@ class _Load:
 
     def _run(self, *, final: bool = False) -> Run:
         account, asked, level = self._account, self._asked, self._level
-        blocks, tokens = self._blocks(final=final)
+        blocks, tokens = self._blocks()
         serving = Serving(
             level.concurrency,
             account.answered,
@@ -429,6 +439,7 @@ class _Load:
         """What a reader should know of this load."""
         account, prompts = self._account, len(self._asked.prompts)
         said = [*_failed(self._answers, account.failed, sum(account.failed.values()) + account.answered)]
+        said = [f"{each}; what they used is in the bill" for each in said]
         missing = prompts - len(self._answers.first)
         if missing:
             said.append(f"{missing} of {prompts} prompts were not answered in the time")
@@ -473,7 +484,7 @@ def _failed(answers: _Answers, failed: Mapping[str, int], ended: int) -> tuple[s
         return ()
     words = answers.failed[0].said if answers.failed else ""
     said = f" (the server said: {words})" if words else ""
-    return (f"{count} of {ended} requests failed and what they used is in the bill: {failures(dict(failed))}{said}",)
+    return (f"{count} of {ended} requests failed: {failures(failed)}{said}",)
 
 
 def _median(values: Sequence[float]) -> float:

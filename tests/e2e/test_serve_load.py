@@ -52,7 +52,7 @@ def test_each_load_is_a_run_with_budgets_of_its_own(served: Project) -> None:
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "test_chat (concurrency=4) used * J per token *over its budget of 1 nJ*",
+            "test_chat (concurrency=4) used * per token *over its budget of 1 nJ*",
             "*test_chat (concurrency=4) took * from token to token at the median*over its budget*",
             "test_chat (concurrency=1) *PASS*",
             "test_chat (concurrency=4) *FAIL*",
