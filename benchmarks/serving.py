@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -160,6 +161,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--requests", type=int, default=100_000)
     options = parser.parse_args()
+    gc.freeze()  # as serve_load does
     os.sched_setaffinity(0, CORES[:1])  # one core for the client; the server gets another
     heads = ["answers", "at a time", "requests/s", "failed", "of a core", "CPU each", "overhead p50, ms", "p95", "p99"]
     print(tabulate([bare(options.seconds), *rates(options.seconds)], headers=heads, tablefmt="github"))
