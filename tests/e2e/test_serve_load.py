@@ -9,8 +9,6 @@ import pytest
 
 from .conftest import Project
 
-pytestmark = pytest.mark.alone
-
 ROOT = str(Path(__file__).resolve().parents[2])
 
 SERVER = """

