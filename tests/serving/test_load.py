@@ -149,7 +149,7 @@ def test_a_stall_counts_with_its_time_and_its_energy(machine: Machine) -> None:
 @pytest.mark.alone
 def test_only_the_steady_part_counts(machine: Machine) -> None:
     machine()
-    with serving(Behaviour(first_s=0.02, tokens=2, each_w=30, ramp=60)) as url:
+    with serving(Behaviour(first_s=0.02, tokens=2, each_w=30, ramp=30)) as url:
         run, _ = measured(url, 4, 1.5)
     assert figure(run, "latency_p99").value < 0.15  # at first they took two tenths
     assert not any("still changing" in note for note in run.notes)
