@@ -189,11 +189,13 @@ class Session:
     def _missing_gpu(self) -> str:
         """Why no energy may be judged where a GPU is here that could not be metered: its joules would be missing; or empty."""
         from pytest_greencompute.errors import NothingThereError
+        from pytest_greencompute.meters.registry import OF_GPUS, WHOLES
 
         assert self.instruments is not None
-        if self.settings.domains != ("auto",):
+        if self.settings.domains != ("auto",) or any(source.domain in WHOLES for source in self.instruments.sources):
             return ""
-        refused = [error for name, error in self.instruments.refusals if name == "nvml" and not isinstance(error, NothingThereError)]
+        refusals = [error for name, error in self.instruments.refusals if name in OF_GPUS]
+        refused = [error for error in refusals if not isinstance(error, NothingThereError)]
         return f"a GPU is here that could not be metered: {refused[0]} Or judge other energy by name: domains = 'cpu'" if refused else ""
 
     @property

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.settings import Settings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-SHARED = ("rapl", "codecarbon", "cputime")  # meters of what all workers use at the same time
+SHARED = ("rapl", "codecarbon", "zeus", "cputime")  # meters of what all workers use at the same time, or cannot tell apart
 
 
 def check(config: pytest.Config, xdist: str | None) -> None:

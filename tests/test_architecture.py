@@ -112,7 +112,7 @@ PURE = (
 )
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
 NOT_AT_IMPORT = {
-    *("numpy", "torch", "scipy", "codecarbon", "pynvml", "tabulate", "filelock", "transformers"),
+    *("numpy", "torch", "scipy", "codecarbon", "zeus", "amdsmi", "pynvml", "tabulate", "filelock", "transformers"),
     *("plotly", "jinja2", "fastjsonschema", "prometheus_client", "mlflow", "opentelemetry", "httpx", "httpx_sse", "anyio"),
 }
 PYTEST_BELONGS_TO = 6

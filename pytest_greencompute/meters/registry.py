@@ -23,11 +23,18 @@ BUILT_IN: Mapping[str, tuple[str, str]] = {
     "nvml": ("pytest_greencompute.meters.nvml", "NvmlMeter"),
     "rapl": ("pytest_greencompute.meters.rapl", "RaplMeter"),
     "codecarbon": ("pytest_greencompute.meters.codecarbon", "CodeCarbonMeter"),
+    "zeus": ("pytest_greencompute.meters.zeus", "ZeusMeter"),
     "cputime": ("pytest_greencompute.meters.cputime", "CpuTimeMeter"),
 }
 
-# Only meters that measure. Those that model are used where they are listed by name.
+# Only our own meters that measure. Those that model, and those that are another package's, are used where they are listed by name.
 ORDER_BY_DEFAULT = ("nvml", "rapl")
+
+# Meters of GPUs: one that refuses a GPU that is here leaves joules out.
+OF_GPUS = ("nvml", "zeus")
+
+# Domains that hold all others: a system on a chip, and the board that it is on.
+WHOLES = ("soc", "board")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,9 @@ def _add(counters: list[Counter], found: Sequence[Counter]) -> None:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two domains cover the same joules: equal, or one is the whole family (``gpu``) of the other (``gpu:0``)."""
+    """Whether two domains cover the same joules: equal, the whole family (``gpu``) of the other (``gpu:0``), or one of the WHOLES."""
+    if one in WHOLES or other in WHOLES:
+        return True
     family, _, index = one.partition(":")
     other_family, _, other_index = other.partition(":")
     return family == other_family and (index == other_index or not index or not other_index)

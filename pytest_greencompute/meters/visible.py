@@ -1,4 +1,4 @@
-"""Which GPUs a process can see: CUDA_VISIBLE_DEVICES, read as CUDA reads it. Pure.
+"""Which GPUs a process can see: CUDA_VISIBLE_DEVICES, read as CUDA reads it, and what ROCm has in its place. Pure.
 
 Sources: CUDA C++ Programming Guide, "CUDA Environment Variables", table "Device Enumeration and Properties" (indices, UUIDs and their
 beginnings, MIG, "only the devices whose index precedes the invalid index are visible"); for what the guide leaves open (numbers followed by
@@ -8,8 +8,10 @@ other characters, repeated entries, lists of both kinds) what PyTorch found the 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from pytest_greencompute.errors import MeterError
 
 _NUMBER = re.compile(r"[+-]?[0-9]+")
 
@@ -79,3 +81,38 @@ def _instances(entries: Sequence[str]) -> tuple[str, ...]:
             return ()
         named.append(entry)
     return tuple(named)
+
+
+# AMD
+
+
+def visible_to_hip(environ: Mapping[str, str], uuids: Sequence[str]) -> tuple[int, ...]:
+    """Places of the AMD GPUs that HIP shows to a process, of those with these ``uuids``, in the order in which PyTorch numbers them.
+
+    ROCR_VISIBLE_DEVICES chooses first; HIP_VISIBLE_DEVICES (or, where that is not set, CUDA_VISIBLE_DEVICES) chooses among what it
+    leaves (ROCm documentation, "GPU isolation techniques"). An entry is a number or a UUID; ``-1`` alone hides all.
+
+    Raises MeterError for a list that is not wholly clear. ROCm cuts such a list off somewhere; to guess wrong would be to leave out a GPU.
+    """
+    places = tuple(range(len(uuids)))
+    by_hip = environ.get("HIP_VISIBLE_DEVICES") or "CUDA_VISIBLE_DEVICES" not in environ
+    for name in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES" if by_hip else "CUDA_VISIBLE_DEVICES"):
+        value = environ.get(name)
+        if value is not None:
+            places = tuple(places[each] for each in _listed(name, value, [uuids[place] for place in places]))
+    return places
+
+
+def _listed(name: str, value: str, uuids: Sequence[str]) -> list[int]:
+    remedy = f"Write numbers, such as {name}=0, or unset it."
+    if value.strip() == "-1":
+        return []
+    if not value.strip():
+        raise MeterError(f"{name} is empty, which hides every AMD GPU from some programs and none from others.", remedy=remedy)
+    chosen: list[int] = []
+    for entry in (entry.strip() for entry in value.split(",")):
+        fitting = [place for place, uuid in enumerate(uuids) if entry == str(place) or (len(entry) > 4 and uuid.startswith(entry))]
+        if len(fitting) != 1 or fitting[0] in chosen:
+            raise MeterError(f"{name}={value}: {entry!r} does not name one of the AMD GPUs, or not for the first time.", remedy=remedy)
+        chosen += fitting
+    return chosen

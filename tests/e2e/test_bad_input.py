@@ -368,7 +368,10 @@ def test_such_an_option_is_fine_where_the_file_switches_measuring_on(project: Pr
         (["--energy-baseline=a/b"], "--energy-baseline: 'a/b' cannot name a baseline."),
         (["--energy-meter="], "--energy-meter: "),
         (["--energy-json="], "--energy-json: '' is not a text."),
-        (["--energy-meter=nvmll"], "There is no meter 'nvmll'. Did you mean 'nvml'? There are: nvml, rapl, codecarbon, cputime, world"),
+        (
+            ["--energy-meter=nvmll"],
+            "There is no meter 'nvmll'. Did you mean 'nvml'? There are: nvml, rapl, codecarbon, zeus, cputime, world",
+        ),
         (["--energy-meter=world,wrld"], "There is no meter 'wrld'. Did you mean 'world'?"),
     ],
 )

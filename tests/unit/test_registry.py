@@ -90,7 +90,7 @@ def test_the_table_itself_loads_nothing() -> None:
     script = (
         "import sys; sys.path[:] = " + repr(sys.path) + "\n"
         "from pytest_greencompute.meters import registry; registry.names({})\n"
-        "loaded = {n for n in sys.modules if n.startswith(('pytest_greencompute.meters.', 'codecarbon', 'numpy', 'pynvml'))}\n"
+        "loaded = {n for n in sys.modules if n.startswith(('pytest_greencompute.meters.', 'codecarbon', 'zeus', 'numpy', 'pynvml'))}\n"
         "assert loaded == {'pytest_greencompute.meters.registry', 'pytest_greencompute.meters.base'}, loaded"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -110,7 +110,7 @@ def test_a_built_in_name_cannot_be_taken() -> None:
 def test_an_unknown_name_is_a_settings_error_with_the_nearest_one() -> None:
     with pytest.raises(SettingsError) as caught:
         registry.meter("nmvl", table(PlainMeter("mine")))
-    assert str(caught.value) == "There is no meter 'nmvl'. Did you mean 'nvml'? There are: nvml, rapl, codecarbon, cputime, mine."
+    assert str(caught.value) == "There is no meter 'nmvl'. Did you mean 'nvml'? There are: nvml, rapl, codecarbon, zeus, cputime, mine."
     with pytest.raises(SettingsError, match="There are"):
         registry.meter("wattmeter", {})
 
@@ -180,6 +180,9 @@ def test_an_entry_point_that_does_not_load_is_a_refusal_where_another_meter_work
         ("gpu:1", "gpu:10", False),
         ("cpu", "dram", False),
         ("cpu", "cpux", False),
+        ("soc", "cpu", True),
+        ("soc", "board", True),
+        ("board", "gpu:0", True),
     ],
 )
 def test_domains_overlap_where_they_hold_the_same_joules(one: str, other: str, same: bool) -> None:
