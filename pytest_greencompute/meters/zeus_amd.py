@@ -87,6 +87,8 @@ def _handles(amd: Any) -> list[Any]:
     """amdsmi's handles of all AMD GPUs, in its own order; starts amdsmi."""
     remedy = "Install ROCm 6.2 or newer, and the amdsmi that comes with it; without an AMD GPU, list another meter."
     kind = MeterError if driver_is_here() else NothingThereError
+    if "Mock" in type(amd.amdsmi).__name__:  # what Zeus puts in the place of one that does not load
+        raise kind("AMD's library amdsmi is not installed, or does not find ROCm's libamd_smi.so.", remedy=remedy)
     with trouble("AMD's library amdsmi", "be started", kind=kind, remedy=remedy):
         amd.amdsmi.amdsmi_init(amd.amdsmi.AmdSmiInitFlags.INIT_AMD_GPUS)
         handles = list(amd.amdsmi.amdsmi_get_processor_handles())

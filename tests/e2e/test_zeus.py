@@ -10,6 +10,10 @@ import pytest
 pytest.importorskip("zeus.device")
 
 import pytest_greencompute.clock
+from pytest_greencompute.errors import MeterError
+from pytest_greencompute.meters.nvml import NvmlMeter
+from pytest_greencompute.meters.zeus import ZeusMeter
+from pytest_greencompute.testing import SimulatedCounter
 from tests.fake_drivers import AmdCard, AmdSmi, AmdSmiLibraryException, amd_gpu, hide_nvidia, install_amdsmi
 
 from .conftest import Project
@@ -107,3 +111,30 @@ def test_without_hardware_a_budget_is_unmeasured_with_the_remedy(
     result = project.measure("--energy-meter=zeus", "--energy-unmeasured=fail", "-k", "lean")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*amdsmi could not be started*Install ROCm 6.2 or newer*"])
+
+
+def test_a_board_that_is_metered_whole_misses_no_joules_of_a_gpu_that_nvml_cannot_read(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = SimulatedCounter(pytest_greencompute.clock.RealClock(), domain="board", idle_w=5)  # type: ignore[arg-type]
+
+    def refuse(self: object, options: object) -> None:
+        raise MeterError("gpu:0 gives neither its energy nor its power (a Tegra or a virtual GPU does not).")
+
+    monkeypatch.setattr(NvmlMeter, "find", refuse)
+    monkeypatch.setattr(ZeusMeter, "find", lambda self, options: [board])
+    monkeypatch.setitem(sys.modules, "jetson_board", SimpleNamespace(board=board))  # type: ignore[arg-type]
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+        from jetson_board import board
+
+        @pytest.mark.energy_budget(energy_per_query="1 J")
+        def test_it(energy_meter):
+            energy_meter.measure(lambda batch: board.work(0.05, 15) or batch, list("abcd"))
+        """,
+    )
+    result = project.measure("--energy-meter=nvml,zeus", "--energy-unmeasured=fail")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["test_it *0.750 J*PASS*"])

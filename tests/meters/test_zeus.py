@@ -449,7 +449,9 @@ def test_another_package_of_that_name_is_a_meter_error(clock: SimulatedClock, mo
 
 
 def test_no_hardware_is_a_meter_error_with_a_remedy(clock: SimulatedClock, make_amd: MakeAmd) -> None:
-    assert isinstance(refused(clock), NothingThereError)  # no amdsmi at all
+    error = refused(clock)
+    assert error.message == "AMD's library amdsmi is not installed, or does not find ROCm's libamd_smi.so."
+    assert isinstance(error, NothingThereError)
     amdsmi = make_amd()
     amdsmi.cards = ()
     assert "sees no GPU" in refused(clock).message
@@ -594,6 +596,7 @@ def test_a_mac_without_the_package_for_it_is_told_which(clock: SimulatedClock, m
     monkeypatch.setattr("pytest_greencompute.meters.zeus.sys", SimpleNamespace(platform="darwin"))
     monkeypatch.setattr("pytest_greencompute.meters.zeus.platform", SimpleNamespace(machine=lambda: "arm64"))
     assert "zeus-apple-silicon" in refused(clock).message
+    assert abilities(clock) == [("gpu", False)]
 
 
 # Jetson

@@ -1,4 +1,4 @@
-"""CUDA_VISIBLE_DEVICES is read as CUDA reads it."""
+"""CUDA_VISIBLE_DEVICES is read as CUDA reads it, and what ROCm has in its place as HIP does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.meters.visible import Visible, visible
+from pytest_greencompute.errors import MeterError
+from pytest_greencompute.meters.visible import Visible, visible, visible_to_hip
 
 A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
 B = "GPU-8932f940-1111-4222-8333-444455556666"
@@ -108,3 +109,43 @@ def test_the_beginning_of_a_uuid_is_enough_where_it_fits_one(uuids: list[str], l
     start = uuids[place][:length]
     unique = sum(uuid.startswith(start) for uuid in uuids) == 1
     assert visible(start, uuids).gpus == ((place,) if unique else ())
+
+
+# AMD
+
+
+@given(data=st.data(), uuids=uuids)
+def test_hip_chooses_among_what_rocr_leaves(data: st.DataObject, uuids: list[str]) -> None:
+    first = data.draw(st.permutations(range(len(uuids))))[: data.draw(st.integers(0, len(uuids)))]
+    second = data.draw(st.permutations(range(len(first))))[: data.draw(st.integers(0, len(first)))]
+    environ = {
+        "ROCR_VISIBLE_DEVICES": ",".join(data.draw(st.sampled_from([str(place), uuids[place]])) for place in first) or "-1",
+        "HIP_VISIBLE_DEVICES": ",".join(data.draw(st.sampled_from([str(place), uuids[first[place]]])) for place in second) or "-1",
+    }
+    assert visible_to_hip(environ, uuids) == tuple(first[place] for place in second)
+
+
+@given(name=st.sampled_from(["ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"]), value=anything, uuids=uuids)
+def test_every_entry_of_a_list_for_hip_names_one_gpu_or_the_list_is_refused(name: str, value: str, uuids: list[str]) -> None:
+    try:
+        places = visible_to_hip({name: value}, uuids)
+    except MeterError:
+        return
+    assert len(places) == (0 if value.strip() == "-1" else len(value.split(",")))
+    assert len(set(places)) == len(places)
+
+
+def test_nothing_set_hides_nothing_from_hip() -> None:
+    assert visible_to_hip({}, UUIDS) == tuple(range(len(UUIDS)))
+
+
+@pytest.mark.parametrize("name", ["ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"])
+def test_an_empty_list_is_read_otherwise_by_every_program_and_refused(name: str) -> None:
+    with pytest.raises(MeterError, match=f"{name} is empty, which hides every AMD GPU from some programs and none from others"):
+        visible_to_hip({name: ""}, UUIDS)
+
+
+def test_the_beginning_of_a_uuid_that_fits_two_amd_gpus_is_refused() -> None:
+    with pytest.raises(MeterError, match="'GPU-ab' does not name one"):
+        visible_to_hip({"HIP_VISIBLE_DEVICES": "GPU-ab"}, ["GPU-ab1", "GPU-ab2"])
+    assert visible_to_hip({"HIP_VISIBLE_DEVICES": "GPU-ab2"}, ["GPU-ab1", "GPU-ab2"]) == (1,)
