@@ -19,7 +19,7 @@ from pytest_greencompute.distributions import binomial_interval, order_statistic
 from pytest_greencompute.footprint import Footprint
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.phase import PHASES, errors, half_width, weights
-from pytest_greencompute.samples import ANSWER_DIGITS, Block, Method, Run, Source, beside_others, sets_of
+from pytest_greencompute.samples import ANSWER_DIGITS, WHOLES, Block, Method, Run, Source, beside_others, sets_of
 from pytest_greencompute.sequential import share
 from pytest_greencompute.units import SHARES, Dimension, Quantity, money, show, show_interval, show_share
 
@@ -143,11 +143,21 @@ def judges_processor(run: Run, aim: Aim) -> bool:
 
 
 def _working(run: Run, chosen: Sequence[Source]) -> tuple[Source, ...] | Missing:
-    working = tuple(source for source in chosen if not (source.domain.startswith("gpu") and stood_idle(run, source)))
+    working = tuple(source for source in chosen if not (_shows_work(source.domain) and stood_idle(run, source)))
     if working:
         return working
     names = ", ".join(source.domain for source in chosen)
-    return Missing(f"{names} drew no more than idle power while the queries ran: the model did not run there")
+    return Missing(f"{names} drew no more than idle power while the queries ran: {_idle_because(chosen)}")
+
+
+def _shows_work(domain: str) -> bool:
+    """Whether a model that runs in this domain draws more than idle power for certain, unless the sensor is stuck."""
+    return domain.startswith("gpu") or domain in WHOLES
+
+
+def _idle_because(chosen: Sequence[Source]) -> str:
+    whole = any(source.domain in WHOLES for source in chosen)
+    return "the queries wait for something elsewhere, or its sensor is stuck" if whole else "the model did not run there"
 
 
 def idle_watts(run: Run, domain: str) -> tuple[float, float]:

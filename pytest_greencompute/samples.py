@@ -15,6 +15,7 @@ from pytest_greencompute.errors import MeterError, SettingsError
 
 Method = Literal["counter", "integrated", "modelled"]
 ANSWER_DIGITS = 16  # hexadecimal digits that an answer's digest has
+WHOLES = ("soc", "board")  # domains that hold all others: a system on a chip, and the board that it is on
 FOREIGN = "another process"  # the mark that makes a run UNMEASURED wherever it stands
 METHODS: tuple[Method, ...] = ("counter", "integrated", "modelled")
 SET_BY_APPLICATION = "the application set "  # how the note begins that names the flags by which it switched reasoning on

@@ -189,7 +189,8 @@ class Session:
     def _missing_gpu(self) -> str:
         """Why no energy may be judged where a GPU is here that could not be metered: its joules would be missing; or empty."""
         from pytest_greencompute.errors import NothingThereError
-        from pytest_greencompute.meters.registry import OF_GPUS, WHOLES
+        from pytest_greencompute.meters.registry import OF_GPUS
+        from pytest_greencompute.samples import WHOLES
 
         assert self.instruments is not None
         if self.settings.domains != ("auto",) or any(source.domain in WHOLES for source in self.instruments.sources):

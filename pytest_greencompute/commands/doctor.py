@@ -21,7 +21,7 @@ def doctor(*, as_json: bool) -> int:
     from pytest_greencompute import machine
     from pytest_greencompute.clock import RealClock
     from pytest_greencompute.meters.base import Ability, MeterOptions
-    from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter, names
+    from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, READ_WHERE_LISTED, meter, names
 
     options = MeterOptions(RealClock(), os.environ)
     found: dict[str, list[Ability]] = {}
@@ -30,13 +30,15 @@ def doctor(*, as_json: bool) -> int:
             found[name] = list(meter(name, {}).abilities(options))
         except GreencomputeError as error:
             found[name] = [Ability("", works=False, says=error.message, remedy=error.remedy)]
-    works = any(ability.works for name in ORDER_BY_DEFAULT for ability in found.get(name, ()))
+    working = [name for name in found if any(ability.works for ability in found[name])]
+    readers = [name for name in (*ORDER_BY_DEFAULT, *READ_WHERE_LISTED) if name in working]
     facts = machine.facts(os.environ)
     if as_json:
         _print_json(found, facts)
     else:
-        _print_abilities(found, facts, ORDER_BY_DEFAULT, works=works)
-    return 0 if works else 1
+        _print_abilities(found, facts, ORDER_BY_DEFAULT)
+        _print_what_to_list(readers, ORDER_BY_DEFAULT)
+    return 0 if readers else 1
 
 
 def _print_json(found: dict[str, list[Any]], facts: dict[str, Any]) -> None:
@@ -48,7 +50,7 @@ def _print_json(found: dict[str, list[Any]], facts: dict[str, Any]) -> None:
     print(json.dumps({"machine": facts, "meters": meters}, indent=1, ensure_ascii=False))
 
 
-def _print_abilities(found: dict[str, list[Any]], facts: dict[str, Any], default: Sequence[str], *, works: bool) -> None:
+def _print_abilities(found: dict[str, list[Any]], facts: dict[str, Any], default: Sequence[str]) -> None:
     print(f"{facts.get('cpu') or 'unknown processor'}, {facts.get('os')}, Python {facts.get('python')}\n")
     for name, abilities in found.items():
         used = "used by default" if name in default else "only where listed"
@@ -57,5 +59,11 @@ def _print_abilities(found: dict[str, list[Any]], facts: dict[str, Any], default
             print(f"  {'yes' if each.works else 'no '}  {f'{each.domain}: ' if each.domain else ''}{each.says}")
             if each.remedy:
                 print(f"       {each.remedy}")
-    if not works:
+
+
+def _print_what_to_list(readers: Sequence[str], default: Sequence[str]) -> None:
+    """What to write into the settings where none of the meters that are used by default works."""
+    if not readers:
         print('\nNo meter reads energy here. List a model to use one: meters = ["nvml", "rapl", "cputime"] under [tool.greencompute].')
+    elif not set(readers) & set(default):
+        print(f'\nNothing that reads energy here is used by default. List it: meters = ["{readers[0]}"] under [tool.greencompute].')

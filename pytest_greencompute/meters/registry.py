@@ -16,6 +16,7 @@ from typing import cast
 
 from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
 from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
+from pytest_greencompute.samples import WHOLES
 
 GROUP = "greencompute.meters"
 
@@ -30,11 +31,11 @@ BUILT_IN: Mapping[str, tuple[str, str]] = {
 # Only our own meters that measure. Those that model, and those that are another package's, are used where they are listed by name.
 ORDER_BY_DEFAULT = ("nvml", "rapl")
 
+# Those of the latter that always measure.
+READ_WHERE_LISTED = ("zeus",)
+
 # Meters of GPUs: one that refuses a GPU that is here leaves joules out.
 OF_GPUS = ("nvml", "zeus")
-
-# Domains that hold all others: a system on a chip, and the board that it is on.
-WHOLES = ("soc", "board")
 
 
 @dataclass(frozen=True, slots=True)

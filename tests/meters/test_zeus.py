@@ -17,7 +17,7 @@ from zeus.device.soc import apple, jetson
 
 from pytest_greencompute import cli, instruments
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
-from pytest_greencompute.estimate import Aim, Estimate, estimate
+from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
 from pytest_greencompute.machine import Processor
 from pytest_greencompute.measuring import Effort, Task, open_instruments, run_metered
 from pytest_greencompute.meters import zeus_figures
@@ -675,6 +675,14 @@ def test_a_run_on_a_jetson_tells_the_true_energy_of_a_query(clock: SimulatedCloc
     assert joules_per_query(run) == pytest.approx(0.4 * 8, rel=0.02)
 
 
+def test_a_rail_that_is_stuck_leaves_no_figure(clock: SimulatedClock, rails: Rails, tmp_path: Path) -> None:
+    rails.old("VDD_IN", 5000)
+    energy = estimate(measured(clock, tmp_path, lambda _: clock.sleep(0.4)), METRICS["energy_per_query"], Aim())
+    assert isinstance(energy, Missing)
+    assert energy.reason.startswith("board drew no more than idle power while the queries ran: ")
+    assert energy.reason.endswith("or its sensor is stuck")
+
+
 def test_without_such_a_rail_cpu_and_gpu_alone_are_billed_and_it_says_so(clock: SimulatedClock, rails: Rails) -> None:
     rails.new("VDD_GPU_SOC", 3000)
     rails.new("VDD_CPU_CV", 2000)
@@ -753,8 +761,12 @@ def test_the_doctor_lists_it_with_each_card(
     from pytest_greencompute.meters import registry
 
     monkeypatch.setattr(registry, "BUILT_IN", {"zeus": registry.BUILT_IN["zeus"]})
-    cli.main(["doctor"])
+    assert cli.main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert "zeus (only where listed)\n  yes  gpu:0: AMD Instinct MI300X GPU-00c0ffee15dead: energy counter\n" in printed
     assert "  no   gpu:1: gpu:1: AMD GPU 1 of `amd-smi list` could not be asked who it is" in printed
     assert "       The others can be measured: HIP_VISIBLE_DEVICES=0\n" in printed
+    assert printed.endswith('is used by default. List it: meters = ["zeus"] under [tool.greencompute].\n')
+    cards[0].answers |= NOTHING
+    assert cli.main(["doctor"]) == 1
+    assert "No meter reads energy here." in capsys.readouterr().out
