@@ -93,18 +93,22 @@ def _amd_gpus(options: MeterOptions) -> list[zeus_amd.AmdGpu]:
     return gpus
 
 
-def _nvidia(options: MeterOptions) -> tuple[str, ...]:
+def _nvidia(options: MeterOptions) -> list[Ability]:
     """The visible NVIDIA GPUs, in the words of their own meter."""
-    return tuple(ability.says for ability in NvmlMeter().abilities(options) if ability.domain.startswith("gpu:"))
+    return [ability for ability in NvmlMeter().abilities(options) if ability.domain.startswith("gpu:")]
+
+
+def _said(gpus: Sequence[Ability]) -> str:
+    return "; ".join(gpu.says for gpu in gpus)
 
 
 def _nvidia_instead(options: MeterOptions) -> NothingThereError | None:
-    """What to say where there is nothing for Zeus but an NVIDIA GPU."""
-    gpus = _nvidia(options)
+    """What to say where there is nothing for Zeus but NVIDIA GPUs that their own meter reads."""
+    gpus = [gpu for gpu in _nvidia(options) if gpu.works]
     if not gpus:
         return None
     return NothingThereError(
-        f"There is nothing here for Zeus but NVIDIA GPUs ({'; '.join(gpus)}), which the meter 'nvml' reads itself, to the tick.",
+        f"There is nothing here for Zeus but NVIDIA GPUs ({_said(gpus)}), which the meter 'nvml' reads itself, to the tick.",
         remedy="--energy-meter nvml",
     )
 
@@ -114,7 +118,7 @@ def _refuse_beside_nvidia(options: MeterOptions) -> None:
     gpus = _nvidia(options)
     if gpus:
         raise MeterError(
-            f"Beside AMD GPUs there are NVIDIA's here ({'; '.join(gpus)}), and both are numbered from gpu:0.",
+            f"Beside AMD GPUs there are NVIDIA's here ({_said(gpus)}), and both are numbered from gpu:0.",
             remedy="Hide the AMD GPUs (HIP_VISIBLE_DEVICES=-1) and use --energy-meter nvml, or hide NVIDIA's:"
             " CUDA_VISIBLE_DEVICES=-1 with HIP_VISIBLE_DEVICES=0.",
         )

@@ -480,6 +480,11 @@ def test_nvidia_gpus_are_refused_by_name_for_their_own_meter(clock: SimulatedClo
     assert (ability.says, ability.remedy) == (error.message, error.remedy)
 
 
+def test_an_nvidia_gpu_that_nvml_cannot_read_either_is_not_sent_there(clock: SimulatedClock, make_standin: MakeStandIn) -> None:
+    make_standin(StandInDevice(PROFILES["V100"])).fault("mig")  # a Jetson in a container looks like this, too: it refuses
+    assert "nvml" not in str(refused(clock))
+
+
 def test_gpus_of_both_makers_are_refused_since_both_count_from_zero(
     clock: SimulatedClock, make_amd: MakeAmd, make_standin: MakeStandIn
 ) -> None:
@@ -707,8 +712,14 @@ def test_a_rail_of_a_slot_does_not_pass_for_the_whole_module(clock: SimulatedClo
     counter.close()
 
 
-def test_a_jetson_without_rails_is_refused(clock: SimulatedClock, rails: Rails) -> None:
+def test_a_jetson_without_rails_is_refused(clock: SimulatedClock, rails: Rails, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "found: none" in refused(clock).message
+    nameless = rails.old("VDD_IN", 5000)
+    monkeypatch.setattr(jetson.Jetson, "_discover_available_metrics", lambda self: {"total_power_mw": jetson.DirectPower(nameless)})
+    nameless.with_name("rail_name_1").unlink()
+    assert "has no name" in refused(clock).message
+    monkeypatch.delattr(jetson.Jetson, "_discover_available_metrics")  # as some later Zeus may have it
+    assert "Zeus could not look for this Jetson's power rails (AttributeError" in refused(clock).message
     assert abilities(clock) == [("soc", False)]
 
 
