@@ -319,6 +319,17 @@ def test_a_card_whose_counter_cannot_be_checked_is_refused_by_name(clock: Simula
     assert "ROCR_VISIBLE_DEVICES=1" in refused(clock, ROCR_VISIBLE_DEVICES="0,1").remedy
 
 
+@pytest.mark.parametrize("hip_id", [0, 2, -1, "N/A", None], ids=str)
+def test_a_card_whose_hip_number_cannot_be_is_not_taken_for_another(clock: SimulatedClock, make_amd: MakeAmd, hip_id: Any) -> None:
+    odd = AmdCard(amd_gpu(clock), hip_id=1)
+    odd.answers["enumeration_info"] = {"hip_id": hip_id, "hip_uuid": ""}
+    make_amd(AmdCard(amd_gpu(clock), hip_id=0), odd)
+    error = refused(clock)
+    assert error.message.startswith("gpu:1: AMD GPU 1 of `amd-smi list`")
+    assert error.remedy.endswith("HIP_VISIBLE_DEVICES=0")
+    assert [counter.source.domain for counter in find(clock, HIP_VISIBLE_DEVICES="0")] == ["gpu:0"]
+
+
 def test_a_card_without_a_name_is_measured_all_the_same(clock: SimulatedClock, make_amd: MakeAmd) -> None:
     make_amd(AmdCard(amd_gpu(clock), answers={"asic_info": None}))
     (counter,) = find(clock)
