@@ -107,7 +107,7 @@ $(STAMPS)/project: $(PINS) | $(VENV)/bin/python
 $(STAMPS)/tests: $(STAMPS)/project tests/requirements.txt tests/neighbours.txt
 	@echo "  what the tests and checks need"
 	@$(call install,--requirement tests/requirements.txt)
-	@$(call install,--no-deps zeus httpx httpcore)
+	@$(call install,--no-deps zeus)
 	@$(call install,--no-deps --upgrade --target $(VENV)/neighbours --requirement tests/neighbours.txt)
 	@touch $@
 
