@@ -63,6 +63,7 @@ class Client:
         self._thread = threading.Thread(target=self._serve, name="greencompute-client", daemon=True)
         self._ended: deque[Done] = deque()
         self._busy_ns: list[int] = []  # of each slot: when its request was sent, or when its last one ended
+        self._stopping = False
         self._sent_ns: list[int] = []  # of each slot: when the last byte of its request had left
         self._slots: list[asyncio.Task[None]] = []
         # One connection each, since a pool looks through all that it has for each request, and without what httpx.AsyncClient does around
@@ -114,9 +115,13 @@ class Client:
 
         self._call(start())
 
-    def end(self) -> None:
-        """Send no more, and give up what is still open."""
-        self._call(self._cancelled())
+    def end(self, within_s: float = 0.0) -> None:
+        """Send no more, wait so long for what is still open, and give up the rest.
+
+        A server may go on with what nobody waits for any more, and what is measured next would pay for it.
+        """
+        self._stopping = True
+        self._call(self._cancelled(within_s))
 
     def oldest_ns(self) -> int:
         """No request that is open, or will be sent, was sent before this. Ask before ``taken``: what ends in between is then in it."""
@@ -144,6 +149,7 @@ class Client:
     def _fresh(self, concurrency: int) -> int:
         import httpx
 
+        self._stopping = False
         while len(self._connections) < concurrency:
             self._connections.append(httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False))
         self._busy_ns = [self._now_ns()] * concurrency
@@ -177,8 +183,10 @@ class Client:
         for connection in self._connections:
             await connection.aclose()
 
-    async def _cancelled(self) -> None:
+    async def _cancelled(self, within_s: float = 0.0) -> None:
         slots, self._slots = self._slots, []
+        if slots and within_s > 0:
+            await asyncio.wait(slots, timeout=within_s)
         for slot in slots:
             slot.cancel()
         await asyncio.gather(*slots, return_exceptions=True)
@@ -203,6 +211,8 @@ class Client:
             self._ended.append(done)
             self._busy_ns[index] = done.ended_ns  # only now: whoever sees it sees the request among those that have ended
             self.cpu_s = time.thread_time()
+            if self._stopping:
+                break
             if done.failed:
                 await asyncio.sleep(PAUSE_S)
 

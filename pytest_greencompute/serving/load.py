@@ -40,6 +40,7 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 INTERVAL_S = 0.3  # between two looks at whether the load has levelled, at least
 WARMUP_S = 10.0
 WARMUP_REQUESTS = 8.0  # or as long as so many requests one after the other
+ENDING_REQUESTS = 4.0  # so many times what a request takes are waited for at the end
 DRAIN_S = 0.02
 GRACE_S = 1.0
 
@@ -230,6 +231,7 @@ class _Load:
             request_s = self._warm_up()
             self._measure(request_s)
             self._drain()
+            self._client.end(within_s=min(ENDING_REQUESTS * request_s, self._asked.timeout_s))
         finally:
             self._client.end()
             gc.unfreeze()

@@ -373,7 +373,11 @@ def test_conditions(make_standin: MakeStandIn, faults: tuple[str, ...], marks: t
         standin.fault(fault)
     condition = counter.condition()
     assert condition.marks == marks
-    assert condition.facts == {
+    facts = dict(condition.facts or {})
+    listed = str(facts.pop("processes")).split()
+    assert (str(os.getpid()) in listed) is ("no own pid" not in faults)
+    assert len(listed) == ("no own pid" not in faults) + ("foreign" in faults)
+    assert facts == {
         "temperature_c": 45,
         "sm_clock_mhz": 900 if {"throttled", "software thermal", "power brake"} & set(faults) else 1500,
         "processes_known": "no own pid" not in faults,

@@ -150,6 +150,19 @@ def test_a_closed_loop_keeps_as_many_requests_open_as_it_was_told_and_takes_the_
     assert all(done.ended_ns > oldest_ns - 1e9 for done in ended)
 
 
+def test_at_its_end_a_load_lets_open_requests_finish_and_gives_up_what_takes_too_long() -> None:
+    with client_of(Behaviour(first_s=0.3, faults=["", "", "stall"])) as client:
+        client.begin(3)
+        time.sleep(0.1)
+        start = time.perf_counter()
+        client.end(within_s=1.0)
+        took = time.perf_counter() - start
+        ended = client.taken()
+        assert client.ask(0).failed == ""
+    assert [done.failed for done in ended] == ["", ""]
+    assert 0.9 < took < 3
+
+
 def test_a_server_that_refuses_is_not_flooded() -> None:
     with client_of(Behaviour(faults=["429"])) as client:
         client.begin(2)
