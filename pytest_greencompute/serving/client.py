@@ -242,23 +242,23 @@ class Client:
 
         texts: list[str] = []
         came_ns: list[int] = []
-        tokens, ended = None, False
+        tokens, ended, ended_ns = None, False, 0
         try:
             if response.status_code != OK:
                 await _read(response)
             async for event in EventSource(response).aiter_sse():  # to its end even after the last event, or the connection is lost
+                ended_ns = self._now_ns()
                 if event.data == DONE:
                     ended = True
                     continue
                 part = part_of(self._wanted.request, event.data)
                 if part.speaks:
-                    came_ns.append(self._now_ns())
+                    came_ns.append(ended_ns)
                     texts.append(part.text)
                 tokens = tokens if part.tokens is None else part.tokens
                 ended = ended or part.ends
         finally:
             await response.aclose()
-        ended_ns = self._later_ns(slot)
         if not ended:
             raise AnswerError("answer cut short")
         if tokens is None:
@@ -266,7 +266,7 @@ class Client:
         gaps = tuple((b - a) / 1e9 for a, b in itertools.pairwise(came_ns))
         sent_ns = self._sent_ns[slot]
         first_s = max(came_ns[0] - sent_ns, 0) / 1e9 if came_ns else None
-        return Done(prompt, sent_ns, ended_ns, "".join(texts), tokens, first_s, gaps)
+        return Done(prompt, sent_ns, max(ended_ns, sent_ns + 1), "".join(texts), tokens, first_s, gaps)
 
 
 async def _read(response: httpx.Response) -> bytes:
