@@ -592,6 +592,8 @@ def _calls(run: Run, metric: Metric, aim: Aim) -> Outcome:
 def _compute(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """What was counted in a pass of its own; of a figure that is only a bound, the other side is open."""
     count = run.counts.get(metric.name)
+    if count is None and run.serving is not None:
+        return Missing("what a server computes and holds is not counted")
     if count is None and run.window:
         return Missing("a window has no queries that could be counted over; use measure()")
     if count is None:

@@ -538,6 +538,8 @@ class EnergyMeter:
         from pytest_greencompute.workload import listed_references
 
         self._refuse_inside_a_window()
+        if name is not None:
+            _check_text(name, "loads", "name='chat'")
         several, given = levels(concurrency), listed_references(references)
         named = {each: run_name(name, f"concurrency={each}") for each in several}
         for called in named.values():
@@ -555,8 +557,8 @@ class EnergyMeter:
             stream=stream,
             timeout_s=timeout,
         )
-        wanted_levels = [Level(each, called, self._test.node_id, given, score) for each, called in named.items()]
-        return self._served(wanted, model, wanted_levels)
+        loads = [Level(each, called, test=self._test.node_id, references=given, score=score) for each, called in named.items()]
+        return self._served(wanted, model, loads)
 
     def _served(self, wanted: Asked, model: str | None, levels: Sequence[Level]) -> dict[int, ServedRun]:
         from dataclasses import replace
@@ -568,7 +570,8 @@ class EnergyMeter:
         if not metered and session.settings.unmetered == "skip":
             self._skip('not measured: unmetered = "skip" and no --energy-budget')
         keep = session.settings.unmetered if isinstance(session.settings.unmetered, int) else None
-        client, _ = open_client(wanted, model, session.clock)
+        client, answering = open_client(wanted, model, session.clock)
+        levels = [replace(level, model=answering) for level in levels]
         aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
         note = () if test.contest is None else ("a server runs beside the commits: its load is not measured by turns with others",)
         found = {}

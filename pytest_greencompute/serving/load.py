@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_greencompute.asks import Tell
+from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.estimate import Estimate
 from pytest_greencompute.instruments import Instruments
@@ -47,13 +48,14 @@ GRACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One load to measure: requests at a time, the name of its run, and what the answers are held against.
+    """One load to measure: requests at a time, the name of its run, the model that answers, and what the answers are held against.
 
     Raises SettingsError for references that do not fit.
     """
 
     concurrency: int
     name: str | None
+    model: str = ""
     test: str = ""
     references: Sequence[Any] | None = None
     score: Score = "accuracy"
@@ -129,14 +131,18 @@ class _Answers:
         return [self.first.get(index) for index in range(prompts)]
 
 
-def open_client(asked: Asked, model: str | None, clock: Any) -> tuple[Client, str]:
+def open_client(asked: Asked, model: str | None, clock: Clock) -> tuple[Client, str]:
     """A client that is to be entered, and the model's name; asked of the server where None is given. Raises SettingsError."""
     if model is None:
-        with Client(Wanted(asked.base, asked.request, (), asked.stream, asked.timeout_s, asked.headers), clock) as client:
+        with Client(_wanted(asked), clock) as client:
             model = _only(client.models(), asked.base)
     if not isinstance(model, str) or not model:
         raise SettingsError(f"model is {model!r}.", remedy="Write the name that the server knows the model by.")
-    return Client(Wanted(asked.base, asked.request, asked.bodies(model), asked.stream, asked.timeout_s, asked.headers), clock), model
+    return Client(_wanted(asked, asked.bodies(model)), clock), model
+
+
+def _wanted(asked: Asked, bodies: Sequence[bytes] = ()) -> Wanted:
+    return Wanted(asked.base, asked.request, bodies, asked.stream, asked.timeout_s, asked.headers)
 
 
 def _only(models: Sequence[str], base: str) -> str:
@@ -226,8 +232,8 @@ class _Load:
         cpu_s, since_ns = self._client.cpu_s, self._clock.now_ns()
         # What the process holds by now is left out of garbage collections, which may take a tenth of a second with torch loaded.
         gc.freeze()
-        self._client.begin(self._level.concurrency)
         try:
+            self._client.begin(self._level.concurrency)
             request_s = self._warm_up()
             self._measure(request_s)
             self._drain()
@@ -428,7 +434,13 @@ class _Load:
 
     def _provenance(self) -> dict[str, Any]:
         instruments, asked = self._instruments, self._asked
-        served = {"url": asked.base, "request": asked.request.path, "stream": asked.stream, "max_tokens": asked.max_tokens}
+        served = {
+            "url": asked.base,
+            "model": self._level.model,
+            "request": asked.request.path,
+            "stream": asked.stream,
+            "max_tokens": asked.max_tokens,
+        }
         return {
             **self._effort.provenance,
             "devices": instruments.facts(),

@@ -61,6 +61,7 @@ def test_each_load_is_a_run_with_budgets_of_its_own(served: Project) -> None:
     assert runs["concurrency=4"]["raw"]["serving"]["concurrency"] == 4
     assert runs["concurrency=4"]["metrics"]["time_to_first_token_p50"]["unit"] == "s"
     assert runs["concurrency=4"]["provenance"]["served"]["url"].endswith("/v1")
+    assert runs["concurrency=4"]["provenance"]["served"]["model"] == "stub"
     assert runs["concurrency=1"]["metrics"]["error_rate"]["value"] == 0
 
 
@@ -87,6 +88,24 @@ def test_unmetered_each_prompt_is_asked_once_and_energy_is_not_there(served: Pro
     result.stdout.fnmatch_lines(["*test_wrong*scored 0*", "*SKIPPED*energy_per_query was not measured*"])
 
 
+def test_without_a_meter_a_load_has_times_and_its_energy_is_unmeasured(served: Project) -> None:
+    served.toml('meters = ["nvml"]\nunmeasured = "fail"')
+    served.write(
+        "test_chat.py",
+        SERVER
+        + """
+    @pytest.mark.energy_budget(energy_per_query="10 kJ", latency_p50="5 s")
+    def test_chat(energy_meter, url):
+        assert energy_meter.serve_load(url, PROMPTS, concurrency=2)[2].throughput > 1
+    """,
+    )
+    result = served.run_apart("--energy-budget", "--energy-max-seconds=1")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["test_chat (concurrency=2) has no energy_per_query to judge: *", "test_chat (concurrency=2) *UNMEASURED energy*"]
+    )
+
+
 def test_bad_input_and_a_server_that_is_not_there_are_told_with_a_remedy(served: Project) -> None:
     served.write(
         "test_chat.py",
@@ -100,6 +119,9 @@ def test_bad_input_and_a_server_that_is_not_there_are_told_with_a_remedy(served:
         def test_twice(energy_meter):
             energy_meter.serve_load("http://127.0.0.1:1", ["Hi"], concurrency=[2, 2])
 
+        def test_name(energy_meter):
+            energy_meter.serve_load("http://127.0.0.1:1", ["Hi"], name=7)
+
         def test_without_httpx(energy_meter, monkeypatch):
             import sys
             monkeypatch.setitem(sys.modules, "httpx", None)
@@ -107,12 +129,13 @@ def test_bad_input_and_a_server_that_is_not_there_are_told_with_a_remedy(served:
         """,
     )
     result = served.run_apart("--energy-budget")
-    result.assert_outcomes(failed=4)
+    result.assert_outcomes(failed=5)
     result.stdout.fnmatch_lines_random(
         [
             "*gpu-box may be another machine, and energy is read on this one.*",
             "*The first request to http://127.0.0.1:1/v1/chat/completions failed: no connection.*",
             "*concurrency is [[]2, 2].*",
+            "*name is 7.*",
             "*pip install 'pytest-greencompute[[]serving]'*",
         ]
     )

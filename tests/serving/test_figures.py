@@ -87,6 +87,7 @@ def test_what_is_not_there_says_why() -> None:
     assert "answered nothing" in why(nothing, "energy_per_query")
     assert "no request was answered" in why(nothing, "inter_token_latency_p50")
     assert "no request ended" in why(nothing, "error_rate")
+    assert "not counted" in why(RUN, "peak_memory")
     plain = replace(RUN, serving=None)
     assert "only serve_load" in why(plain, "error_rate")
     assert "only serve_load" in why(plain, "time_to_first_token_p50")
