@@ -124,3 +124,8 @@ def _hashed_words() -> Any:
     from sklearn.feature_extraction.text import HashingVectorizer
 
     return HashingVectorizer(n_features=HASHED_WORDS)
+
+
+if __name__ == "__main__":
+    print("Fitting the student and its teacher (a minute or two, once) ...")
+    Candidates(Encoder()).student  # noqa: B018  it is kept once it has been asked for
