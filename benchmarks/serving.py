@@ -36,17 +36,7 @@ RATE = 200.0  # requests per second that are to be kept
 
 def wanted(url: str, *, stream: bool) -> Asked:
     prompts = [f"prompt number {number}" for number in range(100)]
-    return asked(
-        url,
-        prompts,
-        request="openai-chat",
-        environ={},
-        api_key_env=None,
-        headers=None,
-        options=None,
-        on_this_machine=False,
-        stream=stream,
-    )
+    return asked(url, prompts, stream=stream)
 
 
 def loaded(client: Client, concurrency: int, seconds: float) -> tuple[list[Done], float, float]:

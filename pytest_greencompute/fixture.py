@@ -136,10 +136,8 @@ class EnergyMeter:
             raw, outputs = await self._measure_as_a_side(task, self._session.worker)
         elif settings.enabled:
             raw, outputs = await self._measure_metered(task)
-        elif settings.unmetered == "skip":
-            self._skip('not measured: unmetered = "skip" and no --energy-budget')
         else:
-            raw, outputs = await arun_once(task, self._session.clock, settings.unmetered if isinstance(settings.unmetered, int) else None)
+            raw, outputs = await arun_once(task, self._session.clock, self._kept_unmetered())
         self._test.runs.append(raw)
         return self._result(raw, outputs)
 
@@ -348,16 +346,13 @@ class EnergyMeter:
         work = Task(model, listed, collate=collate, name=name, test=test.node_id, watched=test.watched)
         if session.worker is None and session.settings.enabled:
             raw, outputs = self._score_metered(work, asked, path)
-        elif session.settings.unmetered == "skip":
-            self._skip('not measured: unmetered = "skip" and no --energy-budget')
         else:
-            keep = session.settings.unmetered
-            raw, outputs = run_once(work, session.clock, keep if isinstance(keep, int) else None)
+            raw, outputs = run_once(work, session.clock, self._kept_unmetered())
         if test.contest is not None:
             notes += ("an energy score is of this commit alone: it is not measured by turns with others",)
         raw = replace(raw, notes=notes + raw.notes)
         test.runs.append(raw)
-        aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
+        aim = self._aim()
         return ScoredRun(raw, outputs, aim, self._unmetered)
 
     def _score_metered(self, task: Task, asked: AskedScore, path: Path) -> tuple[Run, list[Any]]:
@@ -425,8 +420,8 @@ class EnergyMeter:
         self._refuse_inside_a_window()
         names = checked_count(count)
         self._check_comparison(name, entrants)
-        session, test = self._session, self._test
-        aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
+        test = self._test
+        aim = self._aim()
         least, limited = asked_of(floor, limits, scored=scored)
         unmeasured = tuple(Candidate(entrant.name, problem="not measured", values=entrant.values) for entrant in entrants)
         plain = Choice(unmeasured, aim, least, limited, subject=test.subject)  # what is asked is refused before anything is run
@@ -481,10 +476,7 @@ class EnergyMeter:
                 return measure_abreast(entrants, session.instruments, effort_of, settled, session.why_unmeasured)
             finally:
                 session.told()
-        if session.settings.unmetered == "skip":
-            self._skip('not measured: unmetered = "skip" and no --energy-budget')
-        keep = session.settings.unmetered
-        return (*run_all_once(entrants, session.clock, keep if isinstance(keep, int) else None), 1)
+        return (*run_all_once(entrants, session.clock, self._kept_unmetered()), 1)
 
     def _effort_of(self, candidate: str, run: str, limits: Mapping[str, float]) -> Effort:
         """How a candidate, whose run is called ``run``, is measured: until the comparison is settled or its time is up."""
@@ -567,12 +559,10 @@ class EnergyMeter:
 
         session, test = self._session, self._test
         metered = session.worker is None and session.settings.enabled
-        if not metered and session.settings.unmetered == "skip":
-            self._skip('not measured: unmetered = "skip" and no --energy-budget')
-        keep = session.settings.unmetered if isinstance(session.settings.unmetered, int) else None
+        keep = None if metered else self._kept_unmetered()
         client, answering = open_client(wanted, model, session.clock)
         levels = [replace(level, model=answering) for level in levels]
-        aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
+        aim = self._aim()
         note = () if test.contest is None else ("a server runs beside the commits: its load is not measured by turns with others",)
         found = {}
         with client:
@@ -622,7 +612,6 @@ class EnergyMeter:
         return made
 
     def _watched_energy(self, model: WatchedModel) -> Estimate:
-        from dataclasses import replace
 
         from pytest_greencompute.errors import MeterError
         from pytest_greencompute.estimate import Missing
@@ -631,7 +620,7 @@ class EnergyMeter:
         session, test = self._session, self._test
         if not session.settings.enabled:
             self._unmetered("the energy of a watched model")
-        aim = replace(session.bench().aim, confidence=session.budget(test).confidence)
+        aim = self._aim()
         windows = [window.raw() for window in test.windows if window.closed]
         found = energy_of([*test.runs, *windows], test.watched.index(model), aim)
         if isinstance(found, Missing):
@@ -738,12 +727,22 @@ class EnergyMeter:
         return replace(effort, agree=pairing.agree, turn=pairing.turn, in_pairs=True)
 
     def _result(self, raw: Run, outputs: list[Any]) -> MeasuredRun:
-        from dataclasses import replace
-
         from pytest_greencompute.measured import MeasuredRun
 
-        aim = replace(self._session.bench().aim, confidence=self._session.budget(self._test).confidence)
-        return MeasuredRun(raw, outputs, aim, self._unmetered)
+        return MeasuredRun(raw, outputs, self._aim(), self._unmetered)
+
+    def _aim(self) -> Aim:
+        """What is asked of this test's runs: the session's, as sure as the test's budget wants it."""
+        from dataclasses import replace
+
+        return replace(self._session.bench().aim, confidence=self._session.budget(self._test).confidence)
+
+    def _kept_unmetered(self) -> int | None:
+        """How many queries run without a meter, None for all; where none is to run, the test is skipped."""
+        unmetered = self._session.settings.unmetered
+        if unmetered == "skip":
+            self._skip('not measured: unmetered = "skip" and no --energy-budget')
+        return unmetered if isinstance(unmetered, int) else None
 
     def _unmetered(self, metric: str) -> NoReturn:
         self._skip(f"{metric} was not measured: run pytest with --energy-budget")

@@ -12,7 +12,8 @@ Rules for whoever writes one:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -92,6 +93,17 @@ def abilities_of(meter: Meter, options: MeterOptions, domain: str, says: Callabl
     for counter in counters:
         counter.close()
     return tuple(Ability(counter.source.domain, works=True, says=says(counter.source)) for counter in counters)
+
+
+@contextmanager
+def trouble(who: str, what: str, *, remedy: str, kind: type[MeterError] = MeterError) -> Iterator[None]:
+    """What breaks inside another package is the machine's matter, not the test's: a MeterError, '<who> could not <what>'."""
+    try:
+        yield
+    except MeterError:
+        raise
+    except Exception as error:
+        raise kind(f"{who} could not {what} ({type(error).__name__}: {error}).", remedy=remedy) from error
 
 
 class Meter(Protocol):

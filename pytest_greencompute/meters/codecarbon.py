@@ -21,14 +21,13 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, abilities_of
+from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, abilities_of, trouble
 from pytest_greencompute.samples import Method, Reading, Source
 
 _J_PER_KWH = 3.6e6
@@ -222,7 +221,7 @@ class CodeCarbonMeter:
         """Starts one offline tracker (about a second). Raises MeterError where CodeCarbon is not installed or does not measure."""
         if importlib.util.find_spec("codecarbon") is None:
             raise MeterError("CodeCarbon is not installed.", remedy=_INSTALL)
-        with _as_meter_error():
+        with trouble("CodeCarbon", "be started", remedy=_REPORT):
             tracker = _Tracker(importlib.import_module("codecarbon"), options.clock.now_ns)
             try:
                 return _counters(tracker)
@@ -233,17 +232,6 @@ class CodeCarbonMeter:
     def abilities(self, options: MeterOptions) -> Sequence[Ability]:
         """One line for each domain, with what CodeCarbon does for it."""
         return abilities_of(self, options, "cpu", lambda source: f"{source.method}: {source.note}")
-
-
-@contextmanager
-def _as_meter_error() -> Iterator[None]:
-    """What breaks inside CodeCarbon is the machine's matter, not the test's: a MeterError that names it."""
-    try:
-        yield
-    except MeterError:
-        raise
-    except Exception as error:
-        raise MeterError(f"CodeCarbon could not be started ({type(error).__name__}: {error}).", remedy=_REPORT) from error
 
 
 def _settings(module: Any, sink: _Sink, folder: str) -> dict[str, Any]:

@@ -15,9 +15,8 @@ from typing import Any
 
 from pytest_greencompute.errors import MeterError, NothingThereError
 from pytest_greencompute.meters import zeus_amd, zeus_soc
-from pytest_greencompute.meters.base import Ability, Counter, MeterOptions, abilities_of
+from pytest_greencompute.meters.base import Ability, Counter, MeterOptions, abilities_of, trouble
 from pytest_greencompute.meters.nvml import NvmlMeter
-from pytest_greencompute.meters.zeus_figures import trouble
 
 INSTALL = 'pip install "pytest-greencompute[zeus]"'
 

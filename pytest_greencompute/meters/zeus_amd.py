@@ -15,10 +15,10 @@ from typing import Any
 
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
-from pytest_greencompute.meters.base import Condition, Counter, MeterOptions
+from pytest_greencompute.meters.base import Condition, Counter, MeterOptions, trouble
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import visible_to_hip
-from pytest_greencompute.meters.zeus_figures import Rising, figure, trouble
+from pytest_greencompute.meters.zeus_figures import REMEDY, Rising, figure
 from pytest_greencompute.samples import Reading, Source
 
 KFD = Path("/dev/kfd")  # AMD's driver for computing (Linux, Documentation/gpu/amdgpu)
@@ -105,7 +105,7 @@ def _identified(amd: Any, handles: Sequence[Any]) -> list[AmdGpu]:
     silent: list[MeterError] = []
     for place, handle in enumerate(handles):
         try:
-            with trouble(f"AMD GPU {place} of `amd-smi list`", "be asked who it is"):
+            with trouble(f"AMD GPU {place} of `amd-smi list`", "be asked who it is", remedy=REMEDY):
                 told = amd.amdsmi.amdsmi_get_gpu_enumeration_info(handle)
                 index = int(told["hip_id"])
                 if index in known or not 0 <= index < len(handles):

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.meters.base import trouble
 
 STILL_S = 2.0  # as long as the measuring loop waits for a tick: whatever draws power at all has counted something by then
 REMEDY = "Measure again; `python -m zeus.show_env` shows what Zeus can read here."
 
 
-@contextmanager
-def trouble(who: str, what: str, *, kind: type[MeterError] = MeterError, remedy: str = REMEDY) -> Iterator[None]:
-    """What breaks inside Zeus or a driver's library is the machine's matter, not the test's: '<who> could not <what>'."""
-    try:
-        yield
-    except MeterError:
-        raise
-    except Exception as error:
-        raise kind(f"{who} could not {what} ({type(error).__name__}: {error}).", remedy=remedy) from error
-
-
 def figure(who: str, ask: Callable[[], Any], *, kind: type[MeterError] = MeterError) -> float:
     """The number that Zeus gives, finite and not negative. Raises ``kind`` for anything else."""
-    with trouble(who, "be read", kind=kind):
+    with trouble(who, "be read", kind=kind, remedy=REMEDY):
         value = ask()
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise kind(f"{who} was read as {value!r}, which is no amount.", remedy=REMEDY)

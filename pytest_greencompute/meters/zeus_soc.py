@@ -16,9 +16,9 @@ from typing import Any
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.machine import read_processor
-from pytest_greencompute.meters.base import Condition, Counter
+from pytest_greencompute.meters.base import Condition, Counter, trouble
 from pytest_greencompute.meters.integrate import PowerIntegrator
-from pytest_greencompute.meters.zeus_figures import REMEDY, Rising, figure, trouble
+from pytest_greencompute.meters.zeus_figures import REMEDY, Rising, figure
 from pytest_greencompute.samples import Reading, Source
 
 _SYSTEMATIC = 0.05  # neither maker says how far off its sensors are: that of NVIDIA's cards is assumed
@@ -37,7 +37,7 @@ def apple_counter(apple: Any, clock: Clock) -> Counter:
     if "Ultra" in processor:
         # Its CPU counters have names of their own (DIE_0_…, DIE_1_…), of which zeus-apple-silicon 1.1 keeps the last alone.
         raise MeterError(f"Of the {processor} Zeus reads one of its two dies.", remedy="Measure on another Mac, or list cputime.")
-    with trouble("Zeus", "read this Mac's energy counters"):
+    with trouble("Zeus", "read this Mac's energy counters", remedy=REMEDY):
         chip = apple.AppleSilicon()
         told = chip.get_total_energy_consumption()
     parts = [part for part in PARTS if getattr(told, part, None) is not None]
@@ -78,7 +78,7 @@ class AppleCounter:
         """Energy so far in joules. Raises MeterLostError for a part that is no figure, fell, or (the CPU) stands still."""
         if not self._open:
             raise MeterError("This Mac's energy counter was closed.")
-        with trouble("Zeus", "read this Mac's energy counters", kind=MeterLostError):
+        with trouble("Zeus", "read this Mac's energy counters", kind=MeterLostError, remedy=REMEDY):
             told = self._chip.get_total_energy_consumption()
         t_ns = self._now_ns()
         total_mj = 0.0
@@ -114,7 +114,7 @@ def jetson_counter(jetson: Any, clock: Clock) -> Counter:
     Zeus finds the rails; it does not sum them here. Its sum is up to 0.1 s old, and where its process was held up it counts the power of
     the next moment for all of the time that it missed.
     """
-    with trouble("Zeus", "look for this Jetson's power rails"):
+    with trouble("Zeus", "look for this Jetson's power rails", remedy=REMEDY):
         rails = jetson.Jetson._discover_available_metrics(jetson.Jetson.__new__(jetson.Jetson))
         named = {_rail_name(rail): _in_milliwatts(jetson, rail) for rail in rails.values()}
         kept = {str(key).partition("_")[0]: _rail_name(rail) for key, rail in rails.items()}

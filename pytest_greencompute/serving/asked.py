@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
@@ -61,12 +62,12 @@ def asked(
     url: object,
     prompts: Iterable[Any],
     *,
-    request: object,
-    environ: Mapping[str, str],
-    api_key_env: str | None,
-    headers: Mapping[str, str] | None,
-    options: Mapping[str, Any] | None,
-    on_this_machine: bool,
+    request: object = "openai-chat",
+    environ: Mapping[str, str] = MappingProxyType({}),
+    api_key_env: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    on_this_machine: bool = False,
     **fields: Any,
 ) -> Asked:
     """The arguments of a call, checked. ``environ`` holds the key that ``api_key_env`` names. Raises SettingsError."""

