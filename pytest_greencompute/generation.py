@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimate import Estimate
 from pytest_greencompute.measured import MeasuredRun
-from pytest_greencompute.tokens import without_padding
+from pytest_greencompute.tokens import Ids, without_padding, written_by
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -55,6 +55,8 @@ class Generator:
             raise SettingsError(f"The model is a {type(model).__name__}, which does not generate.", remedy="Pass a model with .generate().")
         if not callable(tokenizer) or not callable(getattr(tokenizer, "decode", None)):
             raise SettingsError(f"The tokenizer is a {type(tokenizer).__name__}.", remedy="Pass the transformers tokenizer of the model.")
+        if (options.get("num_return_sequences") or 1) != 1:
+            raise SettingsError("num_return_sequences is above 1.", remedy="A prompt has one answer here: leave it out.")
         if answers not in {"ids", "text"}:
             raise SettingsError(f"answers is {answers!r}.", remedy='It is "ids" or "text".')
         if chat and not getattr(tokenizer, "chat_template", None):
@@ -74,16 +76,21 @@ class Generator:
         inputs = self._encoded([self._worded(prompt) for prompt in batch], special=not any(chats))
         options = self._options if max_new_tokens is None else {**self._options, "max_new_tokens": max_new_tokens}
         pad = {} if self._pad is None else {"pad_token_id": self._pad}
-        output = self._model.generate(**inputs, **{**pad, **options})
+        options = {**pad, **options}
+        output = self._model.generate(**inputs, **options)
+        rows = written_by(self._model, inputs["input_ids"], options, output) or self._guessed(inputs, output)
+        self._note(inputs, max(map(len, rows)), rows)
+        return rows if self._answers == "ids" else [Text(self.tokenizer.decode(row, skip_special_tokens=True), len(row)) for row in rows]
+
+    def _guessed(self, inputs: Mapping[str, Any], output: Any) -> list[Ids]:
+        """The rows of a model that does not say how it ends them, by the tokenizer."""
         given = 0 if self._model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-        rows = [without_padding(row, self._pad, getattr(self.tokenizer, "eos_token_id", None)) for row in output[:, given:].tolist()]
-        self._note(inputs, output.shape[1] - given, rows)
-        return rows if self._answers == "ids" else [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+        return [Ids(without_padding(row, self._pad, getattr(self.tokenizer, "eos_token_id", None))) for row in output[:, given:].tolist()]
 
     @property
     def tokens(self) -> Any:
         """What counts the tokens of its answers: pass it as ``tokens=`` of ``measure``."""
-        return "ids" if self._answers == "ids" else self.tokenizer
+        return "ids" if self._answers == "ids" else functools.partial(_written, self.tokenizer)
 
     def _worded(self, prompt: Prompt) -> str:
         if isinstance(prompt, str) and not self._chat:
@@ -115,6 +122,23 @@ class Generator:
         positions = inputs["attention_mask"].numel() + new * len(rows)
         self.padding.positions += positions
         self.padding.padded += positions - real
+
+
+class Text(str):
+    """A text that was generated, and of how many ``tokens``, the one that ended it among them."""
+
+    __slots__ = ("tokens",)
+    tokens: int
+
+    def __new__(cls, text: str, tokens: int) -> Text:
+        made = super().__new__(cls, text)
+        made.tokens = tokens
+        return made
+
+
+def _written(tokenizer: Any, text: str) -> int:
+    """How many tokens a text has: as it was generated, or, of a part of it, as it is encoded."""
+    return text.tokens if isinstance(text, Text) else len(tokenizer.encode(text, add_special_tokens=False))
 
 
 def padding_of(model: Any) -> Padding | None:

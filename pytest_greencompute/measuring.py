@@ -24,7 +24,7 @@ from pytest_greencompute.queries import Batches, collected
 from pytest_greencompute.samples import Run
 from pytest_greencompute.schedule import Layout, Timing
 from pytest_greencompute.sets import spanned
-from pytest_greencompute.tokens import count_answers, counter_of
+from pytest_greencompute.tokens import Heard, count_answers, counter_of, hearing
 from pytest_greencompute.watching import Inside, OncePass, WatchedModel, set_aside
 from pytest_greencompute.workload import Score, Workload, check_references, check_score, digests, scores
 
@@ -105,7 +105,7 @@ class Effort:
 class _Prepared:
     """A task whose input has been checked."""
 
-    __slots__ = ("_counter", "count", "notes", "references", "task", "workload")
+    __slots__ = ("_counter", "count", "hearing", "notes", "references", "task", "workload")
 
     def __init__(self, task: Task) -> None:
         queries, self.notes = collected(task.queries)
@@ -115,7 +115,8 @@ class _Prepared:
         self.task = task
         self.references = check_references(task.references, len(queries))
         check_score(task.score)
-        self._counter = counter_of(task.tokens, task.reasoning)
+        self._counter = counter_of(task.tokens, task.reasoning, heard := Heard())
+        self.hearing = partial(hearing, task.tokens, heard)
         self.count = checked_count(task.count)
         self.workload = Workload(model.call, queries, task.batch_size, task.collate, awaits=task.awaits)
 
@@ -130,7 +131,7 @@ class _Prepared:
 
     def counted(self, outputs: list[Any]) -> dict[str, tuple[int, ...] | None]:
         """``tokens`` and ``reasoning`` of a run with these answers."""
-        tokens, reasoning = count_answers(self._counter, outputs)
+        tokens, reasoning = count_answers(self._counter, outputs, self.workload.batch_size)
         return {"tokens": tokens, "reasoning": reasoning}
 
     def run(self, *, metered: bool, **fields: Any) -> Run:
@@ -147,7 +148,7 @@ def run_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
 async def arun_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
     """As ``run_once``, for a model that may have to be awaited."""
     prepared = _Prepared(task)
-    with OncePass(task.watched) as seen:
+    with OncePass(task.watched) as seen, prepared.hearing():
         outputs, worked = await prepared.workload.afirst_pass(clock, keep, done=seen.done)
     notes = (
         ()
@@ -214,7 +215,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     prepared = _Prepared(task)
     workload, clock = prepared.workload, instruments.clock
     start_ns = clock.now_ns()
-    with OncePass(task.watched) as seen:
+    with OncePass(task.watched) as seen, prepared.hearing():
         telling = _first_pass_of(workload.queries, clock, effort.tell)
         first_pass = partial(workload.afirst_pass, clock, tell=telling, done=seen.done)
         outputs, first = yield from _doing(first_pass, awaits=task.awaits)

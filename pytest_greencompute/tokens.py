@@ -1,13 +1,19 @@
 """How many tokens an answer has, and how many of them are reasoning: ``tokens=`` of ``measure``, ``compare``, ``sweep`` and ``watch``.
 
-Tokens come from the model's own output ids, a tokenizer, or any function of an answer. Tokenizers are known by their methods, so
-that no library is imported here.
+Tokens come from the model's own output ids, a tokenizer, or any function of an answer. Models and tokenizers are known by their methods,
+so that no library is imported here.
+
+What counts is what the model wrote: the token that ended a row is one of them, the padding behind it is not, nor what the row began with.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import operator
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,21 +37,29 @@ class Counted:
 Counter = Callable[[Any, str], Counted]  # of an answer, and what to call it in an error: "query 3"
 
 
-def counter_of(tokens: object, markers: Sequence[str] | None = None) -> Counter | None:
+class Ids(list[int]):
+    """The ids of one answer, known to be what was written and no padding."""
+
+
+def counter_of(tokens: object, markers: Sequence[str] | None = None, heard: Heard | None = None) -> Counter | None:
     """What counts the tokens of an answer, by what the user passed as ``tokens=``; None where nothing was passed.
 
-    ``markers`` open and close reasoning (None: ``MARKERS``). Raises SettingsError for what is no way to count.
+    ``markers`` open and close reasoning (None: ``MARKERS``). ``heard`` knows the rows that models wrote meanwhile. Raises SettingsError for
+    what is no way to count.
     """
     opening, closing = check_markers(markers)
     if tokens is None:
         return None
     if tokens == IDS and isinstance(tokens, str):
-        return _by_length
+        return functools.partial(_by_length, heard)
+    if ends_of(tokens, {}) is not None:
+        return functools.partial(_by_model, tokens)
     if callable(getattr(tokens, "encode", None)) and callable(getattr(tokens, "decode", None)):
-        return _ByTokenizer(tokens, opening, closing).count
+        return _ByTokenizer(tokens, opening, closing, heard).count
     if not callable(tokens) or isinstance(tokens, type):
         raise SettingsError(
-            f"tokens is {_shown(tokens)}.", remedy='Pass "ids" (the answers are output ids), a tokenizer, or a function of an answer.'
+            f"tokens is {_shown(tokens)}.",
+            remedy='Pass "ids" (the answers are output ids), a model that generates, a tokenizer, or a function of an answer.',
         )
     return _ByFunction(tokens, opening, closing).count
 
@@ -62,14 +76,19 @@ def check_markers(markers: object) -> tuple[str, str]:
     return opening, closing
 
 
-def count_answers(counter: Counter | None, answers: Iterable[Any]) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """Tokens of each answer and reasoning tokens of each, in query order.
+def count_answers(
+    counter: Counter | None, answers: Iterable[Any], together: int = 1
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """Tokens of each answer and reasoning tokens of each, in query order. ``together``: how many came from one call.
 
     None for what was not counted: all of it without a counter, and the reasoning where an answer leaves no text to look into. Raises
     SettingsError, naming the query, for an answer whose tokens cannot be counted.
     """
     if counter is None:
         return None, None
+    if together > 1 and isinstance(counter, functools.partial) and counter.func is _by_length:
+        answers = list(answers)
+        check_ends(answers, together, *counter.args)
     shared: dict[int, int] = {}  # one object a number: answers are many, and the lengths they have are few
     tokens, reasoning = [], []
     for index, answer in enumerate(answers):
@@ -124,23 +143,226 @@ def without_padding(ids: list[int], pad: int | None, eos: int | None) -> list[in
     return ids[: length + 1] if pad == eos else ids[:length]
 
 
-def _by_length(answer: Any, where: str) -> Counted:
-    ids = ids_of(answer)
+def check_ends(answers: Sequence[Any], together: int, heard: Heard | None = None) -> None:
+    """Raises SettingsError where answers of one call, ``together`` of them, may be ``padded`` and ``heard`` knows nothing of them."""
+    unknown = (
+        answers
+        if heard is None
+        else [each if heard.tokens(ids_of(each) or [], f"query {index}") is None else Ids() for index, each in enumerate(answers)]
+    )
+    found = padded(unknown, together)
+    if found is not None:
+        index, pad = found
+        raise SettingsError(
+            f'The answer to query {index} ends in the id {pad} twice and is as long as its neighbour: tokens="ids" cannot tell whether that is'
+            " padding.",
+            remedy="Pass the model that wrote them, or its tokenizer: tokens=model. Where every row is whole, tokens=len.",
+        )
+
+
+def padded(answers: Sequence[Any], together: int) -> tuple[int, int] | None:
+    """The first answer that may be padded to the length of its neighbours, and with what; None where none is.
+
+    It ends in one id again and again, which stands nowhere in any answer but at an end. A row that is nothing but one id tells nothing. Rows
+    of other lengths side by side have been cut by whoever returned them.
+    """
+    rows = [[] if isinstance(each, Ids) else ids_of(each) or [] for each in answers]
+    texts = [without_padding(row, row[-1], None) if row else [] for row in rows]
+    inside = frozenset(itertools.chain.from_iterable(without_padding(text[::-1], _twice(text), None) for text in texts))
+    for index, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        first = index - index % together
+        if text and len(row) - len(text) > 1 and row[-1] not in inside and _side_by_side(rows[first : first + together]):
+            return index, row[-1]
+    return None
+
+
+def _twice(row: list[int]) -> int | None:
+    """What a row begins with twice: a prompt that was padded in front."""
+    return row[0] if len(row) > 1 and row[0] == row[1] else None
+
+
+def _side_by_side(rows: Iterable[list[int]]) -> bool:
+    """Whether each row has a neighbour of its length; the last may be what is left over."""
+    runs = [len(list(run)) for _, run in itertools.groupby(map(len, rows))]
+    return min(runs[:-1] or runs) > 1
+
+
+# --- what a model wrote -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How a row of ``generate`` ends: with one of ``ids``, or ``otherwise`` (a text, a criterion), padded with ``pad`` from there on."""
+
+    ids: frozenset[int]
+    pad: int | None
+    otherwise: bool
+
+    def cut(self, row: list[int]) -> list[int]:
+        """What was written of a row: the end with it, the padding without. A row without an end is as long as its batch: it has none."""
+        end = next((index for index, each in enumerate(row) if each in self.ids), None)
+        if end is not None:
+            return row[: end + 1]
+        return without_padding(row, self.pad, None) if self.otherwise else row
+
+
+def ends_of(model: Any, options: Mapping[str, Any]) -> Ends | None:
+    """How the rows end that ``model.generate(**options)`` of transformers writes, as it finds out itself; None for any other object."""
+    own = getattr(model, "generation_config", None)
+    if own is None or not callable(getattr(model, "generate", None)):
+        return None
+    given = options.get("generation_config")
+
+    def option(name: str) -> Any:
+        said = getattr(given, name, None)
+        return options[name] if name in options else getattr(own, name, None) if said is None else said
+
+    ends, pads = _several(option("eos_token_id")), _several(option("pad_token_id"))
+    otherwise = any(option(name) for name in ("stop_strings", "stopping_criteria"))
+    return Ends(frozenset(ends), next(iter([*pads, *ends]), None), otherwise)
+
+
+def written_by(model: Any, given: Any, options: Mapping[str, Any], output: Any) -> list[Ids] | None:
+    """What ``model.generate(given, **options)`` wrote, row by row, of the ``output`` that it returned; None where that cannot be told."""
+    ends, rows = ends_of(model, options), _rows(getattr(output, "sequences", output))
+    if ends is None or not rows:
+        return None
+    return [Ids(ends.cut(row)) for row in _new(model, given, options, rows)]
+
+
+def _new(model: Any, given: Any, options: Mapping[str, Any], rows: Sequence[list[int]]) -> list[list[int]]:
+    """The rows without what they began with: a decoder's with the prompt, an encoder-decoder's with what its decoder was given."""
+    own = model.generation_config
+    bos = _several(options.get("bos_token_id", getattr(own, "bos_token_id", None)))
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        start = _several(options.get("decoder_start_token_id", getattr(own, "decoder_start_token_id", None))) or bos
+        begun = _past([start], _rows(options.get("decoder_input_ids")))  # the start is put before it where it is missing
+        return _past(begun, _past([start], rows))
+    prompts = next((each for each in (given, options.get("inputs"), options.get("input_ids")) if each is not None), None)
+    if prompts is not None:
+        return _past(_rows(prompts["input_ids"] if hasattr(prompts, "keys") else prompts), rows)
+    return list(rows) if options.get("inputs_embeds") is not None else _past([bos], rows)
+
+
+def _past(begun: Sequence[list[int]], rows: Sequence[list[int]]) -> list[list[int]]:
+    """The rows without what each began with; several rows in a row may have begun alike. One that began otherwise stays as it is."""
+    if not begun or len(rows) % len(begun):
+        return list(rows)
+    begins = [begun[index * len(begun) // len(rows)] for index in range(len(rows))]
+    return [row[len(begin) :] if begin and row[: len(begin)] == begin else row for begin, row in zip(begins, rows, strict=True)]
+
+
+def _rows(given: Any) -> list[list[int]]:
+    """The rows of ids in an array, a tensor or a list; nothing where it is anything else."""
+    if given is None or isinstance(given, str | bytes) or not hasattr(given, "__len__") or getattr(given, "shape", None) == ():
+        return []
+    rows = [ids_of(row) for row in given]
+    return [] if None in rows else [row for row in rows if row is not None]
+
+
+def _several(ids: Any) -> list[int]:
+    """One id, several, or none, as a list."""
+    return [] if ids is None else [ids] if isinstance(ids, int) else ids_of(ids) or [int(ids)]
+
+
+class Heard:
+    """How long the rows are that models of transformers wrote for a while: found again as they came, without the prompt, or cut."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self) -> None:
+        self._rows: dict[int, tuple[int, int]] = {}
+
+    def note(self, model: Any, given: Any, options: Mapping[str, Any], output: Any) -> None:
+        """``output`` is what ``model.generate(given, **options)`` returned."""
+        ends, rows = ends_of(model, options), _rows(getattr(output, "sequences", output))
+        if ends is None or not rows:
+            return
+        each = int(options.get("num_return_sequences") or getattr(model.generation_config, "num_return_sequences", None) or 1)
+        for row, new in zip(rows, _new(model, given, options, rows), strict=True):
+            cut = ends.cut(new)
+            self._rows |= dict.fromkeys(map(_key, (row, new, cut)), (len(cut), each))
+
+    def tokens(self, answer: list[int], where: str = "") -> int | None:
+        """How many tokens of an answer were written; None where nobody heard of it. Raises SettingsError for one of several answers."""
+        tokens, each = self._rows.get(_key(answer), (None, 1))
+        if each > 1:
+            raise _one_of_several(each, where)
+        return tokens
+
+
+def _key(ids: Sequence[int]) -> int:
+    return hash(tuple(ids))
+
+
+@contextlib.contextmanager
+def hearing(tokens: object, heard: Heard) -> Iterator[None]:
+    """For a while ``heard`` notes what models of transformers write, where ``tokens`` counts ids and anybody has imported transformers."""
+    mixin = getattr(sys.modules.get("transformers.generation.utils"), "GenerationMixin", None)
+    if mixin is None or not (tokens == IDS if isinstance(tokens, str) else hasattr(tokens, "encode")):
+        yield
+        return
+    own = mixin.generate
+
+    @functools.wraps(own)
+    def generate(model: Any, inputs: Any = None, *args: Any, **options: Any) -> Any:
+        output = own(model, inputs, *args, **options)
+        with contextlib.suppress(Exception):  # a row that nobody heard of is judged by its looks
+            heard.note(model, inputs, options, output)
+        return output
+
+    mixin.generate = generate
+    try:
+        yield
+    finally:
+        mixin.generate = own
+
+
+# --- ways to count ----------------------------------------------------------------------------------------------------
+
+
+def _by_length(heard: Heard | None, answer: Any, where: str) -> Counted:
+    ids = _checked_ids(answer, where)
+    tokens = None if heard is None or isinstance(ids, Ids) else heard.tokens(ids, where)
+    return Counted(len(ids) if tokens is None else tokens)
+
+
+def _by_model(model: Any, answer: Any, where: str) -> Counted:
+    ids = _checked_ids(answer, where)
+    cut = None if isinstance(ids, Ids) else written_by(model, None, {"inputs_embeds": ...}, [ids])  # a prompt was left off
+    return Counted(len(cut[0] if cut else ids))
+
+
+def _checked_ids(answer: Any, where: str) -> list[int]:
+    several = getattr(answer, "outputs", None)  # what vLLM answers to a prompt
+    if isinstance(several, list) and several and hasattr(several[0], "token_ids"):
+        if len(several) > 1:
+            raise _one_of_several(len(several), where)
+        return Ids(several[0].token_ids)
+    ids = answer if isinstance(answer, Ids) else ids_of(answer)
     if ids is None:
         raise SettingsError(
             f'The answer to {where} is {_a(answer)}; tokens="ids" counts output ids.',
             remedy="Return the ids that the model generated, one list or tensor per query, or pass its tokenizer: tokens=tokenizer.",
         )
-    return Counted(len(ids))
+    return ids
+
+
+def _one_of_several(each: int, where: str) -> SettingsError:
+    return SettingsError(
+        f"The model wrote {each} texts for a prompt, and the answer to {where} is one of them: its energy is that of all.",
+        remedy="Ask for one (num_return_sequences, n or best_of of 1), or pass a function of an answer that counts the tokens of all.",
+    )
 
 
 class _ByTokenizer:
     """Counts texts by encoding them, and ids without the padding behind them."""
 
-    __slots__ = ("_closing", "_eos", "_opening", "_pad", "_tokenizer", "_vocabulary")
+    __slots__ = ("_closing", "_eos", "_heard", "_opening", "_pad", "_tokenizer", "_vocabulary")
 
-    def __init__(self, tokenizer: Any, opening: str, closing: str) -> None:
+    def __init__(self, tokenizer: Any, opening: str, closing: str, heard: Heard | None = None) -> None:
         self._tokenizer = tokenizer
+        self._heard = heard
         self._opening, self._closing = opening, closing
         self._pad = getattr(tokenizer, "pad_token_id", None)
         self._eos = getattr(tokenizer, "eos_token_id", None)
@@ -151,8 +373,10 @@ class _ByTokenizer:
         if isinstance(answer, str):
             tokens, text = self._encoded(answer), answer
         else:
-            ids = without_padding(self._checked(answer, where), self._pad, self._eos)
-            tokens, text = len(ids), self._tokenizer.decode(ids, skip_special_tokens=False)
+            given = self._checked(answer, where)
+            ids = given if isinstance(answer, Ids) else without_padding(given, self._pad, self._eos)
+            known = None if self._heard is None else self._heard.tokens(given, where)
+            tokens, text = len(ids) if known is None else known, self._tokenizer.decode(ids, skip_special_tokens=False)
         # Encoding a part by itself can cut it otherwise than the whole, which must not make it longer than the whole.
         return Counted(tokens, min(tokens, sum(map(self._encoded, reasoning_spans(text, self._opening, self._closing)))))
 

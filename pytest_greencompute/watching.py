@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, estimate
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import SET_BY_APPLICATION, Block, Run, Watched, Watching
-from pytest_greencompute.tokens import Counted, counter_of, ids_of
+from pytest_greencompute.tokens import Counted, Ids, check_ends, counter_of, ends_of, ids_of, padded, written_by
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -49,7 +49,7 @@ class Tally:
         self.nanoseconds = 0
         self.keeps = keeps
         self.flags: dict[str, str] = {}
-        self.outputs: list[tuple[int, Any, Any]] = []
+        self.outputs: list[tuple[int, Any, Any, Mapping[str, Any]]] = []
 
 
 class WatchedModel:
@@ -81,6 +81,9 @@ class WatchedModel:
         self._clock = clock
         self._lock = threading.Lock()
         self._counter: _MayCount | None = counter_of(tokens, reasoning) or (_ids_if_any if _called(function) == "generate" else None)
+        # A function is given what the model returned; all else counts what it wrote.
+        self._by_ids = isinstance(tokens, str)
+        self._by_function = callable(tokens) and not hasattr(tokens, "encode") and ends_of(tokens, {}) is None
         self._energy = energy
         self._sums = _Sums(known=self._counter is not None)
         self._whole = self._tally = Tally(keeps=True)
@@ -133,7 +136,7 @@ class WatchedModel:
             if flags:
                 tally.flags |= flags
             if keep:
-                tally.outputs.append((tally.calls, given, output))
+                tally.outputs.append((tally.calls, given, output, kwargs))
         if keep and tally is self._whole and len(tally.outputs) >= PENDING:
             self._count(tally)
 
@@ -208,8 +211,8 @@ class WatchedModel:
         found = _Sums(known=counter is not None)
         try:
             if counter is not None:
-                for call, given, output in outputs:
-                    for answer in answers_of(output, given):
+                for call, given, output, kwargs in outputs:
+                    for answer in self._answers(given, kwargs, output):
                         found.add(counter(answer, f"call {call} of {self.watched_name}"))
         except BaseException:
             found.add(None)  # the outputs are gone: what is left is no sum
@@ -218,6 +221,18 @@ class WatchedModel:
             with self._lock:
                 self._sums.add(found)
         return found
+
+    def _answers(self, given: Any, kwargs: Mapping[str, Any], output: Any) -> list[Any]:
+        """The answers in what a call returned; what padding is among them only a model of transformers tells, or a tokenizer."""
+        writes = None if self._by_function else getattr(self._function, "__self__", None)
+        answers: list[Any] | None = written_by(writes, given, kwargs, output)
+        if answers is None:
+            answers = answers_of(output, given)
+            if self._counter is _ids_if_any and padded(answers, len(answers)) is not None:
+                return [None]  # nothing was asked to count
+            if self._by_ids:
+                check_ends(answers, len(answers))
+        return answers
 
 
 class _WatchedCoroutine(WatchedModel):
@@ -395,7 +410,7 @@ def energy_of(runs: Sequence[Run], index: int, aim: Aim) -> Outcome:
 
 def _ids_if_any(answer: Any, _where: str) -> Counted | None:
     """What ``generate`` is usually: it returns ids. Where it does not, nothing was asked to count."""
-    ids = ids_of(answer) if hasattr(answer, "tolist") else None
+    ids = ids_of(answer) if hasattr(answer, "tolist") or isinstance(answer, Ids) else None
     return None if ids is None else Counted(len(ids))
 
 
