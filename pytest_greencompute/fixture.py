@@ -68,7 +68,7 @@ class EnergyMeter:
 
         ``references`` are the right answers, one per query; ``score`` is "accuracy" or a function of (answer, reference).
         ``collate`` turns a slice of the queries into a batch. ``tokens`` counts what an answer holds: "ids" where answers are output
-        ids, a tokenizer, or a function of an answer; ``reasoning`` are the markers around what is reasoning. ``count`` names what is
+        ids, their model, a tokenizer, or a function of an answer; ``reasoning`` are the markers around reasoning. ``count`` names what is
         to be counted where no budget asks for it: "flops_per_query", "peak_memory", "page_faults_per_query". ``name`` tells the runs
         of one test apart. ``outputs`` of what is returned holds the model's answers in query order. Raises SettingsError for bad
         input, MeterError where a meter fails while measuring, and what the model raises.

@@ -154,8 +154,8 @@ def check_ends(answers: Sequence[Any], together: int, heard: Heard | None = None
     if found is not None:
         index, pad = found
         raise SettingsError(
-            f'The answer to query {index} ends in the id {pad} twice and is as long as its neighbour: tokens="ids" cannot tell whether that is'
-            " padding.",
+            f"The answer to query {index} ends in the id {pad} twice and is as long as its neighbour:"
+            ' tokens="ids" cannot tell whether that is padding.',
             remedy="Pass the model that wrote them, or its tokenizer: tokens=model. Where every row is whole, tokens=len.",
         )
 
@@ -163,8 +163,8 @@ def check_ends(answers: Sequence[Any], together: int, heard: Heard | None = None
 def padded(answers: Sequence[Any], together: int) -> tuple[int, int] | None:
     """The first answer that may be padded to the length of its neighbours, and with what; None where none is.
 
-    It ends in one id again and again, which stands nowhere in any answer but at an end. A row that is nothing but one id tells nothing. Rows
-    of other lengths side by side have been cut by whoever returned them.
+    It ends in one id again and again, which stands nowhere in any answer but at an end. A row that is nothing but one id tells nothing.
+    Rows of other lengths side by side have been cut by whoever returned them.
     """
     rows = [[] if isinstance(each, Ids) else ids_of(each) or [] for each in answers]
     texts = [without_padding(row, row[-1], None) if row else [] for row in rows]
