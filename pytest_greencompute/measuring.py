@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NoReturn, cast
 
 from pytest_greencompute.adapters import adapted
+from pytest_greencompute.answers import digests, unlike_shapes, untold
 from pytest_greencompute.asks import Agree, Ask, Enough, Learn, Marks, Measured, Phase, Plan, Probe, Steps, Tell, Ticks, Turn, Wait, Work
 from pytest_greencompute.awaiting import aside, finished
 from pytest_greencompute.clock import Clock, RealClock
@@ -26,7 +27,7 @@ from pytest_greencompute.schedule import Layout, Timing
 from pytest_greencompute.sets import spanned
 from pytest_greencompute.tokens import Heard, count_answers, counter_of, hearing
 from pytest_greencompute.watching import Inside, OncePass, WatchedModel, set_aside
-from pytest_greencompute.workload import Score, Workload, check_references, check_score, digests, scores
+from pytest_greencompute.workload import Score, Workload, check_references, check_score, scores
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -121,13 +122,31 @@ class _Prepared:
         self.workload = Workload(model.call, queries, task.batch_size, task.collate, awaits=task.awaits)
 
     def scores(self, outputs: list[Any]) -> tuple[float, ...] | None:
-        return None if self.references is None else scores(outputs, self.references, self.task.score)
+        if self.references is None:
+            return None
+        if self.task.score == "accuracy":
+            self.notes += unlike_shapes(outputs, self.references)
+        return scores(outputs, self.references, self.task.score)
 
     def asked(self) -> str:
-        """A digest of all queries, in order."""
+        """A digest of all queries, in order; of what shows nothing of what is in it, its class counts, and a note says so."""
         listed = self.workload.listed
         listed = listed.batches if isinstance(listed, Batches) else listed
-        return digests(["".join(digests([listed[index]]) for index in range(len(listed)))])
+        each = (listed[index] for index in range(len(listed)))
+        nameless: set[str] = set()
+        found = [digests([query]) or _digest_of_class(query, nameless) for query in each]
+        self.notes += tuple(
+            f"queries are {name} objects, which show nothing of what is in them: others would not be noticed" for name in nameless
+        )
+        return digests(["".join(found)])
+
+    def told(self, outputs: list[Any]) -> str:
+        """The digests of the answers; empty where they cannot be told apart, which a note says."""
+        found = digests(outputs)
+        if not found and outputs:
+            what = f"answers are {untold(outputs)} objects, which show nothing of what is in them"
+            self.notes += (f"{what}: whether they change cannot be told without a __repr__",)
+        return found
 
     def counted(self, outputs: list[Any]) -> dict[str, tuple[int, ...] | None]:
         """``tokens`` and ``reasoning`` of a run with these answers."""
@@ -138,6 +157,12 @@ class _Prepared:
         task, workload = self.task, self.workload
         notes = self.notes + fields.pop("notes", ())
         return Run(task.test, task.name, workload.queries, workload.batch_size, metered, notes=notes, **fields)
+
+
+def _digest_of_class(query: Any, nameless: set[str]) -> str:
+    """What tells a query that shows nothing of what is in it from those of other classes, whose name is added to ``nameless``."""
+    nameless.add(name := untold([query]))
+    return digests([name])
 
 
 def run_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
@@ -219,7 +244,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
         telling = _first_pass_of(workload.queries, clock, effort.tell)
         first_pass = partial(workload.afirst_pass, clock, tell=telling, done=seen.done)
         outputs, first = yield from _doing(first_pass, awaits=task.awaits)
-    scored, answers = prepared.scores(outputs), digests(outputs) if effort.keep_answers else ""
+    scored, answers = prepared.scores(outputs), prepared.told(outputs) if effort.keep_answers else ""
     counted = prepared.counted(outputs)
     watching, inside = seen.found(workload.queries), Inside()
     before = instruments.conditions()

@@ -6,20 +6,19 @@ returns too few answers.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from pytest_greencompute.answers import Keeper, equal
 from pytest_greencompute.asks import Worked
 from pytest_greencompute.awaiting import finished, settled
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.device_sync import synchronizer
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.queries import Batches
-from pytest_greencompute.samples import ANSWER_DIGITS, Latency
+from pytest_greencompute.samples import Latency
 from pytest_greencompute.schedule import Part
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -102,6 +101,7 @@ class Workload:
         goes through untouched.
         """
         outputs: list[Any] = []
+        keeper = Keeper()
         start_ns = clock.now_ns()
         end = self.queries if keep is None else min(keep, self.queries)
         if isinstance(self._queries, Batches):  # no batch of theirs is cut
@@ -110,7 +110,7 @@ class Workload:
             tell(first)
             batch = self._queries[first : min(first + self.batch_size, end)]
             held = min(first + self.batch_size, end) - first
-            outputs.extend(_answers(await self._call(batch), held, first))
+            outputs.extend(_answers(await self._call(batch), held, first, keeper.rows))
             done(held)
         self._sync = synchronizer()
         self._sync()
@@ -168,8 +168,8 @@ def _instead_of(model: object) -> str:
     return "Pass a function of a batch." if method is None else f"Pass what answers a batch, such as its method {method!r}."
 
 
-def _answers(answer: Any, asked: int, first: int) -> list[Any]:
-    """The answers of one batch as a list. Raises SettingsError if there are not as many as queries."""
+def _answers(answer: Any, asked: int, first: int, rows: Callable[[Any], list[Any]] = list) -> list[Any]:
+    """The answers of one batch as a list, by ``rows``. Raises SettingsError if there are not as many as queries."""
     where = f"queries {first} to {first + asked - 1}" if asked > 1 else f"query {first}"
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
@@ -183,34 +183,13 @@ def _answers(answer: Any, asked: int, first: int) -> list[Any]:
             f"The model returned a {type(answer).__name__} for {where}.",
             remedy="It is called with a batch and must return one answer per query, in order, as a list, a tuple, an array or a tensor.",
         )
-    if len(answer) != asked:
+    found = answer.shape[0] if hasattr(answer, "toarray") else len(answer)  # a sparse matrix has no length
+    if found != asked:
         raise SettingsError(
-            f"The model returned {len(answer)} answer{'' if len(answer) == 1 else 's'} for {asked} queries ({where}).",
+            f"The model returned {found} answer{'' if found == 1 else 's'} for {asked} queries ({where}).",
             remedy="One answer per query, in order.",
         )
-    return list(answer)
-
-
-def digests(outputs: Sequence[Any]) -> str:
-    """A digest of each answer (``samples.ANSWER_DIGITS`` digits), in order: tells answers apart without keeping them.
-
-    Numbers with a fraction count to four digits, since the last ones change with a library's version, arrays and tensors by their values.
-    """
-    return "".join(
-        hashlib.blake2b(_text(answer).encode("utf-8", "replace"), digest_size=ANSWER_DIGITS // 2).hexdigest() for answer in outputs
-    )
-
-
-def _text(answer: Any) -> str:
-    tolist: Callable[[], Any] | None = getattr(answer, "tolist", None)
-    if tolist is not None:
-        answer = tolist()
-    if isinstance(answer, float):
-        return f"{answer:.4g}"
-    if isinstance(answer, dict):
-        return f"{{{','.join(f'{key!r}:{_text(each)}' for key, each in answer.items())}}}"
-    # The address in the default repr of an object is another one in each process.
-    return f"[{','.join(map(_text, answer))}]" if isinstance(answer, list | tuple) else re.sub(r" at 0x[0-9a-f]+", "", repr(answer))
+    return rows(answer)
 
 
 def check_score(score: Score) -> None:
@@ -220,14 +199,14 @@ def check_score(score: Score) -> None:
 
 
 def scores(outputs: Sequence[Any], references: Sequence[Any], score: Score) -> tuple[float, ...]:
-    """One score per answer: 1.0 or 0.0 for "accuracy" (answer == reference), or what ``score(answer, reference)`` returns.
+    """One score per answer: 1.0 or 0.0 for "accuracy" (``answers.equal``), or what ``score(answer, reference)`` returns.
 
-    Raises SettingsError for a score that is not a finite number.
+    Raises SettingsError for a score that is not a finite number, and for an answer that cannot be compared.
     """
-    judge = score if callable(score) else _equal
-    return tuple(
-        _number(judge(answer, reference), index) for index, (answer, reference) in enumerate(zip(outputs, references, strict=False))
-    )
+    pairs = enumerate(zip(outputs, references, strict=False))
+    if callable(score):
+        return tuple(_number(score(answer, reference), index) for index, (answer, reference) in pairs)
+    return tuple(float(_equal(index, answer, reference)) for index, (answer, reference) in pairs)
 
 
 def listed_references(references: Iterable[Any] | None) -> list[Any] | None:
@@ -252,9 +231,14 @@ def check_references(references: Iterable[Any] | None, queries: int) -> list[Any
     return listed
 
 
-def _equal(answer: Any, reference: Any) -> float:
-    same = answer == reference
-    return float(bool(same.all() if hasattr(same, "all") else same))
+def _equal(index: int, answer: Any, reference: Any) -> bool:
+    try:
+        return equal(answer, reference)
+    except Exception as error:  # whatever an answer's own == raises
+        raise SettingsError(
+            f"Answer {index}, a {type(answer).__name__}, cannot be compared with its reference, a {type(reference).__name__}: {error}.",
+            remedy="Pass score=, a function of (answer, reference).",
+        ) from error
 
 
 def _number(value: Any, index: int) -> float:

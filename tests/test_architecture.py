@@ -53,6 +53,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "window",
         "serving",
         "abreast",
+        "answers",
         "alike",
         "sweeping",
         "precision",

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_greencompute.answers import digests
 from pytest_greencompute.asks import Tell
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
@@ -34,7 +35,7 @@ from pytest_greencompute.serving.steady import Account, Done, failures, levelled
 from pytest_greencompute.serving.wire import port_of
 from pytest_greencompute.sets import ASLEEP_S, LOST_SETS, check_moved, read_idle, spanned
 from pytest_greencompute.window import drive
-from pytest_greencompute.workload import Score, check_references, check_score, digests, scores
+from pytest_greencompute.workload import Score, check_references, check_score, scores
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_greencompute.answers import labels, opened
 from pytest_greencompute.energy_score import BATCH_SIZE, Asked
 from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.machine import PACKAGES
@@ -201,9 +202,8 @@ def _parts(value: Any) -> list[Any] | None:
         return [each for pair in value.items() for each in pair]
     if isinstance(value, list | tuple):
         return list(value)
-    if hasattr(value, "detach"):  # a tensor; numpy has no bfloat16
-        host = value.detach().cpu()
-        return [str(value.dtype), (host.float() if "bfloat16" in str(host.dtype) else host).numpy()]
+    if (held := opened(value)) is not value:  # a tensor, a table
+        return [str(getattr(value, "dtype", "")), *map(list, labels(value)), held]
     if str(getattr(value, "dtype", "")) == "object":
         return [value.tolist()]
     return None if hasattr(value, "tobytes") or not getattr(value, "__dict__", None) else [vars(value)]

@@ -13,10 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from pytest_greencompute.alike import share_alike  # noqa: E402  torch decides whether there is anything to test
+from pytest_greencompute.answers import digests  # noqa: E402
 from pytest_greencompute.errors import CannotError, SettingsError  # noqa: E402
 from pytest_greencompute.precision import PRECISIONS, at_precision  # noqa: E402
 from pytest_greencompute.sweeping import Variants, checked_axes  # noqa: E402
-from pytest_greencompute.workload import digests, is_out_of_memory, scores  # noqa: E402
+from pytest_greencompute.workload import is_out_of_memory, scores  # noqa: E402
 
 nn: Any = torch.nn
 QUERIES = 64
