@@ -17,6 +17,7 @@ from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import CannotError, MeterError, SettingsError
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measuring import Effort, Metering, Task, metering, run_once
+from pytest_greencompute.precision import share_of
 from pytest_greencompute.schedule import Layout
 from pytest_greencompute.sets import LEAST_SINGLES, planned_looks
 from pytest_greencompute.workload import is_out_of_memory
@@ -56,7 +57,7 @@ class _Lane:
         """Run all that comes before the sets."""
 
         def first_steps() -> None:
-            self._steps = metering(entrant.task(), instruments, effort, problem)
+            self._steps = metering(self._task_of(entrant), instruments, effort, problem)
             self._send(None)
 
         self._attempt(first_steps)
@@ -69,10 +70,15 @@ class _Lane:
         """Each query once, without a meter."""
 
         def once() -> None:
-            run, self.outputs = run_once(entrant.task(), clock, keep)
+            run, self.outputs = run_once(self._task_of(entrant), clock, keep)
             self.candidate = replace(self.candidate, run=run)
 
         self._attempt(once)
+
+    def _task_of(self, entrant: Entrant) -> Task:
+        task = entrant.task()
+        self.candidate = replace(self.candidate, weights=share_of(task.model))
+        return task
 
     def _send(self, answer: Any) -> None:
         assert self._steps is not None

@@ -47,7 +47,8 @@ class Candidate:
     """One way to do the task. ``values`` are the swept settings that make it, ``run`` what was measured of it.
 
     ``problem`` says why there is no run; ``impossible`` that this machine cannot do it (out of memory, a precision that the device
-    lacks), so that nobody could have chosen it here. ``alike`` is the share of queries that it answers like the reference candidate.
+    lacks), so that nobody could have chosen it here. ``alike`` is the share of queries that it answers like the reference candidate,
+    ``weights`` the share of its weights that are in the precision that was swept.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Candidate:
     impossible: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
     alike: float | None = None
+    weights: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,6 +204,7 @@ def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str |
         "accuracy_difference": None if difference is None else _interval(difference.value, difference.low, difference.high),
         "agreement": choice.agreement(each),
         "agreement_with": choice.reference.name,
+        "weights": each.weights,
         "front": each.name in choice.front,
         "right_sized": each.name == choice.right_sized,
         "shortfall": choice.shortfall(each) if each.run is not None else "",

@@ -8,21 +8,46 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_greencompute.errors import CannotError, SettingsError
+from pytest_greencompute.units import show_share
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
 # What torch says of a kernel that a device lacks, and hardly anybody else.
 LACKING = ("not implemented for '", "could not run 'aten::", "low precision dtypes not supported")
+
+
+LEAST_SHARE = 0.5  # of the weights that are multiplied: with fewer of them in a precision, a module is none of that precision
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A copy of a torch module whose tensors of weights are in a precision, but for a part: ``weights`` is the share of them that are."""
+
+    module: Any
+    foreign: str  # the precision, where the module came in another one
+    weights: float
+
+    def __call__(self, batch: Any, **settings: Any) -> Any:
+        with _Lacking(self.foreign), sys.modules["torch"].inference_mode():
+            return self.module(batch, **settings)
+
+
+def share_of(model: Callable[..., Any]) -> float | None:
+    """The share of its weights that are in the precision that was asked for; None of a model that was not converted here."""
+    called = model.func if isinstance(model, functools.partial) else model
+    return called.weights if isinstance(called, Converted) else None
 
 
 def check_precisions(precisions: Iterable[Any]) -> None:
@@ -49,7 +74,8 @@ def function_of(model: Callable[..., Any]) -> Callable[..., Any]:
 def at_precision(model: Callable[..., Any], precision: str) -> Callable[..., Any]:
     """A copy of a torch module at ``precision``; any other callable that has an argument of that name gets it as a keyword.
 
-    Raises CannotError where the device or the installed packages lack it, SettingsError for a callable that has no precision.
+    Raises CannotError where the device or the installed packages lack it, and where less than half of the weights would be in it;
+    SettingsError for a callable that has no precision.
     """
     torch: Any = sys.modules.get("torch")
     if not is_module(model):
@@ -65,13 +91,46 @@ def at_precision(model: Callable[..., Any], precision: str) -> Callable[..., Any
         raise CannotError("this GPU lacks bf16")
     with _Lacking(precision):
         converted = _int8(torch, tensors, device) if precision == "int8" else _cast(torch, tensors, getattr(torch, PRECISIONS[precision]))
-    foreign = str(before) != f"torch.{PRECISIONS[precision]}"
+    multiplied, weights = _shares(torch, tensors, converted, precision)
+    if multiplied < LEAST_SHARE:
+        those = "nn.Linear alone is converted" if precision == "int8" else "the others are packed"
+        raise CannotError(
+            f"no {precision}: {show_share(weights)} of its weights would be, {those}", remedy="(compare() takes a copy of your own)"
+        )
+    return Converted(converted, precision if str(before) != f"torch.{PRECISIONS[precision]}" else "", weights)
 
-    def run(batch: Any, **settings: Any) -> Any:
-        with _Lacking(precision if foreign else ""), torch.inference_mode():
-            return converted(batch, **settings)
 
-    return run
+def _shares(torch: Any, model: Any, converted: Any, precision: str) -> tuple[float, float]:
+    """The share of a copy's weights that are in ``precision``: of those that something is multiplied by, and of all.
+
+    Tables that are only looked up in stay as they are, and nobody expects otherwise; one that is an output layer, too, is multiplied by.
+    Biases and the scales of norms are no weights here. A module without any can be in any precision but int8.
+    """
+    own = [(part, weight) for part in model.modules() for weight in part.parameters(recurse=False)]
+    multiplied = {id(weight) for part, weight in own if not isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag)}
+    now = dict(converted.named_parameters(remove_duplicate=False))
+    sizes = [
+        (each.numel(), id(each) in multiplied, _is_in(torch, now.get(name), precision, type(each)))
+        for name, each in model.named_parameters()
+        if each.ndim > 1
+    ]
+    # Torch's own quantised layers, whose weights are no parameters.
+    layers = (part for part in model.modules() if type(part).__module__.startswith("torch.ao.nn."))
+    packed = sum(part.weight().numel() for part in layers if callable(getattr(part, "weight", None)))
+    sizes += [(packed, True, precision == "int8")]
+
+    def share(*kinds: bool) -> float:
+        every = sum(size for size, each, _ in sizes if each in kinds)
+        return sum(size for size, each, done in sizes if each in kinds and done) / every if every else float(precision != "int8")
+
+    return share(True), share(True, False)
+
+
+def _is_in(torch: Any, weight: Any, precision: str, came_as: type) -> bool:
+    """Whether a parameter of a copy (None: it has gone into a packed layer) is in the precision."""
+    if precision == "int8":  # torchao makes it a tensor of another class, which says that it is float32
+        return weight is None or weight.dtype == torch.int8 or type(weight) is not came_as
+    return weight is not None and weight.dtype == getattr(torch, PRECISIONS[precision])
 
 
 class _Lacking:

@@ -16,7 +16,19 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The heads, and the cells of each candidate, leanest first, those without a figure last."""
     ordered = sorted(rows, key=lambda row: (row["figures"]["energy_per_query"] is None, row["figures"]["energy_per_query"] or 0.0))
     settings = list(dict.fromkeys(key for row in rows for key in row["values"]))
-    heads = [*(settings or ["candidate"]), "energy/query", "times", "accuracy", "to the best", "p95", "throughput", "tokens", "agrees", ""]
+    heads = [
+        *(settings or ["candidate"]),
+        "energy/query",
+        "times",
+        "accuracy",
+        "to the best",
+        "p95",
+        "throughput",
+        "tokens",
+        "agrees",
+        "weights",
+        "",
+    ]
     counted = [name for name in METRICS if any(name in row.get("counts", {}) for row in rows)]
     heads[-1:-1] = [METRICS[name].label for name in counted]
     cells = [[*_called(row, settings), *_cells(row)] for row in ordered]
@@ -55,6 +67,7 @@ def _cells(row: Row) -> list[str]:
         figure("throughput").replace(" queries", ""),
         figure("tokens_per_query"),
         "" if row["agreement"] is None else show_share(row["agreement"]),
+        "" if (row.get("weights") or 1.0) == 1.0 else show_share(row["weights"]),
         _word(row),
     ]
 
@@ -117,4 +130,6 @@ def headline(test: str, rows: Sequence[Row]) -> str:
         said.append(f"times: the energy of {against}")
     if any(row["agreement"] is not None for row in rows):
         said.append(f"agrees: with {first['agreement_with']}")
+    if any((row.get("weights") or 1.0) < 1.0 for row in rows):
+        said.append("weights: the share of them in that precision")
     return f"{title}: {'; '.join(said)}"

@@ -11,6 +11,7 @@ import pytest
 from making import block, idle, latencies, run, source
 from scipy.stats import binomtest, t
 
+from pytest_greencompute.answers import digests
 from pytest_greencompute.choice import (
     ACCURACY,
     ENERGY,
@@ -29,7 +30,6 @@ from pytest_greencompute.estimate import Aim, Estimate, Missing
 from pytest_greencompute.ratio import Ratio
 from pytest_greencompute.samples import Run
 from pytest_greencompute.units import RATIO
-from pytest_greencompute.workload import digests
 
 AIM = Aim()
 HUNDRED = 100

@@ -12,11 +12,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from pytest_greencompute.abreast import Entrant, run_all_once  # noqa: E402
 from pytest_greencompute.alike import share_alike  # noqa: E402  torch decides whether there is anything to test
 from pytest_greencompute.answers import digests  # noqa: E402
 from pytest_greencompute.errors import CannotError, SettingsError  # noqa: E402
-from pytest_greencompute.precision import PRECISIONS, at_precision  # noqa: E402
+from pytest_greencompute.measuring import Task  # noqa: E402
+from pytest_greencompute.precision import PRECISIONS, at_precision, share_of  # noqa: E402
 from pytest_greencompute.sweeping import Variants, checked_axes  # noqa: E402
+from pytest_greencompute.testing import SimulatedClock  # noqa: E402
 from pytest_greencompute.workload import is_out_of_memory, scores  # noqa: E402
 
 nn: Any = torch.nn
@@ -25,12 +28,12 @@ QUERIES = 64
 
 def network() -> Any:
     torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 10)).eval()
+    return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 10)).eval()
 
 
 def queries() -> Any:
     torch.manual_seed(4)
-    return torch.randn(QUERIES, 16)
+    return torch.randn(QUERIES, 32)
 
 
 class Keywords(nn.Module):  # type: ignore[misc]
@@ -105,6 +108,102 @@ def test_scores_of_low_precision_answers_work() -> None:
     assert sum(right) / QUERIES >= 0.9
 
 
+class Pictures(nn.Sequential):  # type: ignore[misc]
+    """A convolutional net: of its weights, a part ``linear`` is that of a linear layer."""
+
+    def __init__(self, linear: int = 0) -> None:
+        super().__init__(nn.Conv2d(1, 10, 10), nn.ReLU(), nn.Flatten(), *([nn.Linear(10, linear)] if linear else []))
+
+
+class Lookups(nn.Module):  # type: ignore[misc]
+    """A table to look up in, and one layer; ``tied``: the layer multiplies by the table."""
+
+    def __init__(self, *, tied: bool = False) -> None:
+        super().__init__()
+        self.table = nn.Embedding(1000, 32)
+        self.head = nn.Linear(32, 1000 if tied else 96, bias=False)
+        if tied:
+            self.head.weight = self.table.weight
+
+    def forward(self, batch: Any) -> Any:
+        return self.head(self.table(batch))
+
+
+def language_model(kind: str) -> Any:
+    """A tiny one with random weights: GPT-2 multiplies by weights of a class of its own, Mixtral's experts are one parameter."""
+    transformers: Any = pytest.importorskip("transformers")
+    torch.manual_seed(5)
+    if kind == "gpt2":
+        config = transformers.GPT2Config(vocab_size=500, n_layer=1, n_head=2, n_embd=32, n_positions=32, bos_token_id=0, eos_token_id=0)
+        return transformers.GPT2LMHeadModel(config).eval()
+    config = transformers.MixtralConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2
+    )
+    return transformers.MixtralForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("make", "share"),
+    [
+        (Pictures, "0.0 %"),
+        (lambda: Pictures(96), "49 %"),
+        (lambda: Lookups(tied=True), "0.0 %"),
+        (lambda: language_model("gpt2"), "0.0 %"),
+        (lambda: language_model("mixtral"), "11 %"),
+        (lambda: nn.LSTM(8, 8), "0.0 %"),
+        (lambda: nn.Sequential(nn.Softmax(1)), "0.0 %"),
+    ],
+    ids=["convolutions", "half", "tied", "gpt2", "mixtral", "lstm", "nothing"],
+)
+def test_what_is_no_int8_for_the_most_part_is_not_called_so(make: Any, share: str) -> None:
+    with pytest.raises(CannotError) as refused:
+        at_precision(make(), "int8")
+    assert (
+        str(refused.value) == f"no int8: {share} of its weights would be, nn.Linear alone is converted (compare() takes a copy of your own)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "precision", "share"),
+    [
+        (network, "int8", 1.0),
+        (network, "bf16", 1.0),
+        (lambda: Pictures(104), "int8", 1040 / 2040),
+        (Lookups, "int8", 3072 / 35072),  # what is only looked up in is multiplied by nothing
+        (Pictures, "bf16", 1.0),
+        (lambda: nn.Sequential(nn.Softmax(1)), "bf16", 1.0),
+    ],
+)
+def test_the_share_of_the_weights_in_a_precision_is_known(make: Any, precision: str, share: float) -> None:
+    variants = Variants(make())
+    for settings in ({"precision": precision}, {"precision": precision, "scale": 2.0}):
+        assert share_of(variants.at(settings)) == pytest.approx(share)
+
+
+def test_a_module_of_packed_int8_is_in_no_other_precision() -> None:
+    packed = at_precision(network(), "int8").module  # type: ignore[attr-defined]
+    assert share_of(at_precision(packed, "int8")) == 1.0
+    for precision in ("fp32", "bf16"):
+        with pytest.raises(CannotError, match=f"no {precision}: 0.0 % of its weights would be, the others are packed"):
+            at_precision(packed, precision)
+    assert share_of(network) is None
+
+
+def test_an_unchanged_net_is_a_row_that_says_so_and_never_the_right_size() -> None:
+    clock = SimulatedClock()
+    variants = Variants(Pictures())
+    pictures = torch.ones(4, 1, 10, 10)
+    entrants = [
+        Entrant(name, lambda name=name: Task(variants.at({"precision": name}), pictures), {"precision": name})  # type: ignore[misc]
+        for name in ("fp32", "int8")
+    ]
+    (full, none), _ = run_all_once(entrants, clock, None)
+    assert full.run is not None
+    assert full.weights == 1.0
+    assert (none.run, none.impossible) == (None, True)
+    assert none.problem.startswith("no int8: 0.0 % of its weights")
+
+
 def test_a_kernel_that_the_device_lacks_is_no_fault_of_the_model() -> None:
     class Inverse(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -145,6 +244,10 @@ def test_int8_without_torchao_and_without_torchs_own_says_what_to_install(monkey
 
 TORCHAO = """
 import warnings
+import torch
+
+class Int8Weight(torch.nn.Parameter):
+    pass
 
 class Int8DynamicActivationInt8WeightConfig:
     pass
@@ -152,6 +255,9 @@ class Int8DynamicActivationInt8WeightConfig:
 def quantize_(model, config):
     assert isinstance(config, Int8DynamicActivationInt8WeightConfig)
     model.register_forward_pre_hook(lambda *_: warnings.warn("this layout will be removed"))
+    for part in model.modules():
+        if isinstance(part, torch.nn.Linear):
+            part.weight = Int8Weight(part.weight.data)
     warnings.warn("this configuration will be removed")
 """
 
