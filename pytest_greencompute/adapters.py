@@ -38,7 +38,7 @@ def _estimator(model: Any, _batch_size: int) -> Adapted:
 
 
 def _encoder(model: Any, batch_size: int) -> Adapted:
-    """A SentenceTransformer: calling it wants tokens, ``encode`` takes texts. Left alone it would split a batch into its own of 32."""
+    """Whatever of sentence-transformers encodes: calling it wants tokens, ``encode`` takes texts. It would make batches of 32 by itself."""
     return Adapted(lambda batch: model.encode(list(batch), batch_size=batch_size, show_progress_bar=False))
 
 
@@ -86,7 +86,9 @@ def _feed(batch: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 _ADAPTERS: Mapping[tuple[str, str], Callable[[Any, int], Adapted]] = {
     ("onnxruntime", "InferenceSession"): _session,
+    ("sentence_transformers", "MultiVectorEncoder"): _encoder,
     ("sentence_transformers", "SentenceTransformer"): _encoder,
+    ("sentence_transformers", "SparseEncoder"): _encoder,
     ("sentence_transformers", "CrossEncoder"): _cross_encoder,
     ("sklearn", "BaseEstimator"): _estimator,
     ("transformers", "Pipeline"): _pipeline,

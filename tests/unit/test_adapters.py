@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from pytest_greencompute.adapters import adapted
+from pytest_greencompute.alike import share_alike
+from pytest_greencompute.answers import digests
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.measuring import Task, run_once
 from pytest_greencompute.testing import SimulatedClock
+from pytest_greencompute.workload import scores
 from tests.quiet import in_steps
 
 STEPS_A_QUERY = 220  # of Python (tests/quiet.py); a per cent of a millisecond where a step takes 45 ns
@@ -113,6 +116,55 @@ def test_a_sentence_transformer_encodes_a_batch_as_one(monkeypatch: pytest.Monke
     outputs, _ = answers(model, texts, batch_size=40)
     assert len(outputs) == 40
     assert widths == [40]  # left alone, encode would have made 32 and 8 of them
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a", "the"]
+
+
+def tiny_bert(folder: Path, kind: str) -> str:
+    """A folder with a BERT of random weights that knows ten words."""
+    transformers: Any = pytest.importorskip("transformers")
+    torch: Any = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": len(WORDS)}
+    getattr(transformers, kind)(transformers.BertConfig(**sizes)).save_pretrained(folder)
+    transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    return str(folder)
+
+
+TEXTS = ["good film", "bad", "the good bad film", "a film", "good film"]
+
+
+def test_a_sparse_encoder_gives_one_row_a_text_that_is_compared_and_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library: Any = pytest.importorskip("sentence_transformers")
+    sparse: Any = pytest.importorskip("sentence_transformers.sparse_encoder.modules")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = library.SparseEncoder(
+        modules=[sparse.MLMTransformer(tiny_bert(tmp_path, "BertForMaskedLM")), sparse.SpladePooling()], device="cpu"
+    )
+    references = [row.to_dense().tolist() for row in model.encode(TEXTS)]
+    run, outputs = run_once(Task(model, TEXTS, 3, references=references), SimulatedClock())
+    assert [tuple(each.shape) for each in outputs] == [(len(WORDS),)] * 5
+    assert run.scores is not None
+    assert sum(run.scores) >= 4  # in batches of other sizes the last digits may differ
+    found = [digests([each]) for each in outputs]
+    assert found[0] == found[4]
+    assert len(set(found)) == 4
+    assert share_alike(outputs, references) == 1.0
+
+
+def test_a_multi_vector_encoder_gives_one_matrix_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library: Any = pytest.importorskip("sentence_transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = library.MultiVectorEncoder(tiny_bert(tmp_path, "BertModel"), device="cpu")
+    outputs, _ = answers(model, TEXTS, 5)
+    assert len(outputs) == 5
+    assert len({tuple(each.shape) for each in outputs}) > 1  # as many vectors as the text has words
+    found = [digests([each]) for each in outputs]
+    assert found[0] == found[4]
+    assert len(set(found)) == 4
+    assert scores(outputs, [each.tolist() for each in outputs], "accuracy") == (1.0,) * 5
 
 
 @pytest.mark.model

@@ -41,8 +41,8 @@ class Keywords(nn.Module):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed = nn.Embedding(10, 8)
-        self.head = nn.Linear(8, 3)
+        self.embed = nn.Embedding(10, 32)
+        self.head = nn.Linear(32, 3)
         self.seen: list[Any] = []
 
     def forward(self, batch: Any, *, scale: float = 1.0) -> Any:
