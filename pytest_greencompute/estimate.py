@@ -612,7 +612,9 @@ def _rating(run: Run, _metric: Metric, aim: Aim) -> Outcome:
 
 def changed_answers(before: str, now: str, metric: Metric, confidence: float) -> Outcome:
     """The share of answers that differ, by their digests (``Run.answers``), with its exact binomial interval."""
-    if not before or len(before) != len(now):
+    if not before or not now:
+        return Missing("the answers were not kept, or they cannot be told apart")
+    if len(before) != len(now):
         return Missing(f"there are answers to {len(before) // ANSWER_DIGITS} queries there and to {len(now) // ANSWER_DIGITS} here")
     n = len(now) // ANSWER_DIGITS
     places = range(0, len(now), ANSWER_DIGITS)

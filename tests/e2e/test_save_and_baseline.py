@@ -248,3 +248,35 @@ def test_a_run_of_another_test_in_the_baseline_is_not_used(saved: Project) -> No
 def test_a_tolerance_wide_enough_lets_a_regression_pass(saved: Project) -> None:
     saved.monkeypatch.setenv("JOULES", "0.6")
     saved.measure("--energy-baseline=main", "--energy-tolerance=50%").assert_outcomes(passed=1)
+
+
+HIDDEN = """
+    import os
+    import pytest
+
+    class Result:
+        def __init__(self, label):
+            self.label = label
+
+        REPR
+
+    @pytest.mark.energy_budget(answers_changed="0.1 %")
+    def test_it(energy_meter, world):
+        model = world.model(0.5, 0.01)
+        energy_meter.measure(lambda batch: [Result(os.environ["LABEL"]) for _ in model(batch)], ["query"] * 100)
+"""
+
+
+@pytest.mark.parametrize(("shown", "word"), [("", "UNMEASURED"), ("def __repr__(self): return self.label", "FAIL")])
+def test_answers_that_show_nothing_of_themselves_are_never_unchanged(
+    project: Project, monkeypatch: pytest.MonkeyPatch, shown: str, word: str
+) -> None:
+    project.write("test_it.py", HIDDEN.replace("REPR", shown))
+    monkeypatch.setenv("LABEL", "good")
+    project.measure("--energy-save=main")
+    monkeypatch.setenv("LABEL", "bad")
+    project.measure("--energy-baseline=main", "--energy-json=energy.json")
+    (run,) = project.report()["runs"]
+    assert {each["metric"]: each["verdict"] for each in run["verdicts"]}["answers_changed"] == word
+    note = "answers are Result objects, which show nothing of what is in them: whether they change cannot be told without a __repr__"
+    assert (note in run["notes"]) == (not shown)

@@ -212,3 +212,46 @@ def test_a_latency_that_is_limited_is_timed_in_full_and_one_that_is_shown_only_i
     """,
     )
     project.measure("--energy-max-seconds=90").assert_outcomes(passed=2)
+
+
+def test_a_precision_that_changes_nothing_of_a_net_is_a_row_that_says_so_and_a_part_is_named(project: Project) -> None:
+    pytest.importorskip("torch")
+    project.write(
+        "test_it.py",
+        """
+    import torch
+
+    class Net(torch.nn.Sequential):
+        def forward(self, batch):
+            WORLD.clock.sleep(0.01)
+            WORLD.energy_j += 1.0
+            return super().forward(batch)
+
+    def test_precision(energy_meter, world):
+        global WORLD
+        WORLD = world
+        torch.manual_seed(0)
+        picture = [torch.nn.Conv2d(1, 32, 10), torch.nn.Flatten()]
+        for linear in (0, 300):
+            net = Net(*picture, *([torch.nn.Linear(32, linear)] if linear else []))
+            sweep = energy_meter.sweep(net.eval(), torch.ones(8, 1, 10, 10), precision=["fp32", "int8"], name=f"net{linear}")
+            assert sweep.right_sized is not None
+            assert ("precision=int8" in sweep.problems) == (not linear)
+            if not linear:
+                assert sweep.right_sized == "precision=fp32"
+                sweep.assert_right_sized(precision="fp32", margin="10%")
+    """,
+    )
+    result = project.measure("--energy-strict", "--energy-json", "energy.json")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "  int8 *no int8: 0.0 % of its weights would be, nn.Linear alone is converted (compare() takes a copy of your own)",
+            "*; weights: the share of them in that precision",
+            "  precision*weights*",
+        ]
+    )
+    rows = {run["name"]: run["candidate"] for run in project.report()["runs"]}
+    assert rows["net300/precision=int8"]["weights"] == pytest.approx(0.75)
+    assert rows["net300/precision=fp32"]["weights"] == 1.0
+    assert not rows["net0/precision=int8"]["right_sized"]

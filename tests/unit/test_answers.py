@@ -19,10 +19,11 @@ from pytest_greencompute.alike import alike, share_alike
 from pytest_greencompute.answers import Keeper, digests, equal, unlike_shapes, untold
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimate import Estimate, changed_answers
-from pytest_greencompute.measuring import Task, run_once
+from pytest_greencompute.instruments import Instruments
+from pytest_greencompute.measuring import Effort, Task, run_metered, run_once
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.store.score_state import digest_of
-from pytest_greencompute.testing import SimulatedClock
+from pytest_greencompute.testing import SimulatedClock, SimulatedGpu
 from pytest_greencompute.workload import Workload, scores
 
 torch: Any = pytest.importorskip("torch")
@@ -349,6 +350,23 @@ def test_objects_that_show_nothing_of_what_is_in_them_have_no_digest_and_a_note_
     assert untold([1, "a", Box("a", None)]) == ""
     missing = changed_answers("", "", METRICS["answers_changed"], 0.95)
     assert not isinstance(missing, Estimate)
+
+
+def test_a_note_names_queries_that_cannot_be_told_apart_where_they_are_to_be_compared() -> None:
+    clock = SimulatedClock()
+    gpu = SimulatedGpu(clock, idle_w=10.0)
+
+    def model(batch: Any) -> Any:
+        gpu.work(0.01, 100.0)
+        return [1 for _ in batch]
+
+    def run(queries: list[Any]) -> Any:
+        return run_metered(Task(model, queries), Instruments([gpu.energy_counter()], clock), Effort(max_seconds=3, keep_answers=True))[0]
+
+    hidden, shown = run([Shown("a"), 1]), run([Box("a", 1), 1])
+    assert "queries are Shown objects, which show nothing of what is in them: others would not be noticed" in hidden.notes
+    assert not any("queries are" in each for each in shown.notes)
+    assert shown.provenance["queries"] != run([Box("b", 1), 1]).provenance["queries"]
 
 
 def test_logits_that_are_no_numbers_are_not_alike_to_ones_that_are() -> None:
