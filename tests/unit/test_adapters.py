@@ -47,6 +47,15 @@ def test_a_scikit_learn_estimator_predicts_and_a_transformer_transforms() -> Non
     assert [float(each[0]) for each in scaled] == pytest.approx([-1.3416, -0.4472, 0.4472, 1.3416], abs=1e-4)
 
 
+def test_rows_of_a_sparse_matrix_are_answers() -> None:
+    text: Any = pytest.importorskip("sklearn.feature_extraction.text")
+    lines = ["good film", "bad film", "good"]
+    model = text.CountVectorizer().fit(lines)
+    run, outputs = run_once(Task(model, lines, 2, references=[[[0, 1, 1]], [[1, 1, 0]], [[0, 0, 1]]]), SimulatedClock())
+    assert run.scores == (1.0,) * 3
+    assert len({digests([each]) for each in outputs}) == 3
+
+
 def test_a_text_pipeline_takes_a_column_of_texts() -> None:
     pandas: Any = pytest.importorskip("pandas")
     naive: Any = pytest.importorskip("sklearn.naive_bayes")
