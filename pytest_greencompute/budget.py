@@ -2,15 +2,18 @@
 
 A *line* is one place that wrote something: a marker, one table of a file, the command line, the defaults. A line may
 limit metrics, for the test's unnamed run or for a named one, and set how strictly they are judged (its terms).
-Precedence, first wins, key by key: a matching ``on`` line, the marker, the command line, the file, the default.
+Precedence, first wins, key by key: a matching ``on`` line, the marker, the command line, the file, the default. Of the patterns of a
+file that speak of a test the most specific one that sets a key wins, its ``on`` lines before its own (``specificity``).
 """
 
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
@@ -24,6 +27,8 @@ DEFAULT_TOLERANCE = 0.05
 STARS = (1, 2, 3, 4, 5)
 
 Where = Callable[..., str]
+Rank = tuple[int, ...]
+EXACT: Rank = (1 << 62,)
 COMMAND_LINE = "command line"  # where the line with the options' terms stands
 
 
@@ -56,12 +61,15 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one place wrote about one test. ``on`` maps a hardware key to a pattern; empty: it holds everywhere."""
+    """What one place wrote about one test. ``on`` maps a hardware key to a pattern; empty: it holds everywhere. ``rank`` says how specific
+    the pattern is under which a file wrote it; empty: no file did.
+    """
 
     where: str
     limits: Mapping[str | None, Mapping[str, Limit]] = field(default_factory=dict)
     terms: Terms = field(default_factory=Terms)
     on: Mapping[str, str] = field(default_factory=dict)
+    rank: Rank = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +239,14 @@ unknown_key = _unknown
 def resolve(lines: Iterable[Line], hardware: Mapping[str, Sequence[str]]) -> Budget:
     """What holds on ``hardware`` (names by hardware key) out of ``lines``, given in order of precedence without ``on`` lines' own.
 
-    ``other_hardware`` of the answer names the metrics that only have limits for other hardware: those are UNMEASURED.
+    ``other_hardware`` of the answer names the metrics that only have limits for other hardware: those are UNMEASURED. Raises SettingsError
+    where two lines that are as specific differ.
     """
     every = tuple(lines)
-    holding = tuple(line for line in every if line.on and _matches(line.on, hardware))
-    holding += tuple(line for line in every if not line.on)
+    here = tuple(line for line in every if not line.on or _matches(line.on, hardware))
+    check_clashes(here)
+    told = _most_specific(here)
+    holding = tuple(line for line in told if line.on) + tuple(line for line in told if not line.on)
     limits: dict[str | None, dict[str, Limit]] = {}
     for line in holding:
         for run, by_metric in line.limits.items():
@@ -252,13 +263,120 @@ def _matches(on: Mapping[str, str], hardware: Mapping[str, Sequence[str]]) -> bo
     return all(any(wild(pattern).fullmatch(name) for name in hardware.get(key, ())) for key, pattern in on.items())
 
 
+# --- patterns: which of them wins ---------------------------------------------------------------------------------------
+
+
 def wild(pattern: str) -> re.Pattern[str]:
     """A pattern in which only ``*`` and ``?`` are wild; brackets are test parameters, not classes."""
     return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern), re.DOTALL)
 
 
-def lines_for(node_id: str, table: Mapping[str, tuple[Line, ...]]) -> tuple[Line, ...]:
-    """The lines of a file that speak of ``node_id``: its exact entry first, then the wild ones, in the file's order."""
-    exact = table.get(node_id, ())
-    others = (line for pattern, lines in table.items() if pattern != node_id and wild(pattern).fullmatch(node_id) for line in lines)
-    return (*exact, *others)
+def specificity(pattern: str) -> Rank:
+    """How specific a pattern is, to be compared: by its characters that are not wild, then by its ``?``, then by how few ``*`` it has.
+
+    So a pattern that matches only a part of what another matches is always the more specific one of the two.
+    """
+    stars = re.findall(r"[*?]*\*[*?]*", pattern)
+    return (sum(char not in "*?" for char in pattern), pattern.count("?"), -len(stars))
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a file calls the tests: their paths from the folder of the file, where pytest's own root is another one.
+
+    ``down`` is pytest's root and ``up`` the file's folder, each as seen from the folder that holds both, with a slash at its end.
+    """
+
+    down: str = ""
+    up: str = ""
+
+    def of(self, node_id: str) -> tuple[str, ...]:
+        """The names of a test in the file, the file's own first: pytest's will do, too. None for a test outside of the file's folder."""
+        if not self.down and not self.up:
+            return (node_id,)
+        path, found, rest = node_id.partition("::")
+        whole = posixpath.normpath(self.down + path)
+        return (f"{whole.removeprefix(self.up)}{found}{rest}", node_id) if whole.startswith(self.up) else ()
+
+    def rank(self, pattern: str, node_id: str) -> Rank | None:
+        """How specific a pattern of the file is for a test; None where it does not speak of it."""
+        names = self.of(node_id)
+        if pattern in names:
+            return EXACT
+        return specificity(pattern) if any(wild(pattern).fullmatch(name) for name in names) else None
+
+
+def lines_for(node_id: str, table: Mapping[str, tuple[Line, ...]], names: Names = Names()) -> tuple[Line, ...]:  # noqa: B008  frozen
+    """The lines of a file that speak of ``node_id``, the most specific pattern first, and of its ``on`` lines the narrowest."""
+    ranked = [(rank, lines) for pattern, lines in table.items() if (rank := names.rank(pattern, node_id)) is not None]
+    ranked.sort(key=lambda each: each[0], reverse=True)
+    return tuple(replace(line, rank=rank) for rank, lines in ranked for line in narrowest_first(lines))
+
+
+def narrowest_first(lines: Iterable[Line]) -> list[Line]:
+    """The lines of one place: those for a GPU by name before those for any GPU."""
+    return sorted(lines, key=_width, reverse=True)
+
+
+def _width(line: Line) -> Rank:
+    return tuple(map(sum, zip(*map(specificity, line.on.values()), strict=True))) if line.on else ()
+
+
+def check_clashes(lines: Iterable[Line]) -> None:
+    """Raises SettingsError where two patterns that are as specific say different things: which of them stands first must not decide."""
+    said: dict[tuple[Any, ...], tuple[Any, str]] = {}
+    for line in lines:
+        for key, (value, where) in _said(line).items() if line.rank else ():
+            before, place = said.setdefault((line.rank, _width(line), bool(line.on), *key), (value, where))
+            if before != value:
+                raise SettingsError(
+                    f"{place} and {where} set {' '.join(map(str, filter(None, key)))} by patterns that are as specific, and differ.",
+                    remedy="Name the test more exactly in one of them.",
+                )
+
+
+def _said(line: Line) -> dict[tuple[str | None, ...], tuple[Any, str]]:
+    """What a line sets, by key, each with where it stands."""
+    found: dict[tuple[str | None, ...], tuple[Any, str]] = {
+        (name, run): (limit.value, limit.where) for run, by_metric in line.limits.items() for name, limit in by_metric.items()
+    }
+    for term in ("tolerance", "floor"):
+        found |= {(term, name): (value, line.where) for name, value in getattr(line.terms, term).items()}
+    return found | {(term,): (each, line.where) for term in ("confidence", "max_seconds") if (each := getattr(line.terms, term)) is not None}
+
+
+def _most_specific(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """The lines, without what a file says under one pattern and says otherwise under a more specific one."""
+    ranks = sorted({line.rank for line in lines if line.rank}, reverse=True)
+    if len(ranks) < 2:
+        return tuple(lines)
+    said: set[tuple[str | None, ...]] = set()
+    kept: dict[Rank, list[Line]] = {}
+    for rank, group in groupby(sorted(lines, key=lambda line: line.rank, reverse=True), key=lambda line: line.rank):
+        same = list(group)
+        kept[rank] = [_without(line, said) if rank else line for line in same]
+        said.update(key for line in same for key in _said(line) if rank)
+    return tuple(kept[line.rank].pop(0) for line in lines)
+
+
+def _without(line: Line, said: set[tuple[str | None, ...]]) -> Line:
+    limits = {run: {name: limit for name, limit in each.items() if (name, run) not in said} for run, each in line.limits.items()}
+    terms, other = line.terms, {run: each for run, each in limits.items() if each}
+    return replace(
+        line,
+        limits=other,
+        terms=Terms(
+            _left_of(terms.tolerance, "tolerance", said),
+            _left_of(terms.floor, "floor", said),
+            None if ("confidence",) in said else terms.confidence,
+            None if ("max_seconds",) in said else terms.max_seconds,
+        ),
+    )
+
+
+def _left_of(written: Mapping[str, float], term: str, said: set[tuple[str | None, ...]]) -> dict[str, float]:
+    """A tolerance for every metric is one for each that has none of its own."""
+    plain = [name for name, metric in METRICS.items() if metric.tolerance is None]
+    every = {**dict.fromkeys(plain if "*" in written else (), written.get("*", 0.0)), **written}
+    gone = {name for name in every if (term, name) in said} | set(plain if (term, "*") in said else ()) | {"*"}
+    return {name: value for name, value in every.items() if name not in gone}

@@ -74,7 +74,7 @@ def asked_here(items: Sequence[pytest.Item], root: Path, budget_file: str | None
     return {
         node_id: {
             "lines": [line_to_json(line) for line in test.lines],
-            "accept": [acceptance_to_json(each) for each in settings.accept if each.concerns(node_id)],
+            "accept": [acceptance_to_json(each) for each in settings.accept if each.rank(node_id) is not None],
             "policy": asdict(settings.policy),
         }
         for node_id, test in tests.items()

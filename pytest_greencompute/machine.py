@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from pytest_greencompute.ci import in_ci
 from pytest_greencompute.tracing import TRACED
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -119,7 +120,7 @@ def facts(environ: Mapping[str, str], folder: Path | None = None) -> dict[str, s
     """What this machine is, as JSON values, for the provenance of a run. Runs ``git`` once; imports no measured package.
 
     ``folder`` (default: the working folder) is where the commit is looked up. ``dirty`` counts tracked files only.
-    A package that is not installed has no key. ``ci`` is whether the variable CI is set to something but 0 or false.
+    A package that is not installed has no key. ``ci``: whether this is a build of CI.
     """
     processor = read_processor()
     versions = {package: version for package in PACKAGES if (version := _version(package)) is not None}
@@ -131,7 +132,7 @@ def facts(environ: Mapping[str, str], folder: Path | None = None) -> dict[str, s
         "kernel": platform.release(),
         "python": platform.python_version(),
         **versions,
-        "ci": environ.get("CI", "").strip().lower() not in ("", "0", "false"),
+        "ci": in_ci(environ),
         **_git(environ, folder),
     }
 

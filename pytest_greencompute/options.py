@@ -76,7 +76,7 @@ OPTIONS = (
     Option("enforce", "what a failed budget does (default: fail)", choices=("fail", "warn")),
     Option("inconclusive", "what an interval that holds the limit does (default: warn)", choices=("warn", "fail")),
     Option(
-        "unmeasured", "what a budget without a figure does (default: fail where CI is set, else warn)", choices=("fail", "warn", "skip")
+        "unmeasured", "what a budget without a figure does (default: fail in CI, else warn)", choices=("fail", "warn", "skip")
     ),
     Option("modelled", "what a modelled energy figure does (default: warn)", choices=("warn", "fail")),
     Option("strict", "fail on inconclusive, unmeasured and modelled", flag=True),

@@ -115,11 +115,6 @@ def of_side(told: Mapping[str, Any]) -> Settings:
     )
 
 
-def in_ci(environ: Mapping[str, str]) -> bool:
-    """Whether CI is set to anything but an explicit no."""
-    return environ.get("CI", "").lower() not in {"", "0", "false", "no"}
-
-
 def read_files(rootdir: Path, named: str | None, invocation_dir: Path) -> tuple[TomlFile, ...]:
     """The files that hold settings: the one named by the option first, then pyproject.toml if it exists. Keys of the first win."""
     from pytest_greencompute.toml_file import TomlFile
@@ -269,6 +264,7 @@ class _Builder:
         return ()
 
     def _policy(self) -> Policy:
+        from pytest_greencompute.ci import in_ci
         from pytest_greencompute.verdict import Policy
 
         def choice(key: str, default: str) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal
 
-from pytest_greencompute.budget import Limit, wild
+from pytest_greencompute.budget import Limit, Names, Rank
 from pytest_greencompute.distributions import mcnemar_p
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimate import Estimate, Missing, Outcome, bootstrap_low, mean_interval
@@ -94,10 +94,11 @@ class Acceptance:
     reason: str
     expires: datetime.date
     where: str
+    names: Names = Names()
 
-    def concerns(self, node_id: str) -> bool:
-        """Whether it is about that test."""
-        return self.test == node_id or bool(wild(self.test).fullmatch(node_id))
+    def rank(self, node_id: str) -> Rank | None:
+        """How specific it is about that test; None where it is not."""
+        return self.names.rank(self.test, node_id)
 
 
 def word_for(estimate: Estimate, limit: float, better: Better) -> Word:
@@ -201,13 +202,16 @@ def unmeasured(metric: Metric, subject: str, why: str, *, kind: Kind = "budget",
 def accepted(verdict: Verdict, node_id: str, acceptances: Sequence[Acceptance], today: datetime.date) -> Verdict:
     """A FAIL that an entry of the file accepts becomes ACCEPTED, unless all that speak of it have expired or are exceeded (said).
 
+    Of those that have not expired the most specific decides: one for all tests does not soften one for a test by name.
     A score is exceeded by its figure, since that is what its floor is judged by; everything else by its whole interval.
     """
     if verdict.word != "FAIL" or verdict.estimate is None:
         return verdict
     refused = ""
-    for entry in acceptances:
-        if entry.metric.name != verdict.metric or not entry.concerns(node_id):
+    about = [(rank, entry) for entry in acceptances if entry.metric.name == verdict.metric and (rank := entry.rank(node_id)) is not None]
+    first = max((rank for rank, entry in about if today <= entry.expires), default=())
+    for rank, entry in about:
+        if today <= entry.expires and rank < first:
             continue
         up_to = show_limit(entry.up_to, verdict.estimate.dimension)
         word = (_point_word if entry.metric.exact else word_for)(verdict.estimate, entry.up_to, entry.metric.better)

@@ -28,7 +28,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "choice",
         "loosened",
     ),
-    2: ("clock", "tracing", "meters", "machine"),
+    2: ("clock", "tracing", "ci", "meters", "machine"),
     3: (
         "schedule",
         "asks",

@@ -15,7 +15,7 @@ from pytest_greencompute.verdict import Acceptance
 def line_to_json(line: Line) -> dict[str, Any]:
     """One line of a budget. A list of runs rather than a table, since the unnamed run has no name."""
     limits = [[run, {name: limit.value for name, limit in by_metric.items()}] for run, by_metric in line.limits.items()]
-    return {"where": line.where, "limits": limits, "terms": asdict(line.terms), "on": dict(line.on)}
+    return {"where": line.where, "limits": limits, "terms": asdict(line.terms), "on": dict(line.on), "rank": list(line.rank)}
 
 
 def line_from_json(told: Mapping[str, Any]) -> Line:
@@ -25,12 +25,14 @@ def line_from_json(told: Mapping[str, Any]) -> Line:
         run: {name: Limit(METRICS[name], value, where) for name, value in by_metric.items() if name in METRICS}
         for run, by_metric in told["limits"]
     }
-    return Line(where, limits, Terms(**told["terms"]), told["on"])
+    return Line(where, limits, Terms(**told["terms"]), told["on"], tuple(told.get("rank", ())))
 
 
 def acceptance_to_json(accepted: Acceptance) -> dict[str, Any]:
     """A failure that a file accepts."""
-    return {**asdict(accepted), "metric": accepted.metric.name, "expires": accepted.expires.isoformat()}
+    told = {**asdict(accepted), "metric": accepted.metric.name, "expires": accepted.expires.isoformat()}
+    del told["names"]  # whom it concerns is known where it is told
+    return told
 
 
 def acceptances_from_json(told: Sequence[Mapping[str, Any]]) -> tuple[Acceptance, ...]:

@@ -25,6 +25,7 @@ import pytest
 import tabulate  # noqa: F401
 
 import pytest_greencompute.abreast
+import pytest_greencompute.ci
 import pytest_greencompute.cli
 import pytest_greencompute.collecting
 import pytest_greencompute.comparison
@@ -41,6 +42,7 @@ import pytest_greencompute.report.terminal
 import pytest_greencompute.reporting
 import pytest_greencompute.session
 import pytest_greencompute.sweeping  # noqa: F401
+from pytest_greencompute.ci import VARIABLES
 from pytest_greencompute.store.runfile import schema
 from pytest_greencompute.testing import SimulatedClock
 from pytest_greencompute.testing.standin import compile_standin
@@ -113,7 +115,8 @@ def _dedented(text: str) -> str:
 def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Inner runs see no CI, no GPU selection, no options and no lock of whoever runs this suite."""
     outer = [name for name in os.environ if name.startswith(("GITHUB_", "PYTEST_XDIST_"))]
-    for name in ("CI", "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVML_STANDIN", "COLUMNS", "FORCE_COLOR", *outer):
+    outer += ["CI", *VARIABLES, "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVML_STANDIN", "COLUMNS", "FORCE_COLOR"]
+    for name in outer:
         monkeypatch.delenv(name, raising=False)
     temporary = tmp_path / "tmp"
     temporary.mkdir()

@@ -41,7 +41,7 @@ def run_example(examples: Path) -> Callable[..., Ran]:
     def run(name: str, *options: str, **environ: str) -> Ran:
         folder = examples / name
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--energy-json", "energy.json", *options]
-        inherited = {name: value for name, value in os.environ.items() if name != "CI"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("CI", *VARIABLES)}
         done = subprocess.run(command, cwd=folder, env={**inherited, **environ}, capture_output=True, text=True, check=False, timeout=280)
         return done.returncode, done.stdout + done.stderr, json.loads((folder / "energy.json").read_text(encoding="utf-8"))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.budget import Budget, Line, Terms, lines_for, parse_lines, parse_term, resolve, wild
+from pytest_greencompute.budget import Budget, Line, Names, Terms, lines_for, parse_lines, parse_term, resolve, specificity, wild
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.metrics import METRICS
 
@@ -233,14 +235,89 @@ def test_a_name_always_matches_itself(name: str) -> None:
     assert wild("*").fullmatch(name)
 
 
-def test_the_exact_entry_comes_before_the_wild_ones_in_the_files_order() -> None:
+def test_the_most_specific_pattern_wins_key_by_key_wherever_it_stands() -> None:
     table = {
-        "*": lines(energy_per_query="3 J", accuracy=0.7),
+        "*": lines(energy_per_query="3 J", accuracy=0.7, latency_p95="1 s"),
         "t.py::test_y[1]": lines(energy_per_query="1 J"),
         "t.py::*": lines(accuracy=0.8),
         "u.py::*": lines(accuracy=0.9),
     }
-    budget = resolve(lines_for("t.py::test_y[1]", table), H100)
-    assert limit_of(budget) == 1.0
-    assert limit_of(budget, "accuracy") == 0.7
+    for order in (table, dict(reversed(table.items()))):
+        budget = resolve(lines_for("t.py::test_y[1]", order), H100)
+        assert (limit_of(budget), limit_of(budget, "accuracy"), limit_of(budget, "latency_p95")) == (1.0, 0.8, 1.0)
     assert lines_for("v.py::test", {"u.py::*": table["u.py::*"]}) == ()
+
+
+@given(st.text("ab*?", max_size=6), st.text("ab*?", max_size=6))
+def test_a_pattern_that_matches_a_part_of_what_another_does_is_more_specific(one: str, other: str) -> None:
+    words = ["".join(word) for length in range(5) for word in itertools.product("abc", repeat=length)]
+    mine, theirs = ({word for word in words if wild(pattern).fullmatch(word)} for pattern in (one, other))
+    longer = [word for word in words if len(word) == 4 and word in theirs and word not in mine]
+    if mine < theirs and longer:
+        assert specificity(one) > specificity(other)
+
+
+@pytest.mark.parametrize(
+    ("more", "less"),
+    [("t.py::*", "*"), ("t.py::test_*", "t.py::*"), ("t?", "t*"), ("t*", "*t*"), ("tests/test_chat.py::*", "*::test_answers"), ("?*", "**")],
+)
+def test_which_of_two_patterns_is_more_specific(more: str, less: str) -> None:
+    assert specificity(more) > specificity(less)
+
+
+def test_a_looser_pattern_for_this_hardware_does_not_disarm_a_stricter_one_for_the_test() -> None:
+    table = {
+        "*": lines(energy_per_query="9 J", latency_p95="1 s", on=[{"gpu": "*", "energy_per_query": "20 J", "tolerance": "50 %"}]),
+        "t.py::*": lines(energy_per_query="1 J", tolerance={"energy_per_query": "1 %"}),
+    }
+    budget = resolve(lines_for("t.py::test_y", table), H100)
+    assert (limit_of(budget), limit_of(budget, "latency_p95")) == (1.0, 1.0)
+    assert budget.tolerance(ENERGY) == pytest.approx(0.01)
+    assert budget.tolerance(METRICS["latency_p95"]) == pytest.approx(0.5)
+    assert limit_of(resolve(lines_for("u.py::test_y", table), H100)) == 20.0
+    marker = lines(energy_per_query="2 J")
+    assert limit_of(resolve([*marker, *lines_for("t.py::test_y", table)], H100)) == 2.0
+    assert limit_of(resolve([*marker, *lines_for("u.py::test_y", table)], H100)) == 20.0
+
+
+def test_of_two_on_lines_the_narrower_wins_wherever_it_stands() -> None:
+    on = [{"gpu": "*", "energy_per_query": "9 J"}, {"gpu": "NVIDIA H100*", "energy_per_query": "1 J"}]
+    for order in (on, on[::-1]):
+        assert limit_of(resolve(lines_for("t", {"t": lines(on=order)}), H100)) == 1.0
+    both = [*on, {"gpu": "NVIDIA H100*", "meter": "nvml", "energy_per_query": "0.5 J"}]
+    assert limit_of(resolve(lines_for("t", {"t": lines(on=both)}), H100 | {"meter": ("nvml",)})) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "key"),
+    [
+        ({"energy_per_query": "1 J"}, {"energy_per_query": "9 J"}, "energy_per_query"),
+        ({"run": {"latency_p95": "1 s"}}, {"run": {"latency_p95": "9 s"}}, "latency_p95 run"),
+        ({"tolerance": "1 %"}, {"tolerance": "9 %"}, "tolerance *"),
+        ({"max_seconds": 5}, {"max_seconds": 9}, "max_seconds"),
+        ({"on": [{"gpu": "*", "accuracy": 0.5}]}, {"on": [{"gpu": "*", "accuracy": 0.4}]}, "accuracy"),
+    ],
+)
+def test_two_patterns_that_are_as_specific_must_not_differ_in_a_key(one: dict[str, Any], other: dict[str, Any], key: str) -> None:
+    table = {"ab*": lines(**one), "*bc": lines(**other)}
+    with pytest.raises(SettingsError, match=re.escape(f" set {key} by patterns that are as specific, and differ.")):
+        resolve(lines_for("abc", table), H100)
+    resolve(lines_for("abc", {"ab*": lines(**one), "*bc": lines(**one)}), H100)
+    resolve(lines_for("abc", {"ab*": lines(**one), "*bc": lines(accuracy=0.1)}), H100)
+    assert limit_of(resolve([*lines(energy_per_query="3 J"), *lines_for("abd", table)], H100)) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("names", "node_id", "found"),
+    [
+        (Names(), "tests/t.py::test_a", ("tests/t.py::test_a",)),
+        (Names("tests/", ""), "t.py::test_a[a/../b]", ("tests/t.py::test_a[a/../b]", "t.py::test_a[a/../b]")),
+        (Names("tests/", ""), "../other/t.py::test_a", ("other/t.py::test_a", "../other/t.py::test_a")),
+        (Names("", "services/a/"), "services/a/t.py::test_a", ("t.py::test_a", "services/a/t.py::test_a")),
+        (Names("", "services/a/"), "services/b/t.py::test_a", ()),
+        (Names("config/", "code/"), "../code/t.py::test_a", ("t.py::test_a", "../code/t.py::test_a")),
+    ],
+)
+def test_a_file_calls_tests_by_their_path_from_its_folder(names: Names, node_id: str, found: tuple[str, ...]) -> None:
+    assert names.of(node_id) == found
+    assert names.rank("*", node_id) == (specificity("*") if found else None)

@@ -93,7 +93,7 @@ def test_versions_come_from_metadata_and_only_of_what_is_installed() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
 
 
-@pytest.mark.parametrize(("value", "ci"), [("true", True), ("1", True), ("false", False), ("0", False), ("", False), (None, False)])
+@pytest.mark.parametrize(("value", "ci"), [("true", True), ("1", True), ("no", False), ("0", False), ("", False), (None, False)])
 def test_ci_is_what_the_environment_says(tmp_path: Path, value: str | None, ci: bool) -> None:
     environ = {"PATH": os.environ["PATH"]} | ({} if value is None else {"CI": value})
     assert facts(environ, tmp_path)["ci"] is ci

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.options import OPTIONS
-from pytest_greencompute.settings import Settings, build, in_ci, read_files
+from pytest_greencompute.settings import Settings, build, read_files
 from pytest_greencompute.verdict import Policy
 
 
@@ -161,13 +161,6 @@ def test_a_named_file_may_have_its_settings_under_tool(project: Project) -> None
 def test_without_a_figure_the_build_fails_on_ci_and_warns_elsewhere(project: Project, ci: dict[str, str], expected: str) -> None:
     assert project.settings(environ=ci).policy.unmeasured == expected
     assert project.settings(environ=ci, unmeasured="skip").policy.unmeasured == "skip"
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [("", False), ("0", False), ("no", False), ("False", False), ("yes", True), ("woodpecker", True)]
-)
-def test_ci_is_whatever_is_not_a_no(value: str, expected: bool) -> None:
-    assert in_ci({"CI": value}) is expected
 
 
 def test_strict_wins_over_its_parts_but_not_over_enforce(project: Project) -> None:

@@ -1,0 +1,44 @@
+"""Whether this is a build of CI: asked here and nowhere else, since a gate is stricter there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# What CI systems set for every build. CI itself is asked first.
+VARIABLES = (
+    "APPVEYOR",
+    "BITBUCKET_BUILD_NUMBER",
+    "BITRISE_IO",
+    "BUDDY",
+    "BUILD_NUMBER",  # Jenkins and TeamCity; pytest takes it for CI, too
+    "BUILDKITE",
+    "CF_BUILD_ID",  # Codefresh
+    "CIRCLECI",
+    "CIRRUS_CI",
+    "CODEBUILD_BUILD_ID",  # AWS
+    "DRONE",
+    "GITEA_ACTIONS",
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "GO_PIPELINE_NAME",
+    "HARNESS_BUILD_ID",
+    "HUDSON_URL",
+    "JENKINS_URL",
+    "PROW_JOB_ID",
+    "SCREWDRIVER",
+    "SEMAPHORE",
+    "TEAMCITY_VERSION",
+    "TF_BUILD",  # Azure Pipelines
+    "TRAVIS",
+    "WOODPECKER",
+    "bamboo_buildNumber",
+)
+NO = ("0", "false", "no", "off")
+
+
+def in_ci(environ: Mapping[str, str]) -> bool:
+    """Whether CI, or another variable of a CI system, is set to anything but a no. A no in CI itself wins over the others."""
+    said = environ.get("CI", "").strip().lower()
+    if said:
+        return said not in NO
+    return any(environ.get(name, "").strip().lower() not in ("", *NO) for name in VARIABLES)
