@@ -306,7 +306,7 @@ class Names:
         return specificity(pattern) if any(wild(pattern).fullmatch(name) for name in names) else None
 
 
-def lines_for(node_id: str, table: Mapping[str, tuple[Line, ...]], names: Names = Names()) -> tuple[Line, ...]:  # noqa: B008  frozen
+def lines_for(node_id: str, table: Mapping[str, tuple[Line, ...]], names: Names = Names()) -> tuple[Line, ...]:
     """The lines of a file that speak of ``node_id``, the most specific pattern first, and of its ``on`` lines the narrowest."""
     ranked = [(rank, lines) for pattern, lines in table.items() if (rank := names.rank(pattern, node_id)) is not None]
     ranked.sort(key=lambda each: each[0], reverse=True)
@@ -342,7 +342,8 @@ def _said(line: Line) -> dict[tuple[str | None, ...], tuple[Any, str]]:
     }
     for term in ("tolerance", "floor"):
         found |= {(term, name): (value, line.where) for name, value in getattr(line.terms, term).items()}
-    return found | {(term,): (each, line.where) for term in ("confidence", "max_seconds") if (each := getattr(line.terms, term)) is not None}
+    single = {"confidence": line.terms.confidence, "max_seconds": line.terms.max_seconds}
+    return found | {(term,): (value, line.where) for term, value in single.items() if value is not None}
 
 
 def _most_specific(lines: Sequence[Line]) -> tuple[Line, ...]:

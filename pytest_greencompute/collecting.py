@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_greencompute.budget import COMMAND_LINE, Line, lines_for, parse_lines, wild
+from pytest_greencompute.budget import COMMAND_LINE, Line, Names, check_clashes, lines_for, narrowest_first, parse_lines
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.ledger import is_worker
 from pytest_greencompute.metrics import METRICS
@@ -19,6 +19,7 @@ from pytest_greencompute.session import MeteredTest
 from pytest_greencompute.settings import Settings
 
 if TYPE_CHECKING:
+    from pytest_greencompute.finding import Where
     from pytest_greencompute.grouping import Group
 
 GROUP_MARKER = "energy_group"
@@ -42,18 +43,14 @@ def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> d
     tests: dict[str, MeteredTest] = {}
     groups: dict[str, tuple[Group, Any]] = {}
     for item in items:
-        lines: list[Line] = []
-        for mark in item.iter_markers(marker):
-            try:
-                lines.extend(_marker_lines(item, mark))
-            except SettingsError as error:
-                problems.extend(f"{line} ({item.nodeid})" for line in str(error).splitlines())
-        lines.append(Line(COMMAND_LINE, terms=settings.terms))
-        lines.extend(lines_for(item.nodeid, settings.budgets))
-        lines.append(Line("the file", terms=settings.file_terms))
-        tests[item.nodeid] = MeteredTest(item.nodeid, item.nodeid.partition("::")[2] or item.name, tuple(lines))
+        test = tests[item.nodeid] = MeteredTest(item.nodeid, item.nodeid.partition("::")[2] or item.name)
         try:
-            _join_group(item, tests[item.nodeid], groups)
+            test.reread = _reader(item, settings, marker)
+            test.now()
+        except SettingsError as error:
+            problems.extend(str(error).splitlines())
+        try:
+            _join_group(item, test, groups)
         except SettingsError as error:
             problems.append(f"{_place(item)}: {error} ({item.nodeid})")
     if problems:
@@ -61,13 +58,48 @@ def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> d
     return tests
 
 
-def asked_here(items: Sequence[pytest.Item], root: Path, budget_file: str | None, marker: str) -> dict[str, dict[str, Any]]:
+def _reader(item: pytest.Item, settings: Settings, marker: str) -> Callable[[], tuple[Line, ...]]:
+    """Gives the lines of a test's budget as its marks are now: fixtures and the body may add some. What has been read is kept."""
+    of_file = lines_for(item.nodeid, settings.budgets, settings.names)
+    rest = (Line(COMMAND_LINE, terms=settings.terms), *of_file, Line("the file", terms=settings.file_terms))
+    read: list[tuple[list[pytest.Mark], tuple[Line, ...]]] = []
+
+    def lines() -> tuple[Line, ...]:
+        marks = list(item.iter_markers(marker))
+        if not read or len(read[-1][0]) != len(marks) or any(one is not other for one, other in zip(read[-1][0], marks, strict=True)):
+            read.append((marks, (*_of_marks(item, marks), *rest)))
+        return read[-1][1]
+
+    for on in {tuple(sorted(line.on.items())): line.on for line in of_file}.values():  # the rest depends on the hardware
+        try:
+            check_clashes(line for line in of_file if line.on == on)
+        except SettingsError as error:
+            raise SettingsError(f"{error} ({item.nodeid})") from error
+    return lines
+
+
+def _of_marks(item: pytest.Item, marks: Iterable[pytest.Mark]) -> list[Line]:
+    """Raises one SettingsError that lists every problem with file, line and node id."""
+    lines: list[Line] = []
+    problems: list[str] = []
+    for mark in marks:
+        try:
+            lines.extend(narrowest_first(_marker_lines(item, mark)))
+        except SettingsError as error:
+            problems.extend(f"{line} ({item.nodeid})" for line in str(error).splitlines())
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return lines
+
+
+def asked_here(items: Sequence[pytest.Item], where: Where, budget_file: str | None, marker: str) -> dict[str, dict[str, Any]]:
     """What this commit asks of each test, by node id, as plain JSON values; nothing where its files or markers do not parse."""
-    from pytest_greencompute.settings import build, read_files
+    from pytest_greencompute.finding import read_files
+    from pytest_greencompute.settings import build
     from pytest_greencompute.store.stances import acceptance_to_json, line_to_json
 
     try:
-        settings = build({"budget": True}, read_files(root, budget_file, root), os.environ, root)
+        settings = build({"budget": True}, read_files(where, budget_file), os.environ, where.folder)
         tests = tests_of(items, settings, marker)
     except SettingsError:
         return {}
@@ -163,15 +195,15 @@ def stale_budgets(
     ids = [item.nodeid for item in items]
     roots = collected_roots(config)
     problems = []
-    named = [(pattern, settings.where[pattern], "budget") for pattern in settings.budgets]
-    named += [(entry.test, entry.where, "accepted failure") for entry in settings.accept]
-    for pattern, where, what in named:
-        matched = [node_id for node_id in ids if node_id == pattern or wild(pattern).fullmatch(node_id)]
+    named = [(pattern, settings.where[pattern], "budget", settings.names) for pattern in settings.budgets]
+    named += [(entry.test, entry.where, "accepted failure", entry.names) for entry in settings.accept]
+    for pattern, where, what, names in named:
+        matched = [node_id for node_id in ids if names.rank(pattern, node_id) is not None]
         if matched and not any(node_id in metered for node_id in matched):
             problems.append(f"{where}: the {what} for {pattern!r} matches only tests that do not use energy_meter, such as {matched[0]}.")
-        if matched or not covered(pattern, roots, config.rootpath):
+        if matched or not covered(pattern, roots, config.rootpath, names):
             continue
-        near = difflib.get_close_matches(pattern, ids, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(pattern, [name for node_id in ids for name in names.of(node_id)[:1]], n=1, cutoff=0.6)
         hint = f" Did you mean {near[0]!r}?" if near else " Was the test renamed or deleted? Remove the entry, or mend its name."
         problems.append(f"{where}: the {what} for {pattern!r} matches no collected test.{hint}")
     if problems:
@@ -194,13 +226,13 @@ def collected_whole(config: pytest.Config) -> bool:
     return roots is None or (all("::" not in str(arg) for arg in config.args) and all(root.is_dir() for root in roots))
 
 
-def covered(pattern: str, roots: tuple[Path, ...] | None, rootdir: Path) -> bool:
-    """Whether all tests that ``pattern`` may name have been collected."""
+def covered(pattern: str, roots: tuple[Path, ...] | None, rootdir: Path, names: Names) -> bool:
+    """Whether all tests that ``pattern`` may name have been collected. ``names`` are what its file calls the tests."""
     if roots is None:
         return True
     literal = pattern.partition("::")[0]
     for char in "*?":
         head, found, _ = literal.partition(char)
         literal = head.rpartition("/")[0] if found else literal
-    path = (rootdir / literal).resolve()
+    path = (rootdir / ("../" * names.down.count("/")) / names.up / literal).resolve()
     return any(path == root or root in path.parents for root in roots)

@@ -342,7 +342,7 @@ class EnergyMeter:
             raise SettingsError(
                 f"The protocol asks one query at a time, and the DataLoader's batches hold {listed.size}.", remedy="Pass its dataset."
             )
-        path = path_of(session.root, state, test.node_id, name)
+        path = path_of(session.home, state, test.node_id, name)
         work = Task(model, listed, collate=collate, name=name, test=test.node_id, watched=test.watched)
         if session.worker is None and session.settings.enabled:
             raw, outputs = self._score_metered(work, asked, path)
@@ -369,7 +369,7 @@ class EnergyMeter:
             return measure_score(task, asked, session.instruments, effort, problem=problem)
         queries: Any = task.queries
         key = key_of((task.test, task.name), asked, queries, session.instruments.facts(), session.machine)
-        kept = ScoreState(path, key, session.root)
+        kept = ScoreState(path, key, session.home)
         earlier, said = kept.begin()
         try:
             raw, outputs = measure_score(task, asked, session.instruments, effort, earlier=earlier, keep=kept.keep, said=said)
@@ -691,6 +691,7 @@ class EnergyMeter:
 
         session, test = self._session, self._test
         budget, bench = session.budget(test), session.bench()
+        test.planned[name] = test.plan(budget)
         # The figure is read by people too: certain of a distant limit, but known to a half only, is not worth printing.
         precise, presentable = precise_enough(bench.aim), precise_enough(bench.aim, 0.1)
 

@@ -214,7 +214,7 @@ class Ledger:
             {node_id: measuring.budget(test) for node_id, test in tests.items()},
             self.broken,
             self.metered,
-            lambda pattern: covered(pattern, collected_roots(self.config), self.config.rootpath),
+            lambda pattern: covered(pattern, collected_roots(self.config), self.config.rootpath, settings.names),
         )
         for sentence, bad in update(settings.update, measured, settings):
             self.say(sentence, bad=bad)
@@ -236,7 +236,7 @@ class Ledger:
         if good:
             try:
                 summary = replace(self._summary(measuring, int(session.exitstatus)), results=good)
-                path = save(measuring.root, name, document(summary))
+                path = save(measuring.home, name, document(summary))
             except SettingsError as error:
                 self._redden(session)
                 self.say(f"baseline {name!r} was not saved: {error}", bad=True)
@@ -255,7 +255,7 @@ class Ledger:
         """Write the reports that were asked for; one that could not be written is red, and keeps no other from being written."""
         from pytest_greencompute.reporting import reports
 
-        for report in reports(measuring.settings, measuring.root, self._environ):
+        for report in reports(measuring.settings, measuring.home, self._environ):
             problem = report.write(self._summary(measuring, int(session.exitstatus)))
             if problem:
                 self.say(f"the {report.name} {'were' if report.name.endswith('s') else 'was'} not written: {problem}", bad=report.wanted)

@@ -75,9 +75,7 @@ OPTIONS = (
     Option("tolerance", "how much worse than a baseline is still fine (default: 5%%)", metavar="P", needs_budget=True),
     Option("enforce", "what a failed budget does (default: fail)", choices=("fail", "warn")),
     Option("inconclusive", "what an interval that holds the limit does (default: warn)", choices=("warn", "fail")),
-    Option(
-        "unmeasured", "what a budget without a figure does (default: fail in CI, else warn)", choices=("fail", "warn", "skip")
-    ),
+    Option("unmeasured", "what a budget without a figure does (default: fail in CI, else warn)", choices=("fail", "warn", "skip")),
     Option("modelled", "what a modelled energy figure does (default: warn)", choices=("warn", "fail")),
     Option("strict", "fail on inconclusive, unmeasured and modelled", flag=True),
     Option("json", "write the JSON report here", metavar="PATH"),

@@ -17,6 +17,7 @@ from pytest_greencompute.ledger import METERED, Ledger, first_words, is_worker
 from pytest_greencompute.options import OPTIONS
 
 if TYPE_CHECKING:
+    from pytest_greencompute.finding import Where
     from pytest_greencompute.fixture import EnergyMeter
     from pytest_greencompute.session import MeteredTest, Session
     from pytest_greencompute.settings import Settings
@@ -77,13 +78,30 @@ def pytest_configure(config: pytest.Config) -> None:
 def _settings_of(config: pytest.Config, given: dict[str, Any]) -> Settings:
     """The settings, before any test is collected. A file's budget = true is as good as --energy-budget."""
     from pytest_greencompute.errors import SettingsError
-    from pytest_greencompute.settings import build, read_files
 
-    folder = config.invocation_params.dir
     try:
-        return build(given, read_files(config.rootpath, given.get("budget_file"), folder), os.environ, folder)
+        return _read_settings(config, given)
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _read_settings(config: pytest.Config, given: dict[str, Any], items: Sequence[pytest.Item] = ()) -> Settings:
+    """The settings that hold for ``items``; before they are collected, for what is asked for. Raises SettingsError."""
+    from pytest_greencompute.finding import read_files
+    from pytest_greencompute.settings import build
+
+    files = read_files(_where(config, items), given.get("budget_file"), measuring="budget" in given)
+    return build(given, files, os.environ, config.invocation_params.dir)
+
+
+def _where(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> Where:
+    """From where the settings are looked for."""
+    from pytest_greencompute.finding import Where
+
+    folder = config.invocation_params.dir
+    asked = [folder / str(arg).partition("::")[0] for arg in config.args]
+    tests = [path if path.is_dir() else path.parent for path in asked if path.exists()]
+    return Where(config.rootpath, folder, [*tests, *(item.path.parent for item in items)])
 
 
 def _workers_asked(config: pytest.Config) -> bool:
@@ -149,18 +167,26 @@ def _is_metered(item: pytest.Item) -> bool:
     return FIXTURE in getattr(item, "fixturenames", ()) or item.get_closest_marker(MARKER) is not None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.option.collectonly:
-        return
-    metered = [item for item in items if _is_metered(item)]
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
+    """After all others, since they may mark tests; the tests that they leave out are counted all the same."""
+    before = list(items)
+    yield
+    if not config.option.collectonly:
+        known = set(before)
+        _collected(session, config, [*before, *(item for item in items if item not in known)], items)
+
+
+def _collected(session: pytest.Session, config: pytest.Config, every: list[pytest.Item], items: list[pytest.Item]) -> None:
+    """``every`` test that was collected, and ``items``, those that are to run."""
+    metered = [item for item in every if _is_metered(item)]
     if _SIDE in os.environ:
-        _prepare_side(config, items, metered)
+        _prepare_side(config, every, metered)
         return
     given = _given(config)
     if metered or given or _has_settings(config):
         try:
-            _prepare(session, config, items, metered, given)
+            _prepare(session, config, every, metered, given)
         except pytest.UsageError as error:
             if not is_worker(config):
                 raise
@@ -177,11 +203,10 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 
 def _has_settings(config: pytest.Config) -> bool:
-    """Whether pyproject.toml may hold settings of ours: a look at its text, so that other projects pay no parsing."""
-    try:
-        return b"[tool.greencompute" in (config.rootpath / "pyproject.toml").read_bytes()
-    except OSError:
-        return False
+    """Whether a pyproject.toml may hold settings of ours."""
+    from pytest_greencompute.finding import mentioned
+
+    return mentioned(_where(config))
 
 
 def _asked(config: pytest.Config, key: str, given: dict[str, Any]) -> bool:
@@ -202,8 +227,9 @@ def _prepare(
     from pytest_greencompute.session import Session
 
     try:
-        settings, extra = _checked_settings(config, given)
-        metered += [item for item in items if item not in metered and item.nodeid in settings.budgets]
+        settings, extra = _checked_settings(config, given, metered)
+        by_name = settings.budgets.keys()
+        metered += [item for item in items if item not in metered and not by_name.isdisjoint(settings.names.of(item.nodeid))]
         _add_benchmarks(settings, items, metered)
         unmetered_members(items, metered)
         tests = tests_of(metered, settings, MARKER)
@@ -212,7 +238,7 @@ def _prepare(
 
             workers.check_tests(settings, tests)
         if settings.base_refs:
-            for node_id, asked in asked_here(metered, config.rootpath, str(settings.budget_file or "") or None, MARKER).items():
+            for node_id, asked in asked_here(metered, _where(config, metered), str(settings.budget_file or "") or None, MARKER).items():
                 tests[node_id].asked = asked
         if not config.pluginmanager.hasplugin("dsession"):
             stale_budgets(settings, session, config, items, tests)
@@ -239,15 +265,13 @@ def _add_benchmarks(settings: Settings, items: list[pytest.Item], metered: list[
         metered += [item for item in items if item not in metered and uses_benchmark(item)]
 
 
-def _checked_settings(config: pytest.Config, given: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
+def _checked_settings(config: pytest.Config, given: dict[str, Any], items: Sequence[pytest.Item]) -> tuple[Settings, dict[str, Any]]:
     """The settings of this process, and the meters that conftest files add. Raises SettingsError for what cannot be had here."""
     from pytest_greencompute.collecting import extra_meters
     from pytest_greencompute.reporting import check_installed
     from pytest_greencompute.session import check_meters
-    from pytest_greencompute.settings import build, read_files
 
-    folder = config.invocation_params.dir
-    settings = build(given, read_files(config.rootpath, given.get("budget_file"), folder), os.environ, folder)
+    settings = _read_settings(config, given, items)
     extra = extra_meters(config)
     if settings.enabled:
         from pytest_greencompute import workers
@@ -274,7 +298,7 @@ def _register(config: pytest.Config, measuring: Session, tests: dict[pytest.Item
     ledger = _ledger(config)
     ledger.session = measuring
     ledger.metered = {item.nodeid for item in tests}
-    if tests:
+    if tests or measuring.settings.enabled:
         config.pluginmanager.register(MeteredHooks(measuring), "greencompute-metered")
     if tests and measuring.settings.benchmarks and measuring.settings.enabled:
         from pytest_greencompute.benchmarks import BenchmarkHooks
@@ -294,7 +318,7 @@ def _prepare_side(config: pytest.Config, items: list[pytest.Item], metered: list
     measuring = Session(of_side(told), config.rootpath, os.environ, extra_meters=extra_meters(config), worker=worker)
     _add_benchmarks(measuring.settings, items, metered)
     measuring.max_seconds, measuring.needs_p99, measuring.count = told["max_seconds"], told["needs_p99"], tuple(told["count"])
-    asked = asked_here(metered, config.rootpath, told["budget_file"], MARKER)
+    asked = asked_here(metered, _where(config, metered), told["budget_file"], MARKER)
     _register(config, measuring, {item: MeteredTest(item.nodeid, item.nodeid, asked=asked.get(item.nodeid, {})) for item in metered})
 
 
@@ -421,7 +445,10 @@ class MeteredHooks:
 
         test = item.stash.get(_TEST, None)
         if test is None or self._session.worker is not None:
-            return (yield)
+            answer = yield
+            if test is None and self._session.worker is None and self._session.settings.enabled:
+                self._refuse_late_marks(item, None)
+            return answer
         answer, skipped = None, None
         try:
             answer = yield
@@ -466,6 +493,23 @@ class MeteredHooks:
             test.why_red = first_words(report).removeprefix("Failed: ")
         return report
 
+    def _refuse_late_marks(self, item: pytest.Item, test: MeteredTest | None) -> None:
+        """Where a mark of ours came while the test ran, too late to do anything: a failure, or a sentence where a budget without a figure
+        is one. Budgets that came in time are judged.
+        """
+        __tracebackhide__ = True
+        remedy = "Mark it in conftest.py while tests are collected."
+        if test is None and item.get_closest_marker(MARKER) is not None:
+            said = f"{item.nodeid} was marked {MARKER} while it ran, and does not use energy_meter: nothing was measured. {remedy}"
+            if self._session.settings.policy.unmeasured != "fail":
+                _ledger(item.config).say(said, bad=False)
+                return
+        elif item.get_closest_marker("energy_group") is not None and (test is None or test.group is None):
+            said = f"{item.nodeid} was marked energy_group while it ran, when groups had been made. {remedy}"
+        else:
+            return
+        pytest.fail(said, pytrace=False)
+
     def _record(self, item: pytest.Item, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
         from pytest_greencompute.report.junit import properties
 
@@ -476,18 +520,22 @@ class MeteredHooks:
 
     def _enforce(self, item: pytest.Item, test: MeteredTest, *, only_failures: bool) -> None:
         from pytest_greencompute import unittest_case
+        from pytest_greencompute.errors import SettingsError
         from pytest_greencompute.session import BudgetsFailedError, BudgetsSkippedError
 
         __tracebackhide__ = True
-        verdicts = self._record(item, test)
         ends: list[Callable[[], NoReturn]] = []
         try:
+            self._refuse_late_marks(item, test)
+            verdicts = self._record(item, test)
             self._session.enforce(verdicts, only_failures=only_failures)
         except BudgetsFailedError as failed:
             # What unittest.expectedFailure expects has come true.
             expected = unittest_case.unexpected_success(item)
             ends.append(partial(pytest.xfail, str(failed)) if expected else partial(pytest.fail, str(failed), pytrace=False))
             unittest_case.forget(item)  # a skip, which would be shown in place of the sentence
+        except SettingsError as late:
+            ends.append(partial(pytest.fail, str(late), pytrace=False))
         except BudgetsSkippedError as skipped:
             ends.append(partial(pytest.skip, str(skipped)))
         for end in ends:  # outside the except, so that no second traceback is chained to the sentence

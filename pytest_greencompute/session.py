@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.window import Window
 
 
+Plan = tuple[tuple["Line", ...], "Budget"]
 Compared = dict[str | None, tuple[dict[str, Any], tuple["Verdict", ...]]]
 
 
@@ -57,7 +58,8 @@ class MeteredTest:
     """One collected test that may measure: its budget's lines, in order of precedence, and what it has measured so far.
 
     ``asked`` is what this commit alone, without the command line, asks of it (``store.stances``); only where commits are compared.
-    ``attempts`` is how often it was begun, ``why_red`` what the last attempt that failed said.
+    ``attempts`` is how often it was begun, ``why_red`` what the last attempt that failed said. ``reread`` gives the lines as the test's
+    marks are now; ``planned`` are the budgets that its runs were measured for, by name, and ``told`` the one that other commits were.
     """
 
     node_id: str
@@ -74,6 +76,20 @@ class MeteredTest:
     asked: Mapping[str, Any] = field(default_factory=dict)
     attempts: int = 0
     why_red: str = ""
+    reread: Callable[[], tuple[Line, ...]] | None = None
+    planned: dict[str | None, Plan] = field(default_factory=dict)
+    told: Plan | None = None
+    said: tuple[str, ...] = ()
+
+    def now(self) -> tuple[Line, ...]:
+        """The lines, with those of marks that have come since. Raises SettingsError for one that does not parse."""
+        if self.reread is not None:
+            self.lines = self.reread()
+        return self.lines
+
+    def plan(self, budget: Budget) -> Plan:
+        """What is about to be measured for: the budget, and the lines that it was made of."""
+        return self.lines, budget
 
     def start_afresh(self) -> None:
         """Forget what an earlier attempt at this test measured, but not that there was one (a plugin that reruns tests)."""
@@ -82,6 +98,8 @@ class MeteredTest:
         self.windows.clear()
         self.comparisons.clear()
         self.watched.clear()
+        self.planned.clear()
+        self.told = None
         self.results = []
         self.properties = []
 
@@ -111,6 +129,7 @@ class Session:
         self.bases: Bases | None = None
         self._alarms = max(1, alarms)
         self.root = root
+        self.home = settings.folder or root
         self.environ = environ
         self.extra_meters = dict(extra_meters or {})
         self.problem = ""
@@ -132,11 +151,12 @@ class Session:
         if settings.baseline is not None and settings.enabled:
             from pytest_greencompute.store.baselines import load
 
-            self._sessions = load(root, settings.baseline)
+            self._sessions = load(self.home, settings.baseline)
         if settings.base_refs and settings.enabled:
             from pytest_greencompute.sides.contest import Bases
 
-            self.bases = Bases(root, environ, settings.base_refs, settings.base_python, settings.base_link, side_options)
+            links = settings.base_link if self.home == root else [str(self.home / link) for link in settings.base_link]
+            self.bases = Bases(root, environ, settings.base_refs, settings.base_python, links, side_options, self.home)
             self.bases.resolve()
 
     # --- opening and the total ---
@@ -271,6 +291,7 @@ class Session:
         from pytest_greencompute.sides.contest import Contest
 
         budget, settings = self.budget(test), self.settings
+        test.told = test.plan(budget)
         aim = replace(self.bench().aim, confidence=budget.confidence)
         tell = self.tell(test)
         test.contest = Contest(
@@ -311,8 +332,8 @@ class Session:
         named = self.settings.budget_file
         if named is None:
             return None
-        path, root = named.resolve(), self.root.resolve()
-        return str(path.relative_to(root) if root in path.parents else path)
+        path = named.resolve()
+        return os.path.relpath(path, self.root.resolve()) if self.home.resolve() in path.parents else str(path)
 
     def _compare_stances(self, test: MeteredTest, contest: Contest) -> None:
         """Note which limits of the test are laxer here than at the other commits."""
@@ -331,7 +352,7 @@ class Session:
 
         ours = Line(COMMAND_LINE, terms=self.settings.terms)
         lines = tuple(ours if told["where"] == COMMAND_LINE else line_from_json(told) for told in asked["lines"])
-        return Stance(self.budget(replace(test, lines=lines)), acceptances_from_json(asked["accept"]), asked["policy"])
+        return Stance(self.budget(replace(test, lines=lines, reread=None)), acceptances_from_json(asked["accept"]), asked["policy"])
 
     def part(self, test: MeteredTest) -> None:
         """End the test's processes at the other commits."""
@@ -346,7 +367,8 @@ class Session:
         from pytest_greencompute.budget import resolve
         from pytest_greencompute.judging import hardware_of
 
-        if not self.machine and any(line.on for line in test.lines):
+        lines = test.now()
+        if not self.machine and any(line.on for line in lines):
             from pytest_greencompute import machine
 
             self.machine = machine.facts(self.environ, self.root)
@@ -354,7 +376,7 @@ class Session:
         hardware = hardware_of(test.runs, self.machine)
         hardware["gpu"] += tuple(source.device for source in sources if source.domain.startswith("gpu"))
         hardware["meter"] += tuple(source.meter for source in sources)
-        return resolve(test.lines, hardware)
+        return resolve(lines, hardware)
 
     def bench(self) -> Bench:
         """What all tests are judged against."""
@@ -393,6 +415,7 @@ class Session:
             self._compare_stances(test, test.contest)
         runs = [*test.runs, *(window.raw() for window in test.windows if self._counts(window))]
         budget, bench = self.budget(test), self.bench()
+        _check_late(test, budget, runs)
         test.results = []
         verdicts: list[Verdict] = []
         candidates = self._candidates(test, ended=ended)
@@ -424,7 +447,7 @@ class Session:
             verdicts.extend(mine)
             test.results.append(self._marked(_nothing(test.node_id, name, mine), mine) | ({} if row is None else {"candidate": row}))
         for result in test.results:
-            result["notes"] = [*result["notes"], *_of_attempts(test)]
+            result["notes"] = [*result["notes"], *_of_attempts(test), *test.said]
         return verdicts
 
     def _candidates(self, test: MeteredTest, *, ended: bool) -> Compared:
@@ -501,6 +524,26 @@ def _of_attempts(test: MeteredTest) -> tuple[str, ...]:
     """That a plugin ran the test again: a budget that is met at the second try is less sure than its verdict says."""
     after = f", after: {test.why_red}" if test.why_red else ""
     return (f"attempt {test.attempts}{after}",) if test.attempts > 1 else ()
+
+
+def _check_late(test: MeteredTest, budget: Budget, runs: Sequence[Run]) -> None:
+    """Raises SettingsError for what a mark asks since a run was measured, and what had to be known before."""
+    from pytest_greencompute.compute import asked_by
+    from pytest_greencompute.judging import limits_for
+
+    for run in runs:
+        for before in (test.planned.get(run.name), test.told):
+            if before is None or before[0] is test.lines:
+                continue
+            known, now = before[1].limits, budget.limits.get(limits_for(run, budget, only=len(runs) == 1), {})
+            asked = asked_by({**known.get(None, {}), **known.get(run.name, {})})
+            late = [name for name in asked_by(now) if name not in asked and name not in run.counts]
+            late += ["max_seconds"] if budget.max_seconds != before[1].max_seconds else []
+            if late:
+                raise SettingsError(
+                    f"{test.subject}: the mark that sets {', '.join(late)} came too late: the run had been measured.",
+                    remedy="Mark the test where it is defined, in conftest.py while tests are collected, or before it measures.",
+                )
 
 
 def _nothing(node_id: str, name: str | None, verdicts: Sequence[Verdict]) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_greencompute.budget import Names
 from pytest_greencompute.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Settings:
 
     ``footprint`` is what energy is to be turned into; None where nobody asked. ``home`` is the file that holds the budgets, or would,
     and the keys of their table in it; None where there is no file. ``budget_file`` is the file named for them. ``github`` None: where
-    GitHub Actions runs.
+    GitHub Actions runs. ``folder`` is the project's, by its file; None where there is none. ``names`` are what its budgets call tests.
     """
 
     enabled: bool
@@ -92,6 +93,8 @@ class Settings:
     github: bool | None = None
     xdist: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    names: Names = field(default_factory=Names)
 
 
 def of_side(told: Mapping[str, Any]) -> Settings:
@@ -113,22 +116,6 @@ def of_side(told: Mapping[str, Any]) -> Settings:
         benchmarks=told["benchmarks"],
         footprint=None if told["footprint"] is None else Footprint(**told["footprint"]),
     )
-
-
-def read_files(rootdir: Path, named: str | None, invocation_dir: Path) -> tuple[TomlFile, ...]:
-    """The files that hold settings: the one named by the option first, then pyproject.toml if it exists. Keys of the first win."""
-    from pytest_greencompute.toml_file import TomlFile
-
-    files = []
-    project = rootdir / "pyproject.toml"
-    if project.is_file():
-        files.append(TomlFile(project, "pyproject.toml"))
-        table = files[0].data.get("tool", {}).get("greencompute", {})
-        if named is None and isinstance(table, Mapping) and isinstance(table.get("budget_file"), str):
-            named, invocation_dir = table["budget_file"], rootdir
-    if named is not None and (invocation_dir / named).resolve() != project.resolve():
-        files.insert(0, TomlFile(invocation_dir / named, named))
-    return tuple(files)
 
 
 def build(given: Mapping[str, Any], files: tuple[TomlFile, ...], environ: Mapping[str, str], invocation_dir: Path) -> Settings:
@@ -238,7 +225,7 @@ class _Builder:
             update=self.given.get("update"),
             footprint=self._footprint(enabled=enabled),
             home=self._home(),
-            budget_file=self.files[0].path if self.files and self.files[0].name != "pyproject.toml" else None,
+            budget_file=self.files[0].path if "budget_file" in self.given or self.written("budget_file")[1] else None,
             html_path=self.value("html", self._path, None),
             markdown_path=self.value("markdown", self._path, None),
             openmetrics_path=self.value("openmetrics", self._path, None),
@@ -248,6 +235,8 @@ class _Builder:
             github=self.value("github", lambda value: _choice(value, ("on", "off")) == "on", None),
             xdist=self.value("xdist", lambda value: _choice(value, ("gpu-per-worker",)), None),
             where={pattern: self._where_budget(pattern) for pattern in budgets},
+            folder=self.files[0].folder if self.files else None,
+            names=self._named_by("budgets"),
         )
         if self.problems:
             raise SettingsError("\n".join(self.problems))
@@ -319,6 +308,10 @@ class _Builder:
         tables = sorted(self.tables, key=lambda each: "budgets" not in each[2])
         return (tables[0][0], (*tables[0][1], "budgets")) if tables else None
 
+    def _named_by(self, key: str) -> Names:
+        """What the file that has ``key`` calls tests."""
+        return next((file.names for file, _, table in self.tables if key in table), Names())
+
     def _where_budget(self, pattern: str) -> str:
         for file, prefix, table in self.tables:
             if "budgets" in table:
@@ -363,7 +356,7 @@ class _Builder:
             for index, entry in enumerate(entries):
                 where = file.where(*prefix, "accept", index)
                 try:
-                    found.append(acceptance(entry, where))
+                    found.append(replace(acceptance(entry, where), names=file.names))
                 except SettingsError as error:
                     self.problems.append(f"{where}: accept: {error}")
             return tuple(found)
@@ -488,8 +481,6 @@ def _pue(value: Any) -> float:
 
 def _with_country(footprint: Footprint, code: Any, *, enabled: bool) -> Footprint:
     """The footprint with the intensity of a country. That CodeCarbon is not here is no mistake in the file: it leaves no carbon."""
-    from dataclasses import replace
-
     from pytest_greencompute.errors import MeterError
     from pytest_greencompute.store.intensity import of_country
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_greencompute.budget import Names
 from pytest_greencompute.errors import SettingsError
 
 if sys.version_info >= (3, 11):
@@ -22,11 +23,14 @@ _KEY = re.compile(r"""\s*((?:[\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')(?:\s*\.\s*(?:[\w-
 class TomlFile:
     """One parsed file. ``data`` is its content; ``where("budgets", "tests/test_x.py::test_y", "accuracy")`` is 'pyproject.toml:14'.
 
-    Raises SettingsError, naming the file, where it is missing, is a folder, cannot be read or does not parse.
+    ``folder`` (default: its own) is that of the project that it speaks of, ``names`` what it calls the project's tests. Raises
+    SettingsError, naming the file, where it is missing, is a folder, cannot be read or does not parse.
     """
 
-    def __init__(self, path: Path, shown_as: str | None = None) -> None:
+    def __init__(self, path: Path, shown_as: str | None = None, *, folder: Path | None = None, names: Names | None = None) -> None:
         self.path = path
+        self.folder = path.parent if folder is None else folder
+        self.names = Names() if names is None else names
         self.name = shown_as or str(path)
         try:
             self.text = path.read_text(encoding="utf-8")

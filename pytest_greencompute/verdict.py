@@ -10,7 +10,7 @@ import datetime
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Literal
 
@@ -94,7 +94,7 @@ class Acceptance:
     reason: str
     expires: datetime.date
     where: str
-    names: Names = Names()
+    names: Names = field(default_factory=Names)
 
     def rank(self, node_id: str) -> Rank | None:
         """How specific it is about that test; None where it is not."""

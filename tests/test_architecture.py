@@ -64,6 +64,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     6: (
         "options",
         "toml_file",
+        "finding",
         "settings",
         "session",
         "fixture",

@@ -31,13 +31,14 @@ def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
     """Print the verdicts. 0: all PASS; 1: some FAIL; 3: no FAIL, but something could not be judged. Raises SettingsError."""
     from pytest_greencompute.comparing import compared
     from pytest_greencompute.estimate import Aim
+    from pytest_greencompute.finding import read_nearest
     from pytest_greencompute.footprint import Footprint
     from pytest_greencompute.judging import Bench
-    from pytest_greencompute.settings import build, read_files
+    from pytest_greencompute.settings import build
 
     options = {name: given[name] for name in ("tolerance", "confidence") if given.get(name) is not None}
     # The terms of pyproject.toml hold here too; the option that it needs for them is implied.
-    settings = build({"budget": True, **options}, read_files(root, None, root), os.environ, root)
+    settings = build({"budget": True, **options}, read_nearest(root), os.environ, root)
     base, head = sessions_of(a, root), sessions_of(b, root)
     bench = Bench(Aim(domains=settings.domains, footprint=settings.footprint or Footprint()), baseline=a)
     found = compared(base, head, bench, lambda run: _budget(run, settings))
@@ -53,13 +54,14 @@ def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
 
 def sessions_of(name: str, root: Path) -> Sessions:
     """The sessions of a JSON report, of a folder of them, or of a baseline. Raises SettingsError where there is none of these."""
+    from pytest_greencompute.finding import home_of
     from pytest_greencompute.store.baselines import FOLDER, folder_of, load, load_folder
     from pytest_greencompute.store.runfile import read_runs
 
-    path = root / name
+    path, home = root / name, home_of(root)
     if path.is_file():
         return (read_runs(path),)
-    found = load_folder(path) if path.is_dir() else load(root, name) if folder_of(root, name).is_dir() else ()
+    found = load_folder(path) if path.is_dir() else load(home, name) if folder_of(home, name).is_dir() else ()
     if not found:
         what = "holds no JSON report" if path.is_dir() else f"is no file, no folder and no baseline in {FOLDER}"
         raise SettingsError(f"{name!r} {what}.", remedy="pytest --energy-json PATH writes a report, --energy-save NAME a baseline.")

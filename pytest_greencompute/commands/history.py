@@ -17,9 +17,11 @@ SHOWN = ("energy_per_query", "latency_p95", "accuracy")
 
 def run(given: Mapping[str, Any], root: Path) -> int:
     """Print it. 0: there is one; 3: some of its files could not be read. Raises SettingsError where nothing was saved."""
+    from pytest_greencompute.finding import home_of
     from pytest_greencompute.store.baselines import FOLDER
     from pytest_greencompute.store.history import saved
 
+    root = home_of(root)
     names = tuple(given.get("baseline") or ())
     found = saved(root, names)
     points = [point for point in found.points if not given.get("test") or given["test"] in point.test]

@@ -29,14 +29,15 @@ def noise(test: str, root: Path, given: Mapping[str, Any]) -> int:
     """Measure and print. Returns 0, or 3 where no tolerance up to 50 % is supported. Raises GreencomputeError."""
     import numpy as np
 
+    from pytest_greencompute.finding import read_nearest
     from pytest_greencompute.noise import noise_of
-    from pytest_greencompute.settings import build, read_files
+    from pytest_greencompute.settings import build
 
     launches = given["launches"]
     if not 2 <= launches <= MOST_LAUNCHES:
         raise SettingsError(f"--launches is {launches}.", remedy=f"Write a whole number from 2 to {MOST_LAUNCHES}.")
     options = {name: given[name] for name in ("max_seconds", "meter") if given.get(name) is not None}
-    settings = build({"budget": True, **options}, read_files(root, None, root), os.environ, root)
+    settings = build({"budget": True, **options}, read_nearest(root, test), os.environ, root)
     itself = _measured(test, root, settings, launches, given.get("run"))
     confidence = settings.terms.confidence or settings.file_terms.confidence or 0.99
     found = noise_of(itself.launches, most_pairs=itself.most_pairs, confidence=confidence, rng=np.random.default_rng(0))
@@ -54,7 +55,8 @@ def _measured(test: str, root: Path, settings: Any, launches: int, name: str | N
     from pytest_greencompute.session import MeteredTest, Session
     from pytest_greencompute.sides.against_itself import measure
 
-    lines = (Line("command line", terms=settings.terms), *lines_for(test, settings.budgets), Line("the file", terms=settings.file_terms))
+    of_file = lines_for(test, settings.budgets, settings.names)
+    lines = (Line("command line", terms=settings.terms), *of_file, Line("the file", terms=settings.file_terms))
     session = Session(replace(settings, base_refs=(), baseline=None), root, os.environ, waiting=_waiting)
     try:
         session.open()

@@ -45,7 +45,9 @@ class Base:
 
 @dataclass
 class Bases:
-    """All other commits of a session. ``root`` is this side's project. Close it at the end: the worktrees go then."""
+    """All other commits of a session. ``root`` is where this side's tests run, ``home`` the folder of its project where that is another
+    one. Close it at the end: the worktrees go then.
+    """
 
     root: Path
     environ: Mapping[str, str]
@@ -53,6 +55,7 @@ class Bases:
     python: str | None = None
     links: Sequence[str] = ()
     options: Sequence[str] = ()
+    home: Path | None = None
     notes: list[str] = field(default_factory=list, init=False)
     _bases: list[Base] = field(default_factory=list, init=False)
     _worktrees: Worktrees | None = field(default=None, init=False)
@@ -83,7 +86,9 @@ class Bases:
             root = self._worktrees.checked_out(base.commit) / inside
         except GreencomputeError as error:
             return Base(base.ref, base.commit, problem=str(error).rstrip("."))
-        changed = changed_requirements(self.root, root) if self.python is None else ()
+        home = self.root if self.home is None else self.home
+        there = Path(os.path.normpath(root / os.path.relpath(os.path.realpath(home), os.path.realpath(self.root))))
+        changed = changed_requirements(home, there) if self.python is None else ()
         if changed:
             remedy = "--energy-base-python names a Python that has what it needs"
             return Base(base.ref, base.commit, root, f"environment changes are not compared: {', '.join(changed)} differ; {remedy}")

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from pytest_greencompute.ci import VARIABLES
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 Ran = tuple[int, str, dict[str, Any]]

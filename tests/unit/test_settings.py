@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.finding import Where, read_files
 from pytest_greencompute.options import OPTIONS
-from pytest_greencompute.settings import Settings, build, read_files
+from pytest_greencompute.settings import Settings, build
 from pytest_greencompute.verdict import Policy
 
 
@@ -25,7 +26,7 @@ class Project:
             (self.folder / "pyproject.toml").write_text(f"[tool.greencompute]\n{text}\n", encoding="utf-8")
         if named is not None:
             (self.folder / "budgets.toml").write_text(named, encoding="utf-8")
-        files = read_files(self.folder, "budgets.toml" if named is not None else None, self.folder)
+        files = read_files(Where(self.folder, self.folder), "budgets.toml" if named is not None else None)
         return build(given, files, environ or {}, self.folder)
 
     def problems(self, text: str = "", **fields: Any) -> list[str]:
@@ -258,7 +259,7 @@ def test_a_pyproject_without_a_word_of_us_is_fine_and_a_missing_named_file_is_no
     (project.folder / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     assert not project.settings().enabled
     with pytest.raises(SettingsError, match=r"missing\.toml does not exist"):
-        read_files(project.folder, "missing.toml", project.folder)
+        read_files(Where(project.folder, project.folder), "missing.toml")
 
 
 # Accepted failures
