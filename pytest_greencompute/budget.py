@@ -284,18 +284,20 @@ def specificity(pattern: str) -> Rank:
 class Names:
     """What a file calls the tests: their paths from the folder of the file, where pytest's own root is another one.
 
-    ``down`` is pytest's root and ``up`` the file's folder, each as seen from the folder that holds both, with a slash at its end.
+    ``down`` is pytest's root and ``up`` the file's folder, each as seen from the folder that holds both, with a slash at its end. Of files
+    outside of its root pytest's names do not say where they are: ``outside`` does, seen from the folder that holds both.
     """
 
     down: str = ""
     up: str = ""
+    outside: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, node_id: str) -> tuple[str, ...]:
         """The names of a test in the file, the file's own first: pytest's will do, too. None for a test outside of the file's folder."""
         if not self.down and not self.up:
             return (node_id,)
         path, found, rest = node_id.partition("::")
-        whole = posixpath.normpath(self.down + path)
+        whole = self.outside.get(path) or posixpath.normpath(self.down + path)
         return (f"{whole.removeprefix(self.up)}{found}{rest}", node_id) if whole.startswith(self.up) else ()
 
     def rank(self, pattern: str, node_id: str) -> Rank | None:

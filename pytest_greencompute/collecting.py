@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,13 +37,26 @@ def extra_meters(config: pytest.Config) -> dict[str, Any]:
     return found
 
 
+def node_id_of(item: pytest.Item) -> str:
+    """A test's name, without the group that xdist's ``--dist loadgroup`` writes behind it."""
+    group = group_of(item) if getattr(item.config.option, "loadgroup", False) else ""
+    return item.nodeid.removesuffix(f"@{group}") if group else item.nodeid
+
+
+def group_of(item: pytest.Item) -> str:
+    """The group by which xdist keeps tests in one worker; empty where the test names none."""
+    marks = [mark.args[0] if mark.args else mark.kwargs.get("name", "default") for mark in item.iter_markers("xdist_group")]
+    return "_".join(sorted({str(name) for name in marks}))
+
+
 def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> dict[str, MeteredTest]:
     """The metered tests by node id. Raises one SettingsError that lists every marker problem with file, line and node id."""
     problems: list[str] = []
     tests: dict[str, MeteredTest] = {}
     groups: dict[str, tuple[Group, Any]] = {}
     for item in items:
-        test = tests[item.nodeid] = MeteredTest(item.nodeid, item.nodeid.partition("::")[2] or item.name)
+        node_id = node_id_of(item)
+        test = tests[node_id] = MeteredTest(node_id, node_id.partition("::")[2] or item.name)
         try:
             test.reread = _reader(item, settings, marker)
             test.now()
@@ -60,7 +73,7 @@ def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> d
 
 def _reader(item: pytest.Item, settings: Settings, marker: str) -> Callable[[], tuple[Line, ...]]:
     """Gives the lines of a test's budget as its marks are now: fixtures and the body may add some. What has been read is kept."""
-    of_file = lines_for(item.nodeid, settings.budgets, settings.names)
+    of_file = lines_for(node_id_of(item), settings.budgets, settings.names)
     rest = (Line(COMMAND_LINE, terms=settings.terms), *of_file, Line("the file", terms=settings.file_terms))
     read: list[tuple[list[pytest.Mark], tuple[Line, ...]]] = []
 
@@ -192,7 +205,7 @@ def stale_budgets(
     """Raises SettingsError for budgets and accepted failures whose test should have been collected and was not, or is not metered."""
     if session.testsfailed or config.getoption("lf", False) or config.getoption("ignore", None) or config.getoption("ignore_glob", None):
         return
-    ids = [item.nodeid for item in items]
+    ids = [node_id_of(item) for item in items]
     roots = collected_roots(config)
     problems = []
     named = [(pattern, settings.where[pattern], "budget", settings.names) for pattern in settings.budgets]
@@ -224,6 +237,33 @@ def collected_whole(config: pytest.Config) -> bool:
         return False
     roots = collected_roots(config)
     return roots is None or (all("::" not in str(arg) for arg in config.args) and all(root.is_dir() for root in roots))
+
+
+# What a user selects tests by, beside -k, -m and node ids: pytest's own options, and those of plugins that share a suite out.
+SELECTING = ("keyword", "markexpr", "deselect", "lf", "stepwise", "ignore", "ignore_glob", "testmon", "picked")
+SHARING = ("splits", "num_shards", "test-group-count")
+
+
+def why_nothing(session: pytest.Session, metered: Set[str], skipped: Sequence[str], *, left_out: bool) -> tuple[str, bool]:
+    """Why no test was judged, in words, and whether the user asked for it by selecting other tests.
+
+    ``metered`` are the tests that use energy_meter, ``skipped`` the files that speak of it and were skipped whole. ``left_out``: the user
+    left them out by name, with --energy-skip.
+    """
+    config = session.config
+    chosen = metered if config.pluginmanager.hasplugin("dsession") else metered & {item.nodeid for item in session.items}
+    if chosen or skipped:
+        named = sorted([*chosen, *skipped])
+        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+        return f"nothing was judged: no test that uses energy_meter measured anything ({named[0]}{more})", False
+    by_option = left_out or any(config.getoption(name, None) for name in SELECTING)
+    by_option = by_option or any((config.getoption(name, None) or 0) > 1 for name in SHARING)
+    if metered:
+        how = "" if by_option else ", and not by -k, -m or another option"
+        return f"nothing was judged: all {len(metered)} tests that use energy_meter were left out{how}", by_option
+    roots, top = collected_roots(config), config.rootpath.resolve()
+    whole = roots is None or any(root == top or root in top.parents for root in roots)
+    return "no test uses energy_meter, so nothing was measured", by_option or not whole
 
 
 def covered(pattern: str, roots: tuple[Path, ...] | None, rootdir: Path, names: Names) -> bool:

@@ -21,12 +21,15 @@ TOPS = (".git", ".hg")  # what the top folder of a repository holds
 
 
 class Where:
-    """From where settings are looked for: pytest's root, the current folder, and the folders of the tests. A plain class, as Option is."""
+    """From where settings are looked for: pytest's root, the current folder, and the folders of the tests. ``files`` are those of collected
+    tests, by what pytest calls them. A plain class, as Option is.
+    """
 
-    __slots__ = ("folder", "root", "tests")
+    __slots__ = ("files", "folder", "root", "tests")
 
-    def __init__(self, root: Path, folder: Path, tests: Iterable[Path] = ()) -> None:
-        self.root, self.folder, self.tests = root.resolve(), folder, tuple(dict.fromkeys(tests))
+    def __init__(self, root: Path, folder: Path, tests: Iterable[Path] = (), files: Mapping[str, Path] | None = None) -> None:
+        self.root, self.folder, self.files = root.resolve(), folder, files or {}
+        self.tests = tuple(dict.fromkeys([*tests, *(path.parent for path in self.files.values())]))
 
 
 def mentioned(where: Where) -> bool:
@@ -59,9 +62,10 @@ def read_files(where: Where, named: str | None = None, *, measuring: bool = Fals
 
 
 def read_nearest(folder: Path, test: str = "") -> tuple[TomlFile, ...]:
-    """For the commands: the files that hold in ``folder``, or for a test that is called so from there; the nearest above, if there is one."""
+    """For the commands: the files that hold in ``folder``, or for a test by its name from there. The nearest settings win."""
     start = (folder / test.partition("::")[0]).resolve()
-    home = next((each for each in upward(start if start.is_dir() else start.parent) if has_settings(each / PROJECT)), folder.resolve())
+    above = upward(start if start.is_dir() else start.parent)
+    home = next((each for each in above if has_settings(each / PROJECT)), folder.resolve())
     where = Where(folder, folder)
     return _with_named(_file(home, where) if (home / PROJECT).is_file() else None, None, where)
 
@@ -79,7 +83,7 @@ def _with_named(project: TomlFile | None, named: str | None, where: Where) -> tu
     if project is not None and path == project.path:
         return (project,)
     folder = path.parent if path.name == PROJECT else where.root if project is None else project.path.parent
-    first = TomlFile(base / named, named, folder=folder, names=_names(where.root, folder))
+    first = TomlFile(base / named, named, folder=folder, names=_names(where, folder))
     return (first,) if project is None else (first, project)
 
 
@@ -121,7 +125,7 @@ def _file(folder: Path, where: Where) -> TomlFile:
 
     path = folder / PROJECT
     shown = PROJECT if folder == where.root else os.path.relpath(path, where.folder)
-    return TomlFile(path, shown, names=_names(where.root, folder))
+    return TomlFile(path, shown, names=_names(where, folder))
 
 
 def _table(file: TomlFile) -> Mapping[str, Any]:
@@ -144,13 +148,14 @@ def _has_table(file: TomlFile) -> bool:
     return False
 
 
-def _names(root: Path, folder: Path) -> Names:
-    """What a file in ``folder`` calls tests that pytest names by their path from ``root``."""
+def _names(where: Where, folder: Path) -> Names:
+    """What a file in ``folder`` calls tests that pytest names by their path from its root."""
     from pytest_greencompute.budget import Names
 
     try:
-        both = Path(os.path.commonpath([root, folder]))
+        both = Path(os.path.commonpath([where.root, folder]))
     except ValueError:  # on two drives
         return Names()
-    down, up = (each.relative_to(both).as_posix() + "/" if each != both else "" for each in (root, folder))
-    return Names(down, up)
+    down, up = (each.relative_to(both).as_posix() + "/" if each != both else "" for each in (where.root, folder))
+    outside = {name: path for name, path in where.files.items() if where.root not in path.resolve().parents}
+    return Names(down, up, {name: Path(os.path.relpath(path.resolve(), both)).as_posix() for name, path in outside.items()})

@@ -47,6 +47,7 @@ class Ledger:
         self.said: list[tuple[str, bool]] = []
         self.groups: list[Group] = []
         self.workers: list[Facts] = []
+        self.skipped: list[str] = []
         self.places: dict[str, tuple[str, int]] = {}
         self._superseded: dict[str, set[tuple[str, str]]] = {}
         self._environ = os.environ
@@ -104,6 +105,11 @@ class Ledger:
         worker = None if self.session is None else self.session.worker
         if worker is not None and hasattr(report, METERED) and not part and (report.when == "call" or not report.passed):
             worker.ended(report.outcome, str(report.longrepr or ""))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that is skipped whole has no test that could say so."""
+        if report.skipped and _speaks_of_us(self.config.rootpath / report.nodeid.partition("::")[0]):
+            self.skipped.append(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         measuring = self.session
@@ -165,8 +171,23 @@ class Ledger:
             self.total = {**verdict_to_json(verdict), "effect": effect(verdict, measuring.settings.policy)}
             if self.total["effect"] == "fail":
                 self._redden(session)
-        if not self.metered:
-            self.say("no test uses energy_meter, so nothing was measured", bad=False)
+        if not self.results:
+            self._judge_nothing(session, measuring)
+
+    def _judge_nothing(self, session: pytest.Session, measuring: Session) -> None:
+        """A session that judged nothing is no green one where a budget without a figure is none, unless the user selected other tests."""
+        from pytest_greencompute.collecting import why_nothing
+
+        over = session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if session.config.getoption("setuponly", False) or (over and self.metered):
+            return
+        skip = self.config.option.energy_skip or measuring.settings.skip
+        why, asked_for = why_nothing(session, self.metered, self.skipped, left_out=skip)
+        policy = measuring.settings.policy
+        red = policy.unmeasured == "fail" and policy.enforce == "fail" and not asked_for and session.exitstatus == pytest.ExitCode.OK
+        self.say(f"{why}{'. In CI, and with --energy-strict, that is red: --energy-unmeasured warn lets it pass' if red else ''}", bad=red)
+        if red:
+            self._redden(session)
 
     def _judge_groups(self, session: pytest.Session, measuring: Session) -> None:
         """What no test has said of the groups: that one was not judged, or a verdict that the marks of its last test have swallowed."""
@@ -286,6 +307,15 @@ def _failed_by_budgets(report: pytest.TestReport, results: Iterable[dict[str, An
     """Whether a test failed with the sentences of its verdicts, and not by an assertion or an error of its own."""
     reasons = [verdict["reason"] for run in results for verdict in run["verdicts"] if verdict["effect"] == "fail"]
     return bool(report.failed and any(reason in report.longreprtext for reason in reasons))
+
+
+def _speaks_of_us(path: Path) -> bool:
+    """Whether a file of tests names the fixture or the marker."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return False
+    return b"energy_meter" in text or b"energy_budget" in text
 
 
 def first_words(report: pytest.TestReport) -> str:

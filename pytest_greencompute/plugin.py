@@ -101,7 +101,7 @@ def _where(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> Where:
     folder = config.invocation_params.dir
     asked = [folder / str(arg).partition("::")[0] for arg in config.args]
     tests = [path if path.is_dir() else path.parent for path in asked if path.exists()]
-    return Where(config.rootpath, folder, [*tests, *(item.path.parent for item in items)])
+    return Where(config.rootpath, folder, tests, {item.nodeid.partition("::")[0]: item.path for item in items})
 
 
 def _workers_asked(config: pytest.Config) -> bool:
@@ -221,7 +221,7 @@ def _prepare(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item], given: dict[str, Any]
 ) -> None:
     """Settings, markers and budgets of the collected tests, all problems in one usage error."""
-    from pytest_greencompute.collecting import alarms, asked_here, stale_budgets, tests_of, unmetered_members
+    from pytest_greencompute.collecting import alarms, asked_here, node_id_of, stale_budgets, tests_of, unmetered_members
     from pytest_greencompute.errors import SettingsError
     from pytest_greencompute.other_plugins import side_options
     from pytest_greencompute.session import Session
@@ -229,14 +229,14 @@ def _prepare(
     try:
         settings, extra = _checked_settings(config, given, metered)
         by_name = settings.budgets.keys()
-        metered += [item for item in items if item not in metered and not by_name.isdisjoint(settings.names.of(item.nodeid))]
+        metered += [item for item in items if item not in metered and not by_name.isdisjoint(settings.names.of(node_id_of(item)))]
         _add_benchmarks(settings, items, metered)
         unmetered_members(items, metered)
         tests = tests_of(metered, settings, MARKER)
         if settings.enabled and is_worker(config):
             from pytest_greencompute import workers
 
-            workers.check_tests(settings, tests)
+            workers.check_tests(settings, metered, tests)
         if settings.base_refs:
             for node_id, asked in asked_here(metered, _where(config, metered), str(settings.budget_file or "") or None, MARKER).items():
                 tests[node_id].asked = asked
@@ -254,7 +254,7 @@ def _prepare(
         )
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from error
-    _register(config, measuring, {item: tests[item.nodeid] for item in metered})
+    _register(config, measuring, {item: tests[node_id_of(item)] for item in metered})
 
 
 def _add_benchmarks(settings: Settings, items: list[pytest.Item], metered: list[pytest.Item]) -> None:

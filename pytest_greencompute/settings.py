@@ -193,7 +193,7 @@ class _Builder:
         from pytest_greencompute.units import ENERGY, POWER, parse_positive
 
         meters = self._meters()
-        budgets = self._budgets()
+        budgets, home = self._budgets(), self._home()
         enabled = self.value("budget", _flag, False)
         settings = Settings(
             enabled=enabled,
@@ -224,7 +224,7 @@ class _Builder:
             launches=self.value("launches", _launches, 1),
             update=self.given.get("update"),
             footprint=self._footprint(enabled=enabled),
-            home=self._home(),
+            home=home,
             budget_file=self.files[0].path if "budget_file" in self.given or self.written("budget_file")[1] else None,
             html_path=self.value("html", self._path, None),
             markdown_path=self.value("markdown", self._path, None),
@@ -236,7 +236,7 @@ class _Builder:
             xdist=self.value("xdist", lambda value: _choice(value, ("gpu-per-worker",)), None),
             where={pattern: self._where_budget(pattern) for pattern in budgets},
             folder=self.files[0].folder if self.files else None,
-            names=self._named_by("budgets"),
+            names=Names() if home is None else home[0].names,
         )
         if self.problems:
             raise SettingsError("\n".join(self.problems))
@@ -307,10 +307,6 @@ class _Builder:
         """Where budgets stand: the first file that has some, else the first file."""
         tables = sorted(self.tables, key=lambda each: "budgets" not in each[2])
         return (tables[0][0], (*tables[0][1], "budgets")) if tables else None
-
-    def _named_by(self, key: str) -> Names:
-        """What the file that has ``key`` calls tests."""
-        return next((file.names for file, _, table in self.tables if key in table), Names())
 
     def _where_budget(self, pattern: str) -> str:
         for file, prefix, table in self.tables:

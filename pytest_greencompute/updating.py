@@ -272,7 +272,7 @@ def _why_left(way: str, place: Place, limit: Limit, figures: Sequence[Figure], m
 def _missing(place: Place, limit: Limit, figures: Sequence[Figure], measured: Measured, settings: Settings) -> str:
     """A test that the limit holds for and that has no figure in this session; empty where there is none."""
     pattern = str(place.keys[0])
-    if not any(char in pattern for char in "*?") or pattern in measured.budgets:
+    if not any(char in pattern for char in "*?") or any(pattern in settings.names.of(test) for test in measured.budgets):
         return ""
     if not measured.whole(pattern):
         return "it may hold for tests that were not collected"
@@ -286,7 +286,7 @@ def _missing(place: Place, limit: Limit, figures: Sequence[Figure], measured: Me
 def _file_budget(test: str, place: Place, settings: Settings) -> Budget:
     """What the file says of a test that did not run, on hardware where the line of ``place`` holds."""
     on = {} if place.line is None else {key: (pattern,) for key, pattern in place.line.on.items()}
-    return resolve(lines_for(test, settings.budgets), on)
+    return resolve(lines_for(test, settings.budgets, settings.names), on)
 
 
 def _begin(measured: Measured, settings: Settings, table: tuple[str, ...], draft: _Draft) -> None:
@@ -305,7 +305,7 @@ def _begin(measured: Measured, settings: Settings, table: tuple[str, ...], draft
                 draft.left.append(f"{_called(test, run['name'])} {FIRST} ({figure.why_not})")
                 continue
             new = first_written(figure.wanted, figure.end, metric.dimension, up=True)
-            keys = (*table, test, *(() if name is None else (name,)))
+            keys = (*table, next(iter(settings.names.of(test)), test), *(() if name is None else (name,)))
             draft.limits.append(NewLimit(keys, FIRST, new, ", ".join(figure.cards)))
             draft.told.append(f"{_called(test, name)} {FIRST} {new} (new)")
 

@@ -80,8 +80,19 @@ def settings_of_worker(settings: Settings) -> Settings:
     return replace(settings, meters=meters)
 
 
-def check_tests(settings: Settings, tests: Mapping[str, MeteredTest]) -> None:
-    """Raises SettingsError for what needs all tests in one process."""
+def check_tests(settings: Settings, items: Sequence[pytest.Item], tests: Mapping[str, MeteredTest]) -> None:
+    """Raises SettingsError for what needs all tests in one process; notes at the tests what a group of xdist's does not do."""
+    from pytest_greencompute.collecting import group_of, node_id_of
+
+    for item in items:
+        group, test = group_of(item), tests[node_id_of(item)]
+        if group and item.nodeid == test.node_id:
+            why = (
+                "--dist loadgroup does not group with this version of pytest"
+                if item.config.option.loadgroup
+                else "it needs --dist loadgroup"
+            )
+            test.said = (f"xdist_group {group!r} did not keep its tests in one worker: {why}",)
     grouped = next((test for test in tests.values() if test.group is not None), None)
     if grouped is not None and grouped.group is not None:
         raise SettingsError(

@@ -101,12 +101,17 @@ def _write_new(path: Path, text: str) -> bool:
 def _add_settings(path: Path) -> bool:
     """Append [tool.greencompute] to a pyproject.toml that has none; everything in the file stays as it is."""
     from pytest_greencompute.errors import SettingsError
+    from pytest_greencompute.finding import PROJECT, has_settings, upward
     from pytest_greencompute.store.files import write_atomically
     from pytest_greencompute.toml_file import TomlFile
 
-    if not path.exists():
-        return _write_new(path, SETTINGS.lstrip())
     try:
+        above = (folder / PROJECT for folder in upward(path.parent) if folder != path.parent.resolve())
+        if other := next((each for each in above if has_settings(each)), None):
+            print(f"left as it is: {path} ({other} has [tool.greencompute], which holds here, too)")
+            return False
+        if not path.exists():
+            return _write_new(path, SETTINGS.lstrip())
         file = TomlFile(path)
     except SettingsError as error:
         print(f"left as it is: {error}")

@@ -20,6 +20,7 @@ def run(given: Mapping[str, Any], root: Path) -> int:
 
 def report(names: Sequence[str], output: str, root: Path) -> int:
     """Write it, and say where. 0: written. Raises SettingsError for a file that is no report, and for a form that is not known."""
+    from pytest_greencompute.finding import home_of
     from pytest_greencompute.report.document import summary_of
     from pytest_greencompute.store.files import write_atomically
     from pytest_greencompute.store.history import ON_A_PAGE, saved
@@ -30,7 +31,7 @@ def report(names: Sequence[str], output: str, root: Path) -> int:
         raise SettingsError(f"{output!r} has no form that is known.", remedy=f"End its name with one of {', '.join(FORMS)}.")
     sessions = [summary_of(read_report(path)) for path in _files(names, root)]
     try:
-        text = form(sessions, saved(root, newest=ON_A_PAGE))
+        text = form(sessions, saved(home_of(root), newest=ON_A_PAGE))
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         # The schema cannot say all that a report must be; one that somebody edited may get this far.
         problem = f"{type(error).__name__}: {error}"[:200]
@@ -42,12 +43,13 @@ def report(names: Sequence[str], output: str, root: Path) -> int:
 
 def _files(names: Sequence[str], root: Path) -> list[Path]:
     """The reports that are named: files, folders of them, and baselines. Raises SettingsError where there is none."""
+    from pytest_greencompute.finding import home_of
     from pytest_greencompute.store.baselines import FOLDER, folder_of
 
     found: list[Path] = []
     for name in names:
         path = root / name
-        folder = path if path.is_dir() else folder_of(root, name)
+        folder = path if path.is_dir() else folder_of(home_of(root), name)
         files = [path] if path.is_file() else sorted(folder.glob("*.json"))
         if not files:
             raise SettingsError(

@@ -248,12 +248,11 @@ def test_the_most_specific_pattern_wins_key_by_key_wherever_it_stands() -> None:
     assert lines_for("v.py::test", {"u.py::*": table["u.py::*"]}) == ()
 
 
-@given(st.text("ab*?", max_size=6), st.text("ab*?", max_size=6))
+@given(st.text("ab*?", max_size=3), st.text("ab*?", max_size=3))
 def test_a_pattern_that_matches_a_part_of_what_another_does_is_more_specific(one: str, other: str) -> None:
-    words = ["".join(word) for length in range(5) for word in itertools.product("abc", repeat=length)]
+    words = ["".join(word) for length in range(6) for word in itertools.product("abc", repeat=length)]
     mine, theirs = ({word for word in words if wild(pattern).fullmatch(word)} for pattern in (one, other))
-    longer = [word for word in words if len(word) == 4 and word in theirs and word not in mine]
-    if mine < theirs and longer:
+    if mine < theirs:
         assert specificity(one) > specificity(other)
 
 
