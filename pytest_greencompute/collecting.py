@@ -260,7 +260,7 @@ def why_nothing(session: pytest.Session, metered: Set[str], skipped: Sequence[st
     by_option = by_option or any((config.getoption(name, None) or 0) > 1 for name in SHARING)
     if metered:
         how = "" if by_option else ", and not by -k, -m or another option"
-        return f"nothing was judged: all {len(metered)} tests that use energy_meter were left out{how}", by_option
+        return f"nothing was judged: the tests that use energy_meter ({len(metered)}) were left out{how}", by_option
     roots, top = collected_roots(config), config.rootpath.resolve()
     whole = roots is None or any(root == top or root in top.parents for root in roots)
     return "no test uses energy_meter, so nothing was measured", by_option or not whole

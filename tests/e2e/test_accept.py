@@ -61,6 +61,18 @@ def test_an_exceeded_acceptance_is_red_and_says_up_to_what(project: Project) -> 
     result.stdout.fnmatch_lines(["test_it used 0.5000 J * It was accepted only up to 0.45 J (pyproject.toml:*).*"])
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_an_acceptance_for_all_tests_does_not_soften_one_for_a_test_by_name(project: Project, reverse: bool) -> None:
+    entries = [accept("*", up_to="9 J"), accept(up_to="0.45 J")]
+    project.toml("".join(entries[::-1] if reverse else entries))
+    project.write("test_it.py", TEST)
+    result = project.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["test_it used 0.5000 J * It was accepted only up to 0.45 J (pyproject.toml:*).*"])
+    project.toml("".join([accept("*"), accept(up_to="0.45 J", expires="2020-01-31")]))  # what has expired says nothing any more
+    project.measure().assert_outcomes(passed=1)
+
+
 def test_an_acceptance_for_a_test_that_does_not_exist_is_an_error(project: Project) -> None:
     project.toml(accept(test="test_it.py::test_gone"))
     project.write("test_it.py", TEST)

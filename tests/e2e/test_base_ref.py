@@ -489,6 +489,22 @@ def test_a_named_budget_file_is_read_at_the_base_too(repository: Repository) -> 
     assert project.report()["session"]["loosened"] == ["test_it: the limit of energy (energy_per_query) was 1 J and is 3 J"]
 
 
+def test_the_projects_settings_hold_at_both_commits_where_pytests_root_is_another_folder(repository: Repository) -> None:
+    project = repository.project
+    (project.path / "conftest.py").rename(project.path / "tests" / "conftest.py")
+    project.write("tests/pytest.ini", "[pytest]\n")
+    project.write("requirements.txt", "torch==2.1\n")
+    project.toml(BUDGETS.format(settings="", floor=0.9))
+    repository.commit()
+    project.toml(BUDGETS.format(settings="", floor=0.8))
+    repository.measure("main", "tests").assert_outcomes(passed=1)
+    assert words(project)["energy_per_query"] == "PASS"
+    assert project.report()["session"]["loosened"] == ["test_it: the limit of accuracy (accuracy) was 0.9 and is 0.8"]
+    project.write("requirements.txt", "torch==2.2\n")
+    result = repository.measure("main", "tests", "--energy-unmeasured=fail")
+    result.stdout.fnmatch_lines(["*environment changes are not compared: requirements.txt differ; --energy-base-python *"])
+
+
 def test_the_process_of_a_side_tells_github_nothing(repository: Repository) -> None:
     project = repository.project
     repository.commit()

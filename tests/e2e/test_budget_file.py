@@ -141,3 +141,33 @@ def test_the_command_line_wins_over_the_file(project: Project) -> None:
     project.write("test_it.py", BARE)
     project.measure().assert_outcomes(passed=1)
     project.measure("--energy-enforce=fail").assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_most_specific_pattern_wins_wherever_it_stands_and_is_the_one_that_is_updated(project: Project, reverse: bool) -> None:
+    patterns = ["*", "test_it.py::test_*", "test_it.py::*"]
+    order = patterns[::-1] if reverse else patterns
+    limits = {pattern: "0.1 J" if pattern == "test_it.py::test_*" else "9 J" for pattern in order}
+    project.toml("".join(f'[tool.greencompute.budgets."{each}"]\nenergy_per_query = "{limit}"\n' for each, limit in limits.items()))
+    project.write("test_it.py", BARE)
+    result = project.measure("--energy-update=loosen")
+    result.assert_outcomes(failed=1)
+    line = 4 + 2 * order.index("test_it.py::test_*")
+    result.stdout.fnmatch_lines([f"*over its budget of 0.1 J * The limit is in pyproject.toml:{line}."])
+    written = [text for text in (project.path / "pyproject.toml").read_text(encoding="utf-8").splitlines() if "energy_per" in text]
+    assert [text.partition(" = ")[2] for text in written] == ['"0.525 J"' if limits[each] == "0.1 J" else '"9 J"' for each in order]
+
+
+def test_two_patterns_that_are_as_specific_must_agree_and_the_error_names_both_lines(project: Project) -> None:
+    tables = '[tool.greencompute.budgets."{}"]\nenergy_per_query = "9 J"\n[tool.greencompute.budgets."{}"]\nenergy_per_query = "{}"'
+    project.write("test_it.py", BARE)
+    project.toml(tables.format("*::test_bar?", "test_it.py*?", "0.1 J"))
+    refused(
+        project.measure(),
+        "pyproject.toml:4 and pyproject.toml:6 set energy_per_query by patterns that are as specific, and differ."
+        " Name the test more exactly in one of them. (test_it.py::test_bare)",
+    )
+    project.toml(tables.format("*::test_bar?", "test_it.py*?", "9 J"))
+    project.measure().assert_outcomes(passed=1)
+    project.toml(tables.format("*::test_bar?", "test_it.p*?", "0.1 J"))
+    project.measure().assert_outcomes(passed=1)

@@ -255,3 +255,29 @@ def test_a_worker_without_a_metered_test_spoils_no_total(project: Project, four_
     result.assert_outcomes(passed=2)
     assert result.ret == 0
     assert project.report()["session"]["total"]["verdict"] == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("dist", "says"), [([], "it needs --dist loadgroup"), (["--dist=loadgroup"], "--dist loadgroup does not group with")]
+)
+def test_a_group_of_xdists_that_does_not_hold_is_said_at_the_tests_that_measure(
+    project: Project, four_gpus: StandIn, dist: list[str], says: str
+) -> None:
+    grouped = FOUR_TESTS.replace("200 J", "350 J").replace("if number == 3:", "if False:").replace("range(4)", "range(2)", 1)
+    project.write("test_it.py", grouped.replace("@pytest.mark.energy", '@pytest.mark.xdist_group("one")\n    @pytest.mark.energy', 1))
+    result = project.run_apart(*PER_WORKER, "-n2", *dist, "--energy-json=energy.json", timeout=120)
+    result.assert_outcomes(passed=2)
+    runs = project.report()["runs"]
+    holds = len({run["metrics"]["energy_per_query"]["domain"] for run in runs}) == 1
+    for run in runs:
+        said_of_it = [note for note in run["notes"] if note.startswith("xdist_group 'one' did not keep its tests in one worker: ")]
+        assert not said_of_it if holds and dist else says in said_of_it[0]
+    assert [run["test"] for run in runs] == ["test_it.py::test_within[0]", "test_it.py::test_within[1]"]
+
+
+def test_a_budget_by_name_finds_its_test_where_xdist_writes_the_group_behind_it(project: Project) -> None:
+    project.toml('[tool.greencompute.budgets."test_it.py::test_right"]\naccuracy = 0.9')
+    project.write("test_it.py", TESTS.replace("@pytest.mark.energy", '@pytest.mark.xdist_group("one")\n    @pytest.mark.energy', 1))
+    result = project.run_apart("-n2", "--dist=loadgroup", "--energy-only", "-k", "right", "--energy-json=energy.json")
+    result.assert_outcomes(passed=1)
+    assert [run["test"] for run in project.report()["runs"]] == ["test_it.py::test_right"]
