@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_greencompute.ci import VARIABLES
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.options import OPTIONS
 from pytest_greencompute.settings import ALLOWABLE, FILE_KEYS
@@ -25,7 +26,7 @@ def test_the_reference_names_no_option_that_does_not_exist() -> None:
     assert set(re.findall(r"--energy-([a-z-]+[a-z])", REFERENCE)) == {option.name for option in OPTIONS}
 
 
-@pytest.mark.parametrize("name", [*METRICS, *FILE_KEYS, *ALLOWABLE])
+@pytest.mark.parametrize("name", [*METRICS, *FILE_KEYS, *ALLOWABLE, *VARIABLES])
 def test_every_budget_key_and_setting_is_in_the_reference(name: str) -> None:
     assert f"`{name}`" in REFERENCE or f'`"{name}"`' in REFERENCE
 
