@@ -18,23 +18,27 @@ if TYPE_CHECKING:
 PROJECT = "pyproject.toml"
 TABLE = "greencompute"
 TOPS = (".git", ".hg")  # what the top folder of a repository holds
+HEADINGS = tuple(f"[{before}{TABLE}" for before in ("", "tool.", "tool:", "pytest.", "pytest:"))  # in a file that is not ours
 
 
 class Where:
     """From where settings are looked for: pytest's root, the current folder, and the folders of the tests. ``files`` are those of collected
-    tests, by what pytest calls them. A plain class, as Option is.
+    tests, by what pytest calls them, ``ini`` is pytest's own configuration. A plain class, as Option is.
     """
 
-    __slots__ = ("files", "folder", "root", "tests")
+    __slots__ = ("files", "folder", "ini", "root", "tests")
 
-    def __init__(self, root: Path, folder: Path, tests: Iterable[Path] = (), files: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self, root: Path, folder: Path, tests: Iterable[Path] = (), files: Mapping[str, Path] | None = None, ini: Path | None = None
+    ) -> None:
         self.root, self.folder, self.files = root.resolve(), folder, files or {}
+        self.ini = None if ini is None or ini.name == PROJECT else ini
         self.tests = tuple(dict.fromkeys([*tests, *(path.parent for path in self.files.values())]))
 
 
 def mentioned(where: Where) -> bool:
     """Whether some file may hold settings of ours: a look at their texts, so that other projects pay no parsing."""
-    return any(_mentions(folder / PROJECT) for folder in _folders(where))
+    return any(_mentions(folder / PROJECT) for folder in _folders(where)) or (where.ini is not None and _mentions(where.ini))
 
 
 def read_files(where: Where, named: str | None = None, *, measuring: bool = False) -> tuple[TomlFile, ...]:
@@ -47,6 +51,8 @@ def read_files(where: Where, named: str | None = None, *, measuring: bool = Fals
 
     found = [file for folder in _folders(where) if _mentions(folder / PROJECT) and _has_table(file := _file(folder, where))]
     mine = [file for file in found if file.path.parent == where.root]
+    if where.ini is not None and _mentions(where.ini) and (named is None or (where.folder / named).resolve() != where.ini.resolve()):
+        _check_ini(where.ini)
     if named is None and len(found) > 1 and (measuring or any(_table(file).get("budget") is True for file in found)):
         one, other = found[0].name, found[1].name
         raise SettingsError(
@@ -146,6 +152,17 @@ def _has_table(file: TomlFile) -> bool:
     if close:
         raise SettingsError(f"{file.where(*close[0].split('.'))}: nobody reads [{close[0]}].", remedy=f"Call it [tool.{TABLE}].")
     return False
+
+
+def _check_ini(path: Path) -> None:
+    """Raises SettingsError for a table of ours in pytest's own configuration."""
+    from pytest_greencompute.errors import SettingsError
+
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if line.lower().startswith(HEADINGS):
+            raise SettingsError(
+                f"{path.name}:{number}: nobody reads {line.strip()} here.", remedy=f"Move it into {PROJECT}, as [tool.{TABLE}]."
+            )
 
 
 def _names(where: Where, folder: Path) -> Names:

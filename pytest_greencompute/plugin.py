@@ -101,7 +101,8 @@ def _where(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> Where:
     folder = config.invocation_params.dir
     asked = [folder / str(arg).partition("::")[0] for arg in config.args]
     tests = [path if path.is_dir() else path.parent for path in asked if path.exists()]
-    return Where(config.rootpath, folder, tests, {item.nodeid.partition("::")[0]: item.path for item in items})
+    files = {item.nodeid.partition("::")[0]: item.path for item in items}
+    return Where(config.rootpath, folder, tests, files, config.inipath)
 
 
 def _workers_asked(config: pytest.Config) -> bool:

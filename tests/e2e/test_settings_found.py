@@ -126,6 +126,21 @@ def test_a_table_of_another_name_is_told(project: Project, heading: str) -> None
     refused(project.measure(), f"pyproject.toml:1: nobody reads [{heading}]. Call it [tool.greencompute].")
 
 
+@pytest.mark.parametrize("name", ["pytest.toml", ".pytest.toml", "pytest.ini", "tox.ini", "setup.cfg"])
+@pytest.mark.parametrize("heading", ["tool.greencompute", "greencompute", "tool:greencompute"])
+def test_a_table_in_pytests_own_file_is_told(project: Project, name: str, heading: str) -> None:
+    (project.path / "pyproject.toml").unlink()
+    if ":" in heading and name.endswith("toml"):
+        heading = f"{heading.replace(':', '.')}.budgets"
+    own = "[tool:pytest]" if name == "setup.cfg" else "[pytest]"
+    project.write(name, f"{own}\n[{heading}]\nstrict = true\n")
+    project.write("test_it.py", TEST)
+    refused(project.measure(), f"{name}:2: nobody reads [{heading}] here. Move it into pyproject.toml, as [tool.greencompute].")
+    if heading == "tool.greencompute" and name.endswith("toml"):
+        project.write(name, f"{own}\n[{heading}]\n{METER}" + LIMIT.format("*"))
+        project.measure(f"--energy-budget-file={name}").assert_outcomes(failed=1)
+
+
 def test_a_package_of_our_name_among_the_dependencies_is_no_table(project: Project) -> None:
     project.write("pyproject.toml", '[project]\nname = "x"\nversion = "1"\ndependencies = ["pytest-greencompute"]\n')
     project.write("test_it.py", TEST)

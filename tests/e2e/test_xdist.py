@@ -281,3 +281,14 @@ def test_a_budget_by_name_finds_its_test_where_xdist_writes_the_group_behind_it(
     result = project.run_apart("-n2", "--dist=loadgroup", "--energy-only", "-k", "right", "--energy-json=energy.json")
     result.assert_outcomes(passed=1)
     assert [run["test"] for run in project.report()["runs"]] == ["test_it.py::test_right"]
+
+
+@pytest.mark.parametrize("skip", ["pytest.skip('no GPU', allow_module_level=True)", "pytestmark = pytest.mark.skip(reason='no GPU')"])
+def test_workers_that_judged_nothing_are_red_in_ci(project: Project, four_gpus: StandIn, skip: str) -> None:
+    project.write("test_it.py", f"import pytest\n{skip}\ndef test_it(energy_meter):\n    pass\n")
+    project.write("test_plain.py", "def test_plain():\n    pass\n")
+    assert project.run_apart(*PER_WORKER, "-n2").ret == 0
+    project.monkeypatch.setenv("CI", "1")
+    result = project.run_apart(*PER_WORKER, "-n2")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["nothing was judged: no test that uses energy_meter measured anything (test_it.py*)*"])
