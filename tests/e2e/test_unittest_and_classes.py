@@ -87,7 +87,7 @@ def test_a_skipped_test_case_is_green_and_listed_with_its_reason(project: Projec
     )
     result = project.measure("--energy-json=energy.json")
     result.assert_outcomes(skipped=3)
-    assert result.ret == 0
+    assert result.ret == (1 if ci == "true" else 0)  # of this session, in which nothing was judged
     assert project.report()["runs"] == []
     reasons = sorted(each["reason"] for each in project.report()["session"]["not_measured"])
     assert reasons == ["no device", "no network", "no weights"]
