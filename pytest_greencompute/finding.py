@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PROJECT = "pyproject.toml"
 TABLE = "greencompute"
 TOPS = (".git", ".hg")  # what the top folder of a repository holds
-HEADINGS = tuple(f"[{before}{TABLE}" for before in ("", "tool.", "tool:", "pytest.", "pytest:"))  # in a file that is not ours
+OURS = ("greencompute", "pytest_greencompute")  # what a table of ours may have been meant to be called
 
 
 class Where:
@@ -148,18 +148,25 @@ def _has_table(file: TomlFile) -> bool:
     tables = tool if isinstance(tool, Mapping) else {}
     if TABLE in tables:
         return True
-    close = [f"tool.{key}" for key in tables if TABLE in key.lower()] + [key for key in file.data if TABLE in key.lower()]
+    close = [f"tool.{key}" for key in tables if _meant(key)] + [key for key in file.data if _meant(key)]
     if close:
         raise SettingsError(f"{file.where(*close[0].split('.'))}: nobody reads [{close[0]}].", remedy=f"Call it [tool.{TABLE}].")
     return False
 
 
+def _meant(key: str) -> bool:
+    return key.lower().replace("-", "_") in OURS
+
+
 def _check_ini(path: Path) -> None:
     """Raises SettingsError for a table of ours in pytest's own configuration."""
+    import re
+
     from pytest_greencompute.errors import SettingsError
 
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        if line.lower().startswith(HEADINGS):
+        heading = re.match(r"\[+(?:(?:tool|pytest)[.:])?([\w-]+)[].:]", line)
+        if heading and _meant(heading.group(1)):
             raise SettingsError(
                 f"{path.name}:{number}: nobody reads {line.strip()} here.", remedy=f"Move it into {PROJECT}, as [tool.{TABLE}]."
             )

@@ -141,6 +141,14 @@ def test_a_table_in_pytests_own_file_is_told(project: Project, name: str, headin
         project.measure(f"--energy-budget-file={name}").assert_outcomes(failed=1)
 
 
+def test_a_table_of_another_tool_is_none_of_ours(project: Project) -> None:
+    text = (project.path / "pyproject.toml").read_text(encoding="utf-8")
+    project.write("pyproject.toml", text + "[tool.greencompute-board]\nx = 1\n")
+    project.write("tox.ini", "[pytest]\n[testenv:greencompute]\ndeps = pytest-greencompute\n[greencompute-board]\nx = 1\n")
+    project.write("test_it.py", TEST)
+    project.measure("-c", "tox.ini").assert_outcomes(passed=1)
+
+
 def test_a_package_of_our_name_among_the_dependencies_is_no_table(project: Project) -> None:
     project.write("pyproject.toml", '[project]\nname = "x"\nversion = "1"\ndependencies = ["pytest-greencompute"]\n')
     project.write("test_it.py", TEST)
