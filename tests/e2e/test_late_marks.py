@@ -142,3 +142,10 @@ def test_accuracy_that_a_fixture_limits_is_judged_without_a_meter_too(project: P
     late(project, "autouse fixture", "request.applymarker(pytest.mark.energy_budget(accuracy=0.9))",
          'energy_meter.measure(world.model(0.5), list("abcd"), references=list("abcX"))')  # fmt: skip
     project.run().assert_outcomes(failed=1)
+
+
+def test_a_latency_that_is_limited_after_measuring_is_judged_by_what_was_timed(project: Project) -> None:
+    late(project, "body after", 'request.applymarker(pytest.mark.energy_budget(latency_p95="1 ms"))')
+    result = project.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["test_it took 10.00 ms at the 95th percentile *over its budget of 1 ms (10 times)*"])
