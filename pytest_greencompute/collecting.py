@@ -261,9 +261,19 @@ def why_nothing(session: pytest.Session, metered: Set[str], skipped: Sequence[st
     if metered:
         how = "" if by_option else ", and not by -k, -m or another option"
         return f"nothing was judged: the tests that use energy_meter ({len(metered)}) were left out{how}", by_option
+    return "no test uses energy_meter, so nothing was measured", by_option or _part_selected(config)
+
+
+def _part_selected(config: pytest.Config) -> bool:
+    """Whether the user named tests, or files and folders of a suite that is metered as a rule (``addopts``, ``budget = true``).
+
+    Who types --energy-budget beside a folder wants what is there measured.
+    """
+    if any("::" in str(arg) for arg in config.args):
+        return True
     roots, top = collected_roots(config), config.rootpath.resolve()
     whole = roots is None or any(root == top or root in top.parents for root in roots)
-    return "no test uses energy_meter, so nothing was measured", by_option or not whole
+    return not whole and "--energy-budget" not in map(str, config.invocation_params.args)
 
 
 def covered(pattern: str, roots: tuple[Path, ...] | None, rootdir: Path, names: Names) -> bool:

@@ -60,19 +60,29 @@ def test_one_that_was_judged_is_enough(project: Project) -> None:
         assert "nothing was judged" not in said(result)
 
 
-def test_no_metered_test_is_red_unless_a_part_was_selected(project: Project) -> None:
+def test_no_metered_test_is_red_unless_others_were_selected(project: Project) -> None:
     project.write("unit/test_plain.py", PLAIN)
-    for args in ([], ["."]):
+    for args in ([], ["."], ["unit"], ["unit/test_plain.py"]):
         for result in strict(project, *args):
             assert result.ret == 1
             result.stdout.fnmatch_lines(["no test uses energy_meter, so nothing was measured. In CI, and with --energy-strict, *"])
-    for args in (["unit"], ["unit/test_plain.py"], ["unit/test_plain.py::test_plain"], ["-k", "plain"], ["--energy-skip"]):
+    for args in (["unit/test_plain.py::test_plain"], ["-k", "plain"], ["--energy-skip"]):
         for result in strict(project, *args):
             assert result.ret == 0
             result.stdout.fnmatch_lines(["no test uses energy_meter, so nothing was measured"])
-    project.monkeypatch.chdir(project.path / "unit")
-    for result in strict(project):
+
+
+def test_a_part_of_a_suite_that_is_always_metered_may_be_without_energy(project: Project) -> None:
+    project.toml("budget = true")
+    project.write("unit/test_plain.py", PLAIN)
+    project.monkeypatch.setenv("CI", "true")
+    assert project.run().ret == 1
+    for args in (["unit"], ["unit/test_plain.py"]):
+        result = project.run(*args)
         assert result.ret == 0
+        result.stdout.fnmatch_lines(["no test uses energy_meter, so nothing was measured"])
+    project.monkeypatch.chdir(project.path / "unit")
+    assert project.run().ret == 0
 
 
 def test_tests_that_were_left_out_are_red_unless_the_user_did_it_by_name(project: Project) -> None:
