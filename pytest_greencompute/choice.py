@@ -309,9 +309,13 @@ def reference_of(candidates: Sequence[Candidate]) -> Candidate:
 
 def _of_intervals(a: Estimate, b: Estimate) -> Ratio:
     """The ratio of two independent figures from their intervals: where the sets are too few for pairs, a set's own phases bound it."""
-    halves = [math.inf if each.low is None or each.high is None or each.low <= 0 else math.log(each.high / each.low) / 2 for each in (a, b)]
-    value, half = a.value / b.value, math.hypot(*halves)
-    return Ratio(value, value * math.exp(-half), value * exp(half))
+
+    def apart(above: float | None, below: float | None) -> float:
+        return math.log(above / below) if above is not None and below is not None and below > 0 else math.inf
+
+    value = a.value / b.value
+    low = math.hypot(apart(a.value, a.low), apart(b.high, b.value))
+    return Ratio(value, value * math.exp(-low), value * exp(math.hypot(apart(a.high, a.value), apart(b.value, b.low))))
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------

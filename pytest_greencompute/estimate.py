@@ -36,6 +36,7 @@ _NOT_SET = {
     "carbon": 'no carbon intensity is set: write country = "FRA" or carbon_intensity = "56 g/kWh" in the settings',
     "money": 'no price is set: write electricity_price = "0.25 EUR/kWh" in the settings',
 }
+FAR = 1000.0  # no sample of a positive quantity is taken to be so many times what it is a sample of
 FINEST = 1e-4  # time stamps and the quanta of power fields resolve nothing finer, however well the blocks agree
 
 
@@ -45,7 +46,7 @@ class Estimate(Quantity):
 
     ``low`` and ``high`` bound it at ``confidence``; None on a side that the data cannot bound. ``n`` independent samples.
     ``systematic`` is the sensor's relative error that no repetition removes, kept apart from the interval. ``note`` says
-    what a reader should know of it.
+    what a reader should know of it. ``extremes``: the smallest and the largest sample of a positive quantity that has an open side.
     """
 
     value: float
@@ -58,6 +59,7 @@ class Estimate(Quantity):
     method: Method | None = None
     systematic: float = 0.0
     note: str = ""
+    extremes: tuple[float, float] | None = None
 
     def __repr__(self) -> str:
         where = f" on {self.domain}" if self.domain else ""
@@ -100,9 +102,21 @@ def with_systematic(estimate: Estimate) -> Estimate:
     share_of_it = estimate.systematic * abs(estimate.value)
 
     def side(end: float | None, sign: int) -> float | None:
-        return None if end is None else estimate.value + sign * math.hypot(abs(end - estimate.value), share_of_it)
+        if end is None:
+            return None
+        joined = estimate.value + sign * math.hypot(abs(end - estimate.value), share_of_it)
+        return max(joined, end * (1 - estimate.systematic)) if sign < 0 < end else joined  # a share of it leaves a positive end positive
 
     return replace(estimate, low=side(estimate.low, -1), high=side(estimate.high, +1))
+
+
+def scaled(estimate: Estimate, factor: float, dimension: Dimension | None = None) -> Estimate:
+    """The estimate times a number that is known exactly and is greater than zero."""
+    low, high = (None if end is None else end * factor for end in (estimate.low, estimate.high))
+    seen = None if estimate.extremes is None else (estimate.extremes[0] * factor, estimate.extremes[1] * factor)
+    return replace(
+        estimate, value=estimate.value * factor, low=low, high=high, extremes=seen, dimension=dimension or estimate.dimension
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +229,20 @@ def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, fl
     return mean, mean - half, mean + half
 
 
+def positive_low(samples: Sequence[float], chance: float, *, alike: float = 1.0, base: Sequence[float] = ()) -> float:
+    """A bound that lies above the mean of independent positive values with probability at most ``chance``, whatever their distribution.
+
+    The product of values over their means is 1 on average, so it exceeds 1 / chance at most that often (Markov's inequality). It holds where
+    the means differ too, since their geometric mean is below their mean. No lower than a ``FAR``-th of the smallest value, so that what is
+    beyond a limit as often in every sample fails however few they are; 0 where a value is not positive. ``alike``: how many times a value
+    counts for, where neighbours resemble each other. ``base``: the values themselves, where ``samples`` are lower bounds of them.
+    """
+    if min(samples) <= 0:
+        return 0.0
+    middle = math.fsum(map(math.log, samples)) / len(samples)
+    return max(math.exp(middle + math.log(chance) * alike / len(samples)), min(base or samples) / FAR)
+
+
 def bootstrap_low(values: Sequence[float], chance: float) -> float:
     """A bound that lies above the true mean of independent ``values`` with probability about ``chance``, whatever their distribution.
 
@@ -274,9 +302,7 @@ def _scaled(run: Run, metric: Metric, aim: Aim) -> Outcome:
     energy = _energy(run, METRICS["energy_per_query"], aim)
     if isinstance(energy, Missing):
         return energy
-    low, high = (None if end is None else end * factor for end in (energy.low, energy.high))
-    dimension = money(aim.footprint.currency) if metric.per == "money" else metric.dimension
-    return replace(energy, value=energy.value * factor, low=low, high=high, dimension=dimension)
+    return scaled(energy, factor, money(aim.footprint.currency) if metric.per == "money" else metric.dimension)
 
 
 def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
@@ -321,7 +347,8 @@ def _energy_over(run: Run, metric: Metric, sources: Sequence[Source], idle: Mapp
     extra = _idle_error(metric, blocks, idle, _confidence(run, aim)) / amount
     extra += sum(source.step_j for source in sources) * len(blocks) / amount
     extra += _stamping(blocks, sources) / amount + FINEST * abs(value)
-    return _widened(metric, value, low, high, extra, sources, n=n, aim=aim)
+    found = _widened(metric, value, low, high, extra, sources, n=n, aim=aim)
+    return found if metric.signed else _above_zero(found, lambda: _least(run, joules_of, amount_of, _confidence(run, aim)))
 
 
 def _over_run(
@@ -333,6 +360,49 @@ def _over_run(
     return interval_over_sets(run.blocks, lambda group: above(group) / below(group), confidence)
 
 
+def _above_zero(found: Estimate, least: Callable[[], float]) -> Estimate:
+    """The estimate of a positive quantity, its low end no lower than ``least()``. That is not worked out where it could change nothing."""
+    if found.low is None:
+        return replace(found, extremes=(found.value, found.value)) if found.n == 1 and found.value > 0 else found
+    most = found.value * max(((1 - found.confidence) / 2) ** (1 / found.n), 1 / FAR)  # least() is that or less: looks only lower it
+    return found if found.low >= most else replace(found, low=max(found.low, least()))
+
+
+def _least(run: Run, above: Callable[[Sequence[Block]], float], below: Callable[[Sequence[Block]], float], confidence: float) -> float:
+    """The least that the ratio of two positive sums over blocks may be, whatever the distribution of its samples."""
+    chance = (1 - confidence) / 2
+    if any(above((block,)) <= 0 for block in run.blocks):
+        return 0.0
+    if run.serving is None:
+        return positive_low([_over_phases(group, lambda part: above(part) / below(part)) for group in sets_of(run.blocks)], chance)
+    batches = _batches([above((block,)) for block in run.blocks], [below((block,)) for block in run.blocks])
+    most = max(lower for _, lower in batches)
+    return positive_low(
+        [upper / most for upper, _ in batches], chance, alike=_alike(batches) ** 2, base=[upper / lower for upper, lower in batches if lower]
+    )
+
+
+def _batches(above: Sequence[float], below: Sequence[float]) -> list[tuple[float, float]]:
+    """Two series over stretches of time as sums over ``BATCHES`` batches of it, or as they are where they are few."""
+    count = len(above) if len(above) < 2 * BATCHES else BATCHES
+    ends = [round(len(above) * part / count) for part in range(count + 1)]
+    return [(math.fsum(above[a:b]), math.fsum(below[a:b])) for a, b in itertools.pairwise(ends)]
+
+
+def _residuals(batches: Sequence[tuple[float, float]]) -> list[float]:
+    """How far each batch is from the common ratio; their sum is zero."""
+    value = math.fsum(upper for upper, _ in batches) / math.fsum(lower for _, lower in batches)
+    return [upper - value * lower for upper, lower in batches]
+
+
+def _alike(batches: Sequence[tuple[float, float]]) -> float:
+    """By how much an interval is wider for what still drifts from batch to batch."""
+    residuals = _residuals(batches)
+    squares = math.fsum(each * each for each in residuals)
+    alike = math.fsum(a * b for a, b in itertools.pairwise(residuals)) / squares if squares else 0.0
+    return math.sqrt((1 + alike) / (1 - alike)) if alike > 0 else 1.0
+
+
 def ratio_interval(above: Sequence[float], below: Sequence[float], confidence: float) -> tuple[float, float | None, float | None, int]:
     """The ratio of the sums of two series over stretches of time, its interval, and how many samples that rests on.
 
@@ -341,17 +411,12 @@ def ratio_interval(above: Sequence[float], below: Sequence[float], confidence: f
     is widened as for a process with that correlation. It is Student's t over the batches' residuals from the common ratio (Cochran,
     Sampling Techniques, 6.3). A single stretch has none. The sum of ``below`` must not be zero.
     """
-    value = math.fsum(above) / math.fsum(below)
-    count = len(above) if len(above) < 2 * BATCHES else BATCHES
+    value, batches = math.fsum(above) / math.fsum(below), _batches(above, below)
+    count = len(batches)
     if count < 2:
         return value, None, None, count
-    ends = [round(len(above) * part / count) for part in range(count + 1)]
-    batches = [(math.fsum(above[a:b]), math.fsum(below[a:b])) for a, b in itertools.pairwise(ends)]
-    residuals = [upper - value * lower for upper, lower in batches]  # their sum is zero
-    squares = math.fsum(each * each for each in residuals)
-    alike = math.fsum(a * b for a, b in itertools.pairwise(residuals)) / squares if squares else 0.0
-    slow = math.sqrt((1 + alike) / (1 - alike)) if alike > 0 else 1.0  # what still drifts from batch to batch
-    error = slow * math.sqrt(squares / (count - 1) * count) / math.fsum(below)
+    squares = math.fsum(each * each for each in _residuals(batches))
+    error = _alike(batches) * math.sqrt(squares / (count - 1) * count) / math.fsum(below)
     half = student_t_quantile((1 + confidence) / 2, count - 1) * error
     return value, value - half, value + half, count
 
@@ -448,17 +513,8 @@ def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Ma
         power = net_energy(block, source.domain, idle[source.domain][0]) / max(block.busy_s, 1e-9)
         half += abs(power - idle[source.domain][0]) * source.tick_s + source.step_j
     half /= amount
-    return _widened(
-        metric,
-        value,
-        value - half,
-        value + half,
-        0.0,
-        sources,
-        n=1,
-        aim=aim,
-        note=_ONE_WINDOW,
-    )
+    found = _widened(metric, value, value - half, value + half, 0.0, sources, n=1, aim=aim, note=_ONE_WINDOW)
+    return found if metric.signed else _above_zero(found, lambda: positive_low([value], (1 - aim.confidence) / 2))
 
 
 def _latency(run: Run, metric: Metric, aim: Aim) -> Outcome:
@@ -484,6 +540,7 @@ def _percentile(seconds: Sequence[float], metric: Metric, aim: Aim, what: str) -
         len(ordered),
         aim.confidence,
         note=note,
+        extremes=(ordered[0], ordered[-1]) if note else None,
     )
 
 
@@ -514,7 +571,11 @@ def _throughput(run: Run, metric: Metric, aim: Aim) -> Outcome:
     if not blocks:
         return Missing(run.problem or "no block was measured")
     value, low, high, n = _over_run(run, _queries, _busy_s, _confidence(run, aim))
-    return Estimate(value, low, high, metric.dimension, n, aim.confidence)
+    if low is None or high is None:
+        return Estimate(value, None, None, metric.dimension, n, aim.confidence, extremes=(value, value))
+    time = Estimate(1 / value, 1 / high, None, metric.dimension, n, aim.confidence)  # of a query: what is positive and varies
+    least = _above_zero(time, lambda: _least(run, _busy_s, _queries, _confidence(run, aim))).low
+    return Estimate(value, max(low, 0.0), 1 / least if least and least > 1 / high else high, metric.dimension, n, aim.confidence)
 
 
 def _score(run: Run, metric: Metric, aim: Aim) -> Outcome:
@@ -541,7 +602,7 @@ def _tokens(run: Run, metric: Metric, aim: Aim) -> Outcome:
         if isinstance(tokens, Missing):
             return tokens
         value, low, high, n = _over_run(run, lambda group: sum(tokens[each.set_index] for each in group), _queries, _confidence(run, aim))
-        return Estimate(value, low, high, metric.dimension, n, aim.confidence)
+        return Estimate(value, None if low is None else max(0.0, low), high, metric.dimension, n, aim.confidence)
     in_answers, watched = _tokens_of_answers(run, metric, aim), _tokens_of_watched(run, metric, aim)
     if in_answers is None or watched is None:
         found = watched if in_answers is None else in_answers

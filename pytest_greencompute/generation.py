@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pytest_greencompute.errors import MeterError, SettingsError
-from pytest_greencompute.estimate import Estimate
+from pytest_greencompute.estimate import Estimate, scaled
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.tokens import Ids, without_padding, written_by
 
@@ -186,14 +186,12 @@ class Generation:
         more = self.whole.tokens_per_query.value - self.prefill.tokens_per_query.value
         if more <= 0:
             raise MeterError("There is no decode_energy_per_token: no query had a second token.")
-        energy = self.decode_energy_per_query
-        low, high = (None if end is None else end / more for end in (energy.low, energy.high))
-        return replace(energy, value=energy.value / more, low=low, high=high)
+        return scaled(self.decode_energy_per_query, 1 / more)
 
 
 def _less(whole: Estimate, part: Estimate) -> Estimate:
     halves = whole.half_width, part.half_width
     half = None if None in halves else math.hypot(*(each or 0.0 for each in halves))
     value = whole.value - part.value
-    low, high = (None, None) if half is None else (value - half, value + half)
-    return replace(whole, value=value, low=low, high=high, n=min(whole.n, part.n), note="the whole less the prefill")
+    low, high = (None, None) if half is None else (max(value - half, min(value, 0.0)), value + half)  # noise alone goes below zero
+    return replace(whole, value=value, low=low, high=high, n=min(whole.n, part.n), note="the whole less the prefill", extremes=None)

@@ -27,7 +27,8 @@ class Metric:
     ``says`` is the verb phrase of a verdict's sentence, ``short`` the word in the verdict column,
     ``label`` the heading of its column. ``tolerance`` is the default share by which it may be
     worse than a baseline, ``fraction`` the percentile where it is one. ``per`` is what a figure of energy is divided or multiplied by:
-    tokens, or the carbon and the money of a joule. ``zero``: a limit of zero makes sense.
+    tokens, or the carbon and the money of a joule. ``zero``: a limit of zero makes sense. ``signed``: a difference of two readings, which
+    noise may leave below zero; all other figures are positive.
     ``floor`` is the default change (SI) below which a worse figure is no regression.
     """
 
@@ -42,6 +43,7 @@ class Metric:
     fraction: float | None = None
     per: Literal["", "token", "carbon", "money"] = ""
     zero: bool = False
+    signed: bool = False
     floor: float = 0.0
 
     @property
@@ -70,6 +72,7 @@ _ALL = (
         "above idle/query",
         "energy above idle",
         "used {} per query above idle",
+        signed=True,
     ),
     Metric("energy_per_token", ENERGY, "lower", "energy", "energy/token", "energy per token", "used {} per token", per="token"),
     Metric("carbon_per_query", MASS, "lower", "energy", "CO2e/query", "carbon", "emitted {} of CO2e per query", per="carbon"),

@@ -17,7 +17,7 @@ from typing import Literal
 from pytest_greencompute.budget import Limit, Names, Rank
 from pytest_greencompute.distributions import mcnemar_p
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Estimate, Missing, Outcome, bootstrap_low, mean_interval
+from pytest_greencompute.estimate import FAR, Estimate, Missing, Outcome, bootstrap_low, mean_interval, positive_low
 from pytest_greencompute.metrics import Better, Metric
 from pytest_greencompute.ratio import PRIORS, Level, Ratio, launches_ratio
 from pytest_greencompute.sequential import share
@@ -102,13 +102,27 @@ class Acceptance:
 
 
 def word_for(estimate: Estimate, limit: float, better: Better) -> Word:
-    """PASS where the whole interval is on the good side of ``limit``, FAIL where it is on the bad one, else INCONCLUSIVE."""
-    low, high = estimate.low, estimate.high
-    if better == "higher":
-        low, high, limit = (None if high is None else -high), (None if low is None else -low), -limit
-    if high is not None and high <= limit:
+    """PASS where the whole interval is on the good side of ``limit``, FAIL where it is on the bad one, else INCONCLUSIVE.
+
+    Where the data leave a side open, FAIL takes every sample of a positive quantity to be ``FAR`` times beyond.
+    """
+    low, high = (estimate.low, estimate.high) if better == "lower" else _turned(estimate.low, estimate.high)
+    bound = limit if better == "lower" else -limit
+    if high is not None and high <= bound:
         return "PASS"
-    return "FAIL" if low is not None and low > limit else "INCONCLUSIVE"
+    return "FAIL" if (low is not None and low > bound) or _far_beyond(estimate, limit, better) else "INCONCLUSIVE"
+
+
+def _turned(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    return None if high is None else -high, None if low is None else -low
+
+
+def _far_beyond(estimate: Estimate, limit: float, better: Better) -> bool:
+    if estimate.extremes is None or limit <= 0:
+        return False
+    smallest, largest = estimate.extremes
+    near, far = (limit, smallest) if better == "lower" else (largest, limit)
+    return near * FAR <= far or math.isclose(near * FAR, far)
 
 
 def _point_word(estimate: Estimate, limit: float, better: Better) -> Word:
@@ -165,6 +179,8 @@ def judge_budget(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *
         f"{subject} {figure(metric, outcome)}, {_relation(word, metric.better)} its {kind} of {shown}"
         f"{'' if metric.whole else _times(word, outcome, limit.value)}"
     )
+    if word == "FAIL" and by_interval and _far_beyond(outcome, limit.value, metric.better):
+        reason += f", as is each of its {outcome.n} samples" if outcome.n > 1 else ", by its only sample"
     reason += "." if word not in {"INCONCLUSIVE", "UNMEASURED"} else f": {_unsure(outcome)}."
     half = outcome.half_width
     sees = outcome.relative if half is not None and by_interval and outcome.value else None
@@ -442,11 +458,20 @@ def judge_answers(metric: Metric, outcome: Outcome, limit: Limit, subject: str, 
     return replace(verdict, kind=kind)
 
 
-def judge_limit(samples: Sequence[float], limit: float, *, direction: Literal["max", "min"] = "max", confidence: float = 0.99) -> Verdict:
+def judge_limit(
+    samples: Sequence[float],
+    limit: float,
+    *,
+    direction: Literal["max", "min"] = "max",
+    confidence: float = 0.99,
+    signed: bool = False,
+) -> Verdict:
     """Independent ``samples`` against a number, by Student's t interval of their mean.
 
-    ``direction`` "max": the mean must not exceed ``limit``; "min": it must not fall below it. Fewer than two samples are
-    UNMEASURED or INCONCLUSIVE, never PASS. Raises SettingsError for what is not a finite number and for unknown directions.
+    ``direction`` "max": the mean must not exceed ``limit``; "min": it must not fall below it. Samples that are all above zero are taken for
+    those of a positive quantity (energy, time, power), whose mean is no smaller than the samples themselves show (``positive_low``);
+    ``signed`` says that they are differences, which may fall below zero. Fewer than two samples are UNMEASURED or INCONCLUSIVE, or FAIL
+    a thousand times beyond the limit, never PASS. Raises SettingsError for what is not a finite number and for unknown directions.
     """
     if direction not in {"max", "min"}:
         raise SettingsError(f"direction is {direction!r}.", remedy="Write 'max' or 'min'.")
@@ -461,7 +486,10 @@ def judge_limit(samples: Sequence[float], limit: float, *, direction: Literal["m
     if not values:
         return Verdict("UNMEASURED", "samples", "budget", "There are no samples to judge.", limit=limit)
     mean, low, high = mean_interval(values, confidence)
-    estimate = Estimate(mean, low, high, RATIO, len(values), confidence)
+    positive = not signed and min(values) > 0
+    if positive and low is not None:
+        low = max(low, positive_low(values, (1 - confidence) / 2))
+    estimate = Estimate(mean, low, high, RATIO, len(values), confidence, extremes=(min(values), max(values)) if positive else None)
     word = word_for(estimate, limit, "lower" if direction == "max" else "higher")
     shown = "with no interval" if low is None or high is None else f"[{low:.4g}, {high:.4g}]"
     reason = f"The mean of {len(values)} sample{'' if len(values) == 1 else 's'} is {mean:.4g} {shown}; the limit is {limit:.4g}: {word}."

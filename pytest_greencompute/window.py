@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, NoReturn
 
 from pytest_greencompute.asks import Learn, Wait
 from pytest_greencompute.device_sync import synchronizer
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Aim
+from pytest_greencompute.estimate import Aim, scaled
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.protocol import watch_tail
@@ -177,9 +176,7 @@ class Window:
     @property
     def energy(self) -> Any:
         """Joules of the whole body as an Estimate. Not metered: the rest of the test is skipped, saying why."""
-        each = self.result().energy_per_query
-        low, high = (None if end is None else end * self.queries for end in (each.low, each.high))
-        return replace(each, value=each.value * self.queries, low=low, high=high)
+        return scaled(self.result().energy_per_query, self.queries)
 
     def raw(self) -> Run:
         """The window as a run of one block. Raises MeterLostError where a counter ran backwards."""
