@@ -88,10 +88,14 @@ class Estimate(Quantity):
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Why there is no figure. ``unclear`` is True where there is one that is too coarse to judge (a short window)."""
+    """Why there is no figure. ``unclear`` is True where there is one that is too coarse to judge (a short window).
+
+    ``coarse`` is that figure, where it is good enough to be told from a limit a thousand times below.
+    """
 
     reason: str
     unclear: bool = False
+    coarse: Estimate | None = None
 
 
 Outcome = Estimate | Missing
@@ -300,9 +304,10 @@ def _scaled(run: Run, metric: Metric, aim: Aim) -> Outcome:
     if isinstance(factor, Missing):
         return factor
     energy = _energy(run, METRICS["energy_per_query"], aim)
+    dimension = money(aim.footprint.currency) if metric.per == "money" else metric.dimension
     if isinstance(energy, Missing):
-        return energy
-    return scaled(energy, factor, money(aim.footprint.currency) if metric.per == "money" else metric.dimension)
+        return energy if energy.coarse is None else replace(energy, coarse=scaled(energy.coarse, factor, dimension))
+    return scaled(energy, factor, dimension)
 
 
 def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
@@ -503,11 +508,13 @@ def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Ma
     """One block: its interval is what the ticks leave open, the rise above idle power over half a tick at either end."""
     (block,) = run.blocks
     tick = max(source.tick_s for source in sources)
-    if block.busy_s < MIN_WINDOW_TICKS * tick:
-        need = show(MIN_WINDOW_TICKS * tick, METRICS["latency_p50"].dimension)
-        return Missing(f"the window lasted {block.busy_s:.3g} s; with this meter's ticks it must last {need}", unclear=True)
     amount = _busy_s(run.blocks) if metric.name == "average_power" else _queries(run.blocks)
     value = _joules(metric, run.blocks, idle) / amount
+    if block.busy_s < MIN_WINDOW_TICKS * tick:
+        need = show(MIN_WINDOW_TICKS * tick, METRICS["latency_p50"].dimension)
+        coarse = _widened(metric, value, None, None, 0.0, sources, n=1, aim=aim, note=_ONE_WINDOW)
+        why = f"the window lasted {block.busy_s:.3g} s; with this meter's ticks it must last {need}"
+        return Missing(why, unclear=True, coarse=_above_zero(coarse, float) if block.busy_s >= tick and not metric.signed else None)
     half = 0.0
     for source in sources:
         power = net_energy(block, source.domain, idle[source.domain][0]) / max(block.busy_s, 1e-9)
@@ -571,11 +578,13 @@ def _throughput(run: Run, metric: Metric, aim: Aim) -> Outcome:
     if not blocks:
         return Missing(run.problem or "no block was measured")
     value, low, high, n = _over_run(run, _queries, _busy_s, _confidence(run, aim))
-    if low is None or high is None:
-        return Estimate(value, None, None, metric.dimension, n, aim.confidence, extremes=(value, value))
-    time = Estimate(1 / value, 1 / high, None, metric.dimension, n, aim.confidence)  # of a query: what is positive and varies
-    least = _above_zero(time, lambda: _least(run, _busy_s, _queries, _confidence(run, aim))).low
-    return Estimate(value, max(low, 0.0), 1 / least if least and least > 1 / high else high, metric.dimension, n, aim.confidence)
+    found = Estimate(value, low, high, metric.dimension, n, aim.confidence)
+    found = _above_zero(found, lambda: _least(run, _queries, _busy_s, _confidence(run, aim)))
+    if high is None:
+        return found
+    time = Estimate(1 / value, 1 / high, None, metric.dimension, n, aim.confidence)  # of a query, which is positive too
+    least = _above_zero(time, lambda: _least(run, _busy_s, _queries, _confidence(run, aim))).low or 0.0
+    return replace(found, high=1 / least) if least > 1 / high else found
 
 
 def _score(run: Run, metric: Metric, aim: Aim) -> Outcome:

@@ -168,6 +168,8 @@ def figure(metric: Metric, estimate: Estimate) -> str:
 
 def judge_budget(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *, by_interval: bool = True) -> Verdict:
     """An absolute budget. ``by_interval`` False (accuracy of fixed queries) judges the figure itself, interval printed beside."""
+    if isinstance(outcome, Missing) and outcome.coarse is not None and _far_beyond(outcome.coarse, limit.value, metric.better):
+        outcome = outcome.coarse
     if isinstance(outcome, Missing):
         word: Word = "INCONCLUSIVE" if outcome.unclear else "UNMEASURED"
         reason = f"{subject} has no {metric.name} to judge: {outcome.reason}."
@@ -180,7 +182,7 @@ def judge_budget(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *
         f"{'' if metric.whole else _times(word, outcome, limit.value)}"
     )
     if word == "FAIL" and by_interval and _far_beyond(outcome, limit.value, metric.better):
-        reason += f", as is each of its {outcome.n} samples" if outcome.n > 1 else ", by its only sample"
+        reason += f", each of its {outcome.n} samples a thousand times" if outcome.n > 1 else ", in its only sample"
     reason += "." if word not in {"INCONCLUSIVE", "UNMEASURED"} else f": {_unsure(outcome)}."
     half = outcome.half_width
     sees = outcome.relative if half is not None and by_interval and outcome.value else None

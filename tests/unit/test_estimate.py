@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from making import block, idle, latencies, run, source
-from scipy.stats import binomtest
+from scipy.stats import binomtest, poisson
 
+from pytest_greencompute.distributions import student_t_quantile
 from pytest_greencompute.estimate import (
+    FAR,
     FINEST,
     Aim,
     Estimate,
@@ -25,8 +27,11 @@ from pytest_greencompute.estimate import (
     idle_watts,
     judged_sources,
     mean_interval,
+    positive_low,
     stood_idle,
+    with_systematic,
 )
+from pytest_greencompute.footprint import Footprint
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Run
 from pytest_greencompute.sequential import looks
@@ -292,6 +297,57 @@ def test_a_window_has_no_latency_per_query() -> None:
     assert "use measure()" in missing(run([block(300, queries=1)], window=True), "latency_p95").reason
 
 
+# Positive quantities
+
+
+POSITIVE = ("energy_per_query", "average_power", "throughput", "carbon_per_query", "cost_per_query")
+
+
+@pytest.mark.parametrize("name", POSITIVE)
+@pytest.mark.parametrize("looks", [1, 6])
+def test_however_much_the_sets_differ_a_positive_quantity_stays_above_zero(name: str, looks: int) -> None:
+    """Student's t alone says [-3.6 J, 7.7 J]."""
+    blocks = [block(joules, set_index=k, busy_s=joules / 20) for k, joules in enumerate([1.0, 4.0, 70.0, 8.0])]
+    aim = Aim(footprint=Footprint(1e-7, "set by you", 1e-7, "EUR"))
+    found = figured(run(blocks, looks=looks), name, aim)
+    assert found.low is not None
+    assert 0 < found.low < found.value
+    assert found.high is not None
+    assert max(found.value / found.low, found.high / found.value) < 1000
+
+
+def test_the_step_of_a_counter_that_is_wider_than_the_figure_leaves_it_above_zero() -> None:
+    coarse = (source(tick_s=0.0, step_j=0.034),)
+    window = figured(run([block(0.025, queries=1, busy_s=2.0)], window=True, sources=coarse))
+    assert window.high == pytest.approx(0.059)
+    assert window.low == pytest.approx(0.025 * 0.005)
+    blocks = figured(run([block(0.025 + 0.001 * (k % 2), set_index=k, queries=1) for k in range(4)], sources=coarse))
+    assert blocks.high == pytest.approx(0.0595, rel=0.01)
+    assert blocks.low == pytest.approx(0.0255 * 0.005**0.25, rel=0.01)
+
+
+def test_a_difference_of_two_readings_may_fall_below_zero() -> None:
+    blocks = [block(joules, set_index=k) for k, joules in enumerate([100.0, 73.0, 75.0])]
+    found = figured(run(blocks, idles=(idle(60), idle(60))), "energy_above_idle_per_query")
+    assert found.low is not None
+    assert found.low < 0
+
+
+def test_a_sample_that_is_not_positive_leaves_no_bound_above_zero() -> None:
+    blocks = [block(joules, set_index=k) for k, joules in enumerate([1.0, 4.0, 70.0, 0.0])]
+    assert figured(run(blocks)).low == 0.0
+    assert positive_low([1.0, -1.0, 5.0], 0.005) == 0.0
+
+
+def test_one_block_has_no_interval_and_is_the_smallest_of_its_samples() -> None:
+    assert figured(run([block(100)])).extremes == (10.0, 10.0)
+
+
+def test_what_cards_differ_by_leaves_a_positive_figure_positive() -> None:
+    found = Estimate(1.0, 0.001, 2.0, METRICS["energy_per_query"].dimension, 4, 0.99, systematic=0.05)
+    assert with_systematic(found).low == pytest.approx(0.00095)
+
+
 # Latency
 
 
@@ -352,6 +408,65 @@ def test_without_references_there_is_no_accuracy() -> None:
 
 
 # Coverage, by simulation
+
+
+def outliers(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return (1 + 0.02 * rng.standard_normal(shape)) * np.where(rng.random(shape) < 0.05, 3.0, 1.0) / 1.1
+
+
+def cut_t3(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Student's t with three degrees of freedom, as wide as a positive quantity can be: symmetric about 1."""
+    return np.clip(1 + 0.15 * rng.standard_t(3, shape), 0.0, 2.0)
+
+
+SAMPLES: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {  # positive, of mean 1
+    "normal 2 %": lambda rng, shape: 1 + 0.02 * rng.standard_normal(shape),
+    "normal 20 %": lambda rng, shape: np.abs(1 + 0.2 * rng.standard_normal(shape)),
+    "lognormal 0.3": lambda rng, shape: np.exp(0.3 * rng.standard_normal(shape) - 0.045),
+    "lognormal 1": lambda rng, shape: np.exp(rng.standard_normal(shape) - 0.5),
+    "lognormal 1.5": lambda rng, shape: np.exp(1.5 * rng.standard_normal(shape) - 1.125),
+    "exponential": lambda rng, shape: rng.exponential(size=shape),
+    "gamma 0.5": lambda rng, shape: rng.gamma(0.5, 2.0, shape),
+    "t3": cut_t3,
+    "outliers": outliers,
+}
+
+
+@pytest.mark.parametrize("name", list(SAMPLES))
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 10, 50])
+@pytest.mark.parametrize("chance", [0.005, 0.005 / 16])
+def test_the_lower_end_is_too_high_no_more_often_than_promised(name: str, n: int, chance: float) -> None:
+    """What makes a FAIL: the higher of Student's t and of the bound for positive values, skewed and heavy-tailed samples alike."""
+    trials = 40_000
+    values = SAMPLES[name](np.random.default_rng(n), (trials, n))
+    student = values.mean(axis=1) - student_t_quantile(1 - chance, n - 1) * values.std(axis=1, ddof=1) / math.sqrt(n)
+    with np.errstate(divide="ignore"):
+        bound = np.maximum(np.exp(np.log(values).mean(axis=1)) * chance ** (1 / n), values.min(axis=1) / FAR)
+    assert positive_low(values[0].tolist(), chance) == pytest.approx(bound[0])
+    wrong = int((np.maximum(student, bound) > 1).sum())
+    assert wrong <= poisson.ppf(0.999, trials * chance * 1.03)
+    assert int((bound > 1).sum()) <= poisson.ppf(0.999, trials * chance)
+
+
+def test_the_bound_for_positive_values_is_no_wider_than_it_must_be() -> None:
+    """A lottery with one prize, in which every sample is either worth nothing or all: the worst case is wrong as often as is allowed."""
+    rng, chance, n = np.random.default_rng(1), 0.04, 2
+    prize = rng.random((50_000, n)) < 0.2  # chance ** (1 / n)
+    values = np.where(prize, 5.0, 1e-9)
+    wrong = sum(positive_low(row, chance) >= 1 - 1e-9 for row in values.tolist())
+    assert wrong / 50_000 == pytest.approx(chance, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["normal 2 %", "normal 20 %", "t3"])
+@pytest.mark.parametrize("n", [3, 5, 10, 50])
+def test_the_whole_interval_covers_as_often_as_it_promises_where_samples_are_not_skewed(name: str, n: int) -> None:
+    trials, missed = 4000, 0
+    for values in SAMPLES[name](np.random.default_rng(n), (trials, n)).tolist():
+        _, low, high = mean_interval(values, 0.99)
+        assert low is not None
+        assert high is not None
+        missed += not max(low, positive_low(values, 0.005)) <= 1 <= high
+    assert missed <= poisson.ppf(0.999, trials * 0.01)
 
 
 def normal(rng: np.random.Generator, count: int) -> np.ndarray:

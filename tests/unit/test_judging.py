@@ -11,9 +11,10 @@ from making import block, latencies, run, source
 
 from pytest_greencompute.budget import Budget, parse_lines, resolve
 from pytest_greencompute.estimate import Aim
+from pytest_greencompute.footprint import Footprint
 from pytest_greencompute.judging import Bench, hardware_of, judge_run, limits_for, longer_or_dearer, missing_runs
 from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run
+from pytest_greencompute.samples import Run, Serving
 from pytest_greencompute.sides.judged import notes_of
 from pytest_greencompute.sides.pairing import Match, Rival
 from pytest_greencompute.verdict import Acceptance, Verdict
@@ -80,6 +81,50 @@ def test_a_failure_that_is_accepted_is_told_as_such() -> None:
     assert words(judged(measured(), limits, accept=(entry,), today=datetime.date(2027, 1, 1))) == {"energy_per_query/budget": "ACCEPTED"}
     assert words(judged(measured(), limits, accept=(entry,), today=datetime.date(2027, 4, 1))) == {"energy_per_query/budget": "FAIL"}
     assert words(judged(measured(), limits)) == {"energy_per_query/budget": "FAIL"}
+
+
+# Far over
+
+
+def load(joules: list[float]) -> Run:
+    """A served load of one stretch a figure, of a second and ten answers each."""
+    stretches = [block(each, set_index=k, at_s=1.0 + k, gap_s=0.0) for k, each in enumerate(joules)]
+    return run(stretches, serving=Serving(4, 10 * len(joules), {}, None), latencies=latencies([0.3, 0.4, 0.5]))
+
+
+FAR_OVER = {
+    "four stretches of a load": load([80.0, 250.0, 900.0, 100.0]),
+    "one stretch of a load": load([80.0]),
+    "three sets": run([block(joules, set_index=k) for k, joules in enumerate([3.0, 250.0, 40.0])], latencies=latencies([0.2])),
+    "one block": run([block(100.0)], latencies=latencies([0.2])),
+    "a window": run([block(0.025, queries=1, busy_s=2.0)], window=True, sources=(source(tick_s=0.0, step_j=0.034),)),
+    "a short window": run([block(30.0, queries=1, busy_s=0.3)], window=True),
+}
+
+
+@pytest.mark.parametrize("made", FAR_OVER.values(), ids=FAR_OVER)
+@pytest.mark.parametrize("alarms", [1, 4, 1000])
+def test_what_is_a_thousand_times_over_in_every_sample_fails(made: Run, alarms: int) -> None:
+    limits = {"energy_per_query": "1 nJ", "average_power": "0.001 mW", "carbon_per_query": 1e-21, "cost_per_query": 1e-21}
+    limits = {**limits, "latency_p50": "1 µs", "latency_p99": "1 µs", "throughput": "1000000 /s"}
+    bench = Bench(Aim(footprint=Footprint(1e-10, "set by you", 1e-10, "EUR")), alarms=alarms)
+    found = {each.metric: each for each in judge_run(made, None, budget(**limits), bench, "t")}
+    judgeable = [name for name in found if not (made.window and name.startswith("latency"))]
+    assert {name: found[name].word for name in judgeable} == dict.fromkeys(judgeable, "FAIL")
+    assert all("not clearly" not in each.reason for each in found.values())
+
+
+def test_a_fail_without_an_interval_says_that_every_sample_is_over() -> None:
+    verdict = judged(FAR_OVER["one block"], budget(energy_per_query="1 mJ"))["energy_per_query", "budget"]
+    assert verdict.reason == "t used 10.00 J per query [-, -] on gpu:0, over its budget of 1 mJ (10000 times), in its only sample."
+    slow = replace(measured(), latencies=latencies([0.3, 0.4, 0.5]))
+    verdict = judged(slow, budget(latency_p50="0.1 ms"))["latency_p50", "budget"]
+    assert verdict.reason.endswith("over its budget of 0.1 ms (4000 times), each of its 3 samples a thousand times.")
+
+
+def test_what_is_less_than_a_thousand_times_over_and_uncertain_is_not_judged() -> None:
+    assert judged(FAR_OVER["one block"], budget(energy_per_query="11 mJ"))["energy_per_query", "budget"].word == "INCONCLUSIVE"
+    assert judged(FAR_OVER["a short window"], budget(energy_per_query="0.1 J"))["energy_per_query", "budget"].word == "INCONCLUSIVE"
 
 
 # Named runs

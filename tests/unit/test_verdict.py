@@ -506,6 +506,36 @@ def test_what_cannot_be_judged_is_refused(samples: Any, limit: Any, fields: dict
         judge_limit(samples, limit, **fields)
 
 
+@pytest.mark.parametrize(("samples", "limit"), [([0.2, 40.0, 3.0], 1e-9), ([1.0], 1e-3), ([1.0, 2000.0], 1e-3), ([5.0, 9.0, 60.0, 8.0], 0.1)])
+@pytest.mark.parametrize("confidence", [0.99, 0.99999])
+def test_samples_that_are_all_far_over_the_limit_fail_however_few_they_are(samples: list[float], limit: float, confidence: float) -> None:
+    verdict = judge_limit(samples, limit, confidence=confidence)
+    assert verdict.word == "FAIL" if min(samples) >= 1000 * limit or confidence == 0.99 else "INCONCLUSIVE"
+    assert judge_limit(samples, 1e4 * max(samples), direction="min", confidence=confidence).word == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("samples", "fields"), [([0.001, 4.0, 9.0], {}), ([-0.2, 40.0, 3.0], {}), ([0.2, 40.0, 3.0], {"signed": True}), ([1.0], {"signed": True})]
+)
+def test_samples_that_may_be_below_zero_or_are_near_the_limit_are_not(samples: list[float], fields: dict[str, bool]) -> None:
+    assert judge_limit(samples, 1.0 if len(samples) > 1 and not fields else 1e-9, **fields).word == "INCONCLUSIVE"
+
+
+def test_skewed_samples_at_the_boundary_fail_no_more_often_than_promised() -> None:
+    rng = np.random.default_rng(4)
+    words = [judge_limit(rng.lognormal(-0.5, 1.0, 4), 1.0).word for _ in range(3000)]
+    assert words.count("FAIL") <= 3000 * 0.005
+
+
+@pytest.mark.parametrize(("better", "far"), [("lower", (1.0, 7.0)), ("higher", (1e-7, 1e-6))])
+def test_an_open_side_fails_where_each_sample_is_a_thousand_times_beyond(better: Any, far: tuple[float, float]) -> None:
+    open_sided = replace(made(sum(far) / 2, dimension=TIME, n=2), extremes=far)
+    assert word_for(open_sided, 1e-3, better) == "FAIL"
+    assert word_for(open_sided, 2e-3 if better == "lower" else 0.9e-3, better) == "INCONCLUSIVE"
+    assert word_for(replace(open_sided, extremes=None), 1e-3, better) == "INCONCLUSIVE"
+    assert word_for(open_sided, 0.0, better) == "INCONCLUSIVE"
+
+
 def test_judging_samples_at_the_boundary_is_wrong_at_most_one_time_in_a_hundred() -> None:
     rng = np.random.default_rng(9)
     words = [judge_limit(rng.normal(1.0, 0.02, 9), 1.0).word for _ in range(3000)]
