@@ -18,7 +18,7 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.metrics import METRICS, Metric
-from pytest_greencompute.units import RATIO, SHARES, TIME, parse, parse_positive
+from pytest_greencompute.units import RATIO, SHARES, TIME, parse, parse_positive, parse_share
 
 HARDWARE_KEYS = ("gpu", "cpu", "meter")
 TERMS = ("tolerance", "floor", "confidence", "max_seconds")
@@ -183,10 +183,20 @@ def _limit(metric: Metric, written: object, where: str, set_on: object = None) -
     value = _not_negative(written, "limit", metric) if metric.zero else parse_positive(written, metric.dimension)
     if metric.name == "stars" and value not in STARS:
         raise SettingsError(f"{written!r} is no number of stars.", remedy="Write 1, 2, 3, 4 or 5: so many at least.")
-    if metric.dimension in SHARES and value > 1:
-        raise SettingsError(f"{written!r} is more than 1.", remedy="Write a share between 0 and 1, such as 0.92 or '92 %'.")
+    check_share(metric, value, written)
     known = metric.kind == "energy" and isinstance(set_on, str)  # a set_on that is none is told as its own mistake
     return Limit(metric, value, where, tuple(name.strip() for name in str(set_on).split(",")) if known else ())
+
+
+def check_share(metric: Metric, value: float, written: object) -> None:
+    """Raises SettingsError for a limit of a share that is none, or that nothing could exceed."""
+    if metric.dimension not in SHARES:
+        return
+    if value > 1:
+        raise SettingsError(f"{written!r} is more than 1.", remedy="Write a share between 0 and 1, such as 0.92 or '92 %'.")
+    if value == 1 and metric.better == "lower":
+        remedy = "Write the share that is still fine, such as 0.01 or '1 %', or remove the limit."
+        raise SettingsError(f"{written!r} is all of them, so it can never fail.", remedy=remedy)
 
 
 def parse_term(key: str, written: object) -> Any:
@@ -213,12 +223,16 @@ def _per_metric(key: str, written: object) -> dict[str, float]:
 
 
 def _not_negative(written: object, key: str, metric: Metric | None) -> float:
-    value = parse(written, RATIO if key == "tolerance" or metric is None else metric.dimension)
+    share = key == "tolerance" or metric is None
+    value = parse(written, RATIO if share or metric is None else metric.dimension)
     if value < 0:
         raise SettingsError(f"{written!r} is negative.", remedy=f"A {key} is zero or more.")
-    if key == "tolerance" and value > 1:  # a bare 5 is 500 %, which nobody means, and which nothing would fail
+    if share and value > 1:  # a bare 5 is 500 %, which nobody means, and which nothing would fail
         raise SettingsError(f"{written!r} is more than 1.", remedy="Write a tolerance as '5 %' or as 0.05.")
-    return value
+    if key != "limit" and value >= 1 and metric is not None and metric.dimension in SHARES and (metric.kind == "score" or not share):
+        remedy = "Write the change that is still fine, such as '1 %'."
+        raise SettingsError(f"{written!r} is as much as {metric.name} can change, so it can never fail.", remedy=remedy)
+    return parse_share(written) if share else value
 
 
 def _unknown(key: object, known: Sequence[str], what: str) -> SettingsError:

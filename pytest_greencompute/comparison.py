@@ -13,7 +13,7 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimate import Estimate, Missing
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.units import RATIO, parse, parse_positive
+from pytest_greencompute.units import RATIO, parse_positive, parse_share
 from pytest_greencompute.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _plain(value: Any) -> bool | int | float | str:
 
 def parse_margin(written: object) -> float:
     """A margin as a share. Raises SettingsError."""
-    share = parse(written, RATIO)
+    share = parse_share(written)
     if share < 0:
         raise SettingsError(f"margin is {written!r}.", remedy="Write a share that is not negative, such as '20%'.")
     return share

@@ -88,6 +88,14 @@ class Rule:
         return largest_fine(self.tolerance, floor=self.floor, level=level, better=self.better)
 
 
+def _rule(tolerance: float, *others: Any) -> Rule:
+    """A rule as people write it: a tolerance of 1 or 5 is meant as per cent, and is none."""
+    rule = Rule(tolerance, *others)
+    if tolerance >= 1:
+        raise SettingsError(f"tolerance is {tolerance!r}, which is {100 * tolerance:g} %.", remedy="Write a share, like 0.05 for 5 %.")
+    return rule
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -138,7 +146,7 @@ def judge_pairs(
     is zero or negative, is UNMEASURED; one pair is INCONCLUSIVE. Raises SettingsError for lists of different lengths, for what is
     not a finite number, and for settings that make no sense (``Rule``).
     """
-    rule = Rule(tolerance, confidence, better, floor, budgets)
+    rule = _rule(tolerance, confidence, better, floor, budgets)
     bases, heads = _numbers("base", base), _numbers("head", head)
     if len(bases) != len(heads):
         what = f"base has {len(bases)} samples and head {len(heads)}"
@@ -181,7 +189,7 @@ def judge_runs(
     negative is UNMEASURED. A launch of one sample does not show its own noise: INCONCLUSIVE, unless its side has three launches.
     Raises SettingsError for what is not a finite number and for settings that make no sense (``Rule``).
     """
-    rule = Rule(tolerance, confidence, better, floor, budgets)
+    rule = _rule(tolerance, confidence, better, floor, budgets)
     bases, heads = ([_numbers(what, run) for run in _listed(what, runs)] for what, runs in (("base", base_runs), ("head", head_runs)))
     if not bases or not heads or not all([*bases, *heads]):
         return _unmeasured("runs", "There is no launch of one side, or nothing was measured in one.", rule)
@@ -444,7 +452,7 @@ def judge_pairs_sequentially(
     ``budgets`` is how many verdicts share the error of a FAIL. Raises SettingsError as ``judge_pairs`` does, and lets through what
     ``next_pair`` and ``relaunch`` raise.
     """
-    rule = Rule(tolerance, confidence, better, floor, budgets)
+    rule = _rule(tolerance, confidence, better, floor, budgets)
     if relaunch is None and launches > 1:
         raise SettingsError(f"launches is {launches} without a relaunch.", remedy="Pass relaunch, which starts both afresh.")
     test = PairedTest(rule, max_pairs, launches, for_fail=1 if relaunch is None else LAUNCHES_FOR_FAIL)

@@ -363,7 +363,7 @@ def acceptance(entry: Mapping[str, Any], where: str) -> Acceptance:
     """One [[accept]] entry. Raises SettingsError for missing or unknown keys and values that do not parse."""
     import datetime
 
-    from pytest_greencompute.budget import unknown_key
+    from pytest_greencompute.budget import check_share, unknown_key
     from pytest_greencompute.errors import SettingsError
     from pytest_greencompute.metrics import METRICS
     from pytest_greencompute.units import parse_positive
@@ -386,7 +386,9 @@ def acceptance(entry: Mapping[str, Any], where: str) -> Acceptance:
     if not isinstance(date, datetime.date):
         raise SettingsError(f"expires = {expires!r} is not a date.", remedy="Write it like 2027-03-01.")
     metric = METRICS[entry["metric"]]
-    return Acceptance(_text(entry["test"]), metric, parse_positive(entry["up_to"], metric.dimension), _text(entry["reason"]), date, where)
+    up_to = parse_positive(entry["up_to"], metric.dimension)
+    check_share(metric, up_to, entry["up_to"])
+    return Acceptance(_text(entry["test"]), metric, up_to, _text(entry["reason"]), date, where)
 
 
 def _settings_error(message: str, remedy: str) -> Exception:

@@ -104,7 +104,8 @@ _S_OF = {
 _THOUSANDS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))\s*(.*?)\s*", re.IGNORECASE)
-_PER_QUERIES = re.compile(r"(\S*?)\s*(?:/|\bper\b)\s*([\d,_ ]*)\s*quer(?:y|ies)")
+_PER_QUERIES = re.compile(r"(\S*?)\s*(?:/|\bper\b)\s*([\d.,_ ]*?)\s*quer(?:y|ies)")
+_WHOLE = re.compile(r"[\d_]*|\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+")  # 1,000 is a thousand; 1,5 is not fifteen
 _PER = re.compile(r"(.*?)\s*(?:/|\b(?:per|an?)\b)\s*(\w+)")
 _OF_CO2 = re.compile(r"\s*CO[2₂](?:-?eq?)?", re.IGNORECASE)
 _OF_QUERIES = re.compile(r"\s*(?:quer(?:y|ies)|requests?)")
@@ -137,6 +138,15 @@ def parse_positive(written: object, dimension: Dimension) -> float:
     return value
 
 
+def parse_share(written: object) -> float:
+    """A share that may be 1 or more, such as a tolerance: 0.05, "5 %", "150 %". From 1 on a bare number may be meant as per cent: refused."""
+    value = parse(written, RATIO)
+    if value >= 1 and "%" not in str(written):
+        meant = f"{value:g} %"
+        raise SettingsError(f"{written!r} may be {meant} or {100 * value:g} %.", remedy=f"Write it with its sign, such as '{meant}'.")
+    return value
+
+
 def _split(written: str, dimension: Dimension) -> tuple[float, str]:
     match = _QUANTITY.fullmatch(written)
     if match is None:
@@ -148,6 +158,9 @@ def _factor(written: str, unit: str, dimension: Dimension) -> float:
     if unit in dimension.units:
         return dimension.units[unit]
     per = _PER_QUERIES.fullmatch(unit) if dimension in (ENERGY, MASS, MONEY) else None
+    if per is not None and per.group(1) in dimension.units and not _WHOLE.fullmatch(per.group(2)):
+        remedy = "Write a whole number of queries, such as 1000 or 1,000."
+        raise SettingsError(f"{written!r} is per {per.group(2)!r} queries, which is no whole number.", remedy=remedy)
     if per is not None and per.group(1) in dimension.units:
         count = re.sub(r"[,_ ]", "", per.group(2))
         if count == "" or int(count) > 0:

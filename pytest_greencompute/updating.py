@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.toml_file import TomlFile
 
 MOST_NAMED = 5
+ALL = 0.999  # of a share: more is rounded to a limit that nothing can exceed
 FIRST = "energy_per_query"  # what a test without any limit gets one for
 
 Run = Mapping[str, Any]
@@ -149,7 +150,8 @@ def _from_run(run: Run, metric: Metric, budget: Budget, settings: Settings, why_
         if (low is None) != (high is None):
             return Figure(run["test"], value, 0.0, 0.0, (), why_not or "only a bound of it is known")
         end, wanted = value, _with_headroom(metric, value, value, value, budget)
-        wanted = min(wanted, 1.0) if metric.dimension in SHARES else wanted
+        if metric.dimension in SHARES and wanted > ALL:
+            return Figure(run["test"], value, 0.0, 0.0, (), why_not or "a limit of all of them could never fail")
     else:
         end = high if metric.better == "lower" else low
         if end is None:

@@ -364,6 +364,7 @@ def test_such_an_option_is_fine_where_the_file_switches_measuring_on(project: Pr
         (["--energy-max-seconds=nan"], "--energy-max-seconds: nan is not a finite number."),
         (["--energy-confidence=2"], "--energy-confidence: 2.0 is not between 0.5 and 1."),
         (["--energy-tolerance=-1%"], "--energy-tolerance: '-1%' is negative."),
+        (["--energy-tolerance=1"], "--energy-tolerance: 1.0 may be 1 % or 100 %. Write it with its sign, such as '1 %'."),
         (["--energy-save=../up"], "--energy-save: '../up' cannot name a baseline."),
         (["--energy-baseline=a/b"], "--energy-baseline: 'a/b' cannot name a baseline."),
         (["--energy-meter="], "--energy-meter: "),

@@ -53,7 +53,7 @@ def test_the_last_test_of_the_group_fails_where_the_configured_candidate_is_too_
     assert [run["metered"] for run in runs if run["test"].endswith("[tfidf]")] == [True, False, False]
 
 
-@pytest.mark.parametrize(("asked", "passed"), [("default='small', floor=0.9", 3), ("default='large', margin=9", 2), ("floor=0.9", 3)])
+@pytest.mark.parametrize(("asked", "passed"), [("default='small', floor=0.9", 3), ("default='large', margin='900%'", 2), ("floor=0.9", 3)])
 def test_within_the_margin_or_without_a_default_the_group_is_green(project: Project, asked: str, passed: int) -> None:
     write(project, asked)
     result = project.measure("--energy-unmeasured=fail")
@@ -184,7 +184,7 @@ def test_a_member_that_broke_leaves_the_question_open(project: Project, body: st
         (project.path / "conftest.py").read_text()
         + "\ndef pytest_collection_modifyitems(items):\n    items.sort(key=lambda item: 'large' in item.name)\n",
     )
-    write(project, "default='large', margin=9", body)
+    write(project, "default='large', margin='900%'", body)
     result = project.measure()
     result.stdout.fnmatch_lines(
         [f"warning: group letters: whether large is right-sized is not known, since there is no figure of tfidf ({why})."]
@@ -247,6 +247,7 @@ BAD = [
     ("energy_group(3)", "energy_group takes the group's name."),
     ("energy_group('a', defualt='x')", "'defualt' is not a setting of energy_group. Did you mean 'default'?"),
     ("energy_group('a', default=3)", "default is 3. Name the configured candidate by its parameter's id, or its test's name."),
+    ("energy_group('a', margin=1)", "1 may be 1 % or 100 %. Write it with its sign"),
     ("energy_group('a', margin='-5%')", "margin is '-5%'. Write a share that is not negative"),
     ("energy_group('a', floor='40 ms')", "'40 ms' is a time, not a"),
     ("energy_group('a', latency_p95='0 ms')", "'0 ms' is not greater than zero."),
@@ -303,7 +304,7 @@ def test_members_that_ask_for_different_things_or_have_one_name_are_refused(proj
 
 
 def test_a_latency_that_the_group_limits_is_bounded_by_a_whole_pass(project: Project) -> None:
-    write(project, "default='large', floor=0.9, margin=2, latency_p99='40 ms'")
+    write(project, "default='large', floor=0.9, margin='200%', latency_p99='40 ms'")
     project.measure("--energy-json", "energy.json").assert_outcomes(passed=2, failed=1)
     runs = [run for run in project.report()["runs"] if run["metered"]]
     assert [len(run["raw"]["latencies"]) >= 528 for run in runs] == [True] * 3

@@ -105,7 +105,7 @@ def test_asking_again_shows_in_the_calls_and_counts_the_query_once(project: Proj
             return answers
         return answer
 
-    @pytest.mark.energy_budget(generative_share=1, model_calls_per_query=2)
+    @pytest.mark.energy_budget(model_calls_per_query=2)
     def test_asks_twice(energy_meter, writer):
         run = energy_meter.measure(retrying(writer, 2), TRAFFIC)
         assert run.generative_share == 1

@@ -71,6 +71,12 @@ def test_terms_are_read_beside_the_limits() -> None:
     assert line.terms.tolerance == {"energy_per_query": 0.03, "accuracy": 0.01}
 
 
+def test_shares_that_can_fail_are_read() -> None:
+    (line,) = lines(accuracy=1, error_rate="99 %", answers_changed=0, tolerance="100 %", floor={"error_rate": "1 %"})
+    assert {name: limit.value for name, limit in line.limits[None].items()} == {"accuracy": 1, "error_rate": 0.99, "answers_changed": 0}
+    assert line.terms == Terms({"*": 1.0}, {"error_rate": 0.01})
+
+
 def test_on_lines_hold_where_their_hardware_matches() -> None:
     own, first, second = lines(
         energy_per_query="1 J", on=[{"gpu": "NVIDIA H100*", "energy_per_query": "2 J"}, {"cpu": "Intel*", "prefill": {"accuracy": 0.5}}]
@@ -104,6 +110,19 @@ def test_on_lines_hold_where_their_hardware_matches() -> None:
         ({"tolerance": -0.1}, "tolerance: -0.1 is negative."),
         ({"tolerance": "5 J"}, "is an energy, not a ratio."),
         ({"tolerance": 5}, "tolerance: 5 is more than 1."),
+        ({"tolerance": 1}, "tolerance: 1 may be 1 % or 100 %."),
+        ({"tolerance": "1"}, "tolerance: '1' may be 1 % or 100 %."),
+        ({"tolerance": {"latency_p95": 1.0}}, "tolerance: 1.0 may be 1 % or 100 %."),
+        ({"tolerance": {"accuracy": "100 %"}}, "tolerance: '100 %' is as much as accuracy can change, so it can never fail."),
+        ({"floor": {"error_rate": 1}}, "floor: 1 is as much as error_rate can change, so it can never fail."),
+        ({"floor": {"padding_share": "100 %"}}, "floor: '100 %' is as much as padding_share can change, so it can never fail."),
+        ({"error_rate": 1}, "error_rate: 1 is all of them, so it can never fail."),
+        ({"answers_changed": "100 %"}, "answers_changed: '100 %' is all of them, so it can never fail."),
+        ({"small": {"padding_share": 1.0}}, "padding_share: 1.0 is all of them, so it can never fail."),
+        ({"generative_share": "1"}, "generative_share: '1' is all of them, so it can never fail."),
+        ({"error_rate": 5}, "error_rate: 5 is more than 1."),
+        ({"accuracy": 0}, "accuracy: 0 is not greater than zero."),
+        ({"energy_per_query": "0.4 Wh/1,5 queries"}, "is per '1,5' queries, which is no whole number."),
         ({"tolerance": {"energy": 0.1}}, "tolerance: 'energy' is not a metric in tolerance."),
         ({"floor": "1 mJ"}, "floor: '1 mJ' has no metric."),
         ({"floor": {"energy_per_query": "1 ms"}}, "is a time, not an energy."),

@@ -122,6 +122,8 @@ def test_what_is_not_above_zero_has_no_ratio(bad: float) -> None:
         lambda: judge_pairs(1.0, 2.0),  # type: ignore[arg-type]
         lambda: judge_pairs([1.0], [1.0], tolerance=-0.1),
         lambda: judge_pairs([1.0], [1.0], tolerance=math.nan),
+        lambda: judge_pairs([1.0], [1.0], tolerance=1),
+        lambda: judge_runs([[1.0]], [[1.0]], tolerance=5),
         lambda: judge_pairs([1.0], [1.0], tolerance="5 %"),  # type: ignore[arg-type]
         lambda: judge_pairs([1.0], [1.0], confidence=1.0),
         lambda: judge_pairs([1.0], [1.0], floor=-1.0),

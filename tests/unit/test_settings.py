@@ -290,6 +290,8 @@ def test_an_accepted_failure_has_a_day_on_which_it_ends(project: Project, expire
         ({"up_to": '"1 s"'}, "'1 s' is a time, not an energy."),
         ({"expires": '"soon"'}, "expires = 'soon' is not a date."),
         ({"expires": "5"}, "expires = 5 is not a date."),
+        ({"metric": '"error_rate"', "up_to": "1"}, "1 is all of them, so it can never fail."),
+        ({"metric": '"accuracy"', "up_to": "92"}, "92 is more than 1."),
         ({"until": '"x"'}, "'until' is not a key of accept."),
         ({"test": "5"}, "5 is not a text."),
     ],

@@ -15,6 +15,8 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.units import (
     DIMENSIONS,
     ENERGY,
+    MASS,
+    MONEY,
     POWER,
     RATE,
     RATIO,
@@ -23,6 +25,7 @@ from pytest_greencompute.units import (
     Quantity,
     parse,
     parse_positive,
+    parse_share,
     show,
     show_interval,
     show_limit,
@@ -58,6 +61,8 @@ def test_every_listed_unit_is_read(dimension: Dimension, unit: str) -> None:
         ("0.4 Wh per 1,000 queries", ENERGY, 1.44),
         ("0.4 Wh / 1 000 queries", ENERGY, 1.44),
         ("2 J/query", ENERGY, 2.0),
+        ("4 Wh/1,000,000 queries", ENERGY, 0.0144),
+        ("0.4 Wh/1_000 queries", ENERGY, 1.44),
         ("2 J per query", ENERGY, 2.0),
         ("-1 J", ENERGY, -1.0),
         ("40 ms", TIME, 0.04),
@@ -120,6 +125,31 @@ def test_what_is_no_such_quantity_is_refused_with_a_remedy(written: Any, dimensi
         parse(written, dimension)
     assert says in caught.value.message
     assert dimension.example in caught.value.remedy
+
+
+@pytest.mark.parametrize("count", ["1,5", "1.5", "1,0000", "1.000", "10,00", "1,000.5", "1 5", "1,000 000", "1.000,5", ",5", "1000,"])
+@pytest.mark.parametrize("dimension", [ENERGY, MASS, MONEY])
+def test_a_number_of_queries_that_may_be_read_in_two_ways_is_refused(count: str, dimension: Dimension) -> None:
+    unit = next(iter(dimension.units))
+    with pytest.raises(SettingsError, match=f"is per '{re.escape(count)}' queries, which is no whole number"):
+        parse(f"0.4 {unit}/{count} queries", dimension)
+
+
+@pytest.mark.parametrize("written", ["1,5 J", "1,000 J", "1.000,5 J", "1,000.5 J"])
+def test_a_comma_in_a_number_is_refused(written: str) -> None:
+    with pytest.raises(SettingsError, match="decimal comma"):
+        parse(written, ENERGY)
+
+
+@pytest.mark.parametrize(("written", "share"), [(0.05, 0.05), ("5 %", 0.05), ("150%", 1.5), ("0.5", 0.5), (0, 0.0), ("100 %", 1.0)])
+def test_shares_are_read_with_or_without_their_sign(written: Any, share: float) -> None:
+    assert parse_share(written) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("written", [1, 1.0, "1", 5, "20", "1e1"])
+def test_from_one_on_a_share_needs_its_sign(written: Any) -> None:
+    with pytest.raises(SettingsError, match="may be .+ % or .+ %"):
+        parse_share(written)
 
 
 @pytest.mark.parametrize("written", ["0 J", "-1 J", 0, -0.5, "-0.0 J"])

@@ -342,7 +342,7 @@ def one(metric: str, value: Any) -> str:
         ("page_faults_per_query", "50", (0.0, None, None), "", 1),  # the floor
         ("page_faults_per_query", "50", (40.0, None, None), "", 42),
         ("tokens_per_query", "50", (20.0, 12.0, 28.0), "", 21),  # its interval is about other queries
-        ("generative_share", "1", (0.96, 0.9, 0.99), "tolerance = 0.03", 0.989),
+        ("generative_share", "0.99", (0.95, 0.9, 0.99), "tolerance = 0.03", 0.979),
         ("generative_share", '"20 %"', (0.0, 0.0, 0.1), "", "0 %"),
         ("reasoning_tokens_per_query", "50", (0.0, 0.0, 0.0), "", 0),
     ],
@@ -354,6 +354,14 @@ def test_the_new_limit_is_the_figure_with_its_headroom(
     (limit,) = made.limits
     assert limit.value == expected
     assert limit.set_on == ("GPU-1" if metric == "energy_per_query" else "")
+
+
+@pytest.mark.parametrize("figure", [0.98, 1.0])
+def test_no_limit_is_written_that_could_never_fail(tmp_path: Path, figure: float) -> None:
+    told = result(judged("FAIL", "error_rate"), error_rate=(figure, figure, figure))
+    made = planned("loosen", one("error_rate", "0.5"), told, tmp_path=tmp_path)
+    assert made.limits == []
+    assert "a limit of all of them could never fail" in " ".join(made.left)
 
 
 @pytest.mark.parametrize("way", ["tighten", "loosen"])
