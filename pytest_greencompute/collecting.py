@@ -14,6 +14,7 @@ import pytest
 from pytest_greencompute.budget import COMMAND_LINE, Line, Names, check_clashes, lines_for, narrowest_first, parse_lines
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.ledger import is_worker
+from pytest_greencompute.marks import Written, line_of
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.session import MeteredTest
 from pytest_greencompute.settings import Settings
@@ -65,7 +66,7 @@ def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> d
         try:
             _join_group(item, test, groups)
         except SettingsError as error:
-            problems.append(f"{_place(item)}: {error} ({item.nodeid})")
+            problems.append(f"{_place(item, item.get_closest_marker(GROUP_MARKER))}: {error} ({item.nodeid})")
     if problems:
         raise SettingsError("\n".join(problems))
     return tests
@@ -153,17 +154,23 @@ def unmetered_members(items: Iterable[pytest.Item], metered: Iterable[pytest.Ite
     """Raises SettingsError for tests that are to be candidates of a group and measure nothing: they would be left out in silence."""
     known = set(metered)
     problems = [
-        f"{_place(item)}: {item.nodeid} carries energy_group but does not use energy_meter."
+        f"{_place(item, mark)}: {item.nodeid} carries energy_group but does not use energy_meter."
         for item in items
-        if item not in known and item.get_closest_marker(GROUP_MARKER) is not None
+        if item not in known and (mark := item.get_closest_marker(GROUP_MARKER)) is not None
     ]
     if problems:
         raise SettingsError("\n".join(problems), remedy="Name energy_meter in its arguments, or remove the mark.")
 
 
-def _place(item: pytest.Item) -> str:
-    path, line, _ = item.location
-    return f"the marker at {path}:{(line or 0) + 1}"
+def _place(item: pytest.Item, mark: pytest.Mark | None) -> str:
+    """Where the mark stands; where its source does not show that (a conftest's hook put it on), the test that carries it."""
+    path, first, _ = item.location
+    if mark is not None:
+        classes = [each.__name__ for each in getattr(getattr(item, "cls", None), "__mro__", ())]
+        written = Written(mark.name, mark.args, mark.kwargs, (first or 0) + 1, classes)
+        if line := line_of(written, item.config.rootpath / path):
+            return f"the marker at {path}:{line}"
+    return f"the marker of the test at {path}:{(first or 0) + 1}"
 
 
 def alarms(tests: Iterable[MeteredTest], settings: Settings) -> int:
@@ -181,7 +188,7 @@ def alarms(tests: Iterable[MeteredTest], settings: Settings) -> int:
 
 
 def _marker_lines(item: pytest.Item, mark: pytest.Mark) -> tuple[Line, ...]:
-    place = _place(item)
+    place = _place(item, mark)
 
     def where(*_: object) -> str:
         return place

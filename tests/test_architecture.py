@@ -69,6 +69,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "session",
         "fixture",
         "grouping",
+        "marks",
         "collecting",
         "updating",
         "ledger",

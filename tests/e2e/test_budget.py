@@ -501,3 +501,35 @@ def test_a_window_whose_energy_was_asked_for_keeps_its_test(project: Project) ->
     (run,) = project.report()["runs"]
     assert run["test"] == "test_it.py::test_it"
     assert "machine" in run["provenance"]
+
+
+def test_the_limit_is_said_to_be_where_its_marker_is(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        pytestmark = pytest.mark.energy_budget(accuracy=0.1)
+
+
+        @pytest.mark.energy_budget(energy_per_query="9 mJ")
+        class TestIt:
+            @pytest.mark.parametrize("x", [1, pytest.param(2, marks=pytest.mark.energy_budget(latency_p50="9 s"))])
+            @getattr(pytest.mark, "energy_" + "budget")(throughput="1 /s")
+            @pytest.mark.energy_budget(
+                average_power="9 kW",
+            )
+            def test_it(self, energy_meter, world, x):
+                energy_meter.measure(world.model(), list("abcd"), references=list("ABCD"))
+        """,
+    )
+    project.measure("--energy-json=energy.json", "--energy-max-seconds=0.3")
+    runs = project.report()["runs"]
+    places = {each["metric"]: each["where"] for run in runs for each in run["verdicts"]}
+    assert places == {
+        "accuracy": "the marker at test_it.py:3",
+        "energy_per_query": "the marker at test_it.py:6",
+        "latency_p50": "the marker at test_it.py:8",
+        "average_power": "the marker at test_it.py:10",
+        "throughput": "the marker of the test at test_it.py:8",
+    }
