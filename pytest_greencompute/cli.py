@@ -2,29 +2,54 @@
 
 Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, or compare found a FAIL; 2 bad usage, or a file that
 cannot be read or written; 3 nothing FAILed, and something could not be judged, rate found no energy that is rated (it is modelled, or
-there is none), badge no stars that deserve one, or history a file that it could not read.
+there is none), badge no stars that deserve one, or history a file that it could not read; 4 the command broke (an error that nobody
+foresaw), or doctor found no meter that works and one that broke.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pytest_greencompute.commands import BROKE
 from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.report.escape import READABLE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    given = _parser().parse_args(argv)
+    with _readable(sys.stdout), _readable(sys.stderr):
+        given = _parser().parse_args(argv)
+        try:
+            return _run(given)
+        except GreencomputeError as error:
+            print(error, file=sys.stderr)
+            return 2
+        except Exception:  # noqa: BLE001  Python's own status for it is 1, which is a result of doctor, init and compare
+            traceback.print_exc()
+            print(f"greencompute {given.command} broke; this is a mistake in it, please report it.", file=sys.stderr)
+            return BROKE
+
+
+@contextmanager
+def _readable(stream: object) -> Iterator[None]:
+    """Signs that the terminal cannot show are replaced on the way to it: ± by +/-."""
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    errors = stream.errors
+    stream.reconfigure(errors=READABLE)
     try:
-        return _run(given)
-    except GreencomputeError as error:
-        print(error, file=sys.stderr)
-        return 2
+        yield
+    finally:
+        stream.reconfigure(errors=errors)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     noise.add_argument("--run", metavar="NAME", help="the run of the test that is called so (default: the one without a name)")
     noise.add_argument("--launches", type=int, default=3, metavar="N", help="how many times to launch it beside itself (default: 3)")
     noise.add_argument("--max-seconds", metavar="S", help="longest time to measure one side of a launch (default: the test's own)")
-    noise.add_argument("--meter", metavar="NAME,…", help="meters in order of preference (default: as in pyproject.toml)")
+    noise.add_argument("--meter", metavar="NAME,...", help="meters in order of preference (default: as in pyproject.toml)")
     noise.add_argument("--json", action="store_true", help="print JSON")
     compare = commands.add_parser("compare", help="judge the runs of B against those of A: JSON reports, folders of them, or baselines")
     compare.add_argument("a", metavar="A", help="the base: a JSON report, a folder of them, or the name of a baseline")

@@ -118,9 +118,7 @@ def scaled(estimate: Estimate, factor: float, dimension: Dimension | None = None
     """The estimate times a number that is known exactly and is greater than zero."""
     low, high = (None if end is None else end * factor for end in (estimate.low, estimate.high))
     seen = None if estimate.extremes is None else (estimate.extremes[0] * factor, estimate.extremes[1] * factor)
-    return replace(
-        estimate, value=estimate.value * factor, low=low, high=high, extremes=seen, dimension=dimension or estimate.dimension
-    )
+    return replace(estimate, value=estimate.value * factor, low=low, high=high, extremes=seen, dimension=dimension or estimate.dimension)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +234,10 @@ def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, fl
 def positive_low(samples: Sequence[float], chance: float, *, alike: float = 1.0, base: Sequence[float] = ()) -> float:
     """A bound that lies above the mean of independent positive values with probability at most ``chance``, whatever their distribution.
 
-    The product of values over their means is 1 on average, so it exceeds 1 / chance at most that often (Markov's inequality). It holds where
-    the means differ too, since their geometric mean is below their mean. No lower than a ``FAR``-th of the smallest value, so that what is
-    beyond a limit as often in every sample fails however few they are; 0 where a value is not positive. ``alike``: how many times a value
-    counts for, where neighbours resemble each other. ``base``: the values themselves, where ``samples`` are lower bounds of them.
+    The product of values over their means is 1 on average, so it exceeds 1 / chance at most that often (Markov's inequality). That holds
+    where the means differ too, since their geometric mean is below their mean. No lower than a ``FAR``-th of the smallest value, so that
+    what is that far beyond a limit in every sample fails however few they are; 0 where a value is not positive. ``alike``: how many
+    neighbours tell no more than one value. ``base``: the values themselves, where ``samples`` are lower bounds of them.
     """
     if min(samples) <= 0:
         return 0.0
@@ -383,7 +381,10 @@ def _least(run: Run, above: Callable[[Sequence[Block]], float], below: Callable[
     batches = _batches([above((block,)) for block in run.blocks], [below((block,)) for block in run.blocks])
     most = max(lower for _, lower in batches)
     return positive_low(
-        [upper / most for upper, _ in batches], chance, alike=_alike(batches) ** 2, base=[upper / lower for upper, lower in batches if lower]
+        [upper / most for upper, _ in batches],
+        chance,
+        alike=_alike(batches) ** 2,
+        base=[upper / lower for upper, lower in batches if lower],
     )
 
 

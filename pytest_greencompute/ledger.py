@@ -128,6 +128,10 @@ class Ledger:
             self._update(session, measuring)
         self._save(session, measuring)
         self._report(session, measuring)
+        if self.failed and (reporter := self.config.pluginmanager.get_plugin("terminalreporter")) is not None:
+            from pytest_greencompute.report.terminal import fit_failures
+
+            fit_failures(reporter, self.failed & {run["test"] for run in self.results})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -287,16 +291,16 @@ class Ledger:
         measuring = self.session
         if measuring is None or measuring.worker is not None or is_worker(self.config):
             return
-        from pytest_greencompute.report.terminal import write
+        from pytest_greencompute.report.terminal import Fitted, write
         from pytest_greencompute.reporting import log_lines
 
         before, after = log_lines(measuring.settings, self._environ)
         summary = self._summary(measuring, 0)
         for line in before:
-            terminalreporter.write_line(line)
+            Fitted(terminalreporter).write_line(line)
         write(terminalreporter, summary)
         for line in after(summary, self.places, self.config.rootpath):
-            terminalreporter.write_line(line)
+            Fitted(terminalreporter).write_line(line)
 
     def pytest_unconfigure(self) -> None:
         if self.session is not None:

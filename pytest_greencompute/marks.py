@@ -62,8 +62,9 @@ def _within(node: ast.AST, name: str, function: int | None, owner: str | None) -
             for decorator in child.decorator_list:
                 yield from _within(ast.Expression(decorator), name, first, owner)
             continue
-        call = child if isinstance(child, ast.Call) else ast.Call(child, [], [], lineno=getattr(child, "lineno", 0))  # a mark may be bare
-        if isinstance(call.func, ast.Attribute) and call.func.attr == name:
+        # A mark without arguments need not be called.
+        call = ast.Call(child, [], [], lineno=child.lineno) if isinstance(child, ast.Attribute) else child
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == name:
             yield _Call(call, function, owner)
             continue
         yield from _within(child, name, function, child.name if isinstance(child, ast.ClassDef) else owner)
@@ -73,7 +74,7 @@ def _says(call: ast.Call, mark: Written, *, exact: bool) -> bool:
     """Whether the call made the mark: the same keys and values; where not ``exact``, values that are not written out may be any."""
     named = {each.arg: each.value for each in call.keywords if each.arg is not None}
     whole = len(named) == len(call.keywords) and not any(isinstance(each, ast.Starred) for each in call.args)
-    if not whole and exact or whole and (len(call.args) != len(mark.args) or named.keys() != mark.kwargs.keys()):
+    if (exact and not whole) or (whole and (len(call.args) != len(mark.args) or named.keys() != mark.kwargs.keys())):
         return False
     return all(key in mark.kwargs and _may_be(value, mark.kwargs[key], exact=exact) for key, value in named.items())
 

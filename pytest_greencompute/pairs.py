@@ -88,9 +88,9 @@ class Rule:
         return largest_fine(self.tolerance, floor=self.floor, level=level, better=self.better)
 
 
-def _rule(tolerance: float, *others: Any) -> Rule:
+def _rule(tolerance: float, confidence: float, better: Better, floor: float, budgets: int) -> Rule:
     """A rule as people write it: a tolerance of 1 or 5 is meant as per cent, and is none."""
-    rule = Rule(tolerance, *others)
+    rule = Rule(tolerance, confidence, better, floor, budgets)
     if tolerance >= 1:
         raise SettingsError(f"tolerance is {tolerance!r}, which is {100 * tolerance:g} %.", remedy="Write a share, like 0.05 for 5 %.")
     return rule

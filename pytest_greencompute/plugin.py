@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import re
+import sys
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
@@ -82,7 +83,14 @@ def _settings_of(config: pytest.Config, given: dict[str, Any]) -> Settings:
     try:
         return _read_settings(config, given)
     except SettingsError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise _usage(error) from error
+
+
+def _usage(error: Exception) -> pytest.UsageError:
+    """The error as pytest ends with: pytest prints all of it as escapes where the terminal lacks one sign of it."""
+    from pytest_greencompute.report.escape import fitted
+
+    return pytest.UsageError(fitted(str(error), getattr(sys.__stderr__, "encoding", None) or "utf-8"))
 
 
 def _read_settings(config: pytest.Config, given: dict[str, Any], items: Sequence[pytest.Item] = ()) -> Settings:
@@ -254,7 +262,7 @@ def _prepare(
             side_options=side_options(config),
         )
     except SettingsError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise _usage(error) from error
     _register(config, measuring, {item: tests[node_id_of(item)] for item in metered})
 
 
@@ -329,8 +337,9 @@ def _progress(config: pytest.Config) -> Any:
     if reporter is None or not reporter.isatty or config.option.verbose < 0:
         return None
     from pytest_greencompute.report.progress import ProgressLine
+    from pytest_greencompute.report.terminal import encoding_of
 
-    return ProgressLine(_writer(config, reporter), config.get_terminal_writer().fullwidth - 1)
+    return ProgressLine(_writer(config, reporter), config.get_terminal_writer().fullwidth - 1, encoding_of(reporter))
 
 
 def _writer(config: pytest.Config, reporter: Any) -> Callable[[str], None]:
@@ -352,7 +361,11 @@ def _waiting(config: pytest.Config) -> Callable[[str], None]:
     def say(device: str) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
-            _writer(config, reporter)(f"energy: waiting for another measured run on {device} to end\n")
+            from pytest_greencompute.report.escape import fitted
+            from pytest_greencompute.report.terminal import encoding_of
+
+            said = f"energy: waiting for another measured run on {device} to end\n"
+            _writer(config, reporter)(fitted(said, encoding_of(reporter)))
 
     return say
 
@@ -413,7 +426,7 @@ class MeteredHooks:
             for group in groups.values():
                 group.choose([item.nodeid for item in session.items], whole=collected_whole(session.config))
         except SettingsError as error:
-            raise pytest.UsageError(str(error)) from error
+            raise _usage(error) from error
         _ledger(session.config).groups = list(groups.values())
 
     def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> str:

@@ -139,7 +139,7 @@ def parse_positive(written: object, dimension: Dimension) -> float:
 
 
 def parse_share(written: object) -> float:
-    """A share that may be 1 or more, such as a tolerance: 0.05, "5 %", "150 %". From 1 on a bare number may be meant as per cent: refused."""
+    """A share that may be 1 or more, such as a margin: 0.05, "5 %", "150 %". A bare number from 1 on may be meant as per cent: refused."""
     value = parse(written, RATIO)
     if value >= 1 and "%" not in str(written):
         meant = f"{value:g} %"

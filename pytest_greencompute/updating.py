@@ -151,7 +151,7 @@ def _from_run(run: Run, metric: Metric, budget: Budget, settings: Settings, why_
             return Figure(run["test"], value, 0.0, 0.0, (), why_not or "only a bound of it is known")
         end, wanted = value, _with_headroom(metric, value, value, value, budget)
         if metric.dimension in SHARES and wanted > ALL:
-            return Figure(run["test"], value, 0.0, 0.0, (), why_not or "a limit of all of them could never fail")
+            why_not = why_not or "a limit of all of them could never fail"
     else:
         end = high if metric.better == "lower" else low
         if end is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.report.escape import json_text
 
 if TYPE_CHECKING:
     from pytest_greencompute.budget import Budget
@@ -43,7 +44,7 @@ def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
     bench = Bench(Aim(domains=settings.domains, footprint=settings.footprint or Footprint()), baseline=a)
     found = compared(base, head, bench, lambda run: _budget(run, settings))
     if given.get("json"):
-        print(json.dumps(_as_json(found), indent=1, ensure_ascii=False, allow_nan=False))
+        print(json_text(_as_json(found), sys.stdout.encoding))
     else:
         _print(found, {"a": a, "b": b})
     words = {verdict.word for each in found for verdict in each.verdicts} | {"UNMEASURED" for each in found if each.only == "a"}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_greencompute.commands import BROKE
 from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.report.escape import json_text
 
 
 def run(given: Mapping[str, Any], _: Path) -> int:
@@ -17,7 +19,7 @@ def run(given: Mapping[str, Any], _: Path) -> int:
 
 
 def doctor(*, as_json: bool) -> int:
-    """Print what every meter can do here. 1 where none works that reads rather than models."""
+    """Print what every meter can do here. 1 where none works that reads rather than models; 4 where one of those broke."""
     from pytest_greencompute import machine
     from pytest_greencompute.clock import RealClock
     from pytest_greencompute.meters.base import Ability, MeterOptions
@@ -25,11 +27,16 @@ def doctor(*, as_json: bool) -> int:
 
     options = MeterOptions(RealClock(), os.environ)
     found: dict[str, list[Ability]] = {}
+    broke = False
     for name in names({}):
         try:
             found[name] = list(meter(name, {}).abilities(options))
         except GreencomputeError as error:
             found[name] = [Ability("", works=False, says=error.message, remedy=error.remedy)]
+        except Exception as error:  # noqa: BLE001  one that breaks must not hide the others
+            broke = True
+            said = f"it broke while it was asked: {type(error).__name__}: {error}"
+            found[name] = [Ability("", works=False, says=said, remedy="Its driver or library does not do what it should.")]
     working = [name for name in found if any(ability.works for ability in found[name])]
     readers = [name for name in (*ORDER_BY_DEFAULT, *READ_WHERE_LISTED) if name in working]
     facts = machine.facts(os.environ)
@@ -38,7 +45,7 @@ def doctor(*, as_json: bool) -> int:
     else:
         _print_abilities(found, facts, ORDER_BY_DEFAULT)
         _print_what_to_list(readers, ORDER_BY_DEFAULT)
-    return 0 if readers else 1
+    return 0 if readers else BROKE if broke else 1
 
 
 def _print_json(found: dict[str, list[Any]], facts: dict[str, Any]) -> None:
@@ -47,7 +54,7 @@ def _print_json(found: dict[str, list[Any]], facts: dict[str, Any]) -> None:
         for name, abilities in found.items()
         for each in abilities
     ]
-    print(json.dumps({"machine": facts, "meters": meters}, indent=1, ensure_ascii=False))
+    print(json_text({"machine": facts, "meters": meters}, sys.stdout.encoding))
 
 
 def _print_abilities(found: dict[str, list[Any]], facts: dict[str, Any], default: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.report.escape import json_text
 from pytest_greencompute.store.history import Point
 
 SHOWN = ("energy_per_query", "latency_p95", "accuracy")
@@ -33,7 +33,7 @@ def run(given: Mapping[str, Any], root: Path) -> int:
         )
         raise SettingsError(f"{root / FOLDER} holds {what}.", remedy="pytest --energy-budget --energy-save NAME keeps a session.")
     if given.get("json"):
-        print(json.dumps([_as_json(point) for point in points], indent=1, allow_nan=False))
+        print(json_text([_as_json(point) for point in points], sys.stdout.encoding))
     else:
         print("\n".join(lines(points)))
     for problem in found.problems:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import NoMeterError, SettingsError
+from pytest_greencompute.report.escape import json_text
 
 if TYPE_CHECKING:
     from pytest_greencompute.noise import Noise
@@ -42,7 +42,7 @@ def noise(test: str, root: Path, given: Mapping[str, Any]) -> int:
     confidence = settings.terms.confidence or settings.file_terms.confidence or 0.99
     found = noise_of(itself.launches, most_pairs=itself.most_pairs, confidence=confidence, rng=np.random.default_rng(0))
     if given.get("json"):
-        print(json.dumps(asdict(found) | {"pair_s": itself.pair_s, "loading_s": itself.loading_s}, indent=1))
+        print(json_text(asdict(found) | {"pair_s": itself.pair_s, "loading_s": itself.loading_s}, sys.stdout.encoding))
     else:
         print("\n".join(told(found, itself)))
     return 0 if found.tolerance is not None else 3

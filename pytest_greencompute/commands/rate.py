@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_greencompute.errors import NotRatedError, SettingsError
 from pytest_greencompute.rating import LEADERBOARDS, NEWEST, STARS, WH_PER_1000_QUERIES, Conditions, Leaderboard, Rating
 from pytest_greencompute.rating import rate as stars_of
+from pytest_greencompute.report.escape import json_text
 from pytest_greencompute.units import ENERGY, parse, show, significant
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ def rate(what: str, root: Path, given: Mapping[str, Any]) -> int:
         found = rated(what, root, given)
     except NotRatedError as error:
         if given.get("json"):
-            print(json.dumps({"stars": None, "reason": str(error)}, indent=1, ensure_ascii=False))
+            print(json_text({"stars": None, "reason": str(error)}, sys.stdout.encoding))
         else:
             print(error, file=sys.stderr)
         return NOT_RATED
     if given.get("json"):
-        print(json.dumps(as_json(found), indent=1, ensure_ascii=False, allow_nan=False))
+        print(json_text(as_json(found), sys.stdout.encoding))
     else:
-        print("\n".join(told(found, sys.stdout.encoding)))
+        print("\n".join(told(found)))
     return 0
 
 
@@ -172,8 +172,8 @@ def _measured(run: Run) -> tuple[Estimate, Conditions]:
     return found
 
 
-def told(found: Rated, encoding: str | None) -> list[str]:
-    """The lines for people; ``encoding`` is that of the terminal, which may lack stars."""
+def told(found: Rated) -> list[str]:
+    """The lines for people."""
     rating = found.rating
     wh = significant(rating.wh_per_1000_queries, 4)
     if found.energy is None and "." in wh:
@@ -182,7 +182,7 @@ def told(found: Rated, encoding: str | None) -> list[str]:
     joules = show(rating.wh_per_1000_queries * WH_PER_1000_QUERIES, ENERGY)
     lowest, highest = (significant(end, 4) for end in (rating.scale.lowest, rating.scale.highest))
     lines = [
-        f"{_drawn(rating.stars, encoding)}  {rating.stars} of {STARS} stars for {rating.subject}",
+        f"{'★' * rating.stars}{'☆' * (STARS - rating.stars)}  {rating.stars} of {STARS} stars for {rating.subject}",
         f"energy: {wh}{spread} Wh per 1,000 queries ({joules} per query)",
         f"scale: {lowest} (best) to {highest} (worst) Wh per 1,000 queries, {rating.scale.models} models{_beyond(rating)}",
         f"reference: AI Energy Score, {rating.reference}, {rating.source}",
@@ -201,16 +201,6 @@ def _beyond(rating: Rating) -> str:
     if rating.wh_per_1000_queries < rating.scale.lowest:
         return "; less than any of them"
     return "; more than any of them" if rating.wh_per_1000_queries > rating.scale.highest else ""
-
-
-def _drawn(stars: int, encoding: str | None) -> str:
-    """Stars as text, ★★★★☆, or ****- where the terminal cannot show them."""
-    drawn = "★" * stars + "☆" * (STARS - stars)
-    try:
-        drawn.encode(encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return "*" * stars + "-" * (STARS - stars)
-    return drawn
 
 
 def as_json(found: Rated) -> dict[str, Any]:

@@ -6,14 +6,21 @@ no character of it is markup where it is shown.
 
 from __future__ import annotations
 
+import codecs
+import json
 import re
 import unicodedata
+from typing import Any
 
 LONGEST = 300  # characters of one text in a table that a person reads; a test id is mostly below 120
 _CUT = "…"
 # What Markdown, GitHub's flavour of it included (tables, mentions, issues, footnotes, maths, emoji, addresses that become links), or HTML
 # could take for markup: anywhere; at the start of a line; in "www.", "GH-1" and "1. ". Escaped as entities, which are decoded last of all.
 _MARKUP = re.compile(r"""[\\`*_{}\[\]()<>#!|&@~:$^]|^[-+=]|(?<=www)\.|(?<=GH)-|(?<=\d)[.)](?=\s|$)""", re.IGNORECASE)
+# What stands for a sign where a terminal cannot show it; any other character is shown as its escape.
+_PAIRS = "±|+/- ×|x ≥|>= ≤|<= ≠|!= →|-> …|... ·|- ─|- –|- —|- −|- µ|u μ|u °|deg €|EUR £|GBP ₂|2 ²|2 ★|* ☆|- ✅|ok ❌|x ⚠|! ℹ|i \ufe0f|"
+SIGNS = {"\xa0": " ", **dict(pair.split("|") for pair in _PAIRS.split())}
+READABLE = "greencompute.readable"  # as the errors= of a stream: what its encoding lacks is replaced, and nothing is an error
 _BREAKS = "\n\r\t\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 
@@ -22,6 +29,32 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if _visible(char) else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(SIGNS.get(char, char.encode("unicode_escape").decode("ascii")) for char in lost), error.end
+
+
+codecs.register_error(READABLE, _replaced)
+
+
+def fitted(text: str, encoding: str | None) -> str:
+    """``text`` as a terminal of ``encoding`` can show it, with what it lacks replaced. An unknown encoding is taken for ASCII."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode(encoding or "ascii", READABLE).decode(encoding or "ascii")
+    except LookupError:
+        return fitted(text, None)
+
+
+def json_text(value: Any, encoding: str | None) -> str:
+    """JSON for people, in which ``encoding`` can hold every character: where it cannot, they are JSON's own escapes."""
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    return text if fitted(text, encoding) == text else json.dumps(value, indent=1, allow_nan=False)
 
 
 def _visible(char: str) -> bool:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from pytest_greencompute.report.escape import fitted
+
 EVERY_S = 0.3
 
 
@@ -25,12 +27,13 @@ class Step(Protocol):
 class ProgressLine:
     """Rewrites one line in place, at most every 0.3 s, and only between blocks, so that it costs no query anything.
 
-    ``write`` puts text on the terminal as it is; ``width`` in columns: a line that wrapped could not be wiped.
+    ``write`` puts text on the terminal as it is; ``width`` in columns: a line that wrapped could not be wiped. ``encoding`` is its own.
     """
 
-    def __init__(self, write: Callable[[str], None], width: int) -> None:
+    def __init__(self, write: Callable[[str], None], width: int, encoding: str | None = "utf-8") -> None:
         self._write = write
         self._width = width
+        self._encoding = encoding
         self._last = 0.0
 
     def clear(self) -> None:
@@ -46,7 +49,7 @@ class ProgressLine:
         self._last = now
         figure = f" ({step.figure})" if step.figure else ""
         # The line wipes itself: whatever pytest writes next begins at the line's start.
-        text = f"measuring {step.what}{figure}{_left(step)}"[: self._width]
+        text = fitted(f"measuring {step.what}{figure}{_left(step)}", self._encoding)[: self._width]
         self._write(f"\r\x1b[2K{text}\r")
 
 

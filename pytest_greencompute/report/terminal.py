@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_greencompute.report import candidates
-from pytest_greencompute.report.escape import printable
+from pytest_greencompute.report.escape import fitted, printable
 from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, unmetered, warnings, years
 from pytest_greencompute.report.table import comparisons, lines
 
@@ -14,6 +14,7 @@ COLOURS = {"FAIL": "red", "UNMEASURED": "yellow", "INCONCLUSIVE": "yellow", "ACC
 
 def show_nothing_metered(reporter: Any, summary: Summary) -> None:
     """Without --energy-budget: one quiet line, so that nobody takes a green run for a measured one."""
+    reporter = Fitted(reporter)
     if quiet := unmetered(summary):
         for sentence in warnings(summary):
             reporter.write_line(printable(sentence))
@@ -24,7 +25,8 @@ def show_nothing_metered(reporter: Any, summary: Summary) -> None:
 
 def show_summary(reporter: Any, summary: Summary) -> None:
     """The whole section."""
-    reporter.write_sep(_dash(reporter), printable(f"energy: {heading(summary)}"))
+    reporter = Fitted(reporter)
+    reporter.write_sep("─", printable(f"energy: {heading(summary)}"))
     for sentence in loosened(summary):
         reporter.write_line(printable(sentence), yellow=True)
     for line, word in lines(summary.results, summary.currency):
@@ -49,7 +51,37 @@ def write(reporter: Any, summary: Summary) -> None:
     (show_summary if summary.enabled else show_nothing_metered)(reporter, summary)
 
 
-def _dash(reporter: Any) -> str:
-    encoding = getattr(getattr(reporter, "_tw", None), "_file", None)
-    name = (getattr(encoding, "encoding", "") or "").lower()
-    return "─" if "utf" in name else "-"
+class Fitted:
+    """pytest's terminal, on which signs that it cannot show are replaced. pytest itself would print the whole line as escapes."""
+
+    __slots__ = ("_reporter", "encoding")
+
+    def __init__(self, reporter: Any) -> None:
+        self._reporter = reporter
+        self.encoding = encoding_of(reporter)
+
+    def write_line(self, line: str, **markup: bool) -> None:
+        self._reporter.write_line(fitted(line, self.encoding), **markup)
+
+    def write_sep(self, sep: str, title: str) -> None:
+        self._reporter.write_sep(fitted(sep, self.encoding), fitted(title, self.encoding))
+
+
+def encoding_of(reporter: Any) -> str | None:
+    """The encoding of pytest's terminal, whatever writes to it: a stream without one holds text, and every sign."""
+    return getattr(getattr(getattr(reporter, "_tw", None), "_file", None), "encoding", None) or "utf-8"
+
+
+def fit_failures(reporter: Any, failed: set[str]) -> None:
+    """Before pytest prints why tests failed: the same for what the failures in ``failed`` say (by node id)."""
+    encoding = encoding_of(reporter)
+    if fitted("±≥", encoding) == "±≥":
+        return
+    for report in reporter.stats.get("failed", ()):
+        if report.nodeid not in failed:
+            continue
+        for trace, crash, _ in getattr(report.longrepr, "chain", ()):
+            for entry in trace.reprentries:
+                entry.lines = [fitted(line, encoding) for line in entry.lines]
+            if crash is not None:
+                crash.message = fitted(crash.message, encoding)

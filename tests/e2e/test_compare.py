@@ -410,7 +410,10 @@ BAD = [
     ("compare({'a': f, 'b': g}, Q).assert_right_sized('c')", "There is no candidate 'c'. Known: a, b."),
     ("compare({'large': f, 'b': g}, Q).assert_right_sized('larg')", "There is no candidate 'larg'. Did you mean 'large'?"),
     ("compare({'a': f, 'b': g}, Q).assert_right_sized('a', margin='-5%')", "margin is '-5%'. Write a share that is not negative,"),
-    ("compare({'a': f, 'b': g}, Q).assert_right_sized('a', margin=20)", "20 may be 20 % or 2000 %. Write it with its sign, such as '20 %'."),
+    (
+        "compare({'a': f, 'b': g}, Q).assert_right_sized('a', margin=20)",
+        "20 may be 20 % or 2000 %. Write it with its sign, such as '20 %'.",
+    ),
     ("compare({'a': f, 'b': g}, Q).assert_right_sized('a', margin='5 J')", "'5 J' is an energy, not a"),
     ("compare({'a': f, 'b': g}, Q).assert_right_sized()", "assert_right_sized needs the configured candidate. Pass its name, or the"),
     ("compare({'a': f, 'b': g}, Q).cheapest", "Only a sweep has a cheapest setting. right_sized names the candidate"),

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_greencompute.marks import Written, line_of
 
-SOURCE = '''
+SOURCE = """
 import pytest
 
 pytestmark = [
@@ -47,7 +47,7 @@ class TestOne:
 @pytest.mark.energy_budget
 async def test_alone(energy_meter):
     pass
-'''
+"""
 IT, OTHER, ALONE = 16, 29, 34  # the lines of their first decorators
 
 

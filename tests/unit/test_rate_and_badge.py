@@ -19,6 +19,7 @@ from pytest_greencompute import cli
 from pytest_greencompute.estimate import Aim, estimates
 from pytest_greencompute.rating import PROTOCOL, Rating, rate
 from pytest_greencompute.report.badge import EDGE, GOLD, GROUND, PLAIN, STRONG, badge
+from pytest_greencompute.report.escape import fitted
 from pytest_greencompute.samples import Run
 from pytest_greencompute.store.files import to_json, write_atomically
 from pytest_greencompute.store.runfile import SCHEMA, run_to_json
@@ -129,12 +130,13 @@ def test_nothing_to_rate_is_bad_usage(capsys: pytest.CaptureFixture[str], comman
     assert left.value.code == 2
 
 
-def test_a_terminal_without_stars_gets_asterisks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_without_stars_gets_asterisks() -> None:
     from pytest_greencompute.commands import rate as command
 
-    found = command.rated("30", Path.cwd(), {"task": "asr"})
+    (first, *_) = command.told(command.rated("30", Path.cwd(), {"task": "asr"}))
+    assert first == "★★★★☆  4 of 5 stars for asr"
     for encoding in ("ascii", "cp1252", "unknown", None):
-        assert command.told(found, encoding)[0] == "****-  4 of 5 stars for asr"
+        assert fitted(first, encoding) == "****-  4 of 5 stars for asr"
 
 
 def test_a_newer_leaderboard_is_named(capsys: pytest.CaptureFixture[str]) -> None:

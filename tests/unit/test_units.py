@@ -148,7 +148,7 @@ def test_shares_are_read_with_or_without_their_sign(written: Any, share: float) 
 
 @pytest.mark.parametrize("written", [1, 1.0, "1", 5, "20", "1e1"])
 def test_from_one_on_a_share_needs_its_sign(written: Any) -> None:
-    with pytest.raises(SettingsError, match="may be .+ % or .+ %"):
+    with pytest.raises(SettingsError, match=r"may be .+ % or .+ %"):
         parse_share(written)
 
 

@@ -506,7 +506,9 @@ def test_what_cannot_be_judged_is_refused(samples: Any, limit: Any, fields: dict
         judge_limit(samples, limit, **fields)
 
 
-@pytest.mark.parametrize(("samples", "limit"), [([0.2, 40.0, 3.0], 1e-9), ([1.0], 1e-3), ([1.0, 2000.0], 1e-3), ([5.0, 9.0, 60.0, 8.0], 0.1)])
+@pytest.mark.parametrize(
+    ("samples", "limit"), [([0.2, 40.0, 3.0], 1e-9), ([1.0], 1e-3), ([1.0, 2000.0], 1e-3), ([5.0, 9.0, 60.0, 8.0], 0.1)]
+)
 @pytest.mark.parametrize("confidence", [0.99, 0.99999])
 def test_samples_that_are_all_far_over_the_limit_fail_however_few_they_are(samples: list[float], limit: float, confidence: float) -> None:
     verdict = judge_limit(samples, limit, confidence=confidence)
@@ -515,7 +517,8 @@ def test_samples_that_are_all_far_over_the_limit_fail_however_few_they_are(sampl
 
 
 @pytest.mark.parametrize(
-    ("samples", "fields"), [([0.001, 4.0, 9.0], {}), ([-0.2, 40.0, 3.0], {}), ([0.2, 40.0, 3.0], {"signed": True}), ([1.0], {"signed": True})]
+    ("samples", "fields"),
+    [([0.001, 4.0, 9.0], {}), ([-0.2, 40.0, 3.0], {}), ([0.2, 40.0, 3.0], {"signed": True}), ([1.0], {"signed": True})],
 )
 def test_samples_that_may_be_below_zero_or_are_near_the_limit_are_not(samples: list[float], fields: dict[str, bool]) -> None:
     assert judge_limit(samples, 1.0 if len(samples) > 1 and not fields else 1e-9, **fields).word == "INCONCLUSIVE"
