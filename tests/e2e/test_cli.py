@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_greencompute import cli
+from pytest_greencompute.meters.base import Ability
+from pytest_greencompute.meters.nvml import NvmlMeter
+from pytest_greencompute.meters.rapl import RaplMeter
 from pytest_greencompute.testing.sensor import PROFILES
 from pytest_greencompute.testing.standin import StandIn, StandInDevice
 
@@ -52,6 +55,79 @@ def test_doctor_exits_with_one_where_nothing_reads_energy(
     monkeypatch.setattr("pytest_greencompute.meters.registry.ORDER_BY_DEFAULT", ("cputime-is-no-reader",))
     assert cli.main(["doctor"]) == 1
     assert "No meter reads energy here." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_meter_that_breaks_is_told_from_one_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reads: bool
+) -> None:
+    def broken(_: object, __: object) -> list[Ability]:
+        raise OSError("libbroken.so: version mismatch")
+
+    def reading(_: object, __: object) -> list[Ability]:
+        return [Ability("cpu", works=True, says="a counter")]
+
+    monkeypatch.setattr(NvmlMeter, "abilities", broken)
+    monkeypatch.setattr(RaplMeter, "abilities", reading if reads else lambda *_: [Ability("", works=False, says="none")])
+    monkeypatch.setattr("pytest_greencompute.meters.registry.READ_WHERE_LISTED", ())
+    assert cli.main(["doctor"]) == (0 if reads else 4)
+    out = capsys.readouterr().out
+    assert "no   it broke while it was asked: OSError: libbroken.so: version mismatch" in out
+    assert "cputime (only where listed)" in out
+
+
+def test_a_command_that_breaks_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(_: object) -> dict[str, object]:
+        raise RuntimeError("no such thing was foreseen")
+
+    monkeypatch.setattr("pytest_greencompute.machine.facts", broken)
+    assert cli.main(["doctor"]) == 4
+    err = capsys.readouterr().err
+    assert "RuntimeError: no such thing was foreseen" in err
+    assert "greencompute doctor broke" in err
+
+
+ENCODINGS = (
+    {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
+)
+
+
+@pytest.mark.parametrize("environment", ENCODINGS, ids=lambda each: " ".join(each.values()))
+def test_every_command_prints_on_a_terminal_that_lacks_signs(project: Project, environment: dict[str, str]) -> None:
+    project.write("test_it.py", "def test_ö(energy_meter, world):\n    energy_meter.measure(world.model(), list('abcd'))\n")
+    for k in range(2):
+        project.measure("--energy-save=main", f"--energy-json={k}.json", "--energy-max-seconds=0.5").assert_outcomes(passed=1)
+    for name, value in environment.items():
+        project.monkeypatch.setenv(name, value)
+    (project.path / "ö").mkdir()
+    commands = [
+        (["doctor"], {0, 1}),
+        (["doctor", "--json"], {0, 1}),
+        (["history"], {0}),
+        (["history", "--json"], {0}),
+        (["compare", "0.json", "1.json"], {0, 1, 3}),
+        (["compare", "0.json", "1.json", "--json"], {0, 1, 3}),
+        (["compare", "--help"], {0}),
+        (["noise", "--help"], {0}),
+        (["rate", "3.2", "--task", "text_classification"], {0}),
+        (["badge", "3.2", "--task", "text_classification", "--output", "b.svg"], {0, 3}),
+        (["report", "0.json", "-o", "r.md"], {0}),
+        (["init", "ö"], {0}),
+        (["compare", "±.json", "1.json"], {2}),
+    ]
+    for args, status in commands:
+        command = [sys.executable, "-m", "pytest_greencompute.cli", *args]
+        done = subprocess.run(command, cwd=project.path, capture_output=True, check=False, timeout=60)
+        said = (done.stdout + done.stderr).decode("latin-1")
+        assert done.returncode in status, said
+        assert "Traceback" not in said
+        if "--json" in args:
+            json.loads(done.stdout.decode(environment.get("PYTHONIOENCODING", "ascii")))
+        if args == ["history"]:
+            assert ("±" if environment.get("PYTHONIOENCODING") == "cp1252" else "+/-") in said
+    assert "µ" in (project.path / "r.md").read_text(encoding="utf-8") or "±" in (project.path / "r.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("args", [[], ["docter"], ["doctor", "--yaml"], ["init", "a", "b"]], ids=" ".join)

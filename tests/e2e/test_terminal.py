@@ -70,17 +70,76 @@ def test_a_terminal_that_cannot_print_unicode_gets_a_report_and_no_crash(project
     result.stdout.fnmatch_lines(["test_sentiment *"])
 
 
+ENCODINGS = (
+    {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
+)
+
+
+@pytest.mark.parametrize("environment", ENCODINGS, ids=lambda each: " ".join(each.values()))
+def test_signs_that_a_terminal_lacks_are_replaced_in_the_table_and_in_what_failed(project: Project, environment: dict[str, str]) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.mark.energy_budget(energy_per_query="3 µJ", accuracy=0.9)
+        def test_it(energy_meter, world):
+            energy_meter.measure(world.model(), list("abcd"), references=list("ABCX"))
+        """,
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *WITHOUT,
+        "--energy-budget",
+        "--energy-max-seconds=0.5",
+        "--energy-markdown=energy.md",
+        "-rf",
+    ]
+    done = subprocess.run(command, cwd=project.path, env={**os.environ, **environment}, capture_output=True, check=False, timeout=60)
+    encoding = environment.get("PYTHONIOENCODING", "ascii")
+    text = (done.stdout + done.stderr).decode(encoding)
+    assert done.returncode == 1, text
+    assert not any(each in text for each in ("INTERNALERROR", "UnicodeEncodeError", "\\xb", "\\u"))
+    micro, sure = ("µ", "±") if encoding == "cp1252" else ("u", "+/-")
+    assert text.count(f"over its budget of 3 {micro}J") == 2  # where it failed and in the short summary
+    assert f"J {sure}0.0 %" in text
+    assert "0.750 >= 0.9" in text
+    assert "--- energy: " in text
+    assert "3 µJ" in (project.path / "energy.md").read_text(encoding="utf-8")
+
+
+def test_a_usage_error_keeps_its_lines_where_a_sign_is_lacking(project: Project) -> None:
+    project.write(
+        "test_it.py", "import pytest\n\n@pytest.mark.energy_budget(energy_per_query='3 µX', accuracy=7)\ndef test_it(energy_meter): pass\n"
+    )
+    project.monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    result = project.run_apart("--energy-budget")
+    assert "'3 uX' has an unknown unit, 'uX'" in str(result.stderr)
+    assert "\\n" not in str(result.stderr)
+
+
+def test_the_help_of_the_options_is_plain_ascii() -> None:
+    from pytest_greencompute.options import OPTIONS
+
+    assert all(f"{option.name} {option.help} {option.metavar}".isascii() for option in OPTIONS)
+
+
 def test_a_log_file_gets_no_progress_line(project: Project) -> None:
     project.write("test_it.py", TESTS)
     assert "measuring test_sentiment" not in str(project.measure("-s").stdout)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-def test_a_terminal_gets_a_progress_line_that_wipes_itself(project: Project) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_terminal_gets_a_progress_line_that_wipes_itself(project: Project, encoding: str) -> None:
     project.write("test_it.py", TESTS)
     primary, secondary = pty.openpty()
     command = [sys.executable, "-m", "pytest", *WITHOUT, "--energy-budget", "--energy-max-seconds=0.5", "-k", "not large"]
-    environment = {**os.environ, "TERM": "xterm"}
+    environment = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": encoding}
     with subprocess.Popen(command, cwd=project.path, stdout=secondary, stderr=secondary, stdin=secondary, env=environment) as process:
         os.close(secondary)
         seen, until = b"", time.monotonic() + 40

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from githubs import GITHUBS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.report.escape import LONGEST, command_data, command_property, markdown, printable, shortened
+from pytest_greencompute.report import escape
+from pytest_greencompute.report.escape import (
+    LONGEST,
+    SIGNS,
+    command_data,
+    command_property,
+    fitted,
+    json_text,
+    markdown,
+    printable,
+    shortened,
+)
 
 HOSTILE = [
     "a|b",
@@ -136,3 +149,37 @@ def test_a_command_of_github_is_one_line_and_is_decoded_to_what_it_was(text: str
     back = value.replace("%0D", "\r").replace("%0A", "\n").replace("%3A", ":").replace("%2C", ",").replace("%25", "%")
     assert back == text
     assert data.replace("%0D", "\r").replace("%0A", "\n").replace("%25", "%") == text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", "1.2 uJ +/-3 x 2 >= 1 -> ... \\xf6 \\u4e2d \\udc80"),
+        ("cp1252", "1.2 µJ ±3 × 2 >= 1 -> … ö \\u4e2d \\udc80"),
+        ("utf-8", "1.2 µJ ±3 × 2 ≥ 1 → … ö 中 \\udc80"),
+        ("no such thing", "1.2 uJ +/-3 x 2 >= 1 -> ... \\xf6 \\u4e2d \\udc80"),
+        (None, "1.2 uJ +/-3 x 2 >= 1 -> ... \\xf6 \\u4e2d \\udc80"),
+    ],
+)
+def test_signs_that_an_encoding_lacks_are_replaced_and_nothing_else(encoding: str | None, shown: str) -> None:
+    assert fitted("1.2 µJ ±3 × 2 ≥ 1 → … ö 中 \udc80", encoding) == shown
+
+
+@given(anything, st.sampled_from(["ascii", "cp1252", "latin-1", "utf-8", "koi8-r"]))
+def test_what_is_fitted_can_be_encoded_and_is_not_changed_again(text: str, encoding: str) -> None:
+    once = fitted(text, encoding)
+    assert once.encode(encoding).decode(encoding) == once
+    assert fitted(once, encoding) == once
+
+
+def test_every_sign_that_the_package_writes_has_a_plain_one() -> None:
+    """A sign that is new in a message needs its row."""
+    package = Path(escape.__file__).parent.parent
+    used = set("".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py")))
+    assert {char for char in used if not char.isascii()} - set("öβφ") <= set(SIGNS) | {"\u2028"}
+    assert all(plain.isascii() for plain in SIGNS.values())
+
+
+@given(st.dictionaries(anything, anything, max_size=3), st.sampled_from(["ascii", "cp1252", "utf-8"]))
+def test_json_for_a_terminal_means_the_same_in_every_encoding(value: dict[str, str], encoding: str) -> None:
+    assert json.loads(json_text(value, encoding).encode(encoding).decode(encoding)) == value
