@@ -70,6 +70,8 @@ class Instruments:
         self._probed: dict[str, Source] = {}
         self._ticked_ns: dict[str, int] = {}
         self._last_j: dict[str, float] = {}
+        self._seen_j: dict[str, float] = {}
+        self.dropped_j: dict[str, float] = {}  # by how much counters have run backwards between two readings, in all
         self._clocks: dict[str, TickClock] = {}
         self._read_s = 0.0  # what a read of the slowest counter takes
         self._lag_known = {counter.source.domain for counter in self.counters if counter.source.lag_s > 0}
@@ -113,15 +115,23 @@ class Instruments:
 
     def read(self) -> dict[str, Reading]:
         """Every counter, now, without waiting for a tick."""
-        return {counter.source.domain: counter.read() for counter in self.counters}
+        return self._seen({counter.source.domain: counter.read() for counter in self.counters})
 
     def read_continuous(self) -> dict[str, Reading]:
         """The counters that change continuously, now."""
-        return {counter.source.domain: counter.read() for counter in self._continuous}
+        return self._seen({counter.source.domain: counter.read() for counter in self._continuous})
+
+    def _seen(self, readings: dict[str, Reading]) -> dict[str, Reading]:
+        for domain, reading in readings.items():
+            dropped = self._seen_j.get(domain, reading.energy_j) - reading.energy_j
+            if dropped > 0:
+                self.dropped_j[domain] = self.dropped_j.get(domain, 0.0) + dropped
+            self._seen_j[domain] = reading.energy_j
+        return readings
 
     def ticks(self) -> dict[str, Reading]:
         """Wait until every ticking counter has changed; each is read at its own tick. Raises MeterLostError if one stands still."""
-        return self._foretold() or self._watched()
+        return self._seen(self._foretold() or self._watched())
 
     def wait_for_phase(self, fraction: float) -> None:
         """Wait until ``fraction`` of a tick of the slowest counter has passed since one of its ticks; needs a tick that was waited for."""

@@ -263,8 +263,16 @@ class Session:
         """Joules by domain from the first metered test's set-up to the end of the last; or none, and why there is no honest figure."""
         if self.instruments is None or not self._first or self._total_problem:
             return {}, self.problem or self._total_problem
-        spent = {domain: self._last[domain].energy_j - before.energy_j for domain, before in self._first.items()}
-        return ({}, "an energy counter ran backwards") if min(spent.values()) < 0 else (spent, "")
+        dropped = self.instruments.dropped_j
+        spent = {domain: self._last[domain].energy_j - before.energy_j + dropped.get(domain, 0.0) for domain, before in self._first.items()}
+        # What a model forgets when a process ends was used all the same; a counter that starts anew has lost something nobody knows.
+        reset = [source.domain for source in self.instruments.sources if source.domain in dropped and source.method != "modelled"]
+        if reset or min(spent.values()) < 0:
+            from pytest_greencompute.units import ENERGY, show
+
+            at_least = show(sum(spent.values()), ENERGY)
+            return {}, f"the energy counter of {' and '.join(reset) or 'a domain'} was reset; at least {at_least} were used"
+        return spent, ""
 
     def _handle_termination(self) -> None:
         """Make SIGTERM end the session as Ctrl-C does, so that a cancelled CI job still writes what it has."""

@@ -98,3 +98,37 @@ def test_a_total_without_a_figure_is_unmeasured(project: Project, policy: str, s
     result.stdout.fnmatch_lines(
         [f"{'warning: ' if policy == 'warn' else ''}The session has no total to judge: no metered test ran", "total not measured*"]
     )
+
+
+RESET = """
+    def test_one(energy_meter, world):
+        with energy_meter.window("a"):
+            world.model(10.0, seconds=1.0)("ab")
+
+    def test_between(world):
+        world.energy_j -= {lost}
+
+    def test_two(energy_meter, world):
+        with energy_meter.window("b"):
+            world.model(101.0, seconds=1.0)("c")
+"""
+
+
+def test_a_total_does_not_hide_that_a_counter_was_reset_between_tests(project: Project) -> None:
+    """The counter stands higher at the end than at the beginning: 101 J, where 121 J were used."""
+    project.write("test_it.py", RESET.format(lost=20.0))
+    result = project.measure("--energy-total=110 J", "--energy-json=energy.json", "--energy-unmeasured=fail")
+    result.assert_outcomes(passed=3)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["The session has no total to judge: the energy counter of gpu:0 was reset; at least 121 J were used*", "total not measured*"]
+    )
+    assert project.report()["session"]["energy_j"] is None
+
+
+def test_what_a_model_forgets_is_in_the_total(project: Project) -> None:
+    """CPU time of a process that nobody waited for is gone with it; it was used all the same."""
+    project.monkeypatch.setenv("WORLD_METHOD", "modelled")
+    project.write("test_it.py", RESET.format(lost=5.0))
+    project.measure("--energy-json=energy.json").assert_outcomes(passed=3)
+    assert project.report()["session"]["energy_j"] == pytest.approx(121.0)
