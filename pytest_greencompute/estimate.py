@@ -27,7 +27,7 @@ MIN_SETS = 5
 BATCHES = 10
 MIN_WINDOW_TICKS = 10
 UNLIKELY = 2.0  # standard errors of the noise, by which sets differ in one of twenty cases
-_ONE_WINDOW = "one window, read once: a sensor that looks part of the time may have missed some of it"
+ONE_WINDOW = "one window, read once: a sensor that looks part of the time may have missed some of it"
 _ASKED_AGAIN = "in a batch, a query that is asked again cannot be told from another one; batch_size=1 makes it exact"
 _RESAMPLES = 4000  # 20 of them beyond a bound that holds at 99.5 %
 _DRAWS_AT_ONCE = 1_000_000
@@ -513,7 +513,7 @@ def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Ma
     value = _joules(metric, run.blocks, idle) / amount
     if block.busy_s < MIN_WINDOW_TICKS * tick:
         need = show(MIN_WINDOW_TICKS * tick, METRICS["latency_p50"].dimension)
-        coarse = _widened(metric, value, None, None, 0.0, sources, n=1, aim=aim, note=_ONE_WINDOW)
+        coarse = _widened(metric, value, None, None, 0.0, sources, n=1, aim=aim, note=ONE_WINDOW)
         why = f"the window lasted {block.busy_s:.3g} s; with this meter's ticks it must last {need}"
         return Missing(why, unclear=True, coarse=_above_zero(coarse, float) if block.busy_s >= tick and not metric.signed else None)
     half = 0.0
@@ -521,7 +521,7 @@ def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Ma
         power = net_energy(block, source.domain, idle[source.domain][0]) / max(block.busy_s, 1e-9)
         half += abs(power - idle[source.domain][0]) * source.tick_s + source.step_j
     half /= amount
-    found = _widened(metric, value, value - half, value + half, 0.0, sources, n=1, aim=aim, note=_ONE_WINDOW)
+    found = _widened(metric, value, value - half, value + half, 0.0, sources, n=1, aim=aim, note=ONE_WINDOW)
     return found if metric.signed else _above_zero(found, lambda: positive_low([value], (1 - aim.confidence) / 2))
 
 

@@ -24,6 +24,7 @@ from pytest_greencompute.verdict import (
     judge_budget,
     judge_count,
     judge_scores,
+    narrowed_by,
     unmeasured,
 )
 
@@ -95,7 +96,9 @@ def _by_limit(run: Run, metric: Metric, limit: Limit, bench: Bench, aim: Aim, su
     surer = replace(aim, confidence=1 - share(1 - aim.confidence, 1, budgets=bench.alarms))
     if judge_budget(metric, _across_cards(run, estimate(run, metric, surer), limit)[0], limit, subject).word == "FAIL":
         return told
-    among = f"but not clearly enough to fail one of {bench.alarms} verdicts; more seconds (--energy-max-seconds) make it clear"
+    more = narrowed_by(metric, verdict.estimate)
+    more = f"{more} {'makes' if more.startswith('a ') else 'make'} it clear"
+    among = f"but not clearly enough to fail one of {bench.alarms} verdicts; {more}"
     return replace(verdict, word="INCONCLUSIVE", reason=f"{verdict.reason.removesuffix('.')}, {among}.{card}")
 
 

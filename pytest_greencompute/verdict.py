@@ -17,7 +17,7 @@ from typing import Literal
 from pytest_greencompute.budget import Limit, Names, Rank
 from pytest_greencompute.distributions import mcnemar_p
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import FAR, Estimate, Missing, Outcome, bootstrap_low, mean_interval, positive_low
+from pytest_greencompute.estimate import FAR, ONE_WINDOW, Estimate, Missing, Outcome, bootstrap_low, mean_interval, positive_low
 from pytest_greencompute.metrics import Better, Metric
 from pytest_greencompute.ratio import PRIORS, Level, Ratio, launches_ratio
 from pytest_greencompute.sequential import share
@@ -183,7 +183,7 @@ def judge_budget(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *
     )
     if word == "FAIL" and by_interval and _far_beyond(outcome, limit.value, metric.better):
         reason += f", each of its {outcome.n} samples a thousand times" if outcome.n > 1 else ", in its only sample"
-    reason += "." if word not in {"INCONCLUSIVE", "UNMEASURED"} else f": {_unsure(outcome)}."
+    reason += "." if word not in {"INCONCLUSIVE", "UNMEASURED"} else f": {_unsure(metric, outcome)}."
     half = outcome.half_width
     sees = outcome.relative if half is not None and by_interval and outcome.value else None
     return Verdict(word, metric.name, "budget", reason, outcome, limit.value, sees, limit.where)
@@ -206,10 +206,21 @@ def _times(word: Word, outcome: Estimate, limit: float) -> str:
     return f" ({significant(times, 2 if times < 100 else 3)} times)" if times >= 1.1 else f" (by {show_share(times - 1)})"
 
 
-def _unsure(outcome: Estimate) -> str:
+def _unsure(metric: Metric, outcome: Estimate) -> str:
     if outcome.half_width is None:
         return outcome.note or f"{outcome.n} sample{' is' if outcome.n == 1 else 's are'} too few"
-    return "the interval holds the limit; more seconds (--energy-max-seconds) narrow it"
+    more = narrowed_by(metric, outcome)
+    return f"the interval holds the limit; {more} {'narrows' if more.startswith('a ') else 'narrow'} it"
+
+
+MORE_SECONDS = "more seconds (--energy-max-seconds)"
+
+
+def narrowed_by(metric: Metric, outcome: Estimate | None) -> str:
+    """What would narrow the interval of a figure."""
+    if metric.kind == "score":
+        return "more labelled queries"  # the same ones again say nothing new
+    return "a longer window" if outcome is not None and outcome.note == ONE_WINDOW else MORE_SECONDS
 
 
 def unmeasured(metric: Metric, subject: str, why: str, *, kind: Kind = "budget", where: str = "") -> Verdict:
@@ -340,7 +351,7 @@ def judge_baseline(
     word = word_for_ratio(ratio, fine)
     limit = base * (1 + tolerance) if metric.better == "lower" else base / (1 + tolerance)
     saved = f"{len(bases)} {'run' if len(bases) == 1 else 'runs'}"
-    unsure = f": {_unsure(outcome)}" if word == "INCONCLUSIVE" and outcome.half_width is None else ""
+    unsure = f": {_unsure(metric, outcome)}" if word == "INCONCLUSIVE" and outcome.half_width is None else ""
     reason = (
         f"{subject} {figure(metric, outcome)}: {change(ratio)} against baseline {name!r} ({show(base, outcome.dimension)}, {saved}),"
         f" {beside_limit(word, tolerance, fine)}{unsure}."

@@ -35,3 +35,24 @@ def test_with_fail_it_is_red_and_the_sentence_says_what_to_do(project: Project, 
     result.assert_outcomes(failed=1)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"{SENTENCE} --energy-max-seconds gives it more time; --energy-inconclusive warn lets it pass."])
+
+
+def test_accuracy_that_is_inconclusive_asks_for_queries_and_not_for_seconds(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.mark.energy_budget(accuracy=0.7)
+        def test_it(energy_meter, world):
+            energy_meter.measure(world.model(), list("abcd"), references=list("ABCX"))
+        """,
+    )
+    project.toml("accuracy_confidence = 0.99")
+    result = project.measure("--energy-max-seconds=30", "--energy-strict", "--energy-json=energy.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*more labelled queries narrow it. More labelled queries would tell more; --energy-inconclusive warn lets it pass."]
+    )
+    result.stdout.no_fnmatch_line("*max-seconds*")
+    assert project.report()["runs"][0]["seconds"] < 15  # of simulated time: more of it would change nothing

@@ -127,6 +127,24 @@ def test_what_is_less_than_a_thousand_times_over_and_uncertain_is_not_judged() -
     assert judged(FAR_OVER["a short window"], budget(energy_per_query="0.1 J"))["energy_per_query", "budget"].word == "INCONCLUSIVE"
 
 
+# What would tell more
+
+
+def test_what_is_inconclusive_names_what_would_narrow_it() -> None:
+    limits = budget(accuracy=0.88, energy_per_query="10 J")
+    found = judged(measured(), limits, accuracy_confidence=0.99)
+    assert found["accuracy", "budget"].reason.endswith("the interval holds the limit; more labelled queries narrow it.")
+    assert found["energy_per_query", "budget"].reason.endswith("more seconds (--energy-max-seconds) narrow it.")
+    window = run([block(600, queries=1, busy_s=2.0)], window=True)
+    found = judged(window, budget(energy_per_query="600 J"))
+    assert found["energy_per_query", "budget"].reason.endswith("the interval holds the limit; a longer window narrows it.")
+
+
+def test_an_accuracy_that_many_verdicts_share_the_error_of_asks_for_queries() -> None:
+    found = judged(measured(scores=(1.0,) * 75 + (0.0,) * 25), budget(accuracy=0.88), accuracy_confidence=0.99, alarms=1000)
+    assert "to fail one of 1000 verdicts; more labelled queries make it clear" in found["accuracy", "budget"].reason
+
+
 # Named runs
 
 
