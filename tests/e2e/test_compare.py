@@ -56,7 +56,7 @@ def test_a_configured_model_that_is_too_large_fails_the_build_with_a_sentence_th
     result.stdout.fnmatch_lines(["* 1 budget failed"])
 
 
-@pytest.mark.parametrize(("default", "margin"), [("small", "20%"), ("large", 7.5)])
+@pytest.mark.parametrize(("default", "margin"), [("small", "20%"), ("large", "750%")])
 def test_a_configured_model_within_the_margin_passes(project: Project, default: str, margin: object) -> None:
     write(project, CONFIGURED.format(floor=0.9, default=default, margin=margin))
     result = project.measure("--energy-strict")
