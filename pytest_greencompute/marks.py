@@ -33,8 +33,9 @@ class _Call:
 
 def line_of(mark: Written, path: Path) -> int | None:
     """The line where ``mark`` was written in the file at ``path``: on the function, its class, or the module. None where it was not."""
+    near = [call for call in _calls(path, mark.name) if call.function in (mark.first, None)]
     for exact in (True, False):
-        same = [call for call in _calls(path, mark.name) if _says(call.node, mark, exact=exact)]
+        same = [call for call in near if _says(call.node, mark, exact=exact)]
         ranked = (
             [call for call in same if call.function == mark.first],
             [call for name in mark.classes for call in same if call.function is None and call.owner == name],
