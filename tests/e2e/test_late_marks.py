@@ -17,7 +17,7 @@ TEST = """
         pass
 """
 TOO_MUCH = 'pytest.mark.energy_budget(energy_per_query="0.1 J")'
-OVER = "test_it used 0.5000 J *over its budget of 0.1 J (5.0 times). The limit is in the marker at test_it.py:*"
+OVER = "test_it used 0.5000 J *over its budget of 0.1 J (5.0 times). The limit is in the marker of the test at test_it.py:*"
 
 
 @pytest.mark.parametrize("how", ["", "tryfirst=True", "trylast=True", "hookwrapper=True", "wrapper=True", "wrapper=True, tryfirst=True"])
