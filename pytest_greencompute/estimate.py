@@ -29,6 +29,7 @@ MIN_WINDOW_TICKS = 10
 UNLIKELY = 2.0  # standard errors of the noise, by which sets differ in one of twenty cases
 ONE_WINDOW = "one window, read once: a sensor that looks part of the time may have missed some of it"
 _ASKED_AGAIN = "in a batch, a query that is asked again cannot be told from another one; batch_size=1 makes it exact"
+_NO_USAGE = "the server did not say how many tokens its answers have (usage), and an event of a stream may bring several"
 _RESAMPLES = 4000  # 20 of them beyond a bound that holds at 99.5 %
 _DRAWS_AT_ONCE = 1_000_000
 _RESAMPLING_SEED = 20_000
@@ -461,7 +462,7 @@ def _amount_of(run: Run, metric: Metric) -> Callable[[Sequence[Block]], float] |
         return _busy_s
     if metric.per != "token":
         return _queries
-    tokens = _tokens_of_server(run)
+    tokens = Missing(_NO_USAGE) if run.serving is not None and run.serving.by_events else _tokens_of_server(run)
     return tokens if isinstance(tokens, Missing) else lambda group: sum(tokens[block.set_index] for block in group)
 
 
@@ -557,6 +558,8 @@ def _streamed(run: Run, metric: Metric, aim: Aim) -> Outcome:
     if run.serving is None:
         return Missing("only serve_load() sees when tokens arrive")
     seconds = run.serving.first_tokens if metric.kind == "first token" else run.serving.token_gaps
+    if not seconds and run.serving.by_events and metric.kind == "token gap":
+        return Missing(_NO_USAGE)
     if not seconds:
         return Missing("no token was streamed" if run.serving.answered else "no request was answered")
     return _percentile(seconds, metric, aim, "requests" if metric.kind == "first token" else "tokens")
@@ -608,11 +611,7 @@ def _tokens(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """
     whole = metric.name == "tokens_per_query"
     if run.serving is not None and whole:
-        tokens = _tokens_of_server(run)
-        if isinstance(tokens, Missing):
-            return tokens
-        value, low, high, n = _over_run(run, lambda group: sum(tokens[each.set_index] for each in group), _queries, _confidence(run, aim))
-        return Estimate(value, None if low is None else max(0.0, low), high, metric.dimension, n, aim.confidence)
+        return _tokens_served(run, metric, aim)
     in_answers, watched = _tokens_of_answers(run, metric, aim), _tokens_of_watched(run, metric, aim)
     if in_answers is None or watched is None:
         found = watched if in_answers is None else in_answers
@@ -623,6 +622,16 @@ def _tokens(run: Run, metric: Metric, aim: Aim) -> Outcome:
         what = "tokens" if whole else "reasoning tokens"
         return Missing(f"no {what} were counted: pass tokens= to measure() or to watch()")
     return in_answers if whole or in_answers.value >= watched.value else watched
+
+
+def _tokens_served(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    tokens = _tokens_of_server(run)
+    if isinstance(tokens, Missing):
+        return tokens
+    value, low, high, n = _over_run(run, lambda group: sum(tokens[each.set_index] for each in group), _queries, _confidence(run, aim))
+    if run.serving is not None and run.serving.by_events:
+        return Estimate(value, value, None, metric.dimension, n, aim.confidence, note=_NO_USAGE)
+    return Estimate(value, None if low is None else max(0.0, low), high, metric.dimension, n, aim.confidence)
 
 
 def _tokens_of_answers(run: Run, metric: Metric, aim: Aim) -> Estimate | None:

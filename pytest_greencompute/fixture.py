@@ -685,7 +685,7 @@ class EnergyMeter:
         from dataclasses import replace
 
         from pytest_greencompute.compute import asked_by
-        from pytest_greencompute.judging import judge_run, limits_for
+        from pytest_greencompute.judging import judge_run, limits_for, times_open
         from pytest_greencompute.measuring import Effort, precise_enough
         from pytest_greencompute.metrics import METRICS
 
@@ -706,6 +706,7 @@ class EnergyMeter:
             compared = session.settings.save or test.group is not None
             alone = not verdicts and pairing is None
             done = precise(run) if compared or alone else certain and presentable(run)
+            done = done and not times_open(run, key, budget, bench, test.subject)
             return done if pairing is None else pairing.may_end(certain=done)
 
         limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}

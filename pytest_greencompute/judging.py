@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pytest_greencompute.budget import Budget, Limit
+from pytest_greencompute.budget import Budget, Limit, Line, Terms
 from pytest_greencompute.estimate import Aim, Estimate, Outcome, changed_answers, estimate, judges_processor, with_systematic
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.samples import SET_BY_APPLICATION, Method, Run
@@ -32,6 +32,8 @@ ALWAYS_COMPARED = ("energy_per_query", "accuracy")
 COUNTED = ("tokens", "calls", "compute", "errors")  # kinds of metrics whose figures are compared as they are
 SPLIT = {"tokens_per_query": "tokens per query", "energy_per_token": "energy per token"}  # their product is the energy per query
 LEAST_SAID = 0.005
+TIMES = ("latency", "first token", "token gap")
+EARLY = 0.1  # of the error of a verdict on times: what all looks together may use that might end a load early
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,19 @@ def judge_run(run: Run, key: str | None, budget: Budget, bench: Bench, subject: 
     if bench.baseline is not None and run.metered:
         verdicts.extend(against_baseline(run, budget.limits.get(key, {}), budget, bench, aim, subject))
     return tuple(replace(accepted(verdict, run.test, bench.accept, bench.today), run=run.name) for verdict in verdicts)
+
+
+def times_open(run: Run, key: str | None, budget: Budget, bench: Bench, subject: str) -> bool:
+    """Whether going on with a server's load could decide a verdict on its times that is not certain by now.
+
+    Intervals of times do not share their error among the looks, as those of energy do, so a look that ends a load must be surer by itself.
+    """
+    if run.serving is None:
+        return False
+    sure = Terms(confidence=1 - EARLY * share(1 - budget.confidence, run.looks))
+    surer = replace(budget, lines=(Line("", terms=sure), *budget.lines))
+    verdicts = judge_run(run, key, surer, bench, subject)
+    return any(each.word == "INCONCLUSIVE" and METRICS[each.metric].kind in TIMES for each in verdicts)
 
 
 def _by_limit(run: Run, metric: Metric, limit: Limit, bench: Bench, aim: Aim, subject: str) -> Verdict:

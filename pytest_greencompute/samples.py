@@ -242,7 +242,9 @@ class Serving:
     Each block is a stretch of the load, without gaps between them. ``tokens`` holds how many were generated in each (a part of an answer's,
     where a part of its request lies inside), or is None where nothing counted them. ``first_tokens`` and ``token_gaps`` are seconds to the
     first token and from one to the next, a sample of what was streamed. Counted are requests that were sent and ended while the load was
-    steady. Invariant: at least one request at a time; nothing is negative or infinite.
+    steady. Of the answers ``by_events`` have at least so many tokens as were counted, and ``cut`` ended at their limit. ``reconnected``
+    requests found the connection closed that the server keeps. ``cached_tokens`` of the ``prompt_tokens`` came from a cache of the server,
+    None where it does not say. Invariant: at least one request at a time; nothing is negative or infinite.
     """
 
     concurrency: int
@@ -251,10 +253,16 @@ class Serving:
     tokens: tuple[float, ...] | None = None
     first_tokens: tuple[float, ...] = ()
     token_gaps: tuple[float, ...] = ()
+    by_events: int = 0
+    cut: int = 0
+    reconnected: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
 
     def __post_init__(self) -> None:
         _finite("A time or number of tokens", *self.first_tokens, *self.token_gaps, *(self.tokens or ()))
-        numbers = (self.answered, *self.failed.values(), *self.first_tokens, *self.token_gaps, *(self.tokens or ()))
+        counts = (self.answered, self.by_events, self.cut, self.reconnected, self.prompt_tokens, self.cached_tokens or 0)
+        numbers = (*counts, *self.failed.values(), *self.first_tokens, *self.token_gaps, *(self.tokens or ()))
         if self.concurrency < 1 or min(numbers) < 0:
             raise SettingsError(f"What was seen of a server makes no sense: {self}.")
         object.__setattr__(self, "failed", MappingProxyType(dict(self.failed)))

@@ -142,7 +142,9 @@ def remarks(summary: Summary) -> list[str]:
     """Sentences under the table: why something is unmeasured or not certain, what was noted, which meters were not used."""
     found = warnings(summary)
     for run in summary.results:
-        found += [f"note: {run['test'].partition('::')[2]}: {note}" for note in run["notes"]]
+        # What is noted of each of several candidates is said once; each load has its own.
+        whose = run["test"].partition("::")[2] if "candidate" in run else called(run)
+        found += [f"note: {whose}: {note}" for note in run["notes"]]
     traced = dict.fromkeys(run["provenance"][TRACED] for run in summary.results if TRACED in run["provenance"])
     found += [f"note: measured while {each} watched every line: pure Python takes several times its energy then" for each in traced]
     modelled = [source for source in summary.facts.sources if source.method == "modelled"]
@@ -158,7 +160,7 @@ def remarks(summary: Summary) -> list[str]:
         found.append(f"no carbon: {summary.footprint.why_no_carbon}")
     if summary.footprint is not None and not summary.footprint.applies:
         found.append("pue changes nothing here: it applies to country, carbon_intensity, electricity_price and traffic, and none is set")
-    return list(dict.fromkeys(found))  # what is noted of each of several candidates is said once
+    return list(dict.fromkeys(found))
 
 
 def totals(summary: Summary) -> str:

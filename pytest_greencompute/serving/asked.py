@@ -16,6 +16,8 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 
 OURS = ("model", "stream", "stream_options", "max_tokens", "messages", "prompt")  # fields of a request that have arguments of their own
 
+ONE = ("n", "best_of")  # how many answers are generated for one request, all of which its tokens count
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -45,6 +47,11 @@ class Asked:
             raise SettingsError(f"options is {self.options!r}.", remedy="Pass a dict such as {'temperature': 0}.")
         if taken := next((name for name in self.options if name in OURS), None):
             raise SettingsError(f"options has {taken!r}.", remedy="That has an argument of its own, or is the prompt.")
+        if several := next((name for name in ONE if self.options.get(name, 1) not in (1, None)), None):
+            raise SettingsError(
+                f"options has {several!r}: {self.options[several]!r}, and a request that generates several answers is no request of one.",
+                remedy="Leave it out: each prompt is sent again and again.",
+            )
         texts = [*self.headers, *self.headers.values()] if isinstance(self.headers, Mapping) else [None]
         if not all(isinstance(text, str) and text.isascii() for text in texts):
             raise SettingsError("headers holds something other than names and texts of ASCII.", remedy="Pass {'x-api-version': '2'}.")

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.serving.steady import Done
-from pytest_greencompute.serving.wire import DONE, AnswerError, Kind, answer_of, models_of, part_of, said
+from pytest_greencompute.serving.wire import DONE, AnswerError, Kind, Part, an_event, answer_of, models_of, part_of, said
 
 if TYPE_CHECKING:
     import httpx
@@ -28,7 +29,19 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 
 PAUSE_S = 0.1  # after a request that failed, so that a server that refuses is not flooded
 OK = 200
-SENT = "http11.send_request_body.complete"  # what httpx's transport calls the moment (its trace extension)
+# What httpx's transport calls the moments of a request (its trace extension)
+SENT = "http11.send_request_body.complete"
+HEADS = "http11.receive_response_headers.complete"
+WHOLE = "http11.receive_response_body.complete"
+OPENED = ("connection.connect_tcp.complete", "connection.start_tls.complete")
+# A server that closes a connection just as a request is sent is found out at once. One that breaks while it works on a request may close
+# it without a word, too, but later, and that is its failure.
+FOUND_CLOSED_S = 0.5
+LEAST_SSE = (
+    0,
+    4,
+    2,
+)  # of httpx-sse: before it, an event was torn at each character that Python takes for the end of a line, such as U+2028
 
 T = TypeVar("T")
 
@@ -48,14 +61,54 @@ class Wanted:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Client:
-    """Sends requests while it is open as a context. Its methods are called from one thread, which is not the one that sends.
+@dataclass(slots=True)
+class _Line:
+    """A slot's way to the server, one connection at a time, and what the request under way has seen of it.
 
-    ``by_events``: some answer's tokens were counted as events of its stream, since the server did not say how many they were.
+    ``kept``: the server has answered on the connection to the end, and said nothing of closing it. ``opened``: the request went over a new
+    one. ``heard``: some byte came back.
     """
 
+    transport: httpx.AsyncHTTPTransport
+    kept: bool = False
+    opened: bool = False
+    heard: bool = False
+    closes: bool = False
+
+    def begin(self) -> bool:
+        """A request begins: whether it finds a connection that is kept."""
+        kept, self.kept = self.kept, False
+        self.opened = self.heard = False
+        return kept
+
+    def see(self, moment: str, found: Any) -> None:
+        """A moment of the request, and what the transport gives with it."""
+        if moment == HEADS:
+            version, _, _, heads = found
+            told = [value.lower() for name, value in heads if name.lower() == b"connection"]
+            self.closes = b"close" in told or (version < b"HTTP/1.1" and b"keep-alive" not in told)
+        elif moment == WHOLE:
+            self.kept = not self.closes
+        elif moment in OPENED:
+            self.opened = True
+            self._listen(found)
+
+    def _listen(self, stream: Any) -> None:
+        """Note whether bytes come over a connection: no exception tells an answer that broke off in its heads from none."""
+        read = stream.read
+
+        async def heard(max_bytes: int, timeout: float | None = None) -> bytes:
+            came: bytes = await read(max_bytes, timeout)
+            self.heard = self.heard or bool(came)
+            return came
+
+        stream.read = heard
+
+
+class Client:
+    """Sends requests while it is open as a context. Its methods are called from one thread, which is not the one that sends."""
+
     def __init__(self, wanted: Wanted, clock: Clock) -> None:
-        self.by_events = False
         self.cpu_s = 0.0  # that the sending thread has used
         self._wanted = wanted
         self._now_ns = clock.now_ns
@@ -68,7 +121,7 @@ class Client:
         self._slots: list[asyncio.Task[None]] = []
         # One connection each, since a pool looks through all that it has for each request, and without what httpx.AsyncClient does around
         # a request (cookies, redirects): together they more than halve what a request costs at 64 at a time.
-        self._connections: list[httpx.AsyncHTTPTransport] = []
+        self._lines: list[_Line] = []
         self._requests: list[httpx.Request] = []
 
     def __enter__(self) -> Client:
@@ -150,8 +203,9 @@ class Client:
         import httpx
 
         self._stopping = False
-        while len(self._connections) < concurrency:
-            self._connections.append(httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False))
+        keep = httpx.Limits(keepalive_expiry=None)  # so that whoever closes a connection is the server
+        while len(self._lines) < concurrency:
+            self._lines.append(_Line(httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=keep)))
         self._busy_ns = [self._now_ns()] * concurrency
         self._sent_ns = list(self._busy_ns)
         return concurrency
@@ -170,18 +224,20 @@ class Client:
         """The request of a prompt, made once and sent by any slot, which notes when the last byte of it has left."""
         import httpx
 
-        made = self._requests[prompt]
+        made, line = self._requests[prompt], self._lines[slot]
 
-        async def trace(event: str, _: Any) -> None:
+        async def trace(event: str, told: Mapping[str, Any]) -> None:
             if event == SENT:
                 self._sent_ns[slot] = self._now_ns()
+            else:
+                line.see(event, told.get("return_value"))
 
         return httpx.Request(made.method, made.url, headers=made.headers, stream=made.stream, extensions={"trace": trace})
 
     async def _close(self) -> None:
         await self._cancelled()
-        for connection in self._connections:
-            await connection.aclose()
+        for line in self._lines:
+            await line.transport.aclose()
 
     async def _cancelled(self, within_s: float = 0.0) -> None:
         slots, self._slots = self._slots, []
@@ -196,7 +252,7 @@ class Client:
 
         try:
             with anyio.fail_after(self._wanted.timeout_s):
-                response = await self._connections[0].handle_async_request(self._request("GET", "/models"))
+                response = await self._lines[0].transport.handle_async_request(self._request("GET", "/models"))
                 return models_of(await _read(response))
         except _failures() as error:
             reason, said = _why(error, self._wanted.timeout_s)
@@ -219,14 +275,33 @@ class Client:
     async def _asked(self, prompt: int, slot: int) -> Done:
         import anyio
 
+        line = self._lines[slot]
+        kept = line.begin()
         self._busy_ns[slot] = self._sent_ns[slot] = self._now_ns()
         try:
             with anyio.fail_after(self._wanted.timeout_s):
-                response = await self._connections[slot].handle_async_request(self._on_its_way(prompt, slot))
-                return await (self._streamed if self._wanted.stream else self._whole)(response, prompt, slot)
+                done = await self._answered(prompt, slot, kept=kept)
         except _failures() as error:
             reason, said = _why(error, self._wanted.timeout_s)
-            return Done(prompt, self._sent_ns[slot], self._later_ns(slot), failed=reason, said=said)
+            done = Done(prompt, self._sent_ns[slot], self._later_ns(slot), failed=reason, said=said)
+        return replace(done, reconnected=True) if kept and line.opened else done
+
+    async def _answered(self, prompt: int, slot: int, *, kept: bool) -> Done:
+        """The answer. A request that finds a kept connection closed before any byte of an answer is sent once more, over a new one."""
+        import httpx
+
+        line = self._lines[slot]
+        try:
+            return await self._tried(prompt, slot)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            sent_ns = self._sent_ns[slot]
+            if not kept or line.opened or line.heard or self._now_ns() - sent_ns > FOUND_CLOSED_S * 1e9:
+                raise
+        return replace(await self._tried(prompt, slot), sent_ns=sent_ns)  # who asks has waited since then
+
+    async def _tried(self, prompt: int, slot: int) -> Done:
+        response = await self._lines[slot].transport.handle_async_request(self._on_its_way(prompt, slot))
+        return await (self._streamed if self._wanted.stream else self._whole)(response, prompt, slot)
 
     def _later_ns(self, slot: int) -> int:
         return max(self._now_ns(), self._sent_ns[slot] + 1)
@@ -235,38 +310,67 @@ class Client:
         content = await _read(response)
         ended_ns = self._later_ns(slot)
         answer = answer_of(self._wanted.request, content)
-        return Done(prompt, self._sent_ns[slot], ended_ns, answer.text, answer.tokens)
+        return Done(
+            prompt,
+            self._sent_ns[slot],
+            ended_ns,
+            answer.text,
+            answer.tokens,
+            cut=answer.cut,
+            prompt_tokens=answer.prompt,
+            cached=answer.cached,
+        )
 
     async def _streamed(self, response: httpx.Response, prompt: int, slot: int) -> Done:
         from httpx_sse import EventSource
 
         texts: list[str] = []
         came_ns: list[int] = []
-        tokens, ended, ended_ns = None, False, 0
+        told: Part | None = None
+        ended: Part | None = None
+        ended_ns = 0
         try:
             if response.status_code != OK:
                 await _read(response)
             async for event in EventSource(response).aiter_sse():  # to its end even after the last event, or the connection is lost
                 ended_ns = self._now_ns()
                 if event.data == DONE:
-                    ended = True
                     continue
+                if event.event == "error":
+                    raise AnswerError("error in the answer", said(event.data))
                 part = part_of(self._wanted.request, event.data)
                 if part.speaks:
                     came_ns.append(ended_ns)
                     texts.append(part.text)
-                tokens = tokens if part.tokens is None else part.tokens
-                ended = ended or part.ends
+                if part.tokens is not None and (told is None or part.tokens >= (told.tokens or 0)):
+                    told = part
+                ended = part if part.ends else ended
         finally:
             await response.aclose()
-        if not ended:
-            raise AnswerError("answer cut short")
-        if tokens is None:
-            self.by_events, tokens = True, len(came_ns)
-        gaps = tuple((b - a) / 1e9 for a, b in itertools.pairwise(came_ns))
+        if ended is None:
+            raise AnswerError("answer cut short", "the stream ended without a finish_reason")
+        return self._of_stream(prompt, slot, texts, came_ns, told, cut=ended.cut, ended_ns=ended_ns)
+
+    def _of_stream(
+        self, prompt: int, slot: int, texts: Sequence[str], came_ns: Sequence[int], told: Part | None, *, cut: bool, ended_ns: int
+    ) -> Done:
+        """The answer that events brought at those times. ``told`` is what the server said of its tokens."""
+        each = an_event(told, len(came_ns), reasoned=not all(texts))
         sent_ns = self._sent_ns[slot]
-        first_s = max(came_ns[0] - sent_ns, 0) / 1e9 if came_ns else None
-        return Done(prompt, sent_ns, max(ended_ns, sent_ns + 1), "".join(texts), tokens, first_s, gaps)
+        return Done(
+            prompt,
+            sent_ns,
+            max(ended_ns, sent_ns + 1),
+            "".join(texts),
+            told.tokens if told is not None and each is not None else len(came_ns),
+            max(came_ns[0] - sent_ns, 0) / 1e9 if came_ns else None,
+            tuple((b - a) / 1e9 / (each or 1.0) for a, b in itertools.pairwise(came_ns)),
+            events=len(came_ns),
+            by_events=each is None,
+            cut=cut,
+            prompt_tokens=0 if told is None else told.prompt,
+            cached=None if told is None else told.cached,
+        )
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -281,16 +385,24 @@ async def _read(response: httpx.Response) -> bytes:
 
 
 def needed() -> None:
-    """Raises SettingsError where the packages that a load needs are not installed."""
+    """Raises SettingsError where the packages that a load needs are not installed, or too old to read a stream."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    remedy = "Run `pip install 'pytest-greencompute[serving]'`."
     try:
         import anyio
         import httpx
         import httpx_sse
     except ImportError as error:
-        raise SettingsError(
-            f"serve_load needs httpx and httpx-sse: {error}.", remedy="Run `pip install 'pytest-greencompute[serving]'`."
-        ) from error
+        raise SettingsError(f"serve_load needs httpx and httpx-sse: {error}.", remedy=remedy) from error
     del anyio, httpx, httpx_sse
+    try:
+        found = version("httpx-sse")
+    except PackageNotFoundError:  # somebody's own copy of it
+        return
+    if tuple(map(int, re.findall(r"\d+", found)[:3])) < LEAST_SSE:
+        least = ".".join(map(str, LEAST_SSE))
+        raise SettingsError(f"serve_load needs httpx-sse {least}: {found} tears an event that holds U+2028.", remedy=remedy)
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import random
 import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +33,7 @@ from pytest_greencompute.serving.listener import listens_here
 from pytest_greencompute.serving.steady import Account, Done, failures, levelled, stretch_seconds
 from pytest_greencompute.serving.wire import port_of
 from pytest_greencompute.sets import ASLEEP_S, LOST_SETS, check_moved, read_idle, spanned
+from pytest_greencompute.units import show_share
 from pytest_greencompute.window import drive
 from pytest_greencompute.workload import Score, check_references, check_score, scores
 
@@ -45,6 +45,11 @@ WARMUP_REQUESTS = 8.0  # or as long as so many requests one after the other
 ENDING_REQUESTS = 4.0  # so many times what a request takes are waited for at the end
 DRAIN_S = 0.02
 GRACE_S = 1.0
+MUCH_CACHED = 0.1  # of the prompts' tokens
+MUCH_SOONER = 2.0  # times, by which a prompt that is asked again is answered sooner
+SPREAD = 1.25  # times, by which what is level may differ
+LEAST_PROMPTS = 8
+SEVERAL = 1.05  # tokens an event
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,19 @@ class ServedRun(MeasuredRun):
         return self._figure("error_rate")
 
     @property
+    def reconnected(self) -> int:
+        """How many requests found closed the connection that the server keeps, and went over a new one; these are no failures."""
+        return 0 if self.raw.serving is None else self.raw.serving.reconnected
+
+    @property
+    def cached_share(self) -> float | None:
+        """The share of the prompts' tokens that the server had in a cache; None where it does not say."""
+        serving = self.raw.serving
+        if serving is None or serving.cached_tokens is None or not serving.prompt_tokens:
+            return None
+        return serving.cached_tokens / serving.prompt_tokens
+
+    @property
     def failed(self) -> Mapping[str, int]:
         """How many requests failed, by reason ("status 429", "connection dropped"); empty where none did, or nothing was measured."""
         return {} if self.raw.serving is None else self.raw.serving.failed
@@ -113,9 +131,11 @@ class ServedRun(MeasuredRun):
 
 @dataclass(slots=True)
 class _Answers:
-    """The first answer to each prompt, and which prompts were tried."""
+    """The first answer to each prompt, how long it took and how long the last one did, and which prompts were tried."""
 
     first: dict[int, str] = field(default_factory=dict)
+    first_s: dict[int, float] = field(default_factory=dict)
+    last_s: dict[int, float] = field(default_factory=dict)
     tried: set[int] = field(default_factory=set)
     failed: list[Done] = field(default_factory=list)
 
@@ -124,12 +144,26 @@ class _Answers:
             self.tried.add(done.prompt)
             if not done.failed:
                 self.first.setdefault(done.prompt, done.text)
+                self.first_s.setdefault(done.prompt, done.seconds)
+                self.last_s[done.prompt] = done.seconds
             elif not self.failed:
                 self.failed.append(done)  # one is enough to show what a server says
         return ended
 
     def in_order(self, prompts: int) -> list[str | None]:
         return [self.first.get(index) for index in range(prompts)]
+
+    def sooner(self) -> float:
+        """How many times sooner a prompt is answered that is asked again; 0 where it cannot be told from a server that warms up.
+
+        Of the prompts that came later in the first round, since what warms up gets faster within it already.
+        """
+        early, late = _halves(list(self.first_s))
+        if len(self.first_s) < LEAST_PROMPTS or _median([self.first_s[each] for each in early]) > SPREAD * _median(
+            [self.first_s[each] for each in late]
+        ):
+            return 0.0
+        return _median([self.first_s[each] / self.last_s[each] for each in late])
 
 
 def open_client(asked: Asked, model: str | None, clock: Clock) -> tuple[Client, str]:
@@ -176,7 +210,9 @@ def ask_once(client: Client, asked: Asked, level: Level, keep: int | None = None
     if count < len(asked.prompts):
         notes += (f"unmetered: the first {count} of {len(asked.prompts)} queries",)
     scored = level.scored(outputs)
-    notes += _failed(answers, Counter(done.failed for done in ended if done.failed), len(ended))
+    account = Account(0, random.Random(0).randrange)
+    account.add(ended)
+    notes += (*_failed(answers, account.failed, len(ended)), *_of_answers(account, asked))
     kept = None if scored is None else scored[:count]
     return Run(level.test, level.name, len(outputs), level.concurrency, metered=False, scores=kept, notes=notes), outputs
 
@@ -409,6 +445,11 @@ class _Load:
             None if account.uncounted or not account.answered else tokens,
             tuple(account.first_tokens.values),
             tuple(account.token_gaps.values),
+            account.by_events,
+            account.cut,
+            account.reconnected,
+            account.prompt_tokens,
+            account.cached,
         )
         outputs = self._answers.in_order(len(asked.prompts))
         whole = final and None not in outputs
@@ -460,10 +501,13 @@ class _Load:
         missing = prompts - len(self._answers.first)
         if missing:
             said.append(f"{missing} of {prompts} prompts were not answered in the time")
-        if self._client.by_events:
-            said.append("tokens are counted as the events that brought them, since the server did not say how many they are")
-        elif account.uncounted:
+        if account.uncounted:
             said.append(f"{account.uncounted} answers did not say how many tokens they have")
+        said += _of_answers(account, self._asked)
+        if (times := self._answers.sooner()) > MUCH_SOONER:
+            said.append(
+                f"a prompt that is asked again is answered {times:.2g} times sooner than at first: the server keeps prompts or answers"
+            )
         if any(not source.domain.startswith("gpu") for source in self._sources):
             said.append(f"sending the requests took {cpu_share * 100:.0f} % of a core, which the energy of the CPU holds")
         if len(self._before) > 1:
@@ -502,6 +546,32 @@ def _failed(answers: _Answers, failed: Mapping[str, int], ended: int) -> tuple[s
     words = answers.failed[0].said if answers.failed else ""
     said = f" (the server said: {words})" if words else ""
     return (f"{count} of {ended} requests failed: {failures(failed)}{said}",)
+
+
+def _of_answers(account: Account, asked: Asked) -> list[str]:
+    """What a reader should know of the answers that came."""
+    said = []
+    answered, ended = account.answered, account.answered + sum(account.failed.values())
+    if account.cut:
+        said.append(f"{account.cut} of {answered} answers were cut at max_tokens ({asked.max_tokens})")
+    if account.by_events:
+        said.append(
+            f"{account.by_events} of {answered} answers have at least as many tokens as events brought them, "
+            "since the server did not say how many they are (usage)"
+        )
+    tokens, events = account.in_events
+    if tokens > SEVERAL * events > 0:
+        said.append(f"an event brings {tokens / events:.2g} tokens: the time from one to the next is divided by how many an answer's bring")
+    if account.reconnected:
+        said.append(f"{account.reconnected} of {ended} requests found closed the connection that the server keeps, and went over a new one")
+    if account.cached is not None and account.cached > MUCH_CACHED * account.prompt_tokens:
+        share = show_share(account.cached / account.prompt_tokens)
+        said.append(f"the server had {share} of the prompts' tokens in its cache: with prompts that differ, or without it, they cost more")
+    return said
+
+
+def _halves(values: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    return values[: len(values) // 2], values[len(values) // 2 :]
 
 
 def _median(values: Sequence[float]) -> float:

@@ -24,7 +24,9 @@ class Done:
     """One request that has ended: when it was sent and when it ended (ns), which prompt, and its answer or why it failed.
 
     ``tokens`` is None where nothing counted them. ``first_s`` and ``gaps_s`` are the times to the first token and from each to the next,
-    where the answer was streamed; ``events`` is how many events brought it.
+    where the answer was streamed; ``events`` is how many events brought it, and ``by_events`` says that its tokens are no more than their
+    number. ``cut``: at its limit of tokens. ``cached`` is how many of the ``prompt_tokens`` the server had in a cache, None where it does
+    not say. ``reconnected``: the server had closed the connection that it keeps, and the request went over a new one.
     """
 
     prompt: int
@@ -36,6 +38,12 @@ class Done:
     gaps_s: tuple[float, ...] = ()
     failed: str = ""
     said: str = ""
+    events: int = 0
+    by_events: bool = False
+    cut: bool = False
+    prompt_tokens: int = 0
+    cached: int | None = None
+    reconnected: bool = False
 
     @property
     def seconds(self) -> float:
@@ -84,15 +92,18 @@ class Stretch:
 class Account:
     """The stretches so far and what ended in them. Requests that failed are counted, and answer nothing.
 
-    Of the requests that were sent since ``since_ns``, ``answered`` and ``failed`` are counted and the times sampled; ``uncounted`` is how
-    many answers nobody counted the tokens of. ``below`` as for ``Sample``.
+    Of the requests that were sent since ``since_ns``, ``answered``, ``failed`` and ``reconnected`` are counted and the times sampled. Of
+    the answers ``uncounted`` have tokens that nobody counted, ``by_events`` as many as events brought them, or more, ``cut`` ended at their
+    limit; ``in_events`` is how many tokens came in how many events. ``below`` as for ``Sample``.
     """
 
     def __init__(self, since_ns: int, below: Callable[[int], int]) -> None:
         self.stretches: list[Stretch] = []
         self.answered = 0
         self.failed: Counter[str] = Counter()
-        self.uncounted = 0
+        self.uncounted = self.by_events = self.cut = self.reconnected = self.prompt_tokens = 0
+        self.cached: int | None = None  # a server that tells may leave it out where it had none
+        self.in_events = (0, 0)
         self.seconds, self.first_tokens, self.token_gaps = Sample(below), Sample(below), Sample(below)
         self._since_ns = since_ns
         self._open: list[Done] = []  # answered after the end of the last stretch: the next ones take their share
@@ -101,6 +112,7 @@ class Account:
         """Requests that have ended since the last call, in any order."""
         for done in ended:
             whole = done.sent_ns >= self._since_ns
+            self.reconnected += whole and done.reconnected
             if done.failed:
                 self.failed[done.failed] += whole
                 continue
@@ -116,9 +128,18 @@ class Account:
     def _note(self, done: Done) -> None:
         self.answered += 1
         self.uncounted += done.tokens is None
+        self.by_events += done.by_events
+        self.cut += done.cut
+        self.prompt_tokens += done.prompt_tokens
+        if done.cached is not None:
+            self.cached = (self.cached or 0) + done.cached
         self.seconds.add(done.seconds)
         if done.first_s is not None:
             self.first_tokens.add(done.first_s)
+        if done.by_events:  # from event to event, each of which may bring several tokens
+            return
+        if done.events:
+            self.in_events = (self.in_events[0] + (done.tokens or 0), self.in_events[1] + done.events)
         for gap in done.gaps_s:
             self.token_gaps.add(gap)
 

@@ -15,6 +15,7 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 
 DONE = "[DONE]"  # the data of the last event of a stream
 SHOWN = 200  # characters of a server's own words that an error repeats
+SHOWN_WORD = 40  # and of a word that stands among the reasons of failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,21 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "openai-chat": Kind("/chat/completions", "messages", "message", "delta"),
     "openai-completions": Kind("/completions", "prompt", "", ""),
+}
+# The words with which an answer ends as it should, and whether it was cut at its limit of tokens. Any other says that the answer did not
+# come, or not all of it: "abort", "error", "timeout", "cancelled", "load", and "content_filter", which holds back what was generated.
+ENDS: Mapping[str, bool] = {
+    "stop": False,
+    "length": True,
+    "tool_calls": False,
+    "function_call": False,  # of OpenAI before there were tools
+    "eos_token": False,  # TGI, and the next
+    "stop_sequence": False,
+    "repetition": False,  # vLLM, asked to stop an answer that repeats itself
+    "model_length": True,  # Mistral
+    "max_tokens": True,  # gateways that pass on words of Anthropic's interface, and the next two
+    "end_turn": False,
+    "tool_use": False,
 }
 _ERROR = "error in the answer"
 _REASONING = ("reasoning_content", "reasoning")  # vLLM, SGLang and llama.cpp; Ollama
@@ -47,13 +63,18 @@ class AnswerError(Exception):
 class Part:
     """What an answer, or one event of it, holds: its text, and the tokens of the whole answer where it says them.
 
-    ``speaks``: it brings a token, be it of reasoning. ``ends``: the answer is complete.
+    ``speaks``: it brings a token, be it of reasoning. ``ends``: the answer is complete, ``cut``: at its limit of tokens. Of the tokens
+    ``reasoning`` are reasoning; ``prompt`` is how many the prompt has, ``cached`` how many of these the server had in a cache.
     """
 
     text: str = ""
     speaks: bool = False
     tokens: int | None = None
     ends: bool = False
+    cut: bool = False
+    reasoning: int = 0
+    prompt: int = 0
+    cached: int | None = None
 
 
 def kind_of(request: object) -> Kind:
@@ -137,7 +158,11 @@ def answer_of(request: Kind, text: str | bytes) -> Part:
     choice = _choice(found)
     if choice is None:
         raise AnswerError("malformed answer", "it has no choices")
-    return Part(_text(choice, request.answer), speaks=True, tokens=_tokens(found), ends=True)
+    text = _text(choice, request.answer)
+    told = _usage(found)
+    if text and told["tokens"] == 0:  # it cannot be: the server does not count
+        told["tokens"] = None
+    return Part(text, speaks=True, ends=True, cut=_ended(choice) is True, **told)
 
 
 def part_of(request: Kind, data: str) -> Part:
@@ -145,9 +170,22 @@ def part_of(request: Kind, data: str) -> Part:
     found = _read(data)
     choice = _choice(found)
     if choice is None:  # the event of the usage, and those that keep a connection alive
-        return Part(tokens=_tokens(found))
-    text = _text(choice, request.part)
-    return Part(text, bool(text) or _reasons(choice, request.part), _tokens(found), ends=bool(choice.get("finish_reason")))
+        return Part(**_usage(found))
+    text, ended = _text(choice, request.part), _ended(choice)
+    speaks = bool(text) or _reasons(choice, request.part)
+    return Part(text, speaks, ends=ended is not None, cut=ended is True, **_usage(found))
+
+
+def an_event(told: Part | None, events: int, *, reasoned: bool) -> float | None:
+    """How many tokens each of the ``events`` of a stream brought on average; None where the server did not say it.
+
+    ``told`` is the part that said most, ``reasoned`` whether reasoning was streamed, too: if not, its tokens came in no event. Fewer tokens
+    than half of the events cannot be: the server counts otherwise, or not at all. One token more may be that which ended the answer.
+    """
+    if told is None or told.tokens is None or 2 * told.tokens < events:
+        return None
+    shown = told.tokens - (0 if reasoned else told.reasoning)
+    return shown / events if shown > events + 1 and events else 1.0
 
 
 def models_of(text: str | bytes) -> list[str]:
@@ -175,10 +213,13 @@ def _read(text: str | bytes) -> Mapping[str, Any]:
         raise AnswerError("malformed answer", f"no JSON: {text[:SHOWN]!r}") from error
     if not isinstance(found, dict):
         raise AnswerError("malformed answer", f"no object: {text[:SHOWN]!r}")
-    if found.get("error") and not found.get("choices"):
-        told = found["error"]
-        raise AnswerError(_ERROR, str(told.get("message", told) if isinstance(told, dict) else told))
+    if found.get("error") or found.get("object") == "error":
+        raise AnswerError(_ERROR, _words(found.get("error") or found))
     return found
+
+
+def _words(told: object) -> str:
+    return str(told.get("message", told) if isinstance(told, Mapping) else told)
 
 
 def _choice(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -188,7 +229,22 @@ def _choice(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if not isinstance(choices, list) or not isinstance(choices[0], dict):
         raise AnswerError("malformed answer", "its choices are none")
     first: Mapping[str, Any] = choices[0]
+    if len(choices) > 1 or first.get("index"):  # their tokens would be counted as those of one
+        raise AnswerError("several answers", "one was asked for")
+    if first.get("error"):
+        raise AnswerError(_ERROR, _words(first["error"]))
     return first
+
+
+def _ended(choice: Mapping[str, Any]) -> bool | None:
+    """Whether an answer that has ended was cut; None where it goes on, or says nothing. Raises AnswerError where it did not come."""
+    word = choice.get("finish_reason")
+    if not word:
+        return None
+    cut = ENDS.get(word.lower()) if isinstance(word, str) else None
+    if cut is None:
+        raise AnswerError(f"ended by {str(word)[:SHOWN_WORD]}")
+    return cut
 
 
 def _holder(choice: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -215,7 +271,22 @@ def _reasons(choice: Mapping[str, Any], key: str) -> bool:
     return any(held.get(name) for name in (*_REASONING, "tool_calls"))
 
 
-def _tokens(found: Mapping[str, Any]) -> int | None:
+def _usage(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a ``Part`` that a server's account of tokens gives."""
     usage = found.get("usage")
-    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    return tokens if type(tokens) is int and tokens >= 0 else None
+    if not isinstance(usage, dict):
+        return {"tokens": None}
+    prompt, generated = _count(usage, "prompt_tokens") or 0, _count(usage, "completion_tokens")
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0
+    return {
+        "tokens": generated,
+        "reasoning": min(reasoning, generated or 0),
+        "prompt": prompt,
+        "cached": None if cached is None else min(cached, prompt),
+    }
+
+
+def _count(held: object, name: str) -> int | None:
+    count = held.get(name) if isinstance(held, Mapping) else None
+    return count if type(count) is int and count >= 0 else None

@@ -24,7 +24,8 @@ from pytest_greencompute.verdict import Verdict
 SCHEMA = "greencompute.report/1"
 _SOURCE_FIELDS = ("meter", "domain", "method", "device", "uuid", "tick_s", "jitter_s", "step_j", "lag_s", "systematic", "note")
 _COUNT_FIELDS = ("value", "where", "note", "queries", "bound")
-_SERVING_FIELDS = ("concurrency", "answered", "failed", "tokens", "first_tokens", "token_gaps")
+_SERVING_COUNTS = ("by_events", "cut", "reconnected", "prompt_tokens")  # files of older versions have none
+_SERVING_FIELDS = ("concurrency", "answered", "failed", "tokens", "first_tokens", "token_gaps", *_SERVING_COUNTS, "cached_tokens")
 _WATCHED_FIELDS = ("name", "calls", "tokens", "reasoning", "share")
 
 
@@ -215,12 +216,15 @@ def _serving_from(seen: Any) -> Serving | None:
     if seen is None:
         return None
     several: dict[str, Any] = {name: tuple(_number(each) for each in seen[name]) for name in ("first_tokens", "token_gaps")}
+    counts: dict[str, Any] = {name: _whole(seen.get(name, 0), 0) for name in _SERVING_COUNTS}
     return Serving(
         concurrency=_whole(seen["concurrency"]),
         answered=_whole(seen["answered"], 0),
         failed={_typed(reason, str): _whole(count, 0) for reason, count in seen["failed"].items()},
         tokens=None if seen["tokens"] is None else tuple(_number(each) for each in seen["tokens"]),
         **several,
+        **counts,
+        cached_tokens=None if seen.get("cached_tokens") is None else _whole(seen["cached_tokens"], 0),
     )
 
 
