@@ -29,7 +29,7 @@ MIN_WINDOW_TICKS = 10
 UNLIKELY = 2.0  # standard errors of the noise, by which sets differ in one of twenty cases
 ONE_WINDOW = "one window, read once: a sensor that looks part of the time may have missed some of it"
 _ASKED_AGAIN = "in a batch, a query that is asked again cannot be told from another one; batch_size=1 makes it exact"
-_NO_USAGE = "the server did not say how many tokens its answers have (usage), and an event of a stream may bring several"
+_NO_USAGE = "the server did not say how many tokens its answers have, and an event of a stream may bring several: let it send usage"
 _RESAMPLES = 4000  # 20 of them beyond a bound that holds at 99.5 %
 _DRAWS_AT_ONCE = 1_000_000
 _RESAMPLING_SEED = 20_000

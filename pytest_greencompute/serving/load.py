@@ -137,7 +137,7 @@ class _Answers:
     first_s: dict[int, float] = field(default_factory=dict)
     last_s: dict[int, float] = field(default_factory=dict)
     tried: set[int] = field(default_factory=set)
-    failed: list[Done] = field(default_factory=list)
+    words: str = ""  # the first that the server said of a failure
 
     def note(self, ended: Sequence[Done]) -> Sequence[Done]:
         for done in ended:
@@ -146,8 +146,8 @@ class _Answers:
                 self.first.setdefault(done.prompt, done.text)
                 self.first_s.setdefault(done.prompt, done.seconds)
                 self.last_s[done.prompt] = done.seconds
-            elif not self.failed:
-                self.failed.append(done)  # one is enough to show what a server says
+            else:
+                self.words = self.words or done.said
         return ended
 
     def in_order(self, prompts: int) -> list[str | None]:
@@ -543,8 +543,7 @@ def _failed(answers: _Answers, failed: Mapping[str, int], ended: int) -> tuple[s
     count = sum(failed.values())
     if not count:
         return ()
-    words = answers.failed[0].said if answers.failed else ""
-    said = f" (the server said: {words})" if words else ""
+    said = f" (the server said: {answers.words})" if answers.words else ""
     return (f"{count} of {ended} requests failed: {failures(failed)}{said}",)
 
 

@@ -139,3 +139,63 @@ def test_bad_input_and_a_server_that_is_not_there_are_told_with_a_remedy(served:
             "*pip install 'pytest-greencompute[[]serving]'*",
         ]
     )
+
+
+def test_a_load_goes_on_for_what_can_still_be_decided(served: Project) -> None:
+    """Its energy is certain at the first look, after some five of eight seconds; its p99 needs more requests than come in eight."""
+    served.write(
+        "test_chat.py",
+        SERVER
+        + """
+    @pytest.mark.energy_budget(energy_per_query="10 kJ", time_to_first_token_p99="5 s", error_rate=0)
+    def test_chat(energy_meter, url):
+        energy_meter.serve_load(url, PROMPTS, concurrency=1, max_tokens=3)
+    """,
+    )
+    result = served.run_apart("--energy-budget", "--energy-max-seconds=8", "--energy-json=energy.json")
+    result.assert_outcomes(passed=1)
+    (run,) = served.report()["runs"]
+    first, last = run["raw"]["sets"][0][0], run["raw"]["sets"][-1][0]
+    assert last[4] - first[3] > 0.95 * 8e9
+    assert {each["metric"]: each["verdict"] for each in run["verdicts"]}["time_to_first_token_p99"] == "INCONCLUSIVE"
+
+
+def test_without_usage_no_budget_on_tokens_passes_and_notes_name_their_load(served: Project) -> None:
+    served.write(
+        "test_chat.py",
+        SERVER.replace("tokens=3", "tokens=6, an_event=2, usage=False, faults=['', 'ended by length', 'ended by abort']")
+        + """
+    LIMITS = {"tokens_per_query": 100, "energy_per_token": "10 kJ", "inter_token_latency_p50": "5 s", "error_rate": "10 %"}
+
+    @pytest.mark.energy_budget(**{"concurrency=1": LIMITS, "concurrency=2": LIMITS})
+    def test_chat(energy_meter, url):
+        energy_meter.serve_load(url, PROMPTS, concurrency=[1, 2], max_tokens=6)
+    """,
+    )
+    served.toml('meters = ["cputime"]\ncpu_watts_per_core = 10\nunmeasured = "fail"')
+    result = served.run_apart("--energy-budget", "--energy-max-seconds=1", "--energy-json=energy.json")
+    result.assert_outcomes(failed=1)
+    for run in served.report()["runs"]:
+        words = {each["metric"]: each["verdict"] for each in run["verdicts"]}
+        assert words == dict.fromkeys(words, "UNMEASURED") | {"error_rate": "FAIL"}
+        assert len(words) == 4
+    result.stdout.fnmatch_lines_random(
+        [
+            "test_chat (concurrency=1) generated 3* or more tokens per query, not clearly on either side of *: let it send usage.*",
+            "note: test_chat (concurrency=1): * answers were cut at max_tokens (6)",
+            "note: test_chat (concurrency=2): * requests failed: * ended by abort*",
+        ]
+    )
+
+
+def test_several_answers_to_a_request_are_refused(served: Project) -> None:
+    served.write(
+        "test_chat.py",
+        """
+        def test_n(energy_meter):
+            energy_meter.serve_load("http://127.0.0.1:1", ["Hi"], model="m", options={"n": 4})
+        """,
+    )
+    result = served.run_apart("--energy-budget")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*options has 'n': 4*"])

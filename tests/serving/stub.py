@@ -23,6 +23,8 @@ from pytest_greencompute.testing.standin import StandIn, StandInDevice
 
 IDLE_W = StandInDevice().idle_w
 ROOT = Path(__file__).resolve().parents[2]
+# What a server may do with a request before it closes the connection: for how many seconds it has it, and what it says.
+NO_ANSWER = {"stall": (3600, b""), "forget": (0, b""), "break": (0.8, b""), "half a head": (0, b"HTTP/1.1 2")}
 
 
 @dataclass
@@ -33,7 +35,9 @@ class Behaviour:
     ``jitter``: the time of each answer is longer or shorter by up to this share, at random. ``timed``: an answer's last word is how long
     the server had the request, in ns. ``core``: which core it runs on. ``ramp``: over so many requests they get ten times as fast.
     ``slots``: so many requests are worked on at a time, the others wait. ``each_w`` is drawn for each request in work, above the idle power
-    of the stand-in that the environment names; ``holds``: the driver lists the server among the processes on it.
+    of the stand-in that the environment names; ``holds``: the driver lists the server among the processes on it. ``an_event``: so many
+    tokens come in each event of a stream. ``usage`` False: no tokens are reported; ``reports`` goes into the usage as it is. ``remembers``:
+    a prompt that was answered before is answered at once. ``closes``: each connection is closed after an answer, though nobody was told.
     """
 
     first_s: float = 0.0
@@ -53,6 +57,15 @@ class Behaviour:
     jitter: float = 0.0
     timed: bool = False
     core: int | None = None
+    an_event: int = 1
+    reports: dict[str, Any] = field(default_factory=dict)
+    remembers: bool = False
+    closes: bool = False
+
+
+def ended(fault: str) -> str:
+    """The ``finish_reason`` of an answer: the fault "ended by abort" is one of that word."""
+    return fault.removeprefix("ended by ") if fault.startswith("ended by ") else "stop"
 
 
 class Stub:
@@ -61,6 +74,7 @@ class Stub:
         self.seen = 0
         self.working = 0
         self.luck = random.Random(1)
+        self.known: set[str] = set()
         self.slots = asyncio.Semaphore(behaviour.slots)
         self.gpu: Any = None
         if behaviour.each_w:
@@ -94,36 +108,51 @@ class Stub:
         if fault.isdigit():
             self.send(writer, int(fault), {"error": {"message": f"the server is {fault}"}})
             return True
-        if fault == "stall":
-            await asyncio.sleep(3600)
+        if fault in NO_ANSWER:
+            seconds, head = NO_ANSWER[fault]
+            await asyncio.sleep(seconds)
+            writer.write(head)
+            return False
         async with self.slots:
             with self.power():
-                return await self.work(json.loads(body), fault, writer, began_ns)
+                return await self.work(json.loads(body), fault, writer, began_ns) and not self.behaviour.closes
 
     async def work(self, asked: dict[str, Any], fault: str, writer: asyncio.StreamWriter, began_ns: int) -> bool:
         its = self.behaviour
         slow = 1.0 + (9.0 * (1 - self.seen / its.ramp) if self.seen < its.ramp else 0.0)
         slow *= 1 + its.jitter * self.luck.uniform(-1, 1)
+        if its.remembers:
+            slow *= str(asked) not in self.known
+            self.known.add(str(asked))
         chat = "messages" in asked
         prompt = asked["messages"][-1]["content"] if chat else asked["prompt"]
         words = [f"{prompt} ", *(f"w{number} " for number in range(min(its.tokens, asked["max_tokens"])))][: its.tokens]
         await self.nap(its.first_s * slow)
-        usage = {"usage": {"completion_tokens": len(words)}} if its.usage else {}
+        usage = {"usage": {"completion_tokens": len(words), **its.reports}} if its.usage else {}
         if fault == "drop":
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{")
             return False
         if not asked["stream"]:
             await self.nap(its.token_s * slow * len(words))
             said = "".join(words) + self.took(began_ns)
-            text = {"message": {"content": said}} if chat else {"text": said}
+            text = {**({"message": {"content": said}} if chat else {"text": said}), "finish_reason": ended(fault)}
             self.send(writer, 200, "{" if fault == "malformed" else {"choices": [text], **usage})
             return True
+        return await self.stream(words, chat, usage, fault, slow, writer, began_ns)
+
+    async def stream(
+        self, words: list[str], chat: bool, usage: dict[str, Any], fault: str, slow: float, writer: asyncio.StreamWriter, began_ns: int
+    ) -> bool:
+        its = self.behaviour
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         if chat:
             self.event(writer, {"choices": [{"delta": {"role": "assistant", "content": ""}}]})
+        words = ["".join(words[at : at + its.an_event]) for at in range(0, len(words), its.an_event)]
         for number, word in enumerate(words):
             if number:
-                await self.nap(its.token_s * slow)
+                await self.nap(its.token_s * its.an_event * slow)
+            if fault == "error event" and number:
+                self.chunk(writer, b'event: error\ndata: {"message": "overloaded"}\n\n')
             if fault == "malformed" and number:
                 self.chunk(writer, b"data: {not json\n\n")
             said = word + self.took(began_ns) if number == len(words) - 1 else word
@@ -133,8 +162,8 @@ class Stub:
                 return True
             if fault == "hang up" and number:
                 return False
-        last = {"delta": {}, "finish_reason": "stop"} if chat else {"text": "", "finish_reason": "stop"}
-        self.event(writer, {"choices": [last]})
+        if fault != "no end":
+            self.event(writer, {"choices": [{**({"delta": {}} if chat else {"text": ""}), "finish_reason": ended(fault)}]})
         if usage:
             self.event(writer, {"choices": [], **usage})
         if its.done:
@@ -151,7 +180,7 @@ class Stub:
             await asyncio.sleep(seconds)
 
     def event(self, writer: asyncio.StreamWriter, data: Any) -> None:
-        self.chunk(writer, f"data: {json.dumps(data)}\n\n".encode())
+        self.chunk(writer, f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode())
 
     @staticmethod
     def chunk(writer: asyncio.StreamWriter, data: bytes) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.serving.asked import Asked, asked
-from pytest_greencompute.serving.client import Client
+from pytest_greencompute.serving.client import Client, needed
 from pytest_greencompute.serving.load import check_answers, open_client
 from tests.serving.stub import Behaviour, serving
 
@@ -30,6 +30,7 @@ def client_of(behaviour: Behaviour, model: str | None = None, **fields: Any) -> 
             yield client
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("request_kind", ["openai-chat", "openai-completions"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_answers_with_their_tokens_and_times(request_kind: str, stream: bool) -> None:
@@ -54,11 +55,42 @@ def test_max_tokens_reach_the_server() -> None:
 
 def test_without_usage_the_events_of_a_stream_are_counted_and_that_is_known() -> None:
     with client_of(Behaviour(usage=False, tokens=3)) as client:
-        assert client.ask(0).tokens == 3
-        assert client.by_events
+        done = client.ask(0)
+    assert (done.tokens, done.by_events) == (3, True)
     with client_of(Behaviour(usage=False, tokens=3), stream=False) as client:
+        done = client.ask(0)
+    assert (done.tokens, done.by_events) == (None, False)
+
+
+def test_a_usage_of_no_tokens_beside_a_text_counts_nothing() -> None:
+    for reports in ({"completion_tokens": 0}, {"completion_tokens": None}, {"completion_tokens": 1}):
+        with client_of(Behaviour(reports=reports, tokens=4)) as client:
+            done = client.ask(0)
+        assert (done.tokens, done.by_events) == (4, True)
+    with client_of(Behaviour(reports={"completion_tokens": 0}), stream=False) as client:
         assert client.ask(0).tokens is None
-        assert not client.by_events
+
+
+@pytest.mark.alone
+def test_an_event_that_brings_several_tokens_is_that_many_times_from_token_to_token() -> None:
+    one, four = Behaviour(tokens=16, token_s=0.02), Behaviour(tokens=16, token_s=0.02, an_event=4)
+    gaps = []
+    for behaviour in (one, four):
+        with client_of(behaviour) as client:
+            done = client.ask(0)
+        assert (done.tokens, done.events, done.by_events) == (16, 16 // behaviour.an_event, False)
+        gaps.append(sorted(done.gaps_s)[len(done.gaps_s) // 2])
+    assert gaps[1] == pytest.approx(gaps[0], rel=0.3)  # it was four times as long
+
+
+def test_what_the_server_had_in_a_cache() -> None:
+    reports = {"prompt_tokens": 40, "prompt_tokens_details": {"cached_tokens": 30}}
+    for stream in (True, False):
+        with client_of(Behaviour(reports=reports), stream=stream) as client:
+            done = client.ask(0)
+        assert (done.prompt_tokens, done.cached) == (40, 30)
+    with client_of(Behaviour(reports={"prompt_tokens": 40, "prompt_tokens_details": None})) as client:
+        assert (client.ask(0)).cached is None
 
 
 def test_a_stream_that_ends_without_done_is_whole_where_it_said_that_it_ends() -> None:
@@ -79,6 +111,13 @@ def test_a_stream_that_ends_without_done_is_whole_where_it_said_that_it_ends() -
         ("malformed", True, "malformed answer", "no JSON"),
         ("malformed", False, "malformed answer", "no JSON"),
         ("cut", True, "answer cut short", ""),
+        ("no end", True, "answer cut short", "without a finish_reason"),
+        ("ended by abort", True, "ended by abort", ""),
+        ("ended by abort", False, "ended by abort", ""),
+        ("ended by error", True, "ended by error", ""),
+        ("ended by content_filter", False, "ended by content_filter", ""),
+        ("ended by whatever", True, "ended by whatever", ""),
+        ("error event", True, "error in the answer", "overloaded"),
     ],
 )
 def test_each_failure_has_its_reason_and_the_next_request_is_answered(fault: str, stream: bool, reason: str, words: str) -> None:
@@ -87,6 +126,60 @@ def test_each_failure_has_its_reason_and_the_next_request_is_answered(fault: str
     assert failed.failed == reason
     assert words in failed.said
     assert answered.failed == ""
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_answers_that_were_cut_are_answers(stream: bool) -> None:
+    with client_of(Behaviour(faults=["ended by length", "ended by tool_calls"]), stream=stream) as client:
+        assert [(done.failed, done.cut) for done in (client.ask(0), client.ask(1))] == [("", True), ("", False)]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_request_that_finds_a_kept_connection_closed_is_sent_again_over_a_new_one(stream: bool) -> None:
+    with client_of(Behaviour(faults=["", "forget"]), stream=stream) as client:
+        asked = [client.ask(0) for _ in range(4)]
+    assert [(done.failed, done.reconnected) for done in asked] == [("", False), ("", True), ("", True), ("", True)]
+
+
+def test_a_server_that_closes_each_connection_answers_all_the_same() -> None:
+    with client_of(Behaviour(closes=True)) as client:
+        asked = [client.ask(0) for _ in range(10)]
+    assert {done.failed for done in asked} == {""}
+    assert [done.reconnected for done in asked] == [False, *[True] * 9]
+
+
+@pytest.mark.parametrize("fault", ["drop", "hang up", "half a head", "break"])
+def test_a_request_that_was_begun_to_be_answered_or_worked_on_is_not_sent_again(fault: str) -> None:
+    """Were it sent again, it would be answered."""
+    with client_of(Behaviour(faults=["", fault, "", ""])) as client:
+        asked = [client.ask(0) for _ in range(3)]
+    assert [done.failed for done in asked] == ["", "connection dropped", ""]
+
+
+def test_a_new_connection_that_is_dropped_is_a_failure() -> None:
+    with client_of(Behaviour(faults=["forget"])) as client:
+        assert [client.ask(0).failed for _ in range(2)] == ["connection dropped"] * 2
+    with client_of(Behaviour(faults=["", "forget", "forget"])) as client:  # and so is one that was dropped twice
+        assert [client.ask(0).failed for _ in range(2)] == ["", "connection dropped"]
+
+
+def test_an_older_httpx_sse_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found, refused in (("0.4.1", True), ("0.4.0", True), ("0.4.2", False), ("0.5", False), ("1.0.0rc1", False)):
+        monkeypatch.setattr("importlib.metadata.version", lambda _, found=found: found)
+        if not refused:
+            needed()
+            continue
+        with pytest.raises(SettingsError, match=f"needs httpx-sse 0.4.2: {found} tears") as told:
+            needed()
+        assert "pip install" in told.value.remedy
+
+
+def test_a_character_that_python_takes_for_the_end_of_a_line_tears_no_event() -> None:
+    with serving() as url:
+        client, _ = open_client(asked(url, ["one\u2028two\x85three"]), None, RealClock())
+        with client:
+            done = client.ask(0)
+    assert (done.failed, done.text.split("w0")[0]) == ("", "one\u2028two\x85three ")
 
 
 def test_a_trickle_of_tokens_does_not_outlast_the_time_limit() -> None:

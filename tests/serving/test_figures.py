@@ -9,11 +9,15 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.budget import Budget, Limit
+from pytest_greencompute.errors import GreencomputeError, MeterError
 from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
+from pytest_greencompute.judging import Bench, judge_run, times_open
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Run, Serving, Source, Span
+from pytest_greencompute.serving.load import ServedRun
 from pytest_greencompute.store.runfile import run_from_json, run_to_json, schema
+from pytest_greencompute.verdict import judge_budget
 
 GPU = Source("nvml", "gpu:0", "counter", "a GPU", "GPU-1", tick_s=0.1, step_j=0.001, systematic=0.05)
 
@@ -93,6 +97,64 @@ def test_what_is_not_there_says_why() -> None:
     assert "only serve_load" in why(plain, "time_to_first_token_p50")
 
 
+def test_tokens_that_are_counted_as_events_are_a_lower_bound_and_pass_nothing() -> None:
+    bound = replace(RUN, serving=replace(SERVING, by_events=1, token_gaps=()))
+    for metric in ("energy_per_token", "inter_token_latency_p50"):
+        assert "an event of a stream may bring several" in why(bound, metric)
+    metric = METRICS["tokens_per_query"]
+    found = figure(bound, "tokens_per_query")
+    assert found.value == pytest.approx(240 / 61.5)
+    words = [judge_budget(metric, found, Limit(metric, limit, ""), "it", by_interval=False).word for limit in (100.0, 3.0)]
+    assert words == ["UNMEASURED", "FAIL"]
+    served = ServedRun(bound, [], Aim(), lambda _: pytest.fail("it was measured"))
+    with pytest.raises(MeterError, match="There is no certain tokens_per_query"):
+        _ = served.tokens_per_query
+
+
+def test_what_a_server_had_in_its_cache_and_how_often_it_was_reconnected() -> None:
+    def served(**fields: Any) -> ServedRun:
+        return ServedRun(replace(RUN, serving=replace(SERVING, **fields)), [], Aim(), lambda _: pytest.fail("it was measured"))
+
+    assert served(prompt_tokens=40, cached_tokens=10).cached_share == 0.25
+    assert served(prompt_tokens=40, cached_tokens=0).cached_share == 0
+    assert served(prompt_tokens=40).cached_share is None
+    assert served(cached_tokens=0).cached_share is None
+    assert served(reconnected=7).reconnected == 7
+    assert figure(served(reconnected=7).raw, "error_rate").value == pytest.approx(12 / 72)
+
+
+def test_a_file_of_an_older_version_has_none_of_these_counts() -> None:
+    kept = json.loads(json.dumps(run_to_json(RUN, {}, [])))
+    for name in ("by_events", "cut", "reconnected", "prompt_tokens", "cached_tokens"):
+        del kept["raw"]["serving"][name]
+    assert run_from_json(kept) == RUN
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "open_"),
+    [
+        ("time_to_first_token_p99", 9.0, True),  # 60 requests bound only one side
+        ("time_to_first_token_p99", 0.001, False),
+        ("latency_p50", 0.129, True),  # the figure itself
+        ("latency_p50", 9.0, False),
+        ("energy_per_query", 3.35, False),  # not of a time
+    ],
+)
+def test_a_load_may_go_on_for_a_time_that_is_not_certain(metric: str, limit: float, open_: bool) -> None:
+    budget = Budget({None: {metric: Limit(METRICS[metric], limit, "")}}, (), {})
+    assert times_open(RUN, None, budget, Bench(Aim()), "it") is open_
+    assert not times_open(replace(RUN, serving=None), None, budget, Bench(Aim()), "it")
+
+
+def test_a_look_that_ends_a_load_is_surer_than_its_verdict() -> None:
+    """Of 60 times the largest ten are 0.15 s and more: at 99 % the median is below, but not for certain at every look."""
+    seconds = [*[0.1] * 40, *[0.2] * 20]
+    run = replace(RUN, latencies=tuple(Latency(1, each) for each in seconds), looks=8)
+    budget = Budget({None: {"latency_p50": Limit(METRICS["latency_p50"], 0.15, "")}}, (), {})
+    assert judge_run(run, None, budget, Bench(Aim()), "it")[0].word == "INCONCLUSIVE"
+    assert times_open(run, None, budget, Bench(Aim()), "it")
+
+
 def test_a_stranger_in_one_stretch_spoils_the_run() -> None:
     spoiled = replace(RUN, blocks=(*RUN.blocks[:-1], stretch(5, 10.0, 205.0, marks=(FOREIGN,))))
     assert "another process used the GPU during 1 of 6" in why(spoiled, "energy_per_query")
@@ -124,6 +186,9 @@ def test_a_file_brings_the_run_back_as_it_was() -> None:
         ("tokens", 7),
         ("first_tokens", [None]),
         ("token_gaps", ["1"]),
+        ("reconnected", -1),
+        ("by_events", 0.5),
+        ("cached_tokens", "3"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused(field: str, wrong: object) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_greencompute.clock import RealClock
-from pytest_greencompute.estimate import Aim, Estimate, estimate
+from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
 from pytest_greencompute.measuring import Effort, open_instruments
 from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.samples import Run
@@ -23,6 +23,7 @@ from pytest_greencompute.serving.load import Level, ServedRun, measure_load, ope
 from pytest_greencompute.store.runfile import run_from_json, run_to_json
 from pytest_greencompute.testing.sensor import PROFILES
 from pytest_greencompute.testing.standin import StandIn, StandInDevice
+from pytest_greencompute.verdict import is_bound
 from tests.serving.stub import ROOT, Behaviour, serving
 
 SENSOR = PROFILES["V100"]  # a tick of 20 ms
@@ -180,6 +181,72 @@ def test_a_stranger_that_comes_during_the_load_leaves_no_figure(machine: Machine
 # Without a GPU
 
 
+def load_of(behaviour: Behaviour, concurrency: int = 4, seconds: float = 1.5, **fields: Any) -> ServedRun:
+    with serving(behaviour) as url:
+        run, outputs = load(url, ["cputime"], concurrency, seconds, **fields)
+    return ServedRun(run, outputs, Aim(), lambda _: pytest.fail("it was measured"))
+
+
+def said(run: ServedRun, *words: str) -> list[str]:
+    return [note for note in run.notes if all(word in note for word in words)]
+
+
+def test_a_server_that_closes_each_connection_fails_nothing_and_that_is_noted_with_its_share() -> None:
+    run = load_of(Behaviour(first_s=0.02, tokens=2, closes=True))
+    assert run.failed == {}
+    assert run.error_rate == 0
+    assert run.raw.serving is not None
+    assert run.reconnected == run.raw.serving.answered > 20
+    assert said(run, f"{run.reconnected} of {run.reconnected} requests found closed the connection that the server keeps")
+
+
+def test_answers_that_did_not_come_are_failures_and_those_that_were_cut_are_noted() -> None:
+    run = load_of(Behaviour(first_s=0.01, tokens=2, faults=["", "ended by length", "ended by abort", "error event"]))
+    assert set(run.failed) == {"ended by abort", "error in the answer"}
+    assert 0.4 < run.error_rate.value < 0.6
+    assert run.raw.serving is not None
+    assert run.raw.serving.cut == pytest.approx(run.raw.serving.answered / 2, abs=4)
+    assert said(run, f"{run.raw.serving.cut} of {run.raw.serving.answered} answers were cut at max_tokens (64)")
+    assert said(run, "× ended by abort", "overloaded")
+
+
+def test_what_the_server_had_in_its_cache_is_shown_and_much_of_it_is_noted() -> None:
+    def cached(tokens: int | None) -> ServedRun:
+        reports = {"prompt_tokens": 40, **({} if tokens is None else {"prompt_tokens_details": {"cached_tokens": tokens}})}
+        return load_of(Behaviour(first_s=0.02, tokens=2, reports=reports), seconds=0.5)
+
+    much, little, unsaid = cached(30), cached(3), cached(None)
+    assert (much.cached_share, little.cached_share, unsaid.cached_share) == (0.75, 0.075, None)
+    assert said(much, "had 75 % of the prompts' tokens in its cache")
+    assert not said(little, "cache")
+    assert not said(unsaid, "cache")
+
+
+def test_tokens_without_usage_are_a_lower_bound() -> None:
+    run = load_of(Behaviour(first_s=0.02, tokens=4, an_event=2, usage=False), seconds=0.5)
+    assert "or more" not in str(estimate(run.raw, METRICS["energy_per_query"], Aim()))
+    assert isinstance(estimate(run.raw, METRICS["energy_per_token"], Aim()), Missing)
+    assert isinstance(estimate(run.raw, METRICS["inter_token_latency_p50"], Aim()), Missing)
+    assert is_bound(figure(run.raw, "tokens_per_query"))
+    assert figure(run.raw, "time_to_first_token_p50").value > 0
+    assert said(run, "at least as many tokens as events")
+
+
+def test_several_tokens_an_event_are_told() -> None:
+    run = load_of(Behaviour(first_s=0.02, token_s=0.004, tokens=12, an_event=4), seconds=0.5)
+    assert run.tokens_per_query.value == pytest.approx(12)
+    assert said(run, "an event brings 4 tokens")
+    assert not said(load_of(Behaviour(first_s=0.02, tokens=4), seconds=0.5), "an event brings")
+
+
+@pytest.mark.alone
+def test_a_server_that_keeps_its_answers_is_found_out() -> None:
+    assert said(load_of(Behaviour(first_s=0.1, tokens=2, remembers=True), seconds=0.5), "asked again", "times sooner")
+    assert not said(load_of(Behaviour(first_s=0.1, tokens=2), seconds=0.5), "asked again")
+    assert not said(load_of(Behaviour(first_s=0.02, tokens=2, ramp=30), seconds=0.5), "asked again")  # it warms up
+
+
+@pytest.mark.alone
 def test_cpu_seconds_of_a_server_that_this_process_started_are_seen() -> None:
     with serving(Behaviour(first_s=0.01, token_s=0.002, tokens=3)) as url:
         assert listens_here(int(url.rpartition(":")[2]))

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.serving.asked import asked, levels
-from pytest_greencompute.serving.wire import AnswerError, Part, address, answer_of, body, kind_of, models_of, part_of, port_of, said
+from pytest_greencompute.serving.wire import (
+    AnswerError,
+    Part,
+    address,
+    an_event,
+    answer_of,
+    body,
+    kind_of,
+    models_of,
+    part_of,
+    port_of,
+    said,
+)
 
 CHAT, TEXT = kind_of("openai-chat"), kind_of("openai-completions")
 
@@ -114,6 +126,73 @@ def test_parts_of_a_stream() -> None:
     assert part_of(TEXT, '{"choices": [{"text": "Y", "finish_reason": null}]}') == Part("Y", speaks=True)
 
 
+@pytest.mark.parametrize(
+    ("word", "cut"),
+    [("stop", False), ("length", True), ("tool_calls", False), ("eos_token", False), ("STOP", False), ("model_length", True)],
+)
+def test_words_with_which_an_answer_ends(word: str, cut: bool) -> None:
+    event = part_of(CHAT, json.dumps({"choices": [{"delta": {}, "finish_reason": word}]}))
+    whole = answer_of(TEXT, json.dumps({"choices": [{"text": "Y", "finish_reason": word}]}))
+    assert (event.ends, event.cut, whole.cut) == (True, cut, cut)
+
+
+@pytest.mark.parametrize(
+    "word", ["abort", "error", "content_filter", "timeout", "cancelled", "load", "unheard-of", 7, ["stop"], {"type": "stop"}]
+)
+def test_any_other_word_says_that_the_answer_did_not_come(word: object) -> None:
+    for sent in ({"delta": {}}, {"message": {"content": "Y"}}):
+        with pytest.raises(AnswerError, match="ended by "):
+            (part_of if "delta" in sent else answer_of)(CHAT, json.dumps({"choices": [{**sent, "finish_reason": word}]}))
+
+
+@pytest.mark.parametrize("word", [None, "", False])
+def test_an_answer_that_goes_on_has_no_word(word: object) -> None:
+    assert part_of(CHAT, json.dumps({"choices": [{"delta": {"content": "Y"}, "finish_reason": word}]})) == Part("Y", speaks=True)
+
+
+def test_several_answers_to_one_request_are_refused() -> None:
+    for choices in ([{"delta": {}}, {"delta": {}}], [{"delta": {"content": "Y"}, "index": 1}]):
+        with pytest.raises(AnswerError, match="several answers"):
+            part_of(CHAT, json.dumps({"choices": choices}))
+    assert part_of(CHAT, '{"choices": [{"index": 0, "delta": {"content": "Y"}}]}').text == "Y"
+
+
+def test_what_a_usage_says() -> None:
+    usage = {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": 12},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+    found = part_of(CHAT, json.dumps({"choices": [], "usage": usage}))
+    assert found == Part(tokens=5, reasoning=3, prompt=10, cached=10)  # no more than there are
+    assert part_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "prompt_tokens_details": {}}})).cached is None
+    assert part_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "prompt_tokens_details": {"cached_tokens": 0}}})).cached == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "events", "reasoned", "each"),
+    [
+        (Part(tokens=16), 4, False, 4),
+        (Part(tokens=16), 16, False, 1),
+        (Part(tokens=17), 16, False, 1),  # the end of an answer is a token that brings no text
+        (Part(tokens=27), 18, False, 1.5),
+        (Part(tokens=14), 16, False, 1),  # a call of a tool in several events
+        (Part(tokens=100, reasoning=84), 16, False, 1),  # reasoning that was not shown
+        (Part(tokens=100, reasoning=84), 100, True, 1),
+        (Part(tokens=100, reasoning=84), 25, True, 4),
+        (Part(tokens=5), 0, False, 1),
+        (Part(tokens=0), 0, False, 1),
+        (Part(tokens=0), 4, False, None),
+        (Part(tokens=1), 4, False, None),
+        (Part(), 4, False, None),
+        (None, 4, False, None),
+    ],
+)
+def test_tokens_an_event(told: Part | None, events: int, reasoned: bool, each: float | None) -> None:
+    assert an_event(told, events, reasoned=reasoned) == each
+
+
 @pytest.mark.parametrize("usage", [None, 7, {}, {"completion_tokens": "9"}, {"completion_tokens": -1}, {"completion_tokens": True}])
 def test_a_usage_that_says_no_number_is_none(usage: object) -> None:
     assert part_of(CHAT, json.dumps({"choices": [], "usage": usage})).tokens is None
@@ -151,6 +230,15 @@ def test_an_error_in_an_answer_has_the_servers_words() -> None:
     with pytest.raises(AnswerError, match="error in the answer") as told:
         part_of(CHAT, '{"error": {"message": "out of memory"}}')
     assert told.value.said == "out of memory"
+    for sent in (
+        {"choices": [{"delta": {}}], "error": {"message": "out of memory"}},
+        {"choices": [{"delta": {}, "error": {"message": "out of memory"}}]},
+        {"object": "error", "message": "out of memory", "code": 500},
+    ):
+        with pytest.raises(AnswerError, match="error in the answer") as told:
+            part_of(CHAT, json.dumps(sent))
+        assert told.value.said == "out of memory"
+    assert part_of(CHAT, '{"choices": [{"delta": {"content": "Y"}}], "error": null}').text == "Y"
     assert said('{"error": {"message": "busy"}}') == "busy"
     assert said('{"error": "busy"}') == "busy"
     assert said("<html>") == "<html>"
@@ -189,6 +277,9 @@ def test_the_key_is_taken_from_the_environment_and_sent_as_a_head() -> None:
         ({"api_key_env": 7}, "not set"),
         ({"options": {"stream": False}}, "options has 'stream'"),
         ({"options": ["temperature"]}, "options is"),
+        ({"options": {"n": 2}}, "options has 'n': 2"),
+        ({"options": {"best_of": 4}}, "options has 'best_of': 4"),
+        ({"options": {"n": "1"}}, "options has 'n'"),
         ({"headers": {"x": 7}}, "headers holds"),
         ({"headers": {"x": "ä"}}, "headers holds"),
         ({"headers": ["x"]}, "headers holds"),
@@ -205,6 +296,10 @@ def test_bad_input_is_refused_with_a_remedy(wrong: dict[str, Any], says: str) ->
     with pytest.raises(SettingsError, match=says) as refused:
         asked("http://localhost:1", ["Hi"], **{**USUAL, **wrong})
     assert refused.value.remedy
+
+
+def test_one_answer_may_be_asked_for() -> None:
+    assert asked("http://localhost:1", ["Hi"], **{**USUAL, "options": {"n": 1, "best_of": None}}).options == {"n": 1, "best_of": None}
 
 
 def test_no_prompts_are_refused() -> None:
