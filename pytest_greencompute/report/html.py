@@ -188,8 +188,16 @@ def _run(run: Mapping[str, Any], made: Plots) -> RunPart:
         [(METRICS[name].label, figure(METRICS[name], told), _interval(name, told)) for name, told in run["metrics"].items()],
         [_verdict(verdict) for verdict in run["verdicts"]],
         [*run["notes"], *([run["problem"]] if run["problem"] else [])],
-        _flat({"queries": run["queries"], "blocks": run["blocks"], "seconds": round(run["seconds"], 1), **run["provenance"]}),
+        _flat({"queries": run["queries"], "blocks": run["blocks"], "seconds": round(run["seconds"], 1), **_load(run), **run["provenance"]}),
     )
+
+
+def _load(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What was counted of a server's load beside its figures; empty for other runs."""
+    seen = run["raw"].get("serving") or {}
+    return {
+        name.replace("_", " "): seen[name] for name in ("answered", "reconnected", "cut", "prompt_tokens", "cached_tokens") if name in seen
+    }
 
 
 def _interval(name: str, told: Mapping[str, Any]) -> str:

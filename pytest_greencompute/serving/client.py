@@ -62,7 +62,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class _Line:
+class Line:
     """A slot's way to the server, one connection at a time, and what the request under way has seen of it.
 
     ``kept``: the server has answered on the connection to the end, and said nothing of closing it. ``opened``: the request went over a new
@@ -121,7 +121,7 @@ class Client:
         self._slots: list[asyncio.Task[None]] = []
         # One connection each, since a pool looks through all that it has for each request, and without what httpx.AsyncClient does around
         # a request (cookies, redirects): together they more than halve what a request costs at 64 at a time.
-        self._lines: list[_Line] = []
+        self._lines: list[Line] = []
         self._requests: list[httpx.Request] = []
 
     def __enter__(self) -> Client:
@@ -205,7 +205,7 @@ class Client:
         self._stopping = False
         keep = httpx.Limits(keepalive_expiry=None)  # so that whoever closes a connection is the server
         while len(self._lines) < concurrency:
-            self._lines.append(_Line(httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=keep)))
+            self._lines.append(Line(httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=keep)))
         self._busy_ns = [self._now_ns()] * concurrency
         self._sent_ns = list(self._busy_ns)
         return concurrency

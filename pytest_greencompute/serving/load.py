@@ -553,6 +553,8 @@ def _of_answers(account: Account, asked: Asked) -> list[str]:
     answered, ended = account.answered, account.answered + sum(account.failed.values())
     if account.cut:
         said.append(f"{account.cut} of {answered} answers were cut at max_tokens ({asked.max_tokens})")
+    if account.empty:
+        said.append(f"{account.empty} of {answered} answers were empty")
     if account.by_events:
         said.append(
             f"{account.by_events} of {answered} answers have at least as many tokens as events brought them, "

@@ -46,6 +46,11 @@ class Done:
     reconnected: bool = False
 
     @property
+    def empty(self) -> bool:
+        """Whether nothing was generated, as far as anybody can tell."""
+        return not self.text and not self.events and self.tokens == 0
+
+    @property
     def seconds(self) -> float:
         return (self.ended_ns - self.sent_ns) / 1e9
 
@@ -94,14 +99,14 @@ class Account:
 
     Of the requests that were sent since ``since_ns``, ``answered``, ``failed`` and ``reconnected`` are counted and the times sampled. Of
     the answers ``uncounted`` have tokens that nobody counted, ``by_events`` as many as events brought them, or more, ``cut`` ended at their
-    limit; ``in_events`` is how many tokens came in how many events. ``below`` as for ``Sample``.
+    limit, ``empty`` have none; ``in_events`` is how many tokens came in how many events. ``below`` as for ``Sample``.
     """
 
     def __init__(self, since_ns: int, below: Callable[[int], int]) -> None:
         self.stretches: list[Stretch] = []
         self.answered = 0
         self.failed: Counter[str] = Counter()
-        self.uncounted = self.by_events = self.cut = self.reconnected = self.prompt_tokens = 0
+        self.uncounted = self.by_events = self.cut = self.empty = self.reconnected = self.prompt_tokens = 0
         self.cached: int | None = None  # a server that tells may leave it out where it had none
         self.in_events = (0, 0)
         self.seconds, self.first_tokens, self.token_gaps = Sample(below), Sample(below), Sample(below)
@@ -130,6 +135,7 @@ class Account:
         self.uncounted += done.tokens is None
         self.by_events += done.by_events
         self.cut += done.cut
+        self.empty += done.empty
         self.prompt_tokens += done.prompt_tokens
         if done.cached is not None:
             self.cached = (self.cached or 0) + done.cached

@@ -31,6 +31,7 @@ def served(project: Project) -> Project:
     return project
 
 
+@pytest.mark.alone
 def test_each_load_is_a_run_with_budgets_of_its_own(served: Project) -> None:
     served.write(
         "test_chat.py",
@@ -142,12 +143,13 @@ def test_bad_input_and_a_server_that_is_not_there_are_told_with_a_remedy(served:
 
 
 def test_a_load_goes_on_for_what_can_still_be_decided(served: Project) -> None:
-    """Its energy is certain at the first look, after some five of eight seconds; its p99 needs more requests than come in eight."""
+    """Its throughput is certain at the first look, long before the end; its p99 needs more requests than come until then."""
+    served.toml('meters = ["nvml"]')  # none is here: no energy is waited for
     served.write(
         "test_chat.py",
         SERVER
         + """
-    @pytest.mark.energy_budget(energy_per_query="10 kJ", time_to_first_token_p99="5 s", error_rate=0)
+    @pytest.mark.energy_budget(throughput="0.1 queries/s", time_to_first_token_p99="5 s", error_rate=0)
     def test_chat(energy_meter, url):
         energy_meter.serve_load(url, PROMPTS, concurrency=1, max_tokens=3)
     """,
@@ -163,7 +165,7 @@ def test_a_load_goes_on_for_what_can_still_be_decided(served: Project) -> None:
 def test_without_usage_no_budget_on_tokens_passes_and_notes_name_their_load(served: Project) -> None:
     served.write(
         "test_chat.py",
-        SERVER.replace("tokens=3", "tokens=6, an_event=2, usage=False, faults=['', 'ended by length', 'ended by abort']")
+        SERVER.replace("tokens=3", "tokens=6, an_event=2, closes=True, usage=False, faults=['', 'ended by length', 'ended by abort']")
         + """
     LIMITS = {"tokens_per_query": 100, "energy_per_token": "10 kJ", "inter_token_latency_p50": "5 s", "error_rate": "10 %"}
 
@@ -173,12 +175,14 @@ def test_without_usage_no_budget_on_tokens_passes_and_notes_name_their_load(serv
     """,
     )
     served.toml('meters = ["cputime"]\ncpu_watts_per_core = 10\nunmeasured = "fail"')
-    result = served.run_apart("--energy-budget", "--energy-max-seconds=1", "--energy-json=energy.json")
+    result = served.run_apart("--energy-budget", "--energy-max-seconds=1", "--energy-json=energy.json", "--energy-html=energy.html")
     result.assert_outcomes(failed=1)
+    page = (served.path / "energy.html").read_text(encoding="utf-8")
     for run in served.report()["runs"]:
         words = {each["metric"]: each["verdict"] for each in run["verdicts"]}
         assert words == dict.fromkeys(words, "UNMEASURED") | {"error_rate": "FAIL"}
         assert len(words) == 4
+        assert f">reconnected</th><td>{run['raw']['serving']['reconnected']}<" in page
     result.stdout.fnmatch_lines_random(
         [
             "test_chat (concurrency=1) generated 3* or more tokens per query, not clearly on either side of *: let it send usage.*",

@@ -13,7 +13,7 @@ import pytest
 from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.serving.asked import Asked, asked
-from pytest_greencompute.serving.client import Client, needed
+from pytest_greencompute.serving.client import HEADS, WHOLE, Client, Line, needed
 from pytest_greencompute.serving.load import check_answers, open_client
 from tests.serving.stub import Behaviour, serving
 
@@ -106,8 +106,8 @@ def test_a_stream_that_ends_without_done_is_whole_where_it_said_that_it_ends() -
         ("drop", True, "connection dropped", ""),
         ("drop", False, "connection dropped", ""),
         ("hang up", True, "connection dropped", ""),
-        ("stall", True, "no answer within 0.3 s", ""),
-        ("stall", False, "no answer within 0.3 s", ""),
+        ("stall", True, "no answer within 1 s", ""),
+        ("stall", False, "no answer within 1 s", ""),
         ("malformed", True, "malformed answer", "no JSON"),
         ("malformed", False, "malformed answer", "no JSON"),
         ("cut", True, "answer cut short", ""),
@@ -121,7 +121,7 @@ def test_a_stream_that_ends_without_done_is_whole_where_it_said_that_it_ends() -
     ],
 )
 def test_each_failure_has_its_reason_and_the_next_request_is_answered(fault: str, stream: bool, reason: str, words: str) -> None:
-    with client_of(Behaviour(faults=[fault, ""]), stream=stream, timeout_s=0.3) as client:
+    with client_of(Behaviour(faults=[fault, ""]), stream=stream, timeout_s=1 if fault == "stall" else 30) as client:
         failed, answered = client.ask(0), client.ask(0)
     assert failed.failed == reason
     assert words in failed.said
@@ -161,6 +161,25 @@ def test_a_new_connection_that_is_dropped_is_a_failure() -> None:
         assert [client.ask(0).failed for _ in range(2)] == ["connection dropped"] * 2
     with client_of(Behaviour(faults=["", "forget", "forget"])) as client:  # and so is one that was dropped twice
         assert [client.ask(0).failed for _ in range(2)] == ["", "connection dropped"]
+
+
+@pytest.mark.parametrize(
+    ("version", "heads", "kept"),
+    [
+        (b"HTTP/1.1", [], True),
+        (b"HTTP/1.1", [(b"Connection", b"Keep-Alive")], True),
+        (b"HTTP/1.1", [(b"Connection", b"Close")], False),
+        (b"HTTP/1.0", [], False),
+        (b"HTTP/1.0", [(b"connection", b"keep-alive")], True),
+    ],
+)
+def test_a_server_that_says_that_it_closes_a_connection_keeps_none(version: bytes, heads: list[tuple[bytes, bytes]], kept: bool) -> None:
+    line = Line(None)  # type: ignore[arg-type]
+    line.see(HEADS, (version, 200, b"OK", heads))
+    assert not line.begin()
+    line.see(WHOLE, None)
+    assert line.begin() is kept
+    assert not line.begin()
 
 
 def test_an_older_httpx_sse_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

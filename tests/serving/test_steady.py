@@ -80,12 +80,13 @@ def test_what_is_counted_of_the_answers() -> None:
             done(0.1, 0.2, tokens=3, events=3, gaps_s=(0.02, 0.03), prompt_tokens=10),  # a server may leave out that it had none
             done(0.1, 0.2, tokens=5, events=5, gaps_s=(0.9,), by_events=True, reconnected=True),
             done(0.1, 0.2, failed="status 500", reconnected=True),
+            done(0.1, 0.2, tokens=0),
             done(-0.1, 0.2, tokens=5, events=1, cut=True, reconnected=True),  # sent before
         ]
     )
     assert account.in_events == (11, 5)
     assert account.token_gaps.values == [0.01, 0.02, 0.03]  # not those from event to event
-    assert (account.by_events, account.cut, account.reconnected) == (1, 1, 2)
+    assert (account.by_events, account.cut, account.empty, account.reconnected) == (1, 1, 1, 2)
     assert (account.prompt_tokens, account.cached) == (20, 4)
     assert Account(0, below).cached is None
 
