@@ -147,7 +147,7 @@ def test_a_load_goes_on_for_what_can_still_be_decided(served: Project) -> None:
     served.toml('meters = ["nvml"]')  # none is here: no energy is waited for
     served.write(
         "test_chat.py",
-        SERVER
+        SERVER.replace("first_s=0.01", "first_s=0.05")
         + """
     @pytest.mark.energy_budget(throughput="0.1 queries/s", time_to_first_token_p99="5 s", error_rate=0)
     def test_chat(energy_meter, url):
