@@ -17,11 +17,15 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Run a part, device synchronised at both ends (``timed``: and around every batch). Answer: Worked."""
+    """Run a part, device synchronised at both ends (``timed``: and around every batch). Answer: Worked.
+
+    ``again``: as timed, and answers and times are held against those of the first pass.
+    """
 
     part: Part
     timed: bool = False
     seconds: float | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

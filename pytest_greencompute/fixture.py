@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.generation import Generation, Generator
     from pytest_greencompute.measured import MeasuredRun
     from pytest_greencompute.measuring import Effort, Task
+    from pytest_greencompute.queries import Queries
     from pytest_greencompute.samples import Run
     from pytest_greencompute.serving.asked import Asked
     from pytest_greencompute.serving.load import Level, ServedRun
@@ -53,7 +54,7 @@ class EnergyMeter:
     def measure(
         self,
         model: Callable[[Any], Any],
-        queries: Iterable[Any],
+        queries: Queries,
         *,
         batch_size: int = 1,
         references: Iterable[Any] | None = None,
@@ -63,6 +64,7 @@ class EnergyMeter:
         reasoning: Sequence[str] | None = None,
         count: Iterable[str] = (),
         name: str | None = None,
+        repeats: str = "fresh",
     ) -> MeasuredRun:
         """Measure ``model``, any callable on a batch, on ``queries``.
 
@@ -70,22 +72,29 @@ class EnergyMeter:
         ``collate`` turns a slice of the queries into a batch. ``tokens`` counts what an answer holds: "ids" where answers are output
         ids, their model, a tokenizer, or a function of an answer; ``reasoning`` are the markers around reasoning. ``count`` names what is
         to be counted where no budget asks for it: "flops_per_query", "peak_memory", "page_faults_per_query". ``name`` tells the runs
-        of one test apart. ``outputs`` of what is returned holds the model's answers in query order. Raises SettingsError for bad
-        input, MeterError where a meter fails while measuring, and what the model raises.
+        of one test apart. ``outputs`` of what is returned holds the model's answers in query order.
+
+        The queries are asked again and again: where a model uses them up, ``queries`` is a function that makes them for each pass. A
+        model that answers from memory when asked again is refused, unless ``repeats="cached"`` says that memory is part of the product.
+        Raises SettingsError for bad input, MeterError where a meter fails while measuring, and what the model raises.
         """
         from pytest_greencompute.awaiting import finished
         from pytest_greencompute.measuring import Task
 
         test, markers = self._test, self._markers(reasoning)
-        task = Task(model, queries, batch_size, references, score, collate, name, test.node_id, tokens, markers, count, test.watched)
-        return finished(self._measured(task))
+        fields = (model, queries, batch_size, references, score, collate, name, test.node_id, tokens, markers, count, test.watched)
+        return finished(self._measured(Task(*fields, repeats=repeats)))
 
-    def measure_calls(self, call: Callable[[], object], *, together: int, batches: int) -> MeasuredRun:
+    def measure_calls(
+        self, call: Callable[[], object], *, together: int, batches: int, repeats: str = "fresh", notes: tuple[str, ...] = ()
+    ) -> MeasuredRun:
         """``measure`` for something that is called without a query: each call is one. ``together`` calls make a batch.
 
         Of more than one together there is no latency, which would be that of all of them. Where commits are compared they come one by one:
         what is short on one side need not be so on the other, and both must measure alike.
         """
+        from dataclasses import replace
+
         from pytest_greencompute.awaiting import finished
         from pytest_greencompute.measuring import Task
 
@@ -97,12 +106,12 @@ class EnergyMeter:
         if self._session.bases is not None or self._session.worker is not None:
             together = 1
         task = Task(calls, range(together * batches), together, test=self._test.node_id, watched=self._test.watched, timed=together == 1)
-        return finished(self._measured(task))
+        return finished(self._measured(replace(task, repeats=repeats, notes=notes)))
 
     async def ameasure(
         self,
         model: Callable[[Any], Any],
-        queries: Iterable[Any],
+        queries: Queries,
         *,
         batch_size: int = 1,
         references: Iterable[Any] | None = None,
@@ -112,6 +121,7 @@ class EnergyMeter:
         reasoning: Sequence[str] | None = None,
         count: Iterable[str] = (),
         name: str | None = None,
+        repeats: str = "fresh",
     ) -> MeasuredRun:
         """``measure`` for a model that is awaited: ``run = await energy_meter.ameasure(model, queries)`` in an async test.
 
@@ -124,7 +134,7 @@ class EnergyMeter:
 
         test, markers = self._test, self._markers(reasoning)
         fields = (model, queries, batch_size, references, score, collate, name, test.node_id, tokens, markers, count, test.watched)
-        return await self._measured(Task(*fields, awaits=True))
+        return await self._measured(Task(*fields, awaits=True, repeats=repeats))
 
     async def _measured(self, task: Task) -> MeasuredRun:
         from pytest_greencompute.measuring import arun_once
@@ -184,7 +194,7 @@ class EnergyMeter:
     def compare(
         self,
         candidates: Mapping[str, Callable[[Any], Any]],
-        queries: Iterable[Any],
+        queries: Queries,
         *,
         batch_size: int | Mapping[str, int] = 1,
         references: Iterable[Any] | None = None,
@@ -195,14 +205,15 @@ class EnergyMeter:
         count: Iterable[str] = (),
         floor: object = None,
         name: str | None = None,
+        repeats: str | Mapping[str, str] = "fresh",
         **limits: object,
     ) -> Comparison:
         """Measure ``candidates``, several models for one task by name, on the same ``queries``, their sets by turns.
 
         ``floor`` is the least accuracy that will do (a share, 0.72 or "72 %"), ``limits`` are what else a candidate must meet: latency_p50,
-        latency_p95, latency_p99, throughput. ``batch_size`` and ``tokens`` are one for all or one by name, the rest as for ``measure``. A
-        candidate that raises has its reason in the table, and the others stand. Raises SettingsError for bad input, MeterError as
-        ``measure`` does.
+        latency_p95, latency_p99, throughput. ``batch_size``, ``tokens`` and ``repeats`` are one for all or one by name, the rest as for
+        ``measure``. A candidate that raises has its reason in the table, and the others stand. Raises SettingsError for bad input,
+        MeterError as ``measure`` does.
         """
         from pytest_greencompute.abreast import Entrant
         from pytest_greencompute.comparison import run_name
@@ -213,10 +224,11 @@ class EnergyMeter:
         candidates = {str.__str__(each): model for each, model in candidates.items()}  # plain, since names travel with the reports
         listed, given = _again_and_again(queries), listed_references(references)
         sizes, counted = _by_name("batch_size", batch_size, candidates), _by_name("tokens", tokens, candidates)
-        markers = self._markers(reasoning)
+        markers, repeated = self._markers(reasoning), _by_name("repeats", repeats, candidates)
 
         def entrant(each: str) -> Entrant:
-            task = self._task(candidates[each], listed, given, score, collate, sizes[each], run_name(name, each), counted[each], markers)
+            run, again = run_name(name, each), repeated[each]
+            task = self._task(candidates[each], listed, given, score, collate, sizes[each], run, counted[each], markers, again)
             return Entrant(each, lambda: task, {})
 
         return self._abreast([entrant(each) for each in candidates], floor, limits, name, scored=given is not None, count=count)
@@ -224,7 +236,7 @@ class EnergyMeter:
     def sweep(
         self,
         model: Callable[..., Any],
-        queries: Iterable[Any],
+        queries: Queries,
         *,
         batch_size: int | Iterable[int] = 1,
         references: Iterable[Any] | None = None,
@@ -235,6 +247,7 @@ class EnergyMeter:
         floor: object = None,
         name: str | None = None,
         limits: Mapping[str, object] | None = None,
+        repeats: str = "fresh",
         **axes: Iterable[Any],
     ) -> Comparison:
         """Measure ``model`` at every combination of the swept settings, their sets by turns.
@@ -259,9 +272,8 @@ class EnergyMeter:
             called = sweep_name(values)
 
             def task() -> Task:
-                return self._task(
-                    variants.at(values), listed, given, score, collate, size, run_name(name, called), tokens, self._markers(None)
-                )
+                run, markers = run_name(name, called), self._markers(None)
+                return self._task(variants.at(values), listed, given, score, collate, size, run, tokens, markers, repeats)
 
             return Entrant(called, task, values)
 
@@ -271,7 +283,7 @@ class EnergyMeter:
     def generate(
         self,
         generator: Generator,
-        prompts: Iterable[Any],
+        prompts: Queries,
         *,
         max_new_tokens: int = 64,
         batch_size: int = 1,
@@ -280,6 +292,7 @@ class EnergyMeter:
         reasoning: Sequence[str] | None = None,
         count: Iterable[str] = (),
         name: str | None = None,
+        repeats: str = "fresh",
     ) -> Generation:
         """Measure a ``Generator`` with prefill and decode apart: up to the first token, and to the end, their sets by turns.
 
@@ -296,7 +309,8 @@ class EnergyMeter:
 
         def entrant(part: str) -> Entrant:
             answers = given if part == WHOLE else None
-            task = self._task(two[part], listed, answers, score, None, batch_size, run_name(name, part), generator.tokens, markers)
+            run, counter = run_name(name, part), generator.tokens
+            task = self._task(two[part], listed, answers, score, None, batch_size, run, counter, markers, repeats)
             return Entrant(part, lambda: task, {})
 
         comparison = self._abreast([entrant(part) for part in two], None, {}, name, scored=False, count=count, told=False)
@@ -308,7 +322,7 @@ class EnergyMeter:
     def energy_score(
         self,
         model: Callable[[Any], Any],
-        queries: Iterable[Any],
+        queries: Queries,
         *,
         task: str,
         model_class: str | None = None,
@@ -318,6 +332,7 @@ class EnergyMeter:
         state: str | os.PathLike[str] | None = None,
         protocol_queries: bool = False,
         output_of_protocol: bool = False,
+        repeats: str = "fresh",
     ) -> ScoredRun:
         """Measure ``model`` by the protocol of AI Energy Score, and rate it: ``.rating``, ``.wh_per_1000_queries``.
 
@@ -330,7 +345,7 @@ class EnergyMeter:
 
         from pytest_greencompute.energy_score import Asked, ScoredRun
         from pytest_greencompute.measuring import Task, run_once
-        from pytest_greencompute.queries import Batches, collected
+        from pytest_greencompute.queries import Batches, collected, plain
         from pytest_greencompute.store.score_state import path_of
 
         self._check_name(name)
@@ -338,12 +353,13 @@ class EnergyMeter:
         session, test = self._session, self._test
         asked = Asked(task, model_class, passes, protocol_queries, output_of_protocol)
         listed, notes = collected(queries)
-        if isinstance(listed, Batches) and listed.size != 1:
+        loaded = plain(listed)
+        if isinstance(loaded, Batches) and loaded.size != 1:
             raise SettingsError(
-                f"The protocol asks one query at a time, and the DataLoader's batches hold {listed.size}.", remedy="Pass its dataset."
+                f"The protocol asks one query at a time, and the DataLoader's batches hold {loaded.size}.", remedy="Pass its dataset."
             )
         path = path_of(session.home, state, test.node_id, name)
-        work = Task(model, listed, collate=collate, name=name, test=test.node_id, watched=test.watched)
+        work = Task(model, listed, collate=collate, name=name, test=test.node_id, watched=test.watched, repeats=repeats)
         if session.worker is None and session.settings.enabled:
             raw, outputs = self._score_metered(work, asked, path)
         else:
@@ -388,12 +404,12 @@ class EnergyMeter:
         name: str,
         tokens: object,
         markers: Sequence[str] | None,
+        repeats: str,
     ) -> Task:
         from pytest_greencompute.measuring import Task
 
-        return Task(
-            model, queries, batch_size, references, score, collate, name, self._test.node_id, tokens, markers, watched=self._test.watched
-        )
+        fields = (model, queries, batch_size, references, score, collate, name, self._test.node_id, tokens, markers)
+        return Task(*fields, watched=self._test.watched, repeats=repeats)
 
     def _markers(self, reasoning: Sequence[str] | None) -> Sequence[str] | None:
         """The markers of reasoning: those of the call, else those of the settings; None: the usual ones."""
@@ -770,7 +786,7 @@ def _check_text(name: object, what: str, such: str) -> None:
         ) from error
 
 
-def _again_and_again(queries: Iterable[Any]) -> Any:
+def _again_and_again(queries: Queries) -> Any:
     """Queries that every candidate can have: those of a generator are collected once. Raises SettingsError for what is no list of them."""
     from pytest_greencompute.queries import collected
 

@@ -176,6 +176,7 @@ RULES: tuple[Rule, ...] = (
     Rule("meter", "devices", "meter", "always"),
     Rule("method", "devices", "method", "always"),
     Rule("batch size", "run", "batch_size", "always"),
+    Rule("repeats", "run", "repeats", "always", absent="fresh"),
     Rule("tracer", "run", TRACED, "always", absent="none"),
     Rule("CPU", "machine", "cpu", "cpu"),
     Rule("driver", "devices", "driver", "never"),

@@ -21,7 +21,8 @@ from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.meters.base import MeterOptions
 from pytest_greencompute.protocol import Protocol, measuring
-from pytest_greencompute.queries import Batches, collected
+from pytest_greencompute.queries import Batches, Queries, collected, plain
+from pytest_greencompute.repeats import Repeats, check_repeats
 from pytest_greencompute.samples import Run
 from pytest_greencompute.schedule import Layout, Timing
 from pytest_greencompute.sets import spanned
@@ -57,11 +58,12 @@ class Task:
 
     ``tokens`` says how to count the tokens of an answer, ``reasoning`` which markers open and close reasoning (``tokens.counter_of``).
     ``count`` names figures of ``compute.NAMES``. ``watched`` are the models that the test watches. ``awaits``: the model is awaited.
-    ``timed``: the latency of a batch means something to somebody.
+    ``timed``: the latency of a batch means something to somebody. ``repeats``: "cached" where memory is part of the product.
+    ``notes`` are what is known of it beforehand.
     """
 
     model: Callable[[Any], Any]
-    queries: Iterable[Any]
+    queries: Queries
     batch_size: int = 1
     references: Iterable[Any] | None = None
     score: Score = "accuracy"
@@ -74,6 +76,8 @@ class Task:
     watched: Sequence[WatchedModel] = ()
     awaits: bool = False
     timed: bool = True
+    repeats: str = "fresh"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +114,14 @@ class _Prepared:
 
     def __init__(self, task: Task) -> None:
         queries, self.notes = collected(task.queries)
-        size = queries.size if isinstance(queries, Batches) else task.batch_size
+        listed = plain(queries)
+        size = listed.size if isinstance(listed, Batches) else task.batch_size
         model = adapted(task.model, size)
-        self.notes += model.notes
+        self.notes += model.notes + task.notes
         self.task = task
         self.references = check_references(task.references, len(queries))
         check_score(task.score)
+        check_repeats(task.repeats)
         self._counter = counter_of(task.tokens, task.reasoning, heard := Heard())
         self.hearing = partial(hearing, task.tokens, heard)
         self.count = checked_count(task.count)
@@ -130,7 +136,7 @@ class _Prepared:
 
     def asked(self) -> str:
         """A digest of all queries, in order; of what shows nothing of what is in it, its class counts, and a note says so."""
-        listed = self.workload.listed
+        listed = plain(self.workload.listed)
         listed = listed.batches if isinstance(listed, Batches) else listed
         each = (listed[index] for index in range(len(listed)))
         nameless: set[str] = set()
@@ -239,18 +245,23 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
 
     prepared = _Prepared(task)
     workload, clock = prepared.workload, instruments.clock
+    repeats = Repeats(workload, cached=task.repeats == "cached")
+    asked = prepared.asked() if effort.keep_answers else ""  # before a model can use them up
     start_ns = clock.now_ns()
     with OncePass(task.watched) as seen, prepared.hearing():
         telling = _first_pass_of(workload.queries, clock, effort.tell)
         first_pass = partial(workload.afirst_pass, clock, tell=telling, done=seen.done)
         outputs, first = yield from _doing(first_pass, awaits=task.awaits)
+    repeats.answered(outputs)
     scored, answers = prepared.scores(outputs), prepared.told(outputs) if effort.keep_answers else ""
     counted = prepared.counted(outputs)
     watching, inside = seen.found(workload.queries), Inside()
     before = instruments.conditions()
     provenance = {**effort.provenance, "devices": instruments.facts(), "batch_size": workload.batch_size}
     if effort.keep_answers:  # answers to other queries are not to be compared
-        provenance["queries"] = prepared.asked()
+        provenance["queries"] = asked
+    if task.repeats == "cached":
+        provenance["repeats"] = task.repeats
 
     def run(measured: Measured) -> Run:
         return prepared.run(
@@ -263,7 +274,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
             latencies=measured.latencies,
             scores=scored,
             answers=answers,
-            notes=seen.notes + measured.notes,
+            notes=seen.notes + repeats.notes + measured.notes,
             problem=problem,
             looks=measured.looks,
             watching=inside.shared(watching, measured.blocks),
@@ -281,8 +292,9 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
         timing=effort.timing if task.timed else "none",
         in_pairs=effort.in_pairs,
     )
-    driver = _Driver(workload, instruments, effort, run, task, inside)
+    driver = _Driver(workload, instruments, effort, run, task, inside, repeats)
     measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
+    repeats.judge()
     done = run(replace(measured, notes=(*measured.notes, *_marked(measured))))
     names = tuple(dict.fromkeys((*effort.count, *prepared.count)))
     with set_aside(task.watched):
@@ -333,7 +345,7 @@ def _marked(measured: Measured) -> tuple[str, ...]:
 class _Driver:
     """Answers the protocol's asks, one by one."""
 
-    __slots__ = ("_awaits", "_effort", "_inside", "_instruments", "_run", "_tell", "_watched", "_workload")
+    __slots__ = ("_effort", "_inside", "_instruments", "_repeats", "_run", "_task", "_tell", "_workload")
 
     def __init__(
         self,
@@ -343,15 +355,16 @@ class _Driver:
         run: Callable[[Measured], Run],
         task: Task,
         inside: Inside,
+        repeats: Repeats,
     ) -> None:
         self._workload = workload
         self._instruments = instruments
         self._effort = effort
         self._run = run
         self._tell = _telling(effort, run)
-        self._watched = task.watched
-        self._awaits = task.awaits
+        self._task = task
         self._inside = inside
+        self._repeats = repeats
 
     def drive(self, steps: Steps) -> Generator[Doing | Pause, Any, Measured]:
         """Answer until the protocol returns, but for what concerns other sides, or may have to be awaited: that is passed on.
@@ -370,13 +383,13 @@ class _Driver:
                 answer, lost = (yield ask, self._run(ask.measured) if isinstance(ask, Turn) else None), None
                 continue
             try:
-                answer = (yield from _doing(partial(self._do, ask), awaits=self._awaits)) if self._may_wait(ask) else self._answer(ask)
+                answer = (yield from _doing(partial(self._do, ask), awaits=self._task.awaits)) if self._may_wait(ask) else self._answer(ask)
                 lost = None
             except MeterLostError as error:
                 lost = error
 
     def _may_wait(self, ask: Ask) -> bool:
-        return isinstance(ask, Work) or (self._awaits and isinstance(ask, Probe | Ticks | Phase | Wait))
+        return isinstance(ask, Work) or (self._task.awaits and isinstance(ask, Probe | Ticks | Phase | Wait))
 
     async def _do(self, ask: Ask) -> Any:
         return await self._work(ask) if isinstance(ask, Work) else await aside(partial(self._answer, ask))
@@ -395,13 +408,16 @@ class _Driver:
         return answers[type(ask)](ask)
 
     async def _work(self, work: Work) -> Any:
-        with set_aside(self._watched) as tallies:
+        with set_aside(self._task.watched) as tallies:
             worked = await self._work_through(work)
         self._inside.note(worked.start_ns, tallies)
         return worked
 
     async def _work_through(self, work: Work) -> Any:
         clock = self._instruments.clock
+        if work.again:
+            return await self._workload.arun_again(work.part, clock, self._repeats.answered_again)
+        self._repeats.judge()  # before anything is measured
         if work.timed:
             return await self._workload.arun_timed(work.part, clock, work.seconds)
         asleep_ns = clock.asleep_ns()
@@ -448,7 +464,7 @@ def open_instruments(
 
 def measure(
     model: Callable[[Any], Any],
-    queries: Iterable[Any],
+    queries: Queries,
     *,
     batch_size: int = 1,
     references: Iterable[Any] | None = None,
@@ -458,6 +474,7 @@ def measure(
     reasoning: Sequence[str] | None = None,
     count: Iterable[str] = (),
     name: str | None = None,
+    repeats: str = "fresh",
     meters: Iterable[str] | None = None,
     domains: Iterable[str] | str = "auto",
     confidence: float = 0.99,
@@ -469,7 +486,7 @@ def measure(
     """Measure a model outside a test, for a notebook or a script; the same protocol as the fixture's.
 
     Stops when the energy per query is known to within 2 % or after ``max_seconds`` (warm-up aside). ``meters`` are names in order of
-    preference (default: nvml, rapl). ``count`` as for the fixture's ``measure``. Raises MeterError where no meter
+    preference (default: nvml, rapl). ``count`` and ``repeats`` as for the fixture's ``measure``. Raises MeterError where no meter
     works, SettingsError for bad input.
     """
     from pytest_greencompute.budget import parse_term
@@ -479,7 +496,9 @@ def measure(
     aim = Aim(parse_term("confidence", confidence), counted, footprint or Footprint())
     max_seconds = parse_term("max_seconds", max_seconds)
     opened = instruments or open_instruments(meters or ORDER_BY_DEFAULT, cpu_watts_per_core=cpu_watts_per_core)
-    task = Task(model, queries, batch_size, references, score, collate, name, tokens=tokens, reasoning=reasoning, count=count)
+    task = Task(
+        model, queries, batch_size, references, score, collate, name, tokens=tokens, reasoning=reasoning, count=count, repeats=repeats
+    )
     try:
         with opened.locked(lambda _: None):
             raw, outputs = run_metered(task, opened, Effort(max_seconds, enough=precise_enough(aim)))

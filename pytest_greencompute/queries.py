@@ -5,13 +5,25 @@ Libraries are known by what their objects have, or by a module that the test has
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import operator
 import sys
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+SAMPLE = 16  # queries whose state is looked at
+PARTS = 64  # of what a query holds
+DEEP = 5
+SOME_NUMBERS = 1000
+
+Queries = Iterable[Any] | Callable[[], Iterable[Any]]  # what may be passed: the queries, or a function that makes them for each pass
 
 
 class Batches(Sequence[Any]):
@@ -49,19 +61,137 @@ class _Rows(Sequence[Any]):
         return self._table.iloc[index]
 
 
-def collected(queries: Iterable[Any]) -> tuple[Sequence[Any], tuple[str, ...]]:
+class Made(Sequence[Any]):
+    """Queries that a function makes for each pass, since a model uses them up. ``listed`` are the last ones made, which a slice is of."""
+
+    __slots__ = ("_make", "_states", "_unused", "listed")
+
+    def __init__(self, make: Callable[[], Iterable[Any]], listed: Sequence[Any]) -> None:
+        self._make, self.listed = make, listed
+        self._states = states_of(listed)
+        self._unused = True
+
+    def __len__(self) -> int:
+        return len(self.listed)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.listed[index]
+
+    def again(self) -> Sequence[Any]:
+        """The queries for one more pass. Raises SettingsError where they are not as many, or other ones."""
+        if self._unused:
+            self._unused = False
+            return self.listed
+        listed, _ = collected(self._make())
+        if len(listed) != len(self.listed):
+            said = f"made {len(self.listed)} at first and {len(listed)} when called again"
+            raise SettingsError(f"The function of the queries {said}.", remedy="It must make the same queries for each pass.")
+        if self._states != states_of(listed):
+            remedy = "It must make the same ones for each pass: seed what is random, and leave out what changes, such as the time."
+            raise SettingsError("The function of the queries makes others each time.", remedy=remedy)
+        self.listed = listed
+        return listed
+
+    @staticmethod
+    def let_go(listed: Iterable[Any]) -> None:
+        """Close the files among queries that were made for a pass, which nobody else knows of."""
+        for query in listed:
+            if hasattr(query, "read") and hasattr(query, "close"):
+                query.close()
+
+
+def plain(queries: Sequence[Any]) -> Sequence[Any]:
+    """The queries themselves, where a function makes them: those of now."""
+    return queries.listed if isinstance(queries, Made) else queries
+
+
+def states_of(queries: Sequence[Any]) -> list[Any]:
+    """``state_of`` some of the queries, from all over the list; of slices, which everything collected can give."""
+    step = max(1, len(queries) // SAMPLE)
+    return [state_of(queries[index : index + 1]) for index in range(0, len(queries), step)[:SAMPLE]]
+
+
+def worn(before: Any, after: Any, *, places: bool) -> bool:
+    """Whether something of a query's state is gone or another. Keys that were added are no loss; ``places``: how far it was read counts."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return any(key not in after or worn(state, after[key], places=places) for key, state in before.items())
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) != len(after) or any(worn(one, other, places=places) for one, other in zip(before, after, strict=True))
+    if isinstance(before, _Place) and isinstance(after, _Place) and not places:
+        return False
+    return bool(before != after)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """How far a file or an iterator has been read."""
+
+    at: Any
+
+
+def state_of(query: Any, deep: int = DEEP) -> Any:
+    """What tells a query from what is left of it once a model has used it: values, or how far a file or an iterator has been read.
+
+    Nothing for what does not show it. Of what holds very much, some.
+    """
+    if query is None or isinstance(query, str | bytes | int):
+        return query
+    with contextlib.suppress(Exception):  # whatever an object of another library makes of being looked at
+        return _state(query, deep - 1)
+    return None
+
+
+def _state(query: Any, deep: int) -> Any:  # noqa: PLR0911  a table of kinds
+    if isinstance(query, float | complex):
+        return repr(query)
+    if hasattr(query, "read") and hasattr(query, "tell"):
+        return _Place("closed" if getattr(query, "closed", False) else query.tell())
+    if inspect.isgenerator(query):
+        return _Place(inspect.getgeneratorstate(query))
+    if hasattr(query, "__next__"):
+        return _Place(operator.length_hint(query, -1))
+    if hasattr(query, "shape") and (hasattr(query, "tolist") or hasattr(query, "iloc")):
+        return tuple(query.shape), _numbers(query)
+    if deep < 0:
+        return None
+    if isinstance(query, Mapping):
+        return {repr(key): state_of(query[key], deep) for key in [*query][:PARTS]}
+    if isinstance(query, list | tuple | deque):
+        return [len(query), *(state_of(each, deep) for each in [*query][:PARTS])]
+    if isinstance(query, set | frozenset | bytearray):
+        return repr(query)
+    plain = is_dataclass(query) or type(query).__module__ in {"__main__", "conftest"} or _is_of_a_test(type(query))
+    return {name: state_of(each, deep) for name, each in vars(query).items()} if plain else None
+
+
+def _is_of_a_test(kind: type) -> bool:
+    """Whether a class is no library's: those fill themselves lazily, which is no change."""
+    found = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return found is not None and "site-packages" not in found and not found.startswith(sys.base_prefix)
+
+
+def _numbers(query: Any) -> str:
+    """What an array, a tensor or a table holds; some of it where that is much."""
+    flat = query.values.ravel() if hasattr(query, "iloc") else (query.detach() if hasattr(query, "detach") else query).reshape(-1)
+    return repr(flat[:: max(1, len(flat) // SOME_NUMBERS)].tolist())
+
+
+def collected(queries: Queries) -> tuple[Sequence[Any], tuple[str, ...]]:
     """The queries as something with a length that can be sliced, and notes on what was done for that.
 
     A generator is collected, a DataLoader's batches are loaded. Raises SettingsError for an empty list, a string and a mapping.
     """
     notes: tuple[str, ...] = ()
     listed: Sequence[Any]
-    if isinstance(queries, Batches | _Rows):  # they were collected before
+    if isinstance(queries, Batches | Made | _Rows):  # they were collected before
         return queries, notes
+    if callable(queries) and (isinstance(queries, type) or not (hasattr(queries, "__iter__") or hasattr(queries, "__getitem__"))):
+        listed, notes = collected(queries())
+        return Made(queries, listed), notes
     if _is_loader(queries):
         listed, notes = _loaded(queries)
     elif hasattr(queries, "iloc"):
-        listed = _Rows(queries) if hasattr(queries, "columns") else queries.tolist()  # type: ignore[attr-defined]  # a table, a column
+        listed = _Rows(queries) if hasattr(queries, "columns") else queries.tolist()  # type: ignore[union-attr]  # a table, a column
     elif isinstance(queries, str | bytes) or hasattr(queries, "keys"):
         raise SettingsError(f"queries is a {type(queries).__name__}.", remedy="Pass a list with one entry per query.")
     elif hasattr(queries, "__len__") and hasattr(queries, "__getitem__") and getattr(queries, "shape", None) != ():

@@ -48,6 +48,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "instruments",
         "compute",
         "measured",
+        "repeats",
         "measuring",
         "energy_score",
         "window",

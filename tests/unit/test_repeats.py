@@ -1,0 +1,477 @@
+"""What is repeated must be what was answered: memory and used-up queries are refused, warm-up and compiling are not, chance is noted."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import io
+import itertools
+import random
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.estimate import Aim, Estimate, estimate
+from pytest_greencompute.instruments import Instruments
+from pytest_greencompute.machine import differences
+from pytest_greencompute.measuring import Effort, Task, arun_metered, measure, precise_enough, run_metered, run_once
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.samples import Run
+from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedGpu
+
+MEMORY, USED_UP = "answers from memory", "uses up or changes its queries"
+TEXTS = [f"text number {index}" for index in range(24)]
+
+
+class Bench:
+    """A GPU of 300 W whose clock moves by what is worked on it."""
+
+    def __init__(self) -> None:
+        self.clock = SimulatedClock()
+        self.gpu = SimulatedGpu(self.clock, sensor=Sensor(update_s=0.1, window_s=0.1))
+        self.instruments = Instruments([self.gpu.energy_counter()], self.clock)
+        self.calls = 0
+
+    def work(self, seconds: float = 0.02) -> None:
+        self.calls += 1
+        self.gpu.work(seconds, 300.0)
+
+    def task(self, model: Callable[[Any], Any], queries: Any = TEXTS, **fields: Any) -> Task:
+        def called(batch: Any) -> Any:
+            self.gpu.work(2e-6, 80.0)  # a call is never for nothing
+            return model(batch)
+
+        return Task(model if fields.get("awaits") else called, queries, **fields)
+
+    def run(self, model: Callable[[Any], Any], queries: Any = TEXTS, **fields: Any) -> Run:
+        return run_metered(self.task(model, queries, **fields), self.instruments, Effort(enough=precise_enough(Aim())))[0]
+
+
+def joules(run: Run) -> float:
+    found = estimate(run, METRICS["energy_per_query"], Aim())
+    assert isinstance(found, Estimate)
+    return found.value
+
+
+def said(run: Run, words: str) -> bool:
+    return any(words in note for note in run.notes)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+# Memory
+
+
+def by_dict(bench: Bench) -> Callable[[Any], Any]:
+    known: dict[str, str] = {}
+
+    def answer(text: str) -> str:
+        if text not in known:
+            bench.work()
+            known[text] = text.upper()
+        return known[text]
+
+    return lambda batch: [answer(text) for text in batch]
+
+
+def by_lru_cache(bench: Bench) -> Callable[[Any], Any]:
+    @functools.lru_cache
+    def answer(batch: tuple[str, ...]) -> list[str]:
+        bench.work(0.02 * len(batch))
+        return [text.upper() for text in batch]
+
+    return lambda batch: answer(tuple(batch))
+
+
+class Remembering:
+    """A cache on the instance."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench, self._cache = bench, dict[str, str]()
+
+    def __call__(self, batch: list[str]) -> list[str]:
+        for text in batch:
+            if text not in self._cache:
+                self._bench.work()
+                self._cache[text] = text.upper()
+        return [self._cache[text] for text in batch]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 24])
+@pytest.mark.parametrize("remembering", [by_dict, by_lru_cache, Remembering])
+def test_a_model_that_answers_from_memory_is_refused_however_few_its_batches(
+    bench: Bench, remembering: Callable[[Bench], Any], batch_size: int
+) -> None:
+    with pytest.raises(SettingsError, match=MEMORY) as caught:
+        bench.run(remembering(bench), batch_size=batch_size)
+    assert 'repeats="cached"' in str(caught.value)
+
+
+@pytest.mark.parametrize("queries", [1, 2, 3])
+@pytest.mark.parametrize("remembering", [by_dict, by_lru_cache, Remembering])
+def test_so_it_is_with_a_handful_of_queries(bench: Bench, remembering: Callable[[Bench], Any], queries: int) -> None:
+    with pytest.raises(SettingsError, match=MEMORY):
+        bench.run(remembering(bench), TEXTS[:queries])
+
+
+def test_half_of_the_work_remembered_is_too_much(bench: Bench) -> None:
+    """Embeddings are kept, the rest is done again: a third of the first pass's time."""
+    remembered = by_dict(bench)
+
+    def model(batch: list[str]) -> list[str]:
+        bench.work(0.008)
+        return list(remembered(batch))
+
+    with pytest.raises(SettingsError, match=MEMORY):
+        bench.run(model)
+
+
+def test_queries_that_are_asked_twice_do_not_hide_a_memory(bench: Bench) -> None:
+    with pytest.raises(SettingsError, match=MEMORY):
+        bench.run(by_dict(bench), TEXTS[:12] * 2)
+    with pytest.raises(SettingsError, match=MEMORY):
+        bench.run(Remembering(bench), [text for text in TEXTS[:12] for _ in range(2)])
+
+
+def test_an_async_model_with_a_memory_is_refused(bench: Bench) -> None:
+    remembered = by_dict(bench)
+
+    async def model(batch: list[str]) -> list[str]:
+        await asyncio.sleep(0)
+        return list(remembered(batch))
+
+    with pytest.raises(SettingsError, match=MEMORY):
+        asyncio.run(arun_metered(bench.task(model, awaits=True), bench.instruments, Effort(enough=precise_enough(Aim()))))
+
+
+def test_memory_that_is_declared_is_measured_noted_and_in_the_provenance(bench: Bench) -> None:
+    run = bench.run(by_dict(bench), repeats="cached")
+    assert joules(run) < 0.01
+    assert said(run, 'repeats="cached"')
+    assert run.provenance["repeats"] == "cached"
+    fresh = Bench()
+    other = fresh.run(lambda batch: fresh.work() or batch)
+    assert joules(other) == pytest.approx(6.0, rel=0.02)
+    assert not said(other, "repeats")
+    (found,) = [each for each in differences(run.provenance, other.provenance) if each.name == "repeats"]
+    assert (found.ours, found.theirs, found.blocks) == ("cached", "fresh", True)
+
+
+def test_another_word_than_cached_is_refused(bench: Bench) -> None:
+    with pytest.raises(SettingsError, match="repeats is 'warm'"):
+        bench.run(by_dict(bench), repeats="warm")
+    with pytest.raises(SettingsError, match="repeats is True"):
+        run_once(Task(by_dict(bench), TEXTS, repeats=True), bench.clock)  # type: ignore[arg-type]
+
+
+# What makes early batches slow
+
+
+@pytest.mark.parametrize("queries", [1, 2, 5, 24, 200])
+def test_loading_and_compiling_in_the_first_batches_is_warm_up(bench: Bench, queries: int) -> None:
+    def model(batch: list[int]) -> list[int]:
+        bench.work(5.0 if bench.calls == 0 else 0.5 if bench.calls < 3 else 0.02)
+        return batch
+
+    run = bench.run(model, list(range(queries)))
+    assert joules(run) == pytest.approx(6.0, rel=0.02)
+    assert run.notes == ()
+
+
+@pytest.mark.parametrize("shapes", [3, 8, 12])
+def test_compiling_for_each_of_several_shapes_is_warm_up(bench: Bench, shapes: int) -> None:
+    known: set[int] = set()
+
+    def model(batch: list[int]) -> list[int]:
+        bench.work(0.02 if batch[0] % shapes in known else 2.0)
+        known.add(batch[0] % shapes)
+        return batch
+
+    run = bench.run(model, list(range(4 * shapes)))
+    assert joules(run) == pytest.approx(6.0, rel=0.02)
+    assert run.notes == ()
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("dynamic", [None, False], ids=["one for all", "one for each"])
+@pytest.mark.parametrize("lengths", [[16], [16, 40], range(16, 112, 16), range(16, 112, 8)], ids=len)
+def test_torch_compiling_for_each_shape_is_warm_up(lengths: Sequence[int], dynamic: bool | None) -> None:
+    torch = pytest.importorskip("torch")
+    torch._dynamo.reset()
+    net = torch.nn.Sequential(torch.nn.Embedding(100, 256), torch.nn.Linear(256, 512), torch.nn.GELU(), torch.nn.Linear(512, 4))
+    compiled = torch.compile(net, backend="aot_eager", dynamic=dynamic)
+
+    def model(batch: Any) -> Any:
+        with torch.inference_mode():
+            return compiled(torch.stack(batch)).mean(1)
+
+    queries = [torch.arange(length) % 100 for length in lengths]
+    run = measure(model, queries, meters=["cputime"], cpu_watts_per_core=10, max_seconds=0.5)
+    assert not [note for note in run.notes if "asked again" in note]
+
+
+def test_microseconds_are_not_judged_by_the_noise_of_the_clock(bench: Bench) -> None:
+    def model(batch: list[int]) -> list[int]:
+        bench.work(30e-6 if bench.calls < 20 else 2e-6)
+        return batch
+
+    bench.run(model, list(range(20)))
+
+
+def test_waiting_longer_for_a_disk_at_first_is_no_memory(bench: Bench) -> None:
+    """The processor worked as long as later: pages that are in memory now, or a machine that was busy."""
+    from pytest_greencompute.repeats import Again
+    from pytest_greencompute.workload import Stamp
+
+    assert not Again(Stamp(0.1, 0.01), Stamp(0.011, 0.01), same_objects=False).faster(3.0)
+    assert Again(Stamp(0.1, 0.1), Stamp(0.00001, 0.00001), same_objects=False).faster(3.0)
+    assert Again(Stamp(0.1, 0.001), Stamp(0.00001, 0.00001), same_objects=False).faster(3.0)  # a server was waited for
+    assert Again(Stamp(0.1), Stamp(0.01), same_objects=False).faster(3.0)
+    assert not Again(Stamp(0.1), Stamp(0.05), same_objects=False).faster(3.0)
+
+
+# Queries that are used up
+
+
+@dataclass
+class Record:
+    text: str
+
+
+def popped(record: dict[str, str]) -> str:
+    return record.pop("text", "")
+
+
+def cut(record: Record) -> str:
+    text, record.text = record.text, ""
+    return text
+
+
+def drained(queue: Any) -> str:
+    return "".join(queue.popleft() for _ in range(len(queue)))
+
+
+READ: list[tuple[str, Callable[[], Any], Callable[[Any], str]]] = [
+    ("dict", lambda: [{"text": text} for text in TEXTS], popped),
+    ("dataclass", lambda: [Record(text) for text in TEXTS], cut),
+    ("deque", lambda: [deque(text) for text in TEXTS], drained),
+    ("iterator", lambda: [iter(text) for text in TEXTS], "".join),
+    ("generator", lambda: [(letter for letter in text) for text in TEXTS], "".join),
+    ("map", lambda: [map(str, text) for text in TEXTS], "".join),
+    ("bytes file", lambda: [io.BytesIO(text.encode()) for text in TEXTS], lambda file: file.read().decode()),
+    ("text file", lambda: [io.StringIO(text) for text in TEXTS], lambda file: file.read()),
+    ("file in a dict", lambda: [{"file": io.StringIO(text), "id": 1} for text in TEXTS], lambda record: record["file"].read()),
+    ("generator in a tuple", lambda: [(1, (letter for letter in text)) for text in TEXTS], lambda pair: "".join(pair[1])),
+]
+
+
+def reading(bench: Bench, read: Callable[[Any], str], *, always: float = 0.0) -> Callable[[Any], Any]:
+    """A model whose work is that for what it reads, and so much whatever it reads."""
+
+    def model(batch: Any) -> list[str]:
+        texts = [read(each) for each in batch]
+        bench.work(always + sum(0.02 for text in texts if text))
+        return texts
+
+    return model
+
+
+@pytest.mark.parametrize("always", [0.0, 1.0], ids=["quick", "as slow as ever"])
+@pytest.mark.parametrize(("make", "read"), [each[1:] for each in READ], ids=[each[0] for each in READ])
+@pytest.mark.parametrize("batch_size", [1, 4, 24])
+def test_queries_that_are_used_up_are_refused_and_made_afresh_they_are_right(
+    bench: Bench, make: Callable[[], Any], read: Callable[[Any], str], batch_size: int, always: float
+) -> None:
+    model = reading(bench, read, always=always)
+    with pytest.raises(SettingsError, match=USED_UP) as caught:
+        bench.run(model, make(), batch_size=batch_size)
+    assert "a function that makes them" in str(caught.value)
+    run = bench.run(model, make, batch_size=batch_size)
+    assert joules(run) == pytest.approx(6.0 + 300 * always / batch_size, rel=0.02)
+    assert not said(run, "answers were others")
+
+
+def test_an_array_that_the_model_changes_in_place_is_refused() -> None:
+    for queries in (np.arange(1.0, 49.0).reshape(24, 2), [np.array([1.0, index]) for index in range(24)]):
+        bench = Bench()
+
+        def model(batch: Any, bench: Bench = bench) -> list[float]:
+            for row in batch:
+                row[:] = row / 2.0
+            bench.work()
+            return [float(sum(row)) for row in batch]
+
+        with pytest.raises(SettingsError, match=USED_UP):
+            bench.run(model, queries)
+
+
+def test_fewer_answers_in_a_later_pass_are_queries_used_up(bench: Bench) -> None:
+    streams = [iter([text]) for text in TEXTS]
+
+    def model(batch: list[Iterator[str]]) -> list[str]:
+        bench.work()
+        return list(itertools.chain.from_iterable(batch))
+
+    with pytest.raises(SettingsError, match=USED_UP):
+        bench.run(model, streams, batch_size=4)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="errors have notes since Python 3.11")
+def test_an_error_of_a_later_pass_says_that_it_is_one(bench: Bench) -> None:
+    def model(batch: list[dict[str, str]]) -> list[str]:
+        bench.work()
+        return [record.pop("text") for record in batch]
+
+    with pytest.raises(KeyError) as caught:
+        bench.run(model, [{"text": text} for text in TEXTS])
+    assert "asked again" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("queries", [1, 2, 24])
+def test_what_a_model_can_read_again_may_be_a_file(bench: Bench, queries: int) -> None:
+    def model(batch: list[Any]) -> list[str]:
+        bench.work(1.0 if bench.calls < 2 else 0.02)
+        for file in batch:
+            file.seek(0)
+        return [file.read() for file in batch]
+
+    run = bench.run(model, [io.StringIO(text) for text in TEXTS[:queries]])
+    assert joules(run) == pytest.approx(6.0, rel=0.02)
+    assert run.notes == ()
+
+
+@pytest.mark.parametrize("queries", [1, 2, 24])
+def test_a_model_that_writes_its_answer_into_the_query_is_measured(bench: Bench, queries: int) -> None:
+    def model(batch: list[dict[str, str]]) -> list[str]:
+        for record in batch:
+            record["answer"] = record["text"].upper()
+        bench.work(1.0 if bench.calls < 2 else 0.02)
+        return [record["answer"] for record in batch]
+
+    run = bench.run(model, [{"text": text} for text in TEXTS[:queries]])
+    assert joules(run) == pytest.approx(6.0, rel=0.02)
+    assert run.notes == ()
+
+
+def test_a_function_must_make_as_many_and_the_same_queries(bench: Bench) -> None:
+    count = itertools.count(20)
+    with pytest.raises(SettingsError, match="made 20 at first and 21"):
+        bench.run(lambda batch: bench.work() or batch, lambda: list(range(next(count))))
+    luck = random.Random(1)
+    with pytest.raises(SettingsError, match="makes others each time"):
+        bench.run(lambda batch: bench.work() or batch, lambda: [luck.random() for _ in range(20)])
+    with pytest.raises(SettingsError, match="empty"):
+        bench.run(lambda batch: batch, list)
+
+
+def test_files_that_were_made_for_a_pass_are_closed_after_it(bench: Bench) -> None:
+    made: list[io.StringIO] = []
+
+    def files() -> list[io.StringIO]:
+        made.extend(io.StringIO(text) for text in TEXTS)
+        return made[-24:]
+
+    bench.run(reading(bench, lambda file: file.read()), files)
+    assert len(made) > 5 * 24
+    assert all(file.closed for file in made)
+
+
+def test_made_queries_are_made_once_where_nothing_is_metered(bench: Bench) -> None:
+    made = []
+    run, outputs = run_once(Task(lambda batch: batch, lambda: made.append(1) or TEXTS, references=TEXTS), bench.clock)  # type: ignore[func-returns-value]
+    assert outputs == TEXTS
+    assert made == [1]
+    assert run.scores == (1.0,) * 24
+
+
+def test_a_file_that_is_read_piece_by_piece_is_used_up(bench: Bench) -> None:
+    files = [io.StringIO("\n".join(f"{text} {line}" for line in range(20000))) for text in TEXTS]
+
+    def model(batch: list[Any]) -> list[str]:
+        bench.work()
+        return [file.readline() for file in batch]
+
+    with pytest.raises(SettingsError, match=USED_UP):
+        bench.run(model, files)
+
+
+# Chance
+
+
+@pytest.mark.parametrize("queries", [2, 24])
+def test_chance_is_noted_where_files_are_read_from_their_beginning_too(bench: Bench, queries: int) -> None:
+    luck = random.Random(1)
+
+    def model(batch: list[Any]) -> list[str]:
+        bench.work(1.0 if bench.calls == 0 else 0.02)
+        for file in batch:
+            file.seek(0)
+        return [f"{file.read()} {luck.random()}" for file in batch]
+
+    run = bench.run(model, [io.StringIO(text) for text in TEXTS[:queries]])
+    assert said(run, "answers were others")
+
+
+def test_answers_drawn_at_random_are_noted(bench: Bench) -> None:
+    luck = random.Random(1)
+
+    def model(batch: list[str]) -> list[str]:
+        bench.work()
+        return [f"{text} {luck.random()}" for text in batch]
+
+    run = bench.run(model)
+    assert joules(run) == pytest.approx(6.0, rel=0.02)
+    assert said(run, "24 of 24 answers were others when their queries were asked again")
+
+
+# Answers that are none yet
+
+
+def a_future() -> concurrent.futures.Future[int]:
+    return concurrent.futures.Future()
+
+
+async def a_coroutine() -> int:
+    return 1
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: (one, 0.5), lambda one: {"text": one}], ids=["bare", "tuple", "dict"])
+@pytest.mark.parametrize(
+    ("make", "remedy"),
+    [
+        (a_coroutine, "gather"),
+        (a_future, "result"),
+        (lambda: (each for each in "ab"), "list"),
+        (lambda: map(str, [1]), "list"),
+        (lambda: iter([1]), "list"),
+    ],
+)
+def test_an_answer_that_has_not_been_computed_is_refused_metered_or_not(
+    bench: Bench, make: Callable[[], Any], remedy: str, wrap: Callable[[Any], Any]
+) -> None:
+    for run in (lambda task: run_once(task, bench.clock), lambda task: run_metered(task, bench.instruments, Effort())):
+        with pytest.raises(SettingsError, match="has not been computed") as caught:
+            run(Task(lambda batch: [wrap(make()) for _ in batch], TEXTS, batch_size=2))
+        assert remedy in caught.value.remedy
+
+
+def test_so_it_is_what_a_model_that_is_awaited_returns(bench: Bench) -> None:
+    async def model(batch: list[str]) -> list[Any]:
+        return [a_coroutine() for _ in batch]
+
+    with pytest.raises(SettingsError, match="has not been computed"):
+        asyncio.run(arun_metered(bench.task(model, awaits=True), bench.instruments, Effort()))
+
+
+def test_a_file_is_an_answer(bench: Bench) -> None:
+    assert run_once(Task(lambda batch: [io.BytesIO(b"sound") for _ in batch], TEXTS), bench.clock)[0].queries == 24
