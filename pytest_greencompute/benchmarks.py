@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.queries import state_of, worn
+from pytest_greencompute.repeats import check_calls, one_object
 
 if TYPE_CHECKING:
     from pytest_greencompute.fixture import EnergyMeter
@@ -28,6 +31,7 @@ SHORT_S = 50e-6  # our loop adds less than a half of a microsecond to a call; of
 TOGETHER = 1000
 BATCHES = 10
 LOOKS = 5
+REPEATS = "energy_repeats"  # in extra_info: "cached" says that answering from memory is wanted
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -65,12 +69,14 @@ class _Metered:
     extra_info: dict[str, Any]
 
     def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        first = _First(function, args, kwargs)
         answer = super().__call__(function, *args, **kwargs)  # type: ignore[misc]  # the fixture's own class stands behind this one
 
         def call() -> Any:
             return function(*args, **kwargs)
 
-        self._keep(_measured(self._energy_meter, call))
+        repeats = self.extra_info.get(REPEATS, "fresh")
+        self._keep(_measured(self._energy_meter, call, repeats, first.notes(call) if repeats == "fresh" else ()))
         return answer
 
     def pedantic(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -85,10 +91,13 @@ class _Metered:
             return target(*given, **named)
 
         planned = asked.calls(self)
+        asked.look()
         with self._energy_meter.window() as window:
             answer = pedantic(counted if planned is None else target, *args, **kwargs)
             window.queries = max(calls, 1) if planned is None else planned
             window.notes = asked.notes
+        if self.extra_info.get(REPEATS) is None:
+            window.notes += asked.checked(_rounds(self))
         self._keep(window.result())
         return answer
 
@@ -97,11 +106,46 @@ class _Metered:
         self.extra_info.update(_extra_info(run))
 
 
+class _First:
+    """The first call of all, before the other plugin's: what a memory keeps, or a call uses up, shows in no later one."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._function, self._given = function, [*args, *kwargs.values()]
+        before = state_of(self._given)
+        start = time.perf_counter()
+        self._answer = function(*args, **kwargs)
+        self._seconds = time.perf_counter() - start
+        self._used_up = worn(before, state_of(self._given), places=True)
+
+    def notes(self, call: Callable[[], Any]) -> tuple[str, ...]:
+        """Notes on how later calls differ. Raises SettingsError where they do other work."""
+        same, later_s = one_object(self._answer, call()), _seconds(call)
+        return check_calls(self._function, tuple(self._given), self._seconds, later_s, used_up=self._used_up, same=same)
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What ``pedantic`` was asked for, by the names of its arguments."""
 
     arguments: Mapping[str, Any]
+    before: list[Any] = field(default_factory=list)
+
+    @property
+    def given(self) -> list[Any]:
+        """What each call is given, where no set-up makes it."""
+        return [*(self.arguments.get("args") or ()), *(self.arguments.get("kwargs") or {}).values()]
+
+    def look(self) -> None:
+        """Keep what the arguments are before the first call."""
+        self.before.append(state_of(self.given))
+
+    def checked(self, rounds: Sequence[float]) -> tuple[str, ...]:
+        """Notes on how later rounds differ from the first. Raises SettingsError where they do other work."""
+        if len(rounds) < 2 or self.arguments.get("setup") is not None:
+            return ()
+        used_up = worn(self.before[0], state_of(self.given), places=True)
+        later_s = statistics.median(rounds[1:])
+        return check_calls(self.arguments["target"], tuple(self.given), rounds[0], later_s, used_up=used_up, same=False)
 
     @classmethod
     def of(cls, pedantic: Callable[..., Any], target: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Asked:
@@ -128,8 +172,14 @@ class _Asked:
         return (f"the energy of {' and '.join(given)} is in the figure: it runs between the calls",) if given else ()
 
 
-def _measured(meter: EnergyMeter, call: Callable[[], Any]) -> MeasuredRun:
-    return meter.measure_calls(call, together=TOGETHER if _seconds(call) < SHORT_S else 1, batches=BATCHES)
+def _rounds(fixture: Any) -> Sequence[float]:
+    """The seconds of each round of ``pedantic``, as pytest-benchmark keeps them; nothing where the fixture keeps none."""
+    return getattr(getattr(getattr(fixture, "stats", None), "stats", None), "data", ())
+
+
+def _measured(meter: EnergyMeter, call: Callable[[], Any], repeats: str, notes: tuple[str, ...]) -> MeasuredRun:
+    together = TOGETHER if _seconds(call) < SHORT_S else 1
+    return meter.measure_calls(call, together=together, batches=BATCHES, repeats=repeats, notes=notes)
 
 
 def _seconds(call: Callable[[], Any]) -> float:

@@ -248,3 +248,54 @@ def test_without_either_plugin_it_is_refused(project: Project) -> None:
     result = project.run_apart("-p", "pytest_greencompute.plugin", "--energy-budget", "--energy-benchmarks")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*neither is installed. pip install pytest-benchmark*"])
+
+
+MEMOISED = """
+    import functools
+    import time
+
+    def work(n):
+        until = time.perf_counter() + 0.02
+        while time.perf_counter() < until:
+            pass
+        return n
+
+    @functools.lru_cache
+    def cached(n):
+        return work(n)
+
+    known = {}
+
+    def in_a_dict(text):
+        if text not in known:
+            known[text] = work(text)
+        return known[text]
+
+    def test_cached(benchmark):
+        benchmark(cached, 3)
+
+    def test_in_a_dict(benchmark):
+        benchmark(in_a_dict, "a")
+
+    def test_used_up(benchmark):
+        benchmark(lambda texts: [work(text) for text in texts], iter(["a"]))
+
+    def test_rounds(benchmark):
+        benchmark.pedantic(in_a_dict, args=("b",), rounds=5)
+
+    def test_made_for_each_round(benchmark):
+        benchmark.pedantic(cached, setup=lambda: known.clear() or cached.cache_clear() or ((4,), {}), rounds=5)
+
+    def test_wanted(benchmark):
+        benchmark.extra_info["energy_repeats"] = "cached"
+        benchmark(cached, 5)
+"""
+
+
+@pytest.mark.alone
+def test_a_function_that_remembers_or_uses_up_its_arguments_is_refused_unless_that_is_wanted(project: Project) -> None:
+    project.toml('meters = ["cputime"]\ncpu_watts_per_core = 10')
+    project.write("test_it.py", MEMOISED)
+    result = project.run_apart("--energy-budget", "--energy-benchmarks", "--energy-max-seconds=1", *QUICK)
+    result.assert_outcomes(failed=4, passed=2)
+    result.stdout.fnmatch_lines(["*The function answers from memory: its first call took*", "*The function uses up its arguments*"])
