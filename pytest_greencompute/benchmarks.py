@@ -7,6 +7,7 @@ a metered test gets a class of its own, below its own.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import statistics
@@ -112,8 +113,9 @@ class _First:
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._function, self._given = function, [*args, *kwargs.values()]
         before = state_of(self._given)
-        start = time.perf_counter()
-        self._answer = function(*args, **kwargs)
+        self._answer, start = None, time.perf_counter()
+        with contextlib.suppress(Exception):  # it will raise where the fixture calls it
+            self._answer = function(*args, **kwargs)
         self._seconds = time.perf_counter() - start
         self._used_up = worn(before, state_of(self._given), places=True)
 
