@@ -53,6 +53,10 @@ class Footprint:
         """What a joule of the computers costs, in ``currency``; None where no price is set."""
         return None if self.price_per_j is None else self.price_per_j * self.pue
 
+    def factors(self) -> dict[str, float | str | None]:
+        """What a joule of the computers stands for, for the provenance of a run."""
+        return {"carbon_kg_per_j": self.carbon, "money_per_j": self.money, "currency": self.currency or None}
+
     @property
     def applies(self) -> bool:
         """Whether there is a figure that ``pue`` is part of."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.budget import Budget, Limit, Line, Terms
-from pytest_greencompute.estimate import Aim, Estimate, Outcome, changed_answers, estimate, judges_processor, with_systematic
+from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, changed_answers, estimate, judges_processor, with_systematic
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.samples import SET_BY_APPLICATION, Method, Run
 from pytest_greencompute.sequential import share
@@ -29,6 +29,7 @@ from pytest_greencompute.verdict import (
 )
 
 ALWAYS_COMPARED = ("energy_per_query", "accuracy")
+ASKED_FOR = ("tokens", "calls", "compute")  # kinds of metrics that a run has where its test asks for them
 COUNTED = ("tokens", "calls", "compute", "errors")  # kinds of metrics whose figures are compared as they are
 SPLIT = {"tokens_per_query": "tokens per query", "energy_per_token": "energy per token"}  # their product is the energy per query
 LEAST_SAID = 0.005
@@ -137,13 +138,10 @@ def against_baseline(
 ) -> list[Verdict]:
     """The verdicts of a run against the saved sessions of ``bench``; ``again`` are further launches of the same side."""
     name = bench.baseline or ""
-    match = matching(run, bench.sessions, cpu_judged=judges_processor(run, aim))
+    cpu_judged, newest = judges_processor(run, aim), newest_of(run, bench.sessions)
     verdicts = []
-    for metric in (METRICS[each] for each in dict.fromkeys((*ALWAYS_COMPARED, *limits))):
-        if metric.kind == "score" and not run.scores and not any(other.scores for other in match.runs):
-            continue
-        if metric.kind == "rating":  # stars of one dated leaderboard have nothing to be compared with
-            continue
+    for metric in compared_metrics(run, newest, limits, aim):
+        match = matching(run, bench.sessions, cpu_judged=cpu_judged, metric=metric.name)
         outcome = estimate(run, metric, aim)
         if not match.runs:
             verdicts.append(unmeasured(metric, subject, _why_no_match(match, name), kind="baseline", where=name))
@@ -162,14 +160,43 @@ def against_baseline(
         else:
             changed = changed_answers(match.runs[-1].answers, run.answers, metric, aim.confidence)
             verdicts.append(judge_answers(metric, changed, limits[metric.name], subject, name=name, kind="baseline"))
+        verdicts[-1] = _with_differences(verdicts[-1], match)
     return verdicts
+
+
+def _with_differences(verdict: Verdict, match: Match) -> Verdict:
+    """The verdict with what may have moved its figure: versions and the like may move a ratio, and some things certain figures only."""
+    told = [str(each) for each in match.warnings if each.metrics or verdict.ratio is not None]
+    return replace(verdict, reason=f"{verdict.reason} Differs: {'; '.join(told)}.") if told else verdict
+
+
+def newest_of(run: Run, sessions: Sequence[Sequence[Run]]) -> Run | None:
+    """The newest saved run of the same test and name, however it was measured."""
+    same = (each for session in reversed(sessions) for each in session if (each.test, each.name) == (run.test, run.name) and each.metered)
+    return next(same, None)
+
+
+def compared_metrics(run: Run, other: Run | None, limits: Iterable[str], aim: Aim) -> list[Metric]:
+    """What of a run is held against another one: what always is, what has a limit, and what the other has and this one does not.
+
+    Stars of one dated leaderboard have nothing to be compared with, and accuracy is of those that have references.
+    """
+    scored = run.scores is not None or (other is not None and other.scores is not None)
+    asked = [metric for name, metric in METRICS.items() if metric.kind in ASKED_FOR and name != "reasoning_default"]  # the same count
+    lost = () if other is None else [metric.name for metric in asked if _is_lost(metric, run, other, aim)]
+    names = dict.fromkeys((*ALWAYS_COMPARED, *limits, *lost))
+    return [METRICS[name] for name in names if METRICS[name].kind != "rating" and (METRICS[name].kind != "score" or scored)]
+
+
+def _is_lost(metric: Metric, run: Run, other: Run, aim: Aim) -> bool:
+    return isinstance(estimate(run, metric, aim), Missing) and isinstance(estimate(other, metric, aim), Estimate)
 
 
 def _ratio(
     metric: Metric, outcome: Outcome, match: Match, budget: Budget, bench: Bench, aim: Aim, subject: str, again: Sequence[Run]
 ) -> Verdict:
     bases = [each for run in match.runs if isinstance(each := estimate(run, metric, aim), Estimate)]
-    verdict = judge_baseline(
+    return judge_baseline(
         metric,
         outcome,
         bases,
@@ -181,9 +208,6 @@ def _ratio(
         alarms=bench.alarms,
         again=[each for run in again if isinstance(each := estimate(run, metric, aim), Estimate)],
     )
-    if match.warnings:
-        return replace(verdict, reason=f"{verdict.reason} Differs: {'; '.join(str(each) for each in match.warnings)}.")
-    return verdict
 
 
 def longer_or_dearer(base: Run, run: Run, aim: Aim) -> str:

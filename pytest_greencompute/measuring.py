@@ -16,6 +16,7 @@ from pytest_greencompute.clock import Clock, RealClock
 from pytest_greencompute.compute import checked_count, count_figures, notes_of
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.estimate import Aim
+from pytest_greencompute.fingerprints import of_counter, of_queries, of_scoring
 from pytest_greencompute.footprint import Footprint
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measured import MeasuredRun
@@ -26,7 +27,7 @@ from pytest_greencompute.repeats import Repeats, check_repeats
 from pytest_greencompute.samples import Run
 from pytest_greencompute.schedule import Layout, Timing
 from pytest_greencompute.sets import spanned
-from pytest_greencompute.tokens import Heard, count_answers, counter_of, hearing
+from pytest_greencompute.tokens import Heard, check_markers, count_answers, counter_of, hearing
 from pytest_greencompute.watching import Inside, OncePass, WatchedModel, set_aside
 from pytest_greencompute.workload import Score, Workload, check_references, check_score, scores
 
@@ -134,17 +135,16 @@ class _Prepared:
             self.notes += unlike_shapes(outputs, self.references)
         return scores(outputs, self.references, self.task.score)
 
-    def asked(self) -> str:
-        """A digest of all queries, in order; of what shows nothing of what is in it, its class counts, and a note says so."""
-        listed = plain(self.workload.listed)
-        listed = listed.batches if isinstance(listed, Batches) else listed
-        each = (listed[index] for index in range(len(listed)))
-        nameless: set[str] = set()
-        found = [digests([query]) or _digest_of_class(query, nameless) for query in each]
-        self.notes += tuple(
-            f"queries are {name} objects, which show nothing of what is in them: others would not be noticed" for name in nameless
-        )
-        return digests(["".join(found)])
+    def asked(self) -> dict[str, Any]:
+        """What was asked, for the provenance: runs that were asked other things are not compared (``machine.RULES``)."""
+        task, listed = self.task, plain(self.workload.listed)
+        found: dict[str, Any] = {"queries": of_queries(listed.batches if isinstance(listed, Batches) else listed)}
+        found |= of_scoring(self.references, task.score)
+        if task.tokens is not None:
+            found |= {"tokens": of_counter(task.tokens), "reasoning": " ".join(check_markers(task.reasoning))}
+        if task.repeats == "cached":
+            found["repeats"] = task.repeats
+        return found
 
     def told(self, outputs: list[Any]) -> str:
         """The digests of the answers; empty where they cannot be told apart, which a note says."""
@@ -163,12 +163,6 @@ class _Prepared:
         task, workload = self.task, self.workload
         notes = self.notes + fields.pop("notes", ())
         return Run(task.test, task.name, workload.queries, workload.batch_size, metered, notes=notes, **fields)
-
-
-def _digest_of_class(query: Any, nameless: set[str]) -> str:
-    """What tells a query that shows nothing of what is in it from those of other classes, whose name is added to ``nameless``."""
-    nameless.add(name := untold([query]))
-    return digests([name])
 
 
 def run_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
@@ -246,7 +240,9 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     prepared = _Prepared(task)
     workload, clock = prepared.workload, instruments.clock
     repeats = Repeats(workload, cached=task.repeats == "cached")
-    asked = prepared.asked() if effort.keep_answers else ""  # before a model can use them up
+    asked = prepared.asked()  # before the model has had the queries, which it may change
+    if effort.keep_answers and (opaque := asked["queries"].get("opaque")):
+        prepared.notes += (f"queries are {opaque} objects, which show nothing of what is in them: others would not be noticed",)
     start_ns = clock.now_ns()
     with OncePass(task.watched) as seen, prepared.hearing():
         telling = _first_pass_of(workload.queries, clock, effort.tell)
@@ -257,11 +253,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     counted = prepared.counted(outputs)
     watching, inside = seen.found(workload.queries), Inside()
     before = instruments.conditions()
-    provenance = {**effort.provenance, "devices": instruments.facts(), "batch_size": workload.batch_size}
-    if effort.keep_answers:  # answers to other queries are not to be compared
-        provenance["queries"] = asked
-    if task.repeats == "cached":
-        provenance["repeats"] = task.repeats
+    provenance = {**effort.provenance, **asked, "devices": instruments.facts(), "batch_size": workload.batch_size}
 
     def run(measured: Measured) -> Run:
         return prepared.run(

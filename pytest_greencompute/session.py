@@ -494,8 +494,9 @@ class Session:
 
     def provenance(self) -> dict[str, Any]:
         """What ran where, for every run of this session."""
-        watching = tracers()
-        return {"machine": self.machine, **({TRACED: ", ".join(watching)} if watching else {})}
+        watching, footprint = tracers(), self.footprint
+        factors = {} if footprint is None else {"footprint": footprint.factors()}
+        return {"machine": self.machine, **factors, **({TRACED: ", ".join(watching)} if watching else {})}
 
     # --- what the fixture needs ---
 

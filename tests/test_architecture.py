@@ -38,6 +38,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "ticking",
         "device_sync",
         "queries",
+        "fingerprints",
         "generation",
         "adapters",
         "workload",

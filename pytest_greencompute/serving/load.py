@@ -8,6 +8,7 @@ all that was answered, and no phase of a tick needs to be chosen: each border is
 from __future__ import annotations
 
 import gc
+import json
 import random
 import statistics
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from pytest_greencompute.asks import Tell
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.estimate import Estimate
+from pytest_greencompute.fingerprints import of_queries, of_scoring
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.machine import descends
 from pytest_greencompute.measured import MeasuredRun
@@ -242,6 +244,7 @@ class _Load:
         self._client, self._asked, self._level = client, asked, level
         self._instruments, self._effort = instruments, effort
         self._clock = instruments.clock
+        self._asks = {"queries": of_queries(asked.prompts), **of_scoring(level.references, level.score)}
         self._start_ns = self._clock.now_ns()
         self._problem = problem
         self._answers = _Answers()
@@ -487,9 +490,10 @@ class _Load:
         }
         return {
             **self._effort.provenance,
+            **self._asks,
             "devices": instruments.facts(),
             "batch_size": self._level.concurrency,
-            "served": {**served, "options": dict(asked.options)},
+            "served": {**served, "options": json.loads(json.dumps(dict(asked.options)))},
             "conditions": {"start": self._at_start, "end": instruments.conditions()},
         }
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from pytest_greencompute.budget import Budget, Limit
 from pytest_greencompute.estimate import Estimate, changed_answers, estimate
-from pytest_greencompute.judging import COUNTED, longer_or_dearer
+from pytest_greencompute.judging import COUNTED, compared_metrics, longer_or_dearer
+from pytest_greencompute.machine import differences, record
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.samples import Run
 from pytest_greencompute.sides.launches import judge_launches
-from pytest_greencompute.sides.pairing import Match
+from pytest_greencompute.sides.pairing import Match, metered_otherwise
 from pytest_greencompute.verdict import Kind, Verdict, figure, judge_answers, judge_count, judge_scores, unmeasured
 
 KIND: Kind = "base_ref"
@@ -27,12 +28,10 @@ def judge_match(match: Match, run: Run, names: Sequence[str], budget: Budget, li
     if match.missing:
         return []
     verdicts = []
-    for metric in (METRICS[name] for name in names):
-        if (metric.kind == "score" and not run.scores) or metric.kind == "rating":
-            continue
-        if match.problem or match.base is None:
-            why = f"{match.rival.ref}: {match.problem or NO_PAIRS}"
-            verdicts.append(unmeasured(metric, subject, why, kind=KIND, where=match.rival.ref))
+    for metric in compared_metrics(run, None if match.problem else match.base, names, match.aim):
+        why = match.problem or (NO_PAIRS if match.base is None else metered_otherwise(run, match.base, match.aim, metric.name))
+        if why or match.base is None:
+            verdicts.append(unmeasured(metric, subject, f"{match.rival.ref}: {why}", kind=KIND, where=match.rival.ref))
         elif metric.kind == "score":
             verdicts.append(_score(match, metric, run, match.base, budget, subject))
         elif metric.kind in COUNTED:
@@ -91,5 +90,7 @@ def notes_of(match: Match, run: Run) -> tuple[str, ...]:
     changed = changed_answers(match.base.answers, run.answers, ANSWERS, match.aim.confidence)
     if isinstance(changed, Estimate) and changed.value:
         notes.append(f"{round(changed.value * changed.n)} of {changed.n} answers changed against {match.rival.ref}")
+    found = differences(record(run), record(match.base))
+    notes += [f"{each.name} are others than at {match.rival.ref}" for each in found if each.metrics and not each.blocks]
     split = longer_or_dearer(match.base, run, match.aim)
     return (*notes, *((f"against {match.rival.ref}: {split}",) if split else ()))

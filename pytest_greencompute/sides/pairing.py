@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_greencompute.estimate import Aim, judges_processor, of_set
-from pytest_greencompute.machine import differences
+from pytest_greencompute.machine import differences, record
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, Rule, batches_for, percentile_pairs
 from pytest_greencompute.samples import Run
@@ -333,10 +333,13 @@ def timed_by_set(run: Run, sets: int) -> list[list[float]]:
     return by_set
 
 
-def metered_otherwise(head: Run, base: Run, aim: Aim) -> str:
-    """Why two runs of one session must not be compared after all: another meter, device or batch size; or empty."""
-    found = differences(head.provenance, base.provenance, cpu_judged=judges_processor(head, aim))
-    blocking = [f"{each.name}: {each.ours} here, {each.theirs} there" for each in found if each.blocks]
+def metered_otherwise(head: Run, base: Run, aim: Aim, metric: str | None = None) -> str:
+    """Why two runs of one session must not be compared after all, by the rules for saved runs; or empty.
+
+    Without ``metric`` what stops all figures, such as another meter, device or batch size; with it what stops that one.
+    """
+    found = differences(record(head), record(base), cpu_judged=judges_processor(head, aim))
+    blocking = [f"{each.name}: {each.ours} here, {each.theirs} there" for each in found if each.blocks and each.concerns(metric)]
     meters = [tuple(sorted({(each.domain, each.meter, each.method) for each in run.sources})) for run in (head, base)]
     if not blocking and meters[0] != meters[1]:
         here, there = (", ".join(" ".join(each) for each in sources) or "none" for sources in meters)

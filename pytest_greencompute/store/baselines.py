@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.machine import Difference, differences
+from pytest_greencompute.machine import Difference, differences, record
 from pytest_greencompute.samples import Run
 from pytest_greencompute.store.files import to_json, write_atomically
 from pytest_greencompute.store.runfile import read_runs
@@ -59,14 +59,14 @@ def load_folder(folder: Path) -> tuple[tuple[Run, ...], ...]:
     return tuple(read_runs(path) for path in sorted(folder.glob("*.json"), key=lambda path: path.stem)[-KEPT:])
 
 
-def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool) -> Match:
-    """The saved runs of the same test and name that were measured on comparable hardware in a comparable way."""
+def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool, metric: str | None = None) -> Match:
+    """The saved runs of the same test and name whose ``metric`` (None: any) may be compared: measured alike, on comparable hardware."""
     runs, refused, warnings = [], {}, {}
     for session in sessions:
         for other in session:
             if (other.test, other.name) != (run.test, run.name) or not other.metered:
                 continue
-            found = differences(run.provenance, other.provenance, cpu_judged=cpu_judged)
+            found = [each for each in differences(record(run), record(other), cpu_judged=cpu_judged) if each.concerns(metric)]
             blocking = [each for each in found if each.blocks]
             if blocking:
                 refused.update({each.name: each for each in blocking})
