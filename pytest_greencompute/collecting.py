@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.ledger import is_worker
 from pytest_greencompute.marks import Written, line_of
 from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.session import MeteredTest
+from pytest_greencompute.session import MeteredTest, Session
 from pytest_greencompute.settings import Settings
 
 if TYPE_CHECKING:
@@ -281,6 +281,26 @@ def _part_selected(config: pytest.Config) -> bool:
     roots, top = collected_roots(config), config.rootpath.resolve()
     whole = roots is None or any(root == top or root in top.parents for root in roots)
     return not whole and "--energy-budget" not in map(str, config.invocation_params.args)
+
+
+def gone_tests(session: pytest.Session, config: pytest.Config, measuring: Session, metered: Container[str]) -> list[str]:
+    """Sentences on the tests that the newest session of the baseline holds, and that measure nothing any more: as far as can be told.
+
+    A test that runs and does not use energy_meter; and where the whole suite was collected, one that is not there.
+    """
+    baseline, items = measuring.settings.baseline, getattr(session, "items", None)
+    if baseline is None or items is None or not measuring.saved or session.testsfailed or session.shouldstop:
+        return []
+    selected = any(config.getoption(name, None) for name in SELECTING) or any((config.getoption(name, None) or 0) > 1 for name in SHARING)
+    whole = not selected and not measuring.settings.skip and collected_whole(config)
+    ids, roots = {item.nodeid for item in items}, collected_roots(config)
+    found = []
+    for test in dict.fromkeys(run.test for run in measuring.saved[-1] if run.metered and run.test not in metered):
+        if test in ids:
+            found.append(f"{test} was measured in baseline {baseline!r} and does not use energy_meter any more")
+        elif whole and covered(test, roots, config.rootpath, Names()):
+            found.append(f"{test} was measured in baseline {baseline!r} and is no test any more: renamed, deleted, or its file is skipped")
+    return found
 
 
 def covered(pattern: str, roots: tuple[Path, ...] | None, rootdir: Path, names: Names) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.budget import Budget, Limit, Line, Terms
@@ -16,9 +16,11 @@ from pytest_greencompute.store.facts import Facts
 from pytest_greencompute.units import ENERGY, show, show_limit, show_share
 from pytest_greencompute.verdict import (
     Acceptance,
+    Kind,
     Verdict,
     Word,
     accepted,
+    called,
     judge_answers,
     judge_baseline,
     judge_budget,
@@ -255,6 +257,21 @@ def missing_runs(
             if metered or not limit.metric.needs_meter:
                 verdicts.append(replace(unmeasured(limit.metric, subject, why, where=limit.where), run=key))
     return tuple(verdicts)
+
+
+def lost_runs(before: Iterable[str | None], now: Container[str | None], subject: str, *, kind: Kind, where: str) -> tuple[Verdict, ...]:
+    """UNMEASURED verdicts for runs, by name, that another run of the test had ``before`` and that it measures no more."""
+    verdicts = []
+    for name in dict.fromkeys(name for name in before if name not in now):
+        why = f"{called(kind, where)} has a run {f'named {name!r}' if name else 'without a name'} of it, which it does not measure any more"
+        verdicts.append(replace(unmeasured(METRICS["energy_per_query"], subject, why, kind=kind, where=where), run=name))
+    return tuple(verdicts)
+
+
+def names_before(node_id: str, sessions: Sequence[Sequence[Run]]) -> list[str | None]:
+    """The names of a test's runs in the newest saved session that has any of it."""
+    found = ([run.name for run in session if run.test == node_id and run.metered] for session in reversed(sessions))
+    return next((names for names in found if names), [])
 
 
 def judge_total(limit_j: float, facts: Facts) -> Verdict:

@@ -165,6 +165,7 @@ class Ledger:
 
     def _judge_session(self, session: pytest.Session, measuring: Session) -> None:
         """The total, which may be red, and a word where no test uses energy_meter (stale budgets are errors of collection)."""
+        from pytest_greencompute.collecting import gone_tests
         from pytest_greencompute.judging import judge_total
         from pytest_greencompute.store.runfile import verdict_to_json
         from pytest_greencompute.verdict import effect
@@ -174,6 +175,12 @@ class Ledger:
             verdict = judge_total(limit, self._summary(measuring, 0).facts)
             self.total = {**verdict_to_json(verdict), "effect": effect(verdict, measuring.settings.policy)}
             if self.total["effect"] == "fail":
+                self._redden(session)
+        policy = measuring.settings.policy
+        red = policy.unmeasured == "fail" and policy.enforce == "fail"
+        for sentence in gone_tests(session, self.config, measuring, self.metered):
+            self.say(sentence, bad=red)
+            if red:
                 self._redden(session)
         if not self.results:
             self._judge_nothing(session, measuring)

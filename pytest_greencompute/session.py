@@ -146,12 +146,12 @@ class Session:
         self._start_ns = 0
         self._total_problem = ""
         self._refusal = ""
-        self._sessions: Sequence[Sequence[Run]] = ()
+        self.saved: Sequence[Sequence[Run]] = ()
         self._signal: Any = None
         if settings.baseline is not None and settings.enabled:
             from pytest_greencompute.store.baselines import load
 
-            self._sessions = load(self.home, settings.baseline)
+            self.saved = load(self.home, settings.baseline)
         if settings.base_refs and settings.enabled:
             from pytest_greencompute.sides.contest import Bases
 
@@ -400,7 +400,7 @@ class Session:
             settings.accept,
             self._today,
             baseline,
-            self._sessions,
+            self.saved,
             alarms=self._alarms,
             commits=bool(settings.base_refs),
         )
@@ -417,7 +417,7 @@ class Session:
 
         if ended and test.contest is not None:
             try:
-                test.contest.confirm()
+                test.contest.confirm(nothing=not test.runs and not test.windows)
             finally:
                 self.told()
             self._compare_stances(test, test.contest)
@@ -430,7 +430,8 @@ class Session:
         broken: dict[str | None, str] = {}
         for comparison in test.comparisons:
             broken |= {comparison.run_name(name): problem for name, problem in comparison.problems.items()}
-        only = len(runs) + len(broken) == 1
+        only, names = len(runs) + len(broken) == 1, [run.name for run in runs]
+        lost = self._lost(test, names) if ended else ()
         for measured in runs:
             run = measured
             subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
@@ -440,6 +441,7 @@ class Session:
             if test.contest is not None:
                 run, compared = test.contest.judge(run, subject)
                 judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in compared)
+            judged += tuple(each for each in lost if each.run == run.name)
             aim = replace(bench.aim, confidence=budget.confidence)
             outcomes: dict[str, Outcome] = {**estimates(run, aim)}
             outcomes |= {each.metric: each.estimate for each in judged if each.estimate is not None and each.metric == "answers_changed"}
@@ -449,6 +451,7 @@ class Session:
             test.results.append(result | ({} if row is None else {"candidate": row}))
             verdicts.extend(judged)
         missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled, broken=broken) if ended else ()
+        missing += tuple(each for each in lost if each.run not in names)
         for name in dict.fromkeys([*candidates, *(verdict.run for verdict in missing)]):
             row, chosen = candidates.get(name, (None, ()))
             mine = [*chosen, *(verdict for verdict in missing if verdict.run == name)]
@@ -457,6 +460,16 @@ class Session:
         for result in test.results:
             result["notes"] = [*result["notes"], *_of_attempts(test), *test.said]
         return verdicts
+
+    def _lost(self, test: MeteredTest, names: Sequence[str | None]) -> tuple[Verdict, ...]:
+        """Verdicts on the runs that the test has in the baseline or at another commit, and does not measure any more."""
+        from pytest_greencompute.judging import lost_runs, names_before
+
+        bench = self.bench()
+        found = () if test.contest is None else test.contest.lost(test.subject)
+        if bench.baseline is None:
+            return found
+        return found + lost_runs(names_before(test.node_id, self.saved), names, test.subject, kind="baseline", where=bench.baseline)
 
     def _candidates(self, test: MeteredTest, *, ended: bool) -> Compared:
         """Rows and verdicts of the test's comparisons, and of the group whose last test it is, by the name of the run they are about."""

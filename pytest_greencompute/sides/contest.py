@@ -16,11 +16,11 @@ from pytest_greencompute.commits.git import Commit, Repository
 from pytest_greencompute.commits.worktrees import Worktrees
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.estimate import Aim
-from pytest_greencompute.judging import ALWAYS_COMPARED
+from pytest_greencompute.judging import ALWAYS_COMPARED, lost_runs
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.pairs import Rule
 from pytest_greencompute.samples import Run
-from pytest_greencompute.sides.judged import judge_match, notes_of
+from pytest_greencompute.sides.judged import KIND, judge_match, notes_of
 from pytest_greencompute.sides.launches import Launched, launch_by_turns
 from pytest_greencompute.sides.opponent import Opponent, Side
 from pytest_greencompute.sides.pairing import IN_PAIRS, Match, Pairing, Rival, Saying
@@ -201,8 +201,25 @@ class Contest:
     def _limits(self, name: str | None) -> dict[str, Limit]:
         return {**self.budget.limits.get(None, {}), **self.budget.limits.get(name, {})}
 
-    def confirm(self) -> None:
-        """Start base and head afresh where a FAIL must be seen again. The processes of the test's own runs end first."""
+    def lost(self, subject: str) -> tuple[Verdict, ...]:
+        """UNMEASURED verdicts for the runs that the test measures at another commit and does not measure any more."""
+        verdicts: list[Verdict] = []
+        for rival in self.rivals:
+            launched = self._launched.get(rival.ref)
+            names = rival.names if launched is None else [name for launch in launched.base for name in launch]
+            verdicts += lost_runs(names, self._pairings, subject, kind=KIND, where=rival.ref)
+        return tuple(verdicts)
+
+    def confirm(self, *, nothing: bool = False) -> None:
+        """Start base and head afresh where a FAIL must be seen again. The processes of the test's own runs end first.
+
+        They come to the end of their tests before, so that what they measure besides is known; where this side has measured ``nothing``,
+        too, but not for windows and candidates alone, which the bases would run in vain.
+        """
+        for rival in self.rivals:
+            if rival.opponent is not None and (self._pairings or nothing):
+                self.say(f"waiting for the end of the test at {rival.ref}")
+                rival.opponent.run_through()
         self.close()
         for pairing in self._pairings.values():
             pairing.confirm()

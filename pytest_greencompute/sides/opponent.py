@@ -61,12 +61,16 @@ class Side:
 
 
 class Opponent:
-    """A running side. Every method raises NotMeasuredError where the process has ended or its test failed."""
+    """A running side. Every method raises NotMeasuredError where the process has ended or its test failed.
+
+    ``names`` are those of the runs that its test has come to so far.
+    """
 
     def __init__(self, side: Side, settings: Mapping[str, Any]) -> None:
         self.side = side
         self.run: Run | None = None
         self.run_name: str | None = None
+        self.names: list[str | None] = []
         self.asked: Mapping[str, Any] = {}
         self._collected = self._loading = self._over = False
         self._ended = ""
@@ -121,7 +125,14 @@ class Opponent:
                 return True
             raise
         self.run, self.run_name, self._over = None, here["name"], False
+        self.names.append(self.run_name)
         return False
+
+    def run_through(self) -> None:
+        """Let its test go on to its end, unmeasured, so that all of its runs are known by name."""
+        with contextlib.suppress(NotMeasuredError):
+            while not self.has_ended():
+                self._channel.send(what="skip")
 
     def prepare(self) -> Layout:
         """Let it warm up; the layout that it would choose."""

@@ -33,7 +33,7 @@ Saying = Callable[[str], None]
 class Rival:
     """One other commit, for one test: its process, or why it cannot be measured. ``missing``: it does not have the test.
 
-    ``asked`` is what that commit asks of the test (``store.stances``), once its process has told.
+    ``asked`` is what that commit asks of the test (``store.stances``), once its process has told; ``names`` are those of its runs.
     """
 
     ref: str
@@ -42,6 +42,7 @@ class Rival:
     problem: str = ""
     missing: bool = False
     asked: Mapping[str, Any] = field(default_factory=dict)
+    names: Sequence[str | None] = ()
 
     def start(self, start: Starting) -> None:
         """Start its process, which imports what it needs and then waits."""
@@ -55,6 +56,7 @@ class Rival:
         """End its process. May be called twice."""
         if self.opponent is not None:
             self.asked = self.opponent.asked or self.asked
+            self.names = tuple(self.opponent.names)
             self.opponent.close()
             self.opponent = None
 
