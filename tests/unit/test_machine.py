@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import json
 import os
 import platform
@@ -12,8 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from making import block
+from making import run as made_run
 
-from pytest_greencompute.machine import RULES, Difference, Processor, differences, facts, parse_cpuinfo, read_processor
+import pytest_greencompute
+from pytest_greencompute.footprint import Footprint
+from pytest_greencompute.instruments import Instruments
+from pytest_greencompute.machine import NO_MATTER, RULES, Difference, Processor, differences, facts, parse_cpuinfo, read_processor, record
+from pytest_greencompute.measuring import Effort, Task, run_metered
+from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.samples import Run, Source
+from pytest_greencompute.testing import SimulatedClock, SimulatedGpu
 
 # ── the processor ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -245,3 +256,145 @@ def test_what_a_baseline_lacks_is_unknown_and_blocks(theirs: dict[str, Any]) -> 
 
 def test_each_rule_has_a_name_of_its_own() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+MODELLED = {**CPU, "meter": "cputime", "method": "modelled", "watts_per_core": 10.0, "watts_from": "10 W per core (default)"}
+CODECARBON = {**CPU, "meter": "codecarbon", "cpu_mode": "tdp", "tdp_w": 65.0, "tracking_mode": "machine"}
+ASKED = {"queries": {"alike": "a1", "exact": "e1"}, "references": "r1", "score": "close (1)", "tokens": "ids", "reasoning": "<a> </a>"}
+FACTORS = {"carbon_kg_per_j": 1e-8, "money_per_j": 7e-8, "currency": "EUR"}
+SERVED = {"url": "http://127.0.0.1:8000", "model": "m", "request": "/v1/chat", "stream": True, "max_tokens": 64, "options": {"stop": ["a"]}}
+WHOLE = run(devices={"cpu": MODELLED}, **ASKED, footprint=FACTORS, served=SERVED)
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "stopped", "free"),
+    [
+        (
+            {"devices": {"cpu": {**MODELLED, "watts_per_core": 5.0}}},
+            "watts per core",
+            ["energy_per_query", "average_power"],
+            ["accuracy", "latency_p95"],
+        ),
+        ({"queries": {"alike": "a2", "exact": "e2"}}, "queries", ["energy_per_query", "latency_p95", "accuracy"], []),
+        (
+            {"queries": {"alike": "a1", "exact": "e2"}},
+            "order and values of the queries",
+            ["accuracy", "answers_changed"],
+            ["energy_per_query"],
+        ),
+        ({"score": "close (2)"}, "score", ["accuracy"], ["energy_per_query", "answers_changed"]),
+        ({"tokens": "len (1)"}, "tokens=", ["tokens_per_query", "energy_per_token"], ["energy_per_query"]),
+        ({"reasoning": "<b> </b>"}, "reasoning markers", ["reasoning_tokens_per_query", "reasoning_default"], ["tokens_per_query"]),
+        (
+            {"footprint": {**FACTORS, "carbon_kg_per_j": 2e-8}},
+            "carbon of a joule",
+            ["carbon_per_query"],
+            ["energy_per_query", "cost_per_query"],
+        ),
+        ({"footprint": {**FACTORS, "money_per_j": 8e-8}}, "price of a joule", ["cost_per_query"], ["energy_per_query", "carbon_per_query"]),
+        ({"footprint": {**FACTORS, "currency": "USD"}}, "currency", ["cost_per_query"], ["energy_per_query"]),
+        ({"served": {**SERVED, "max_tokens": 16}}, "max_tokens", ["energy_per_query", "latency_p95"], []),
+        ({"served": {**SERVED, "stream": False}}, "streaming", ["energy_per_query"], []),
+        ({"served": {**SERVED, "options": {}}}, "options of the requests", ["energy_per_query"], []),
+        ({"repeats": "cached"}, "repeats", ["energy_per_query", "latency_p95"], []),
+    ],
+)
+def test_runs_that_were_asked_other_things_are_not_compared_where_it_matters(
+    changed: dict[str, Any], name: str, stopped: list[str], free: list[str]
+) -> None:
+    (found,) = (each for each in differences(WHOLE, {**WHOLE, **changed}, cpu_judged=True) if each.name == name)
+    assert found.blocks
+    assert [each for each in (*stopped, *free) if found.concerns(each)] == stopped
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"references": "r2"},
+        {"served": {**SERVED, "model": "n"}},
+        {"machine": {**MACHINE, "cores": 64}},
+        {"queries": None},
+        {"score": None},
+        {"footprint": None},
+        {"devices": {"cpu": {**MODELLED, "watts_per_core": None}}},
+    ],
+)
+def test_what_older_files_lack_and_what_may_change_is_a_warning(changed: dict[str, Any]) -> None:
+    found = differences(WHOLE, {**WHOLE, **changed}, cpu_judged=True)
+    assert found
+    assert not any(each.blocks for each in found)
+
+
+def test_watts_matter_where_a_cpu_is_judged_and_their_number_alone() -> None:
+    other = {**WHOLE, "devices": {"cpu": {**MODELLED, "watts_per_core": 5.0}}}
+    assert differences(WHOLE, other) == ()
+    renamed = {**WHOLE, "devices": {"cpu": {**MODELLED, "watts_from": "10 W per core (set by you)"}}}
+    assert differences(WHOLE, renamed, cpu_judged=True) == ()
+    tdp = [{**WHOLE, "devices": {"cpu": {**CODECARBON, "tdp_w": watts}}} for watts in (65.0, 95.0)]
+    assert told(*differences(*tdp, cpu_judged=True)) == ["CodeCarbon's TDP: 65 W here, 95 W in the baseline"]
+
+
+def test_a_server_on_another_port_is_no_other_server() -> None:
+    assert differences(WHOLE, {**WHOLE, "served": {**SERVED, "url": "http://127.0.0.1:9000"}}, cpu_judged=True) == ()
+
+
+def test_a_window_is_no_loop_and_another_number_of_queries_is_other_queries() -> None:
+    loop, fewer = made_run([block(1.0)]), made_run([block(1.0)], queries=40)
+    window, longer = (made_run([block(1.0)], window=True, queries=queries) for queries in (100, 40))
+    assert [each.name for each in differences(record(loop), record(window)) if each.blocks] == ["measured as", "number of queries"]
+    assert [each.name for each in differences(record(loop), record(fewer)) if each.blocks] == ["number of queries"]
+    assert differences(record(window), record(longer)) == ()
+
+
+# Every field has a row
+
+
+def keys_written_in(path: str, *functions: str) -> set[str]:
+    """The keys of the dicts that are written out in some functions of a module."""
+    tree = ast.parse((Path(pytest_greencompute.__file__).parent / path).read_text(encoding="utf-8"))
+    bodies = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in functions]
+    dicts = [node for body in bodies for node in ast.walk(body) if isinstance(node, ast.Dict)]
+    return {key.value for node in dicts for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+
+
+def fields_of_provenance() -> set[str]:
+    clock = SimulatedClock()
+    gpu = SimulatedGpu(clock)
+    task = Task(lambda batch: [clock.sleep(0.01) or each for each in batch], ["a", "b"], references=["a", "b"], tokens=len)
+    measured, _ = run_metered(task, Instruments([gpu.energy_counter()], clock), Effort(max_seconds=2, keep_answers=True))
+    run_level = {name for name in measured.provenance if name not in {"devices", "queries"}}
+    devices = {*measured.provenance["devices"]["gpu:0"]} - {"simulated"}
+    for module in ("cputime", "rapl", "nvml", "zeus_soc", "zeus_amd"):
+        devices |= keys_written_in(f"meters/{module}.py", "facts", "_facts")
+    devices |= {"codecarbon", "tracking_mode", "cpu_mode", "tdp_w"}
+    served = keys_written_in("serving/load.py", "_provenance") - {"devices", "batch_size", "served", "conditions", "start", "end"}
+    return (
+        run_level
+        | {f"queries.{name}" for name in (*measured.provenance["queries"], "opaque")}
+        | {f"devices.{name}" for name in devices}
+        | {f"machine.{name}" for name in facts(os.environ)}
+        | {f"footprint.{name}" for name in Footprint().factors()}
+        | {f"served.{name}" for name in served}
+    )
+
+
+OF_A_RUN = {"queries": "number", "window": "measured_as", "serving": "measured_as", "tokens": "tokens", "reasoning": "reasoning"}
+
+
+def test_every_field_of_a_run_and_of_its_provenance_has_a_row() -> None:
+    parts = {"run": "", "machine": "machine.", "devices": "devices.", "gpus": "devices.", "domains": "devices."}
+    rows = {f"{parts[rule.part]}{rule.key}" for rule in RULES} | set(NO_MATTER)
+    assert fields_of_provenance() - rows == set()
+    fields = {OF_A_RUN.get(field.name, field.name) for field in dataclasses.fields(Run)} - {"provenance"}
+    assert fields - rows == set()
+    assert {field.name for field in dataclasses.fields(Source)} == {
+        *("meter", "domain", "method", "device", "uuid"),  # rows of devices
+        *("tick_s", "jitter_s", "step_j", "lag_s", "systematic", "note"),  # in the intervals, or for people
+    }
+
+
+def test_no_row_says_both_and_each_says_why() -> None:
+    assert not {rule.key for rule in RULES if rule.part == "run"} & set(NO_MATTER)
+    assert all(rule.why for rule in RULES)
+    assert all(NO_MATTER.values())
+    assert {name for rule in RULES for name in rule.metrics} <= set(METRICS)
