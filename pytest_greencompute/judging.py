@@ -184,9 +184,10 @@ def compared_metrics(run: Run, other: Run | None, limits: Iterable[str], aim: Ai
     Stars of one dated leaderboard have nothing to be compared with, and accuracy is of those that have references.
     """
     scored = run.scores is not None or (other is not None and other.scores is not None)
-    asked = [metric for name, metric in METRICS.items() if metric.kind in ASKED_FOR and name != "reasoning_default"]  # the same count
-    lost = () if other is None else [metric.name for metric in asked if _is_lost(metric, run, other, aim)]
-    names = dict.fromkeys((*ALWAYS_COMPARED, *limits, *lost))
+    asked = [metric for metric in METRICS.values() if metric.kind in ASKED_FOR]
+    lost = [] if other is None else [metric.name for metric in asked if _is_lost(metric, run, other, aim)]
+    told = [name for name in lost if METRICS[name].kind != "tokens"] + [name for name in lost if METRICS[name].kind == "tokens"][:1]
+    names = dict.fromkeys((*ALWAYS_COMPARED, *limits, *told))  # tokens= gives several counts, and one of them is told
     return [METRICS[name] for name in names if METRICS[name].kind != "rating" and (METRICS[name].kind != "score" or scored)]
 
 

@@ -155,6 +155,11 @@ class Difference:
     def __str__(self) -> str:
         return f"{self.name}: {self.ours} here, {self.theirs} in the baseline"
 
+    @property
+    def unknown(self) -> bool:
+        """Whether one side does not say."""
+        return "unknown" in (self.ours, self.theirs)
+
     def concerns(self, metric: str | None) -> bool:
         """Whether it is about the metric of that name; None: about all of them."""
         return not self.metrics or metric in self.metrics

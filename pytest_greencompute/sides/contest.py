@@ -26,6 +26,7 @@ from pytest_greencompute.sides.opponent import Opponent, Side
 from pytest_greencompute.sides.pairing import IN_PAIRS, Match, Pairing, Rival, Saying
 from pytest_greencompute.verdict import Verdict
 
+WINDOW = "a window is judged by its budgets: it is not measured by turns with other commits"
 DROPPED = ("PYTEST_", "COV_", "GREENCOMPUTE_", "COVERAGE_")
 
 
@@ -228,7 +229,7 @@ class Contest:
         """The verdicts of a run against the other commits, and the run with what else there is to say of them."""
         pairing = self._pairings.get(run.name)
         if pairing is None:
-            return run, ()
+            return replace(run, notes=(*run.notes, WINDOW)) if run.window else run, ()
         names, limits = self._compared(run.name), self._limits(run.name)
         verdicts = [each for match in pairing.matches for each in judge_match(match, run, names, self.budget, limits, subject)]
         notes = [note for match in pairing.matches for note in notes_of(match, run)] + self.bases.notes

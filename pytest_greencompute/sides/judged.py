@@ -90,7 +90,9 @@ def notes_of(match: Match, run: Run) -> tuple[str, ...]:
     changed = changed_answers(match.base.answers, run.answers, ANSWERS, match.aim.confidence)
     if isinstance(changed, Estimate) and changed.value:
         notes.append(f"{round(changed.value * changed.n)} of {changed.n} answers changed against {match.rival.ref}")
-    found = differences(record(run), record(match.base))
-    notes += [f"{each.name} are others than at {match.rival.ref}" for each in found if each.metrics and not each.blocks]
+    found = [each for each in differences(record(run), record(match.base)) if each.metrics and not (each.blocks or each.unknown)]
+    notes += [
+        f"{each.name} are others than at {match.rival.ref}, so figures of {', '.join(each.metrics)} may not be alike" for each in found
+    ]
     split = longer_or_dearer(match.base, run, match.aim)
     return (*notes, *((f"against {match.rival.ref}: {split}",) if split else ()))

@@ -1,0 +1,115 @@
+"""What a test asks of a run and of the one that it is held against: the same table for saved runs (``--energy-baseline``,
+``greencompute compare``) and for the other commit (``--energy-base-ref``)."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Project
+from .test_base_ref import Repository, repository
+
+__all__ = ["repository"]
+
+BEFORE = 'energy_meter.measure(model, ["a", "b", "c", "d"], references=["A", "B", "C", "D"], tokens=len, count=["page_faults_per_query"])'
+TEST = """
+from app import model
+
+LIMIT = 1
+
+def same(answer, reference):
+    return LIMIT * (answer == reference)
+
+def test_it(energy_meter):
+    {body}
+"""
+SCORED = BEFORE.replace("tokens=len", "score=same")
+TWO = f'{BEFORE}; energy_meter.measure(model, ["a", "b"], name="two")'
+
+# What the test was, what it is now, and the words of the verdicts against the other run that must then be UNMEASURED (run, metric).
+LADDER = [
+    pytest.param(BEFORE, BEFORE, set(), id="the same"),
+    pytest.param(SCORED, SCORED, set(), id="the same score"),
+    pytest.param(BEFORE, BEFORE.replace(', references=["A", "B", "C", "D"]', ""), {(None, "accuracy")}, id="references= dropped"),
+    pytest.param(BEFORE, BEFORE.replace(", tokens=len", ""), {(None, "tokens_per_query")}, id="tokens= dropped"),
+    pytest.param(BEFORE, BEFORE.partition(", count=")[0] + ")", {(None, "page_faults_per_query")}, id="count= dropped"),
+    pytest.param(SCORED, BEFORE.replace("tokens=len, ", ""), {(None, "accuracy")}, id="another score"),
+    pytest.param(TWO, BEFORE, {("two", "energy_per_query")}, id="a run dropped"),
+    pytest.param(BEFORE, "pass", {(None, "energy_per_query")}, id="nothing measured"),
+    pytest.param(BEFORE, BEFORE.replace('"d"', '"D"'), {(None, "energy_per_query"), (None, "accuracy")}, id="another query"),
+]
+WINDOW = 'with energy_meter.window(queries=4): model(["a", "b", "c", "d"])'
+
+
+def unmeasured(project: Project, kind: str) -> set[tuple[str | None, str]]:
+    """What could not be compared, as the report has it."""
+    found = [(run["name"], each) for run in project.report()["runs"] for each in run["verdicts"] if each["kind"] == kind]
+    return {(name, each["metric"]) for name, each in found if each["verdict"] == "UNMEASURED"}
+
+
+@pytest.mark.parametrize(("before", "now", "expected"), LADDER)
+def test_against_a_baseline(project: Project, before: str, now: str, expected: set[tuple[str | None, str]]) -> None:
+    project.write("app.py", "from world import world\nmodel = world.model()\n")
+    project.write("test_it.py", TEST.format(body=before))
+    project.measure("--energy-save=main").assert_outcomes(passed=1)
+    project.write("test_it.py", TEST.format(body=now))
+    result = project.measure("--energy-baseline=main", "--energy-unmeasured=fail", "--energy-json=energy.json")
+    assert unmeasured(project, "baseline") == expected
+    result.assert_outcomes(**({"failed": 1} if expected else {"passed": 1}))
+
+
+@pytest.mark.parametrize(("before", "now", "expected"), LADDER)
+def test_against_another_commit(repository: Repository, before: str, now: str, expected: set[tuple[str | None, str]]) -> None:
+    repository.project.write("tests/test_app.py", TEST.format(body=before))
+    repository.commit()
+    repository.project.write("tests/test_app.py", TEST.format(body=now))
+    result = repository.measure("main", "--energy-unmeasured=fail", "--energy-inconclusive=warn")
+    assert unmeasured(repository.project, "base_ref") == expected
+    result.assert_outcomes(**({"failed": 1} if expected else {"passed": 1}))
+
+
+def test_a_window_in_place_of_a_measured_run_is_not_compared_and_says_so(project: Project, repository: Repository) -> None:
+    project.write("tests/test_app.py", TEST.format(body=BEFORE))
+    repository.commit()
+    project.measure("--energy-save=main").assert_outcomes(passed=1)
+    project.write("tests/test_app.py", TEST.format(body=WINDOW))
+    project.measure("--energy-baseline=main", "--energy-json=energy.json").assert_outcomes(passed=1)
+    assert (None, "energy_per_query") in unmeasured(project, "baseline")
+    repository.measure().stdout.fnmatch_lines(["note: test_it: a window is judged by its budgets: it is not measured by turns *"])
+
+
+# Saved runs alone
+
+
+FACTORS = 'carbon_intensity = "56 g/kWh"\nelectricity_price = "0.25 EUR/kWh"\npue = 1.2'
+FULL = """
+import os
+import time
+import pytest
+
+@pytest.mark.energy_budget(carbon_per_query="1 kg", cost_per_query=1.0)
+def test_it(energy_meter):
+    energy_meter.measure(lambda batch: [sum(range(20000)) and each for each in batch], list("abcd"), references=list("abcd"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        (FACTORS, FACTORS, set()),
+        (FACTORS, FACTORS.replace("56", "30"), {"carbon_per_query"}),
+        (FACTORS, FACTORS.replace("0.25", "0.20"), {"cost_per_query"}),
+        ("", "cpu_watts_per_core = 7", {"energy_per_query"}),
+        ("cpu_watts_per_core = 7", "cpu_watts_per_core = 5", {"energy_per_query"}),
+        ("", "cpu_watts_per_core = 10", set()),  # what the default is
+    ],
+)
+def test_figures_made_with_other_factors_are_not_compared(project: Project, before: str, now: str, expected: set[str]) -> None:
+    project.monkeypatch.setattr("pytest_greencompute.meters.cputime.codecarbon_table", lambda: None)
+    limits = FULL if "carbon" in before else FULL.replace('(carbon_per_query="1 kg", cost_per_query=1.0)', "(max_seconds=1)")
+    project.write("test_it.py", limits)
+    meters = 'meters = ["cputime"]\nmax_seconds = 1\n'
+    project.toml(meters + before)
+    project.run_apart("--energy-budget", "--energy-save=main", "--energy-inconclusive=warn").assert_outcomes(passed=1)
+    project.toml(meters + now)
+    project.run_apart("--energy-budget", "--energy-baseline=main", "--energy-json=energy.json", "--energy-enforce=warn")
+    assert {metric for _, metric in unmeasured(project, "baseline")} == expected
