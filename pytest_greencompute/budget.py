@@ -58,6 +58,10 @@ class Terms:
     confidence: float | None = None
     max_seconds: float | None = None
 
+    def over(self, other: Terms) -> Terms:
+        """These terms, and those of ``other`` that these say nothing about."""
+        return Terms(**{name: getattr(self, name) or getattr(other, name) for name in TERMS})
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_greencompute.addopts import addopts_of, options_in
 from pytest_greencompute.budget import COMMAND_LINE, Line, Names, check_clashes, lines_for, narrowest_first, parse_lines
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.ledger import is_worker
@@ -106,24 +107,62 @@ def _of_marks(item: pytest.Item, marks: Iterable[pytest.Mark]) -> list[Line]:
     return lines
 
 
-def asked_here(items: Sequence[pytest.Item], where: Where, budget_file: str | None, marker: str) -> dict[str, dict[str, Any]]:
-    """What this commit asks of each test, by node id, as plain JSON values; nothing where its files or markers do not parse."""
+def asked_here(
+    items: Sequence[pytest.Item], where: Where, budget_file: str | None, marker: str, ini: Path | None
+) -> dict[str, dict[str, Any]]:
+    """What this commit asks of each test, by node id, as plain JSON values; nothing where its files or markers do not parse.
+
+    Its options are those of pytest's own configuration file ``ini`` (``addopts``): what stands on the command line is of no commit.
+    """
     from pytest_greencompute.finding import read_files
     from pytest_greencompute.settings import build
     from pytest_greencompute.store.stances import acceptance_to_json, line_to_json
 
     try:
-        settings = build({"budget": True}, read_files(where, budget_file), os.environ, where.folder)
+        given, files = options_in(addopts_of(ini)), read_files(where, budget_file)
+        settings = build({**given, "budget": True}, files, os.environ, where.folder)
+        by_itself = build(given, files, os.environ, where.folder).enabled
         tests = tests_of(items, settings, marker)
     except SettingsError:
         return {}
+    told = settings_to_json(replace(settings, enabled=by_itself))
     return {
         node_id: {
             "lines": [line_to_json(line) for line in test.lines],
             "accept": [acceptance_to_json(each) for each in settings.accept if each.rank(node_id) is not None],
             "policy": asdict(settings.policy),
+            "settings": told,
+            "group": {} if test.group is None else test.group.to_json(),
         }
         for node_id, test in tests.items()
+    }
+
+
+def settings_to_json(settings: Settings) -> dict[str, Any]:
+    """The settings that can let more pass (``loosened.LAXER``), but for terms, limits, accepted failures and what words do."""
+    footprint = settings.footprint
+    price = None if footprint is None or footprint.price_per_j is None else [footprint.price_per_j, footprint.currency]
+    return {
+        "budget": settings.enabled,
+        "total": settings.total_j,
+        "skip": settings.skip,
+        "meters": list(settings.meters),
+        "baseline": settings.baseline,
+        "base_ref": list(settings.base_refs),
+        "base_python": settings.base_python,
+        "base_turns": settings.base_turns,
+        "launches": settings.launches,
+        "benchmarks": settings.benchmarks,
+        "domains": list(settings.domains),
+        "accuracy_confidence": settings.accuracy_confidence,
+        "unmetered": settings.unmetered,
+        "cpu_watts_per_core": settings.cpu_watts_per_core,
+        "reasoning_markers": settings.reasoning_markers and list(settings.reasoning_markers),
+        "base_link": list(settings.base_link),
+        "allow": sorted(settings.allow),
+        "carbon_intensity": footprint and footprint.kg_per_j,
+        "electricity_price": price,
+        "pue": 1.0 if footprint is None else footprint.pue,
     }
 
 

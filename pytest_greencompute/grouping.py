@@ -66,6 +66,10 @@ class Group:
         floor, limited = asked_of(kwargs.get("floor"), limits, scored=True)
         return cls(args[0], default, parse_margin(kwargs.get("margin", DEFAULT_MARGIN)), floor, limited)
 
+    def to_json(self) -> dict[str, Any]:
+        """What it asks for, as plain values."""
+        return {"name": self.name, "default": self.default, "margin": self.margin, "floor": self.floor, **self.limits}
+
     def choose(self, node_ids: Sequence[str], *, whole: bool) -> None:
         """Only these tests will run, in this order. ``whole``: all tests that there are were collected.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from pytest_greencompute.budget import Budget, Limit
 from pytest_greencompute.metrics import METRICS
@@ -14,13 +15,97 @@ from pytest_greencompute.verdict import Acceptance
 STRICTNESS = ("fail", "skip", "warn")
 
 
+class Row(NamedTuple):
+    """Whether a setting can let more pass. ``how`` is a key of ``DIRECTIONS``, or what this module tells it with; '' if it cannot."""
+
+    how: str
+    why: str = ""
+
+
+def _rank(unmetered: str | int) -> float:
+    return {"once": float("inf"), "skip": 0.0}[unmetered] if isinstance(unmetered, str) else unmetered
+
+
+# When a setting's new value lets more pass than the one before it. None: it was not set.
+DIRECTIONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "higher, or gone": lambda before, now: before is not None and (now is None or now > before),
+    "lower": lambda before, now: before is not None and now is not None and now < before,
+    "more of them": lambda before, now: bool(set(now) - set(before)),
+    "fewer of them": lambda before, now: bool(set(before) - set(now)),
+    "set": lambda before, now: bool(now) and not before,
+    "no more": lambda before, now: bool(before) and before != now,
+    "another": lambda before, now: before != now,
+    "fewer queries": lambda before, now: _rank(now) < _rank(before),
+    "lower, or another currency": lambda before, now: bool(before and now) and (now[0] < before[0] or now[1] != before[1]),
+}
+SHOWN = "what is shown, not what is judged"
+LIMITS, TERMS, ACCEPTED, POLICY, GROUP = "a limit", "a term", "an accepted failure", "what a word does", "a group"
+
+# Every option, setting, and key of a budget, of an accepted failure and of a group; the keys of metrics are limits.
+LAXER: Mapping[str, Row] = {
+    "budget": Row("no more", "nothing is measured without the option"),
+    "budget_file": Row("", "what it holds is compared"),
+    "total": Row("higher, or gone"),
+    "only": Row("", "budgets hold all the same"),
+    "skip": Row("set", "metered tests do not run"),
+    "meter": Row("another", "another scale"),
+    "meters": Row("another", "another scale"),
+    "save": Row("", "changes no verdict"),
+    "baseline": Row("no more"),
+    "base_ref": Row("fewer of them"),
+    "base_python": Row("another", "other versions on the other side"),
+    "base_turns": Row("another", "whole launches see less than sets"),
+    "launches": Row("lower", "a PASS is less sure"),
+    "update": Row("", "command line only"),
+    "max_seconds": Row(TERMS, "INCONCLUSIVE instead of FAIL"),
+    "confidence": Row(TERMS, "lower passes more easily, and higher fails less easily"),
+    "tolerance": Row(TERMS),
+    "floor": Row(TERMS),
+    "enforce": Row(POLICY),
+    "inconclusive": Row(POLICY),
+    "unmeasured": Row(POLICY),
+    "modelled": Row(POLICY),
+    "strict": Row(POLICY),
+    **{name: Row("", SHOWN) for name in ("json", "html", "markdown", "codecarbon_csv", "mlflow", "opentelemetry", "openmetrics", "github")},
+    "benchmarks": Row("no more", "benchmarks are not metered"),
+    "xdist": Row("", "each worker has a GPU of its own"),
+    "domains": Row("another", "other energy counts"),
+    "accuracy_confidence": Row("another", "an interval instead of the score itself: INCONCLUSIVE instead of FAIL, and the reverse"),
+    "unmetered": Row("fewer queries", "without --energy-budget fewer answers are scored"),
+    "cpu_watts_per_core": Row("another", "another scale"),
+    "lock_folder": Row("", "only who waits for whom"),
+    "reasoning_markers": Row("another", "other parts of an answer count"),
+    "base_link": Row("more of them", "what is lent to the other commit is the same on both sides"),
+    "allow": Row("more of them", "blocks that something spoiled count"),
+    "country": Row("", "its figure is compared as carbon_intensity"),
+    "carbon_intensity": Row("lower"),
+    "electricity_price": Row("lower, or another currency"),
+    "pue": Row("lower"),
+    "traffic": Row("", SHOWN),
+    "budgets": Row(LIMITS),
+    "on": Row(LIMITS, "as it holds on this hardware, and gone elsewhere"),
+    **{name: Row(LIMITS, "the line of a limit") for name in ("gpu", "cpu")},
+    "set_on": Row(LIMITS, "the interval holds by what cards differ, or does not"),
+    "accept": Row(ACCEPTED),
+    **{f"accept.{name}": Row(ACCEPTED) for name in ("test", "metric", "up_to", "expires")},
+    "accept.reason": Row("", "for people"),
+    **{f"energy_group.{name}": Row(GROUP) for name in ("default", "margin", "floor")},
+    **{f"energy_group.{name}": Row(GROUP) for name in ("latency_p50", "latency_p95", "latency_p99", "throughput")},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Stance:
-    """What one commit asks of one test: its budget, the failures that its file accepts, and what each word does to the build."""
+    """What one commit asks of one test: its budget, the failures that its file accepts, and what each word does to the build.
+
+    ``settings`` are the values of those that ``DIRECTIONS`` are about, ``group`` what the test's energy_group asks for, by argument.
+    """
 
     budget: Budget
     accept: tuple[Acceptance, ...] = ()
     policy: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    group: Mapping[str, Any] = field(default_factory=dict)
 
 
 def laxer(base: Stance, head: Stance, test: str) -> tuple[str, ...]:
@@ -39,11 +124,25 @@ def laxer(base: Stance, head: Stance, test: str) -> tuple[str, ...]:
             after = (now or {}).get(name)
             if after is None:
                 found.append(f"{subject}: the limit of {metric.short} ({name}) was {written} and is gone")
+            elif after.value == limit.value and after.cards != limit.cards:
+                cards = [", ".join(each.cards) or "no card" for each in (limit, after)]
+                found.append(f"{subject}: the limit of {metric.short} ({name}) was set on {cards[0]} and is on {cards[1]}")
             elif _is_laxer(limit, after):
                 found.append(
                     f"{subject}: the limit of {metric.short} ({name}) was {written} and is {show_limit(after.value, metric.dimension)}"
                 )
-    return (*found, *_terms(base, head, test), *_accepted(base, head, test), *_policy(base, head))
+    found += _elsewhere(base.budget, head.budget, test)
+    return (*found, *_terms(base, head, test), *_accepted(base, head, test), *_group(base.group, head.group), *_settings(base, head))
+
+
+def _elsewhere(base: Budget, head: Budget, test: str) -> list[str]:
+    """Limits that hold on other hardware only, which makes them UNMEASURED here, and that are gone."""
+    return [
+        f"{test}{'' if run is None else f' ({run})'}: the limit of {METRICS[name].short} ({name}) on other hardware is gone"
+        for run, names in base.other_hardware.items()
+        for name in sorted(names)
+        if name not in head.limits.get(run, {}) and name not in head.other_hardware.get(run, ())
+    ]
 
 
 def _is_laxer(before: Limit, now: Limit) -> bool:
@@ -55,18 +154,22 @@ def _as_strict(before: Mapping[str, Limit], now: Mapping[str, Limit]) -> bool:
 
 
 def _terms(base: Stance, head: Stance, test: str) -> list[str]:
-    judged = {name for stance in (base, head) for limits in stance.budget.limits.values() for name in limits} | {"energy_per_query"}
-    wider: dict[tuple[float, float], list[str]] = {}
-    for name in sorted(judged):
-        before, now = (stance.budget.tolerance(METRICS[name]) for stance in (base, head))
-        if now > before:
-            wider.setdefault((before, now), []).append(name)
-    found = [
-        f"{test}: the tolerance of {', '.join(names)} was {show_share(before)} and is {show_share(now)}"
-        for (before, now), names in wider.items()
-    ]
-    if head.budget.confidence < base.budget.confidence:
-        found.append(f"{test}: the confidence was {base.budget.confidence:g} and is {head.budget.confidence:g}")
+    one, other = base.budget, head.budget
+    judged = sorted({name for budget in (one, other) for limits in budget.limits.values() for name in limits} | {"energy_per_query"})
+    wider: dict[tuple[str, str], list[str]] = {}
+    for metric in (METRICS[name] for name in judged):
+        if other.tolerance(metric) > one.tolerance(metric):
+            shares = show_share(one.tolerance(metric)), show_share(other.tolerance(metric))
+            wider.setdefault(shares, []).append(metric.name)
+    found = [f"{test}: the tolerance of {', '.join(names)} was {before} and is {now}" for (before, now), names in wider.items()]
+    for metric in (METRICS[name] for name in judged):
+        if other.floor(metric) > one.floor(metric):
+            before, now = (show_limit(budget.floor(metric), metric.dimension) for budget in (one, other))
+            found.append(f"{test}: the floor of {metric.name} was {before} and is {now}")
+    if other.confidence != one.confidence:
+        found.append(f"{test}: the confidence was {one.confidence:g} and is {other.confidence:g}")
+    if other.max_seconds < one.max_seconds:
+        found.append(f"{test}: max_seconds was {one.max_seconds:g} and is {other.max_seconds:g}")
     return found
 
 
@@ -83,9 +186,43 @@ def _accepted(base: Stance, head: Stance, test: str) -> list[str]:
     return found
 
 
-def _policy(base: Stance, head: Stance) -> list[str]:
-    return [
-        f"the setting {key} was {base.policy[key]!r} and is {now!r}"
-        for key, now in head.policy.items()
-        if key in base.policy and STRICTNESS.index(now) > STRICTNESS.index(base.policy[key])
+def _group(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """What the candidates of a group must meet less of now; other settings of another group are not compared."""
+    if not base:
+        return []
+    called = f"energy_group {base['name']!r}"
+    if head.get("name") != base["name"]:
+        return [f"{called} has lost a candidate"]
+    found = [
+        f"{called}: {key} was {base.get(key)!r} and is {head.get(key)!r}"
+        for key in ("default",)
+        if base.get(key) not in (None, head.get(key))
     ]
+    if head["margin"] > base["margin"]:
+        found.append(f"{called}: margin was {show_share(base['margin'])} and is {show_share(head['margin'])}")
+    wanted = {"floor": METRICS["accuracy"], **{key: METRICS[key] for key in base if key in METRICS}}
+    for key, metric in wanted.items():
+        before, now = base.get(key), head.get(key)
+        if before is not None and (now is None or _is_laxer(Limit(metric, before, ""), Limit(metric, now, ""))):
+            told = "gone" if now is None else show_limit(now, metric.dimension)
+            found.append(f"{called}: {key} was {show_limit(before, metric.dimension)} and is {told}")
+    return found
+
+
+def _settings(base: Stance, head: Stance) -> list[str]:
+    words = [(key, base.policy[key], now, STRICTNESS.index) for key, now in head.policy.items() if key in base.policy]
+    found = [f"the setting {key} was {before!r} and is {now!r}" for key, before, now, rank in words if rank(now) > rank(before)]
+    for key, row in LAXER.items():
+        if row.how in DIRECTIONS and key in base.settings and key in head.settings:
+            before, now = base.settings[key], head.settings[key]
+            if DIRECTIONS[row.how](before, now):
+                found.append(f"the setting {key} was {_shown(before)} and is {_shown(now)}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "empty"
+    return (
+        "not set" if value is None else f"{value:g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else str(value)
+    )

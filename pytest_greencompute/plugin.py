@@ -247,7 +247,7 @@ def _prepare(
 
             workers.check_tests(settings, metered, tests)
         if settings.base_refs:
-            for node_id, asked in asked_here(metered, _where(config, metered), str(settings.budget_file or "") or None, MARKER).items():
+            for node_id, asked in asked_here(metered, _where(config, metered), str(settings.budget_file or "") or None, MARKER, config.inipath).items():
                 tests[node_id].asked = asked
         if not config.pluginmanager.hasplugin("dsession"):
             stale_budgets(settings, session, config, items, tests)
@@ -327,7 +327,7 @@ def _prepare_side(config: pytest.Config, items: list[pytest.Item], metered: list
     measuring = Session(of_side(told), config.rootpath, os.environ, extra_meters=extra_meters(config), worker=worker)
     _add_benchmarks(measuring.settings, items, metered)
     measuring.max_seconds, measuring.needs_p99, measuring.count = told["max_seconds"], told["needs_p99"], tuple(told["count"])
-    asked = asked_here(metered, _where(config, metered), told["budget_file"], MARKER)
+    asked = asked_here(metered, _where(config, metered), told["budget_file"], MARKER, config.inipath)
     _register(config, measuring, {item: MeteredTest(item.nodeid, item.nodeid, asked=asked.get(item.nodeid, {})) for item in metered})
 
 

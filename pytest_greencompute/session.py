@@ -22,7 +22,7 @@ from pytest_greencompute.settings import Settings
 from pytest_greencompute.tracing import TRACED, tracers
 
 if TYPE_CHECKING:
-    from pytest_greencompute.budget import Budget, Line
+    from pytest_greencompute.budget import Budget, Line, Terms
     from pytest_greencompute.clock import Clock
     from pytest_greencompute.comparison import Comparison
     from pytest_greencompute.estimate import Outcome
@@ -354,13 +354,25 @@ class Session:
 
     def _stance(self, test: MeteredTest, asked: Mapping[str, Any]) -> Stance:
         """What was asked at a commit, under this session's options and on its hardware."""
-        from pytest_greencompute.budget import COMMAND_LINE, Line
+        from pytest_greencompute.budget import COMMAND_LINE
         from pytest_greencompute.loosened import Stance
         from pytest_greencompute.store.stances import acceptances_from_json, line_from_json
 
-        ours = Line(COMMAND_LINE, terms=self.settings.terms)
-        lines = tuple(ours if told["where"] == COMMAND_LINE else line_from_json(told) for told in asked["lines"])
-        return Stance(self.budget(replace(test, lines=lines, reread=None)), acceptances_from_json(asked["accept"]), asked["policy"])
+        # Another version does not tell of pytest's own file: then its options are taken to be those of the command line.
+        given = self._given_here(test.asked["lines"]) if "settings" in asked else self.settings.terms
+        lines = [line_from_json(told) for told in asked["lines"]]
+        lines = [replace(line, terms=given.over(line.terms)) if line.where == COMMAND_LINE else line for line in lines]
+        budget = self.budget(replace(test, lines=tuple(lines), reread=None))
+        accept = acceptances_from_json(asked["accept"])
+        return Stance(budget, accept, asked["policy"], asked.get("settings", {}), asked.get("group", {}))
+
+    def _given_here(self, lines: Sequence[Mapping[str, Any]]) -> Terms:
+        """The terms that the command line gives, without those that pytest's configuration file adds to it."""
+        from pytest_greencompute.budget import COMMAND_LINE, TERMS, Terms
+
+        added: Mapping[str, Any] = next((told["terms"] for told in lines if told["where"] == COMMAND_LINE), {})
+        terms = self.settings.terms
+        return Terms(**{name: getattr(terms, name) for name in TERMS if getattr(terms, name) != added.get(name)})
 
     def part(self, test: MeteredTest) -> None:
         """End the test's processes at the other commits."""

@@ -65,6 +65,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     5: ("report", "judging", "comparing", "comparison", "sides"),
     6: (
         "options",
+        "addopts",
         "toml_file",
         "finding",
         "settings",

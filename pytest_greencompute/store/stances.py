@@ -15,14 +15,20 @@ from pytest_greencompute.verdict import Acceptance
 def line_to_json(line: Line) -> dict[str, Any]:
     """One line of a budget. A list of runs rather than a table, since the unnamed run has no name."""
     limits = [[run, {name: limit.value for name, limit in by_metric.items()}] for run, by_metric in line.limits.items()]
-    return {"where": line.where, "limits": limits, "terms": asdict(line.terms), "on": dict(line.on), "rank": list(line.rank)}
+    cards = [[run, {name: list(limit.cards) for name, limit in by_metric.items()}] for run, by_metric in line.limits.items()]
+    told = {"where": line.where, "limits": limits, "cards": cards, "terms": asdict(line.terms)}
+    return {**told, "on": dict(line.on), "rank": list(line.rank)}
 
 
 def line_from_json(told: Mapping[str, Any]) -> Line:
     """What ``line_to_json`` told. A metric that this version does not know is left out."""
-    where = told["where"]
+    where, cards = told["where"], dict(told.get("cards", ()))  # other versions do not tell of cards
     limits = {
-        run: {name: Limit(METRICS[name], value, where) for name, value in by_metric.items() if name in METRICS}
+        run: {
+            name: Limit(METRICS[name], value, where, tuple(cards.get(run, {}).get(name, ())))
+            for name, value in by_metric.items()
+            if name in METRICS
+        }
         for run, by_metric in told["limits"]
     }
     return Line(where, limits, Terms(**told["terms"]), told["on"], tuple(told.get("rank", ())))

@@ -479,6 +479,45 @@ def test_limits_that_are_the_same_or_stricter_are_not_named(repository: Reposito
     assert project.report()["session"]["loosened"] == []
 
 
+SETTINGS = """
+    max_seconds = {max_seconds}
+    {settings}
+"""
+ADDED = """
+    [tool.pytest.ini_options]
+    addopts = "{addopts}"
+"""
+
+
+def test_settings_that_let_more_pass_are_named_wherever_they_stand(repository: Repository) -> None:
+    project = repository.project
+    project.write("tests/test_app.py", MARKED.format(limit="1 J"))
+    project.toml(SETTINGS.format(max_seconds=4, settings=""))
+    repository.commit()
+    settings = 'allow = ["another process"]\n    accuracy_confidence = 0.9\n    floor = { energy_per_query = "1 J" }'
+    project.toml(
+        SETTINGS.format(max_seconds=3, settings=settings) + ADDED.format(addopts="-q --energy-tolerance=50% --energy-enforce warn")
+    )
+    repository.measure().assert_outcomes(passed=1)
+    assert project.report()["session"]["loosened"] == [
+        "test_it: the tolerance of energy_per_query was 5.0 % and is 50 %",
+        "test_it: the floor of energy_per_query was 0 J and is 1 J",
+        "test_it: max_seconds was 4 and is 3",
+        "the setting enforce was 'fail' and is 'warn'",
+        "the setting accuracy_confidence was not set and is 0.9",
+        "the setting allow was empty and is 'another process'",
+    ]
+
+
+def test_what_the_command_line_gives_is_of_no_commit(repository: Repository) -> None:
+    project = repository.project
+    project.toml(SETTINGS.format(max_seconds=4, settings=""))
+    repository.commit()
+    project.toml(SETTINGS.format(max_seconds=4, settings="") + ADDED.format(addopts="--energy-tolerance=20%"))
+    repository.measure("main", "--energy-tolerance=50%", "--energy-confidence=0.9", "--energy-enforce=warn").assert_outcomes(passed=1)
+    assert project.report()["session"]["loosened"] == []
+
+
 def test_a_named_budget_file_is_read_at_the_base_too(repository: Repository) -> None:
     project = repository.project
     budget = '[budgets."tests/test_app.py::test_it"]\nenergy_per_query = "{} J"\n'

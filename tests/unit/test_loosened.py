@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_greencompute.budget import Line, parse_lines, resolve
-from pytest_greencompute.loosened import Stance, laxer
+from pytest_greencompute.addopts import addopts_of, options_in
+from pytest_greencompute.budget import HARDWARE_KEYS, SET_ON, TERMS, Line, parse_lines, resolve
+from pytest_greencompute.collecting import settings_to_json
+from pytest_greencompute.grouping import ASKED
+from pytest_greencompute.loosened import DIRECTIONS, LAXER, Stance, laxer
 from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.options import OPTIONS
+from pytest_greencompute.settings import ACCEPT_KEYS, FILE_KEYS, build
 from pytest_greencompute.store.stances import acceptance_to_json, acceptances_from_json, line_from_json, line_to_json
 from pytest_greencompute.verdict import Acceptance
 
@@ -109,3 +115,177 @@ def test_a_metric_of_another_version_is_left_out() -> None:
     told["limits"][0][1]["energy_per_dream"] = 3.0
     assert list(line_from_json(told).limits[None]) == ["energy_per_query"]
     assert acceptances_from_json([{**acceptance_to_json(accept()), "metric": "energy_per_dream"}]) == ()
+
+
+# Every setting has a row
+
+
+def test_every_option_setting_and_key_has_a_row() -> None:
+    known = {option.key for option in OPTIONS} | set(FILE_KEYS) | {*TERMS, *HARDWARE_KEYS, SET_ON, "on"}
+    known |= {f"accept.{key}" for key in ACCEPT_KEYS} | {f"energy_group.{key}" for key in ASKED}
+    assert set(LAXER) == known
+    told = (*DIRECTIONS, "a limit", "a term", "an accepted failure", "what a word does", "a group", "")
+    assert all(row.how in told for row in LAXER.values())
+    assert all(row.why for row in LAXER.values() if not row.how)
+
+
+def test_every_row_with_a_direction_is_told_by_each_commit() -> None:
+    settings = build({"budget": True}, (), {}, Path())
+    assert set(settings_to_json(settings)) == {key for key, row in LAXER.items() if row.how in DIRECTIONS} - {"meter"}
+
+
+FIRST = {
+    "budget": True,
+    "total": 10.0,
+    "skip": False,
+    "meters": ["nvml", "rapl"],
+    "baseline": "main",
+    "base_ref": ["main", "v1"],
+    "base_python": None,
+    "base_turns": "sets",
+    "launches": 4,
+    "benchmarks": True,
+    "domains": ["auto"],
+    "accuracy_confidence": None,
+    "unmetered": "once",
+    "cpu_watts_per_core": None,
+    "reasoning_markers": None,
+    "base_link": [],
+    "allow": [],
+    "carbon_intensity": 1.5e-8,
+    "electricity_price": [7e-8, "EUR"],
+    "pue": 1.2,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "looser", "said"),
+    [
+        ("budget", False, "the setting budget was True and is False"),
+        ("total", 20.0, "the setting total was 10 and is 20"),
+        ("total", None, "the setting total was 10 and is not set"),
+        ("skip", True, "the setting skip was False and is True"),
+        ("meters", ["cputime"], "the setting meters was 'nvml', 'rapl' and is 'cputime'"),
+        ("baseline", None, "the setting baseline was 'main' and is not set"),
+        ("base_ref", ["main"], "the setting base_ref was 'main', 'v1' and is 'main'"),
+        ("base_python", "/usr/bin/python3", "the setting base_python was not set and is '/usr/bin/python3'"),
+        ("base_turns", "launches", "the setting base_turns was 'sets' and is 'launches'"),
+        ("launches", 1, "the setting launches was 4 and is 1"),
+        ("benchmarks", False, "the setting benchmarks was True and is False"),
+        ("domains", ["cpu"], "the setting domains was 'auto' and is 'cpu'"),
+        ("accuracy_confidence", 0.9, "the setting accuracy_confidence was not set and is 0.9"),
+        ("unmetered", "skip", "the setting unmetered was 'once' and is 'skip'"),
+        ("unmetered", 10, "the setting unmetered was 'once' and is 10"),
+        ("cpu_watts_per_core", 1.0, "the setting cpu_watts_per_core was not set and is 1"),
+        ("reasoning_markers", ["<a>", "</a>"], "the setting reasoning_markers was not set and is '<a>', '</a>'"),
+        ("base_link", ["src/"], "the setting base_link was empty and is 'src/'"),
+        ("allow", ["another process"], "the setting allow was empty and is 'another process'"),
+        ("carbon_intensity", 1e-8, "the setting carbon_intensity was 1.5e-08 and is 1e-08"),
+        ("electricity_price", [5e-8, "EUR"], "the setting electricity_price was 7e-08, 'EUR' and is 5e-08, 'EUR'"),
+        ("electricity_price", [9e-8, "USD"], "the setting electricity_price was 7e-08, 'EUR' and is 9e-08, 'USD'"),
+        ("pue", 1.0, "the setting pue was 1.2 and is 1"),
+    ],
+)
+def test_a_setting_that_lets_more_pass_is_named(key: str, looser: Any, said: str) -> None:
+    base, head = (replace(stance(), settings=each) for each in (FIRST, FIRST | {key: looser}))
+    assert laxer(base, head, "t") == (said,)
+    assert laxer(base, base, "t") == ()
+    without = replace(stance(), settings={name: value for name, value in FIRST.items() if name != key})
+    assert laxer(without, head, "t") == ()  # what another version does not tell is not compared
+
+
+@pytest.mark.parametrize(
+    ("key", "stricter"),
+    [
+        ("total", 5.0),
+        ("base_ref", ["main", "v1", "v2"]),
+        ("launches", 8),
+        ("pue", 1.3),
+        ("carbon_intensity", 2e-8),
+        ("electricity_price", [8e-8, "EUR"]),
+    ],
+)
+def test_a_setting_that_is_stricter_is_not_named(key: str, stricter: Any) -> None:
+    assert laxer(replace(stance(), settings=FIRST), replace(stance(), settings=FIRST | {key: stricter}), "t") == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ({}, {"floor": {"energy_per_query": "2 mJ"}}, ["t: the floor of energy_per_query was 0 J and is 2 mJ"]),
+        ({"max_seconds": "60 s"}, {"max_seconds": "1 s"}, ["t: max_seconds was 60 and is 1"]),
+        ({"max_seconds": "1 s"}, {"max_seconds": "60 s"}, []),
+        ({}, {"confidence": 0.999999}, ["t: the confidence was 0.99 and is 0.999999"]),
+        (
+            {"energy_per_query": "1 J", "set_on": "GPU-1"},
+            {"energy_per_query": "1 J", "set_on": "GPU-2"},
+            ["t: the limit of energy (energy_per_query) was set on GPU-1 and is on GPU-2"],
+        ),
+        (
+            {"energy_per_query": "1 J", "set_on": "GPU-1"},
+            {"energy_per_query": "1 J"},
+            ["t: the limit of energy (energy_per_query) was set on GPU-1 and is on no card"],
+        ),
+        ({"energy_per_query": "1 J", "set_on": "GPU-1"}, {"energy_per_query": "0.9 J", "set_on": "GPU-2"}, []),
+        (
+            {"on": [{"gpu": "NVIDIA A100*", "energy_per_query": "5 J"}]},
+            {},
+            ["t: the limit of energy (energy_per_query) on other hardware is gone"],
+        ),
+    ],
+)
+def test_terms_cards_and_limits_elsewhere(before: dict[str, Any], now: dict[str, Any], said: list[str]) -> None:
+    assert list(laxer(stance(**before), stance(**now), "t")) == said
+
+
+GROUP = {"name": "g", "default": "large", "margin": 0.2, "floor": 0.9, "latency_p95": 0.04}
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (GROUP, []),
+        (GROUP | {"margin": 0.1, "floor": 0.95}, []),
+        (GROUP | {"margin": 0.5}, ["energy_group 'g': margin was 20 % and is 50 %"]),
+        (GROUP | {"floor": 0.8}, ["energy_group 'g': floor was 0.9 and is 0.8"]),
+        (GROUP | {"floor": None}, ["energy_group 'g': floor was 0.9 and is gone"]),
+        (GROUP | {"default": None}, ["energy_group 'g': default was 'large' and is None"]),
+        (GROUP | {"latency_p95": 0.4}, ["energy_group 'g': latency_p95 was 40 ms and is 0.4 s"]),
+        ({}, ["energy_group 'g' has lost a candidate"]),
+    ],
+)
+def test_what_a_group_asks_less_of_its_candidates_is_named(now: dict[str, Any], said: list[str]) -> None:
+    assert list(laxer(replace(stance(), group=GROUP), replace(stance(), group=now), "t")) == said
+
+
+def test_cards_travel_with_their_limits() -> None:
+    (line, *_) = lines(energy_per_query="1 J", set_on="GPU-1, GPU-2")
+    assert line_from_json(line_to_json(line)).limits[None]["energy_per_query"].cards == ("GPU-1", "GPU-2")
+
+
+# Options in pytest's own file
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pyproject.toml", '[tool.pytest.ini_options]\naddopts = "-q --energy-tolerance 50% --energy-strict"'),
+        ("pyproject.toml", '[tool.pytest]\naddopts = ["-q", "--energy-tolerance=50%", "--energy-strict"]'),
+        ("pytest.toml", '[pytest]\naddopts = ["--energy-tolerance", "50%", "--energy-strict"]'),
+        ("pytest.ini", "[pytest]\naddopts =\n  --energy-tolerance=50%\n  --energy-strict"),
+        ("setup.cfg", "[tool:pytest]\naddopts = --energy-strict --energy-tolerance=50%"),
+        ("tox.ini", "[tox]\nenvlist = a\n[pytest]\naddopts = --energy-strict --energy-tolerance=50%"),
+    ],
+)
+def test_our_options_are_found_in_every_file_of_pytest(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    assert options_in(addopts_of(path)) == {"tolerance": "50%", "strict": True}
+
+
+@pytest.mark.parametrize("text", ["", "[pytest", "[pytest]\naddopts = 'half", "[pytest]\naddopts = --energy-tolerance"])
+def test_a_file_without_our_options_gives_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "pytest.ini"
+    path.write_text(text, encoding="utf-8")
+    assert options_in(addopts_of(path)) == {}
+    assert addopts_of(None) == addopts_of(tmp_path / "none.ini") == []
