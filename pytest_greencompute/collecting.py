@@ -328,7 +328,8 @@ def gone_tests(session: pytest.Session, config: pytest.Config, measuring: Sessio
     A test that runs and does not use energy_meter; and where the whole suite was collected, one that is not there.
     """
     baseline, items = measuring.settings.baseline, getattr(session, "items", None)
-    if baseline is None or items is None or not measuring.saved or session.testsfailed or session.shouldstop:
+    ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if baseline is None or items is None or not measuring.saved or not ended or config.getoption("continue_on_collection_errors", None):
         return []
     selected = any(config.getoption(name, None) for name in SELECTING) or any((config.getoption(name, None) or 0) > 1 for name in SHARING)
     whole = not selected and not measuring.settings.skip and collected_whole(config)

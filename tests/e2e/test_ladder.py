@@ -3,7 +3,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+
+import pytest_greencompute.comparing
+import pytest_greencompute.store.runfile  # noqa: F401  loaded once, as in conftest.py
+from pytest_greencompute import cli
 
 from .conftest import Project
 from .test_base_ref import Repository, repository
@@ -113,3 +120,88 @@ def test_figures_made_with_other_factors_are_not_compared(project: Project, befo
     project.toml(meters + now)
     project.run_apart("--energy-budget", "--energy-baseline=main", "--energy-json=energy.json", "--energy-enforce=warn")
     assert {metric for _, metric in unmeasured(project, "baseline")} == expected
+
+
+def without_new_fields(project: Project) -> None:
+    """The saved file as an older version wrote it."""
+    (path,) = (project.path / ".greencompute" / "baselines" / "main").glob("*.json")
+    data = json.loads(path.read_text(encoding="utf-8"))
+    for run in data["runs"]:
+        run["provenance"] = {
+            name: value for name, value in run["provenance"].items() if name in {"machine", "devices", "batch_size", "conditions"}
+        }
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def test_a_baseline_of_an_older_version_is_compared_and_what_it_does_not_say_is_told(project: Project) -> None:
+    project.write("app.py", "from world import world\nmodel = world.model()\n")
+    project.write("test_it.py", TEST.format(body=SCORED))
+    project.measure("--energy-save=main").assert_outcomes(passed=1)
+    without_new_fields(project)
+    project.measure("--energy-baseline=main", "--energy-unmeasured=fail", "--energy-json=energy.json").assert_outcomes(passed=1)
+    reasons = {each["metric"]: each["reason"] for each in project.report()["runs"][0]["verdicts"] if each["kind"] == "baseline"}
+    assert "unknown in the baseline" in reasons["energy_per_query"]
+    assert "score: same (" in reasons["accuracy"]
+
+
+def test_two_files_are_compared_by_the_same_table(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.write("app.py", "from world import world\nmodel = world.model()\n")
+    for name, body in (("a", TWO), ("b", BEFORE.replace('"d"', '"D"').replace(", tokens=len", ""))):
+        project.write("test_it.py", TEST.format(body=body))
+        project.measure(f"--energy-json={name}.json").assert_outcomes(passed=1)
+    capsys.readouterr()
+    project.monkeypatch.chdir(project.path)
+    assert cli.main(["compare", "a.json", "b.json", "--json"]) == 3
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    words = {each["name"]: {verdict["metric"]: verdict["verdict"] for verdict in each["verdicts"]} for each in found}
+    assert words[None] == dict.fromkeys(("energy_per_query", "accuracy", "tokens_per_query"), "UNMEASURED")
+    assert [each["name"] for each in found if each["only_in"] == "a"] == ["two"]
+
+
+GONE = """
+def test_it(energy_meter, world):
+    energy_meter.measure(world.model(), list("abcd"))
+
+def test_other({fixtures}):
+    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "args", "said"),
+    [
+        (("def test_other(energy_meter, world):", "def test_other():"), [], "does not use energy_meter any more"),
+        (("def test_other", "def test_renamed"), [], "is no test any more: renamed, deleted, or its file is skipped"),
+        (("def test_other", "def test_renamed"), ["-k", "not renamed and not other"], ""),
+        (("def test_other", "def test_renamed"), ["test_it.py::test_it"], ""),
+        (("def test_other", "def test_other"), ["-k", "not renamed and not other"], ""),
+    ],
+)
+def test_a_test_that_measured_and_does_not_any_more_is_red_where_unmeasured_is(
+    project: Project, change: tuple[str, str], args: list[str], said: str
+) -> None:
+    measures = "energy_meter.measure(world.model(), list('abcd'))"
+    project.write("test_it.py", GONE.format(fixtures="energy_meter, world", body=measures))
+    project.measure("--energy-save=main").assert_outcomes(passed=2)
+    still = "energy_meter" in change[1] or "()" not in change[1]
+    project.write("test_it.py", GONE.format(fixtures="energy_meter, world", body=measures if still else "pass").replace(*change))
+    for how in ("warn", "fail"):
+        result = project.measure("--energy-baseline=main", f"--energy-unmeasured={how}", "--energy-inconclusive=warn", *args)
+        red = bool(said) and how == "fail"
+        renamed = "renamed" in change[1] and not args  # the new test is not in the baseline, which makes it red itself
+        assert (result.ret != 0) == (red or (renamed and how == "fail"))
+        if said:
+            result.stdout.fnmatch_lines([f"test_it.py::test_other was measured in baseline 'main' and {said}"])
+        else:
+            result.stdout.no_fnmatch_line("*was measured in baseline*")
+
+
+def test_queries_that_show_nothing_of_what_they_hold_are_said_to(project: Project) -> None:
+    body = "energy_meter.measure(model, [object() for _ in range(4)])"
+    project.write("app.py", "from world import world\nmodel = world.model(answer=str)\n")
+    project.write("test_it.py", TEST.format(body=body))
+    project.measure("--energy-save=main").stdout.fnmatch_lines(
+        ["note: test_it: queries of the type object show nothing of what they hold*"]
+    )
+    project.measure("--energy-baseline=main", "--energy-unmeasured=fail", "--energy-enforce=warn", "--energy-json=energy.json")
+    assert unmeasured(project, "baseline") == set()
