@@ -247,7 +247,9 @@ def _prepare(
 
             workers.check_tests(settings, metered, tests)
         if settings.base_refs:
-            for node_id, asked in asked_here(metered, _where(config, metered), str(settings.budget_file or "") or None, MARKER, config.inipath).items():
+            for node_id, asked in asked_here(
+                metered, _where(config, metered), str(settings.budget_file or "") or None, MARKER, config.inipath
+            ).items():
                 tests[node_id].asked = asked
         if not config.pluginmanager.hasplugin("dsession"):
             stale_budgets(settings, session, config, items, tests)
