@@ -36,10 +36,12 @@ def of_queries(queries: Sequence[Any]) -> dict[str, Any]:
 
     ``opaque`` names the types of queries that show nothing of what they hold.
     """
-    plain = isinstance(queries, list | tuple | range) or hasattr(queries, "shape")
-    step = 1 if plain else math.ceil(len(queries) / MOST_LOOKED_UP)
     looking = _Looking()
-    texts = [looking.at(queries[index]) for index in range(0, len(queries), step)]
+    if isinstance(queries, list | tuple | range) or hasattr(queries, "shape"):
+        texts = [looking.at(query) for query in queries]
+    else:  # whatever gives slices
+        step = math.ceil(len(queries) / MOST_LOOKED_UP)
+        texts = [looking.at(queries[index : index + 1]) for index in range(0, len(queries), step)]
     found = {"alike": _digest(sorted(work for work, _ in texts)), "exact": _digest(work + values for work, values in texts)}
     return found | ({"opaque": ", ".join(sorted(looking.opaque))} if looking.opaque else {})
 

@@ -201,7 +201,7 @@ def test_queries_that_show_nothing_of_what_they_hold_are_said_to(project: Projec
     project.write("app.py", "from world import world\nmodel = world.model(answer=str)\n")
     project.write("test_it.py", TEST.format(body=body))
     project.measure("--energy-save=main").stdout.fnmatch_lines(
-        ["note: test_it: queries of the type object show nothing of what they hold*"]
+        ["note: test_it: queries are object objects, which show nothing of what is in them*"]
     )
     project.measure("--energy-baseline=main", "--energy-unmeasured=fail", "--energy-enforce=warn", "--energy-json=energy.json")
     assert unmeasured(project, "baseline") == set()

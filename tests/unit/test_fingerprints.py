@@ -71,6 +71,27 @@ def test_queries_are_told_by_their_work_and_by_their_values(one: Any, other: Any
     assert alike(one, other) == expected
 
 
+class Sliced:
+    """Queries that are made when they are asked for, by slices."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.asked = count, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, where: slice) -> list[int]:
+        self.asked += 1
+        return list(range(*where.indices(self.count)))
+
+
+def test_of_queries_that_cost_something_to_have_a_sample_is_looked_at() -> None:
+    several: Any = Sliced(100_000)
+    assert alike(several, Sliced(100_000)) == SAME
+    assert 0 < several.asked <= 256
+    assert alike(Sliced(10), Sliced(20)) == OTHER
+
+
 def test_tensors_are_told_like_arrays() -> None:
     torch = pytest.importorskip("torch")
     ids = torch.arange(4)
