@@ -235,7 +235,7 @@ RULES: tuple[Rule, ...] = (
     Rule("price of a joule", "run", "footprint.money_per_j", "always", "another scale", metrics=_of(per=["money"]), late=True),
     Rule("currency", "run", "footprint.currency", "always", "another scale", metrics=_of(per=["money"]), late=True),
     Rule("tracer", "run", TRACED, "always", "slows what it watches down", absent="none"),
-    Rule("repeats", "run", "repeats", "always", "a memory's answers are another figure than the model's", absent="the model's own answers"),
+    Rule("repeats", "run", "repeats", "always", "a memory's answers are another figure than the model's", absent="fresh"),
     Rule("interface", "run", "served.request", "always", "other requests"),
     Rule("streaming", "run", "served.stream", "always", "other requests"),
     Rule("max_tokens", "run", "served.max_tokens", "always", "asks for longer answers"),
