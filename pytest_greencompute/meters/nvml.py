@@ -30,6 +30,7 @@ _POWER_WINDOW_S = 1.0  # the longest averaging window, H100, Ada and most Ampere
 _TICK_HINT_S = 0.1
 
 _NOT_SUPPORTED = 3
+_TOO_OLD = 13  # the driver's library has no such function
 _HIDE = "or hide it with CUDA_VISIBLE_DEVICES"
 
 # NVML's return codes (nvml.h, nvmlReturn_t): what is wrong, and what to do. "{gpu}" is the device, or the driver where none is at fault.
@@ -47,7 +48,7 @@ _SAID: Mapping[int, tuple[str, str]] = {
         "NVIDIA's driver library libnvidia-ml.so.1 was not found.",
         "Install the NVIDIA driver; in a container, start it with `--gpus all`; without an NVIDIA GPU, list another meter.",
     ),
-    13: ("The NVIDIA driver is too old to be asked for {gpu}'s energy.", "Install a newer driver."),
+    _TOO_OLD: ("The NVIDIA driver is too old to be asked for {gpu}'s energy.", "Install a newer driver."),
     15: ("{gpu} is lost: it no longer answers the driver.", f"`sudo dmesg | grep Xid` says why; reboot, {_HIDE}."),
     16: ("{gpu} needs a reset.", f"Run `sudo nvidia-smi --gpu-reset` while nothing uses it, or reboot, {_HIDE}."),
     18: (
@@ -59,6 +60,12 @@ _SAID: Mapping[int, tuple[str, str]] = {
 # Bits of the clocks event (throttle) reasons (nvml.h). The power cap (0x4) and idling (0x1) are how a GPU is meant to work.
 _HW_SLOWDOWN = 0x08
 _REASONS: tuple[tuple[int, str], ...] = ((0x20 | 0x40, "thermal slowdown"), (0x80, "power brake"))
+
+# What older drivers have in place of a function, under its own name.
+_OLDER: Mapping[str, str] = {
+    "DeviceGetCurrentClocksEventReasons": "DeviceGetCurrentClocksThrottleReasons",  # before driver 535
+    "DeviceGetComputeRunningProcesses": "DeviceGetComputeRunningProcesses_v2",  # before driver 510
+}
 
 _CUDA_ORDER = """
 import ctypes, uuid
@@ -161,19 +168,19 @@ class _Library:
         with self._lock:
             self._holders -= 1
             if self._holders == 0:
-                with contextlib.suppress(self.nvml.NVMLError):  # a lost GPU or driver cannot be closed, and need not be
+                with contextlib.suppress(Exception):  # a lost GPU or driver cannot be closed, and need not be
                     self.nvml.nvmlShutdown()
 
     def ask(self, name: str, *args: Any) -> Any:
-        """The answer to ``nvml<name>``, or None where this device or driver has none."""
-        function = getattr(self.nvml, f"nvml{name}", None)
-        if function is None:
-            return None
-        try:
-            answer = function(*args)
-        except self.nvml.NVMLError:
-            return None
-        return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+        """The answer to ``nvml<name>``, or to what older drivers have for it; None where this device, driver or binding has neither."""
+        for each in (name, _OLDER.get(name)):
+            function = getattr(self.nvml, f"nvml{each}", None)
+            # What is asked for here is never needed, so nothing that the binding raises may end a test: beside NVMLError it has a
+            # NVMLLibraryMismatchError of another family, and texts that do not decode.
+            with contextlib.suppress(Exception):
+                if function is not None and (answer := function(*args)) is not None:
+                    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+        return None
 
 
 def _pynvml() -> Any:
@@ -183,10 +190,11 @@ def _pynvml() -> Any:
             warnings.simplefilter("ignore")
             import pynvml
     except ImportError:
-        raise NothingThereError("The Python package nvidia-ml-py is not installed.", remedy="Run `pip install nvidia-ml-py`.") from None
+        raise NothingThereError("The Python package nvidia-ml-py is not installed.", remedy=f"Run `{_INSTALL}`.") from None
     return pynvml
 
 
+_INSTALL = "pip install nvidia-ml-py"
 _NOTHING_THERE = (9, 12)  # the driver is not loaded, its library is not installed
 
 
@@ -200,6 +208,20 @@ def _errors(nvml: Any, gpu: str, kind: type[MeterError] = MeterError) -> Iterato
         message, remedy = _SAID.get(code, ("{gpu} could not be read: NVML says '" + str(error) + "'.", "`nvidia-smi` may say more."))
         raised = NothingThereError if code in _NOTHING_THERE and kind is MeterError else kind
         raise raised(message.replace("{gpu}", gpu), remedy=remedy) from error
+    except MeterError:
+        raise
+    except Exception as error:
+        raise kind(
+            f"{gpu} could not be read: the package nvidia-ml-py says {type(error).__name__}: {error}.",
+            remedy=f"Let the package and the driver fit each other: `{_INSTALL}`, or a newer driver.",
+        ) from error
+
+
+def _has_none(nvml: Any, error: Exception) -> bool:
+    """Whether this device, this driver or this version of the binding does not know of what was asked."""
+    if isinstance(error, nvml.NVMLError):
+        return int(error.value) in (_NOT_SUPPORTED, _TOO_OLD)
+    return isinstance(error, AttributeError) or type(error).__name__ == "NVMLLibraryMismatchError"
 
 
 # Which GPUs
@@ -232,8 +254,8 @@ def _identify(library: _Library, index: int) -> _Gpu:
             handle = library.nvml.nvmlDeviceGetHandleByIndex(index)
             try:
                 uuid = _text(library.nvml.nvmlDeviceGetUUID(handle))
-            except library.nvml.NVMLError as error:
-                if int(error.value) != _NOT_SUPPORTED:  # a Tegra has no UUID to give
+            except Exception as error:
+                if not _has_none(library.nvml, error):  # a Tegra has no UUID to give
                     raise
                 uuid = ""
     except MeterError as error:
@@ -306,8 +328,8 @@ def _has_counter(library: _Library, gpu: _Gpu) -> bool:
     with _errors(library.nvml, gpu.label):
         try:
             library.nvml.nvmlDeviceGetTotalEnergyConsumption(gpu.handle)
-        except library.nvml.NVMLError as error:
-            if int(error.value) != _NOT_SUPPORTED:
+        except Exception as error:
+            if not _has_none(library.nvml, error):
                 raise
         else:
             return True
@@ -398,10 +420,7 @@ class NvmlCounter:
 
 
 def _condition(library: _Library, gpu: _Gpu, family: int | None) -> Condition:
-    reasons = library.ask("DeviceGetCurrentClocksEventReasons", gpu.handle)
-    if reasons is None:  # its name before driver 535
-        reasons = library.ask("DeviceGetCurrentClocksThrottleReasons", gpu.handle)
-    marks = _slowdowns(reasons or 0)
+    marks = _slowdowns(library.ask("DeviceGetCurrentClocksEventReasons", gpu.handle) or 0)
     pids = {process.pid for process in library.ask("DeviceGetComputeRunningProcesses", gpu.handle) or ()}
     # In a container the list is empty, or numbers processes as the host does: then it says nothing about whose they are.
     known = os.getpid() in pids

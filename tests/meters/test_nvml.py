@@ -385,6 +385,70 @@ def test_conditions(make_standin: MakeStandIn, faults: tuple[str, ...], marks: t
     counter.close()
 
 
+class OldLibrary:
+    """A driver's library that lacks some functions."""
+
+    def __init__(self, library: ctypes.CDLL, *lacks: str) -> None:
+        self._library, self._lacks = library, lacks
+
+    def __getattr__(self, name: str) -> object:
+        if name in self._lacks:
+            raise AttributeError(name)
+        return getattr(self._library, name)
+
+
+PROCESSES = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
+
+
+@pytest.mark.parametrize(("lacks", "known"), [(PROCESSES[:1], True), (PROCESSES, False)])
+def test_an_older_driver_without_the_newest_list_of_processes_is_metered(
+    make_standin: MakeStandIn, standin_lib: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, lacks: tuple[str, ...], known: bool
+) -> None:
+    monkeypatch.setattr(pynvml, "nvmlLib", OldLibrary(standin_lib, *lacks))
+    make_standin(H100).fault("foreign")
+    (counter,) = find()
+    condition = counter.condition()  # pynvml 13 raises NVMLLibraryMismatchError, which is no NVMLError
+    assert (condition.facts or {})["processes_known"] is known
+    assert condition.marks == (("another process",) if known else ())
+    counter.close()
+
+
+@pytest.mark.parametrize(
+    "error", [pynvml.NVMLLibraryMismatchError("unversioned"), AttributeError("nvmlX"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no")]
+)
+def test_what_the_binding_raises_beside_its_own_errors_is_a_meter_error_or_an_unknown_fact(
+    make_standin: MakeStandIn, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def raises(*_: object) -> None:
+        raise error
+
+    make_standin(H100)
+    (counter,) = find()
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTemperature", raises)
+    assert counter.facts()["temperature_c"] is None
+    assert (counter.condition().facts or {})["temperature_c"] is None
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", raises)
+    with pytest.raises(MeterLostError, match=type(error).__name__):
+        counter.read()
+    counter.close()
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", raises)
+    assert "nvidia-ml-py" in refused().remedy
+    (ability,) = NvmlMeter().abilities(options())
+    assert (ability.works, ability.says) == (False, refused().message)
+
+
+def test_a_driver_that_has_no_energy_counter_yet_is_read_by_its_power(
+    make_standin: MakeStandIn, standin_lib: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_standin(H100)
+    monkeypatch.setattr(pynvml, "nvmlLib", OldLibrary(standin_lib, "nvmlDeviceGetTotalEnergyConsumption"))
+    (counter,) = find()
+    assert counter.source.method == "integrated"
+    counter.close()
+    (ability,) = NvmlMeter().abilities(options())
+    assert "power only" in ability.says
+
+
 def test_processes_that_we_started_are_no_strangers() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
