@@ -15,6 +15,11 @@ from pytest_greencompute.report.summary import Summary
 ENDS = {"value": "", "low": ".low", "high": ".high"}
 LONGEST_PARAM = 500  # characters that every store of MLflow's takes
 LONGEST_NAME = 250
+# The slim package that our extra installs (mlflow-skinny) opens no database, which is MLflow's default, and since 3.17 files are asked for twice.
+REMEDY = (
+    "MLFLOW_TRACKING_URI says where runs go: the http address of a server, or, with MLFLOW_ALLOW_FILE_STORE=true, a folder (file:./mlruns)."
+    " The database that is MLflow's default needs `pip install mlflow`."
+)
 
 
 def send(summary: Summary, experiment: str) -> None:
@@ -33,9 +38,9 @@ def send(summary: Summary, experiment: str) -> None:
         for run in summary.results:
             _send_run(client, number, session, run)
         client.set_terminated(session, "FAILED" if summary.red else "FINISHED")
-    except MlflowException as error:
+    except (MlflowException, ImportError) as error:  # what a store needs may not be installed
         said = shortened(" ".join(printable(str(error)).split()))
-        raise SettingsError(f"MLflow refused it: {said}", remedy="MLFLOW_TRACKING_URI says where runs go.") from error
+        raise SettingsError(f"MLflow refused it: {said}", remedy=REMEDY) from error
 
 
 def _send_run(client: Any, experiment: str, session: str, run: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """A session as OpenTelemetry metrics: one gauge a metric, from the one table, sent at the end.
 
 To the meter provider that the program has set; else by OTLP over HTTP to where the standard variables say
-(``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_EXPORTER_OTLP_HEADERS``, ``OTEL_RESOURCE_ATTRIBUTES``, …).
+(``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_EXPORTER_OTLP_HEADERS``, ``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``, …).
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def _export(summary: Summary) -> None:
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 
     reader = InMemoryMetricReader()
-    resource = Resource({SERVICE_NAME: "pytest-greencompute"}).merge(Resource.create())
+    resource = Resource.create()
+    if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):  # neither OTEL_SERVICE_NAME nor a detector names one
+        resource = resource.merge(Resource({SERVICE_NAME: "pytest-greencompute"}))  # of two, the merged one's attributes hold
     provider = MeterProvider([reader], resource)
     exporter = OTLPMetricExporter()  # which tries for the ten seconds of OTEL_EXPORTER_OTLP_TIMEOUT, or as many as that says
     try:

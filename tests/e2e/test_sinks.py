@@ -6,6 +6,10 @@ import csv
 import gzip
 import importlib
 import importlib.util
+import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -130,6 +134,35 @@ def test_an_mlflow_that_refuses_is_a_report_that_failed(measured: Project, monke
     result.stdout.fnmatch_lines(["*report to MLflow*MLFLOW_TRACKING_URI says where runs go*"])
 
 
+def test_the_lines_of_the_how_to_run_as_they_stand(measured: Project) -> None:
+    pytest.importorskip("mlflow")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "send-metrics.md").read_text(encoding="utf-8")
+    block = re.search(r"^## MLflow\n+```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    install, *lines = block[1].splitlines()
+    assert install == 'pip install "pytest-greencompute[mlflow]"'
+    here = f'pytest() {{ "{sys.executable}" -m pytest --energy-max-seconds=1 "$@"; }}\n'
+    script = here + "\n".join(lines)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run(["bash", "-c", script], cwd=measured.path, env=environ, capture_output=True, text=True, check=False)
+    assert "MLflow refused" not in done.stdout + done.stderr
+    assert "2 failed, 1 passed" in done.stdout
+    assert list((measured.path / "mlruns").rglob("energy_per_query"))
+
+
+def test_a_store_that_the_slim_package_cannot_open_is_named_with_what_opens_it(
+    measured: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    if importlib.util.find_spec("sqlalchemy") is not None:
+        pytest.skip("the whole of MLflow is installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(measured.path)
+    result = measured.measure("--energy-mlflow=models", "-k", "lean")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*report to MLflow*MLFLOW_ALLOW_FILE_STORE=true*pip install mlflow*"])
+
+
 # OpenTelemetry
 
 
@@ -154,16 +187,23 @@ class Collector:
         self.address = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def points(self) -> dict[str, list[Any]]:
-        """The gauge points by the name of their metric."""
+    def resources(self) -> list[Any]:
         from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+        return [each for body in self.got for each in ExportMetricsServiceRequest.FromString(body).resource_metrics]
+
+    def services(self) -> set[str]:
+        """The names under which the figures came."""
+        attributes = [each for resource in self.resources() for each in resource.resource.attributes]
+        return {each.value.string_value for each in attributes if each.key == "service.name"}
+
+    def points(self) -> dict[str, list[Any]]:
+        """The gauge points by the name of their metric."""
         found: dict[str, list[Any]] = {}
-        for body in self.got:
-            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                for scope in resource.scope_metrics:
-                    for metric in scope.metrics:
-                        found.setdefault(f"{metric.name} {metric.unit}", []).extend(metric.gauge.data_points)
+        for resource in self.resources():
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    found.setdefault(f"{metric.name} {metric.unit}", []).extend(metric.gauge.data_points)
         return found
 
 
@@ -190,6 +230,26 @@ def test_opentelemetry_gets_a_gauge_for_each_metric(measured: Project, collector
     assert len(energies) == 3
     assert "greencompute.latency_p95 s" in points
     assert points["greencompute.session_energy J"][0].as_double > 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "service"),
+    [
+        ({}, "pytest-greencompute"),
+        ({"OTEL_SERVICE_NAME": "ours"}, "ours"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=theirs,team=a"}, "theirs"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "team=a"}, "pytest-greencompute"),
+    ],
+)
+def test_the_service_is_ours_unless_a_variable_names_another(
+    measured: Project, collector: Collector, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], service: str
+) -> None:
+    for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    measured.measure("--energy-opentelemetry", "-k", "lean").assert_outcomes(passed=1, deselected=2)
+    assert collector.services() == {service}
 
 
 def test_a_provider_that_the_program_has_set_gets_them(measured: Project) -> None:
