@@ -49,7 +49,7 @@ class Instruments:
     """The counters that a session has opened. ``counters`` are those that work; ``refusals`` the meters that do not, and why.
 
     Ticks are probed once per counter and kept. ``lock_folder`` holds one lock file per device, so that two measured runs on one
-    device wait for each other; containers may share one.
+    device wait for each other; containers may share one. ``own`` are the domains of counters that see this process and its children alone.
     """
 
     def __init__(
@@ -60,12 +60,14 @@ class Instruments:
         refusals: Sequence[tuple[str, MeterError]] = (),
         lock_folder: Path | None = None,
         allowed_marks: frozenset[str] = frozenset(),
+        own: frozenset[str] = frozenset(),
     ) -> None:
         self.counters = tuple(counters)
         self.clock = clock
         self.refusals = tuple(refusals)
         self._lock_folder = lock_folder or Path(tempfile.gettempdir()) / "greencompute-locks"
         self.allowed = allowed_marks
+        self.own = own
         self._late = False
         self._probed: dict[str, Source] = {}
         self._ticked_ns: dict[str, int] = {}

@@ -451,7 +451,7 @@ def open_instruments(
     clock = clock or RealClock()
     asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core, family)
     opened = open_counters(tuple(meters), asked, extra or {})
-    return Instruments(opened.counters, clock, refusals=opened.refusals, **options)
+    return Instruments(opened.counters, clock, refusals=opened.refusals, own=opened.own, **options)
 
 
 def measure(

@@ -289,11 +289,11 @@ def _checked_settings(config: pytest.Config, given: dict[str, Any], items: Seque
         from pytest_greencompute.other_plugins import check_tracers
 
         check_tracers(settings)
+        check_meters(settings, extra)
         if is_worker(config):
-            settings = workers.settings_of_worker(settings)
+            settings, extra = workers.settings_of_worker(settings, extra)
         else:
             workers.check(config, settings.xdist)
-        check_meters(settings, extra)
         if settings.benchmarks:
             from pytest_greencompute import benchmarks
 

@@ -17,11 +17,12 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.ledger import is_worker
 
 if TYPE_CHECKING:
+    from pytest_greencompute.meters.base import Ability, Counter, Meter, MeterOptions
     from pytest_greencompute.session import MeteredTest
     from pytest_greencompute.settings import Settings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-SHARED = ("rapl", "codecarbon", "zeus", "cputime")  # meters of what all workers use at the same time, or cannot tell apart
+ALONE = "--energy-xdist gpu-per-worker measures GPUs alone: the processor and the memory are shared by all workers."
 
 
 def check(config: pytest.Config, xdist: str | None) -> None:
@@ -67,17 +68,37 @@ def gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
         raise pytest.UsageError(f"--energy-xdist gpu-per-worker: {error}") from error
 
 
-def settings_of_worker(settings: Settings) -> Settings:
-    """What a worker measures by: its GPU alone. Raises SettingsError where no meter of a GPU is left."""
-    from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT
+class _Refused:
+    """Stands in the place of another's meter that workers may share, so that the report says why it is not used."""
 
-    meters = tuple(name for name in settings.meters or ORDER_BY_DEFAULT if name not in SHARED)
-    if not meters or set(settings.domains) - {"auto", "gpu"}:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find(self, _: MeterOptions) -> Sequence[Counter]:
+        raise MeterError(f"{_sees_all(self.name)} {ALONE}", remedy="Run without workers.")
+
+    def abilities(self, _: MeterOptions) -> Sequence[Ability]:
+        return ()
+
+
+def _sees_all(name: str) -> str:
+    return f"The meter {name!r} may see what all workers use: its traits (pytest_greencompute.meters.base) do not say per_worker."
+
+
+def settings_of_worker(settings: Settings, extra: Mapping[str, Meter]) -> tuple[Settings, dict[str, Meter]]:
+    """What a worker measures by: its GPU alone; and the meters of others. Raises SettingsError where no meter of a GPU is left."""
+    from pytest_greencompute.meters.base import traits_of
+    from pytest_greencompute.meters.registry import BUILT_IN, ORDER_BY_DEFAULT, meter
+
+    named = settings.meters or ORDER_BY_DEFAULT
+    shared = [name for name in named if not traits_of(meter(name, extra)).per_worker]
+    others = [name for name in shared if name not in BUILT_IN]
+    if len(shared) == len(named) or set(settings.domains) - {"auto", "gpu"}:
         raise SettingsError(
-            "--energy-xdist gpu-per-worker measures GPUs alone: the processor and the memory are shared by all workers.",
-            remedy="Let meters name nvml and domains say 'gpu', or run without workers.",
+            " ".join((ALONE, *map(_sees_all, others))), remedy="Let meters name nvml and domains say 'gpu', or run without workers."
         )
-    return replace(settings, meters=meters)
+    left = tuple(name for name in named if name in others or name not in shared)
+    return replace(settings, meters=left), {**extra, **{name: _Refused(name) for name in others}}
 
 
 def check_tests(settings: Settings, items: Sequence[pytest.Item], tests: Mapping[str, MeteredTest]) -> None:

@@ -23,7 +23,7 @@ def doctor(*, as_json: bool) -> int:
     from pytest_greencompute import machine
     from pytest_greencompute.clock import RealClock
     from pytest_greencompute.meters.base import Ability, MeterOptions
-    from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, READ_WHERE_LISTED, meter, names
+    from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter, names, reads_energy
 
     options = MeterOptions(RealClock(), os.environ)
     found: dict[str, list[Ability]] = {}
@@ -38,7 +38,7 @@ def doctor(*, as_json: bool) -> int:
             said = f"it broke while it was asked: {type(error).__name__}: {error}"
             found[name] = [Ability("", works=False, says=said, remedy="Its driver or library does not do what it should.")]
     working = [name for name in found if any(ability.works for ability in found[name])]
-    readers = [name for name in (*ORDER_BY_DEFAULT, *READ_WHERE_LISTED) if name in working]
+    readers = [name for name in working if reads_energy(meter(name, {}), found[name], options)]
     facts = machine.facts(os.environ)
     if as_json:
         _print_json(found, facts)

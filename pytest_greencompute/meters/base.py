@@ -15,11 +15,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.samples import Method, Reading, Source
+
+Sees = Literal["gpus", "process", "machine", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What is true of a meter wherever it is used. It says so as ``traits``; of one that does not, the worst is taken to be true.
+
+    ``reads_gpus``: one that refuses a GPU that is here leaves joules out (None: found out from the domains in its ``abilities``).
+    ``per_worker``: where each of several workers sees a GPU of its own (``CUDA_VISIBLE_DEVICES``), it reads that GPU and nothing else.
+    ``sees``: whose energy it reads: that of the GPUs, of this process and its children, or of the machine, whoever uses it; a counter
+    may say so for itself, as ``sees``. ``models``: whether it models rather than reads (None: the ``method`` of its sources says).
+    """
+
+    reads_gpus: bool | None = None
+    per_worker: bool = False
+    sees: Sees = ""
+    models: bool | None = None
+
+
+def traits_of(meter: object) -> Traits:
+    """What a meter says of itself, whoever made it."""
+    said = getattr(meter, "traits", None)
+    return said if isinstance(said, Traits) else Traits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +100,16 @@ class Counter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """One line of ``greencompute doctor``: a domain that a meter can or cannot read here, and the remedy if it cannot."""
+    """One line of ``greencompute doctor``: a domain that a meter can or cannot read here, and the remedy if it cannot.
+
+    ``method``: as in its source; empty where nobody said.
+    """
 
     domain: str
     works: bool
     says: str
     remedy: str = ""
+    method: Method | Literal[""] = ""
 
 
 def abilities_of(meter: Meter, options: MeterOptions, domain: str, says: Callable[[Source], str]) -> tuple[Ability, ...]:
@@ -92,7 +120,9 @@ def abilities_of(meter: Meter, options: MeterOptions, domain: str, says: Callabl
         return (Ability(domain, works=False, says=error.message, remedy=error.remedy),)
     for counter in counters:
         counter.close()
-    return tuple(Ability(counter.source.domain, works=True, says=says(counter.source)) for counter in counters)
+    return tuple(
+        Ability(counter.source.domain, works=True, says=says(counter.source), method=counter.source.method) for counter in counters
+    )
 
 
 @contextmanager
@@ -107,7 +137,7 @@ def trouble(who: str, what: str, *, remedy: str, kind: type[MeterError] = MeterE
 
 
 class Meter(Protocol):
-    """A way of reading energy, by name."""
+    """A way of reading energy, by name. It may have ``traits`` (``Traits``)."""
 
     name: str
 

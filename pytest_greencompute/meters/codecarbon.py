@@ -27,7 +27,7 @@ from importlib import metadata
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, abilities_of, trouble
+from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, Sees, Traits, abilities_of, trouble
 from pytest_greencompute.samples import Method, Reading, Source
 
 _J_PER_KWH = 3.6e6
@@ -168,9 +168,10 @@ class _Tracker:
 class CodeCarbonCounter:
     """One domain of CodeCarbon: the total in ``field`` of its data, kWh, as joules."""
 
-    __slots__ = ("_facts", "_field", "_open", "_seen", "_source", "_tracker")
+    __slots__ = ("_facts", "_field", "_open", "_seen", "_source", "_tracker", "sees")
 
     def __init__(self, tracker: _Tracker, field: str, source: Source, facts: Mapping[str, str | float | int | bool | None]) -> None:
+        self.sees: Sees = "process" if facts["tracking_mode"] == "process" and field != "gpu_energy" else "machine"
         self._tracker = tracker
         self._field = field
         self._source = source
@@ -214,6 +215,7 @@ class CodeCarbonMeter:
     """CPU, memory and GPU energy as CodeCarbon tells it."""
 
     name = "codecarbon"
+    traits = Traits(reads_gpus=False, sees="machine")  # where a GPU is here that it cannot read, nvml says so
 
     __slots__ = ()
 

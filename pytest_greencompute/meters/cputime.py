@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine import CPUINFO, Processor, read_processor
-from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions
+from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, Traits
 from pytest_greencompute.samples import Reading, Source
 
 # A round figure between 3.75 W (EPYC 9654: TDP 360 W over 96 cores) and 13 W (Ryzen 7 5800X: 105 W over 8). It is stated
@@ -79,6 +79,7 @@ class CpuTimeMeter:
     """Models the energy of the domain ``cpu`` from CPU seconds. ``cpuinfo`` and ``table`` (a CSV of Name, TDP) exist for tests."""
 
     name = "cputime"
+    traits = Traits(reads_gpus=False, sees="process", models=True)
 
     __slots__ = ("_cpuinfo", "_table")
 

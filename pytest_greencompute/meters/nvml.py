@@ -19,7 +19,7 @@ from typing import Any
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.machine import descends
-from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions
+from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, Traits
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import Visible, visible
 from pytest_greencompute.samples import Reading, Source
@@ -87,6 +87,7 @@ class NvmlMeter:
     """The meter ``nvml``: one counter per visible GPU, domain ``gpu:`` and its NVML index (the number that nvidia-smi shows)."""
 
     name = "nvml"
+    traits = Traits(reads_gpus=True, per_worker=True, sees="gpus", models=False)
 
     def find(self, options: MeterOptions) -> Sequence[Counter]:
         """A counter for every visible GPU. Raises MeterError where there is none, or where one of them cannot be metered."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.machine import read_processor
-from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, abilities_of
+from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, Traits, abilities_of
 from pytest_greencompute.samples import Reading, Source
 
 ROOT = Path("/sys/class/powercap")
@@ -164,6 +164,7 @@ class RaplMeter:
     """
 
     name = "rapl"
+    traits = Traits(reads_gpus=False, sees="machine", models=False)
 
     __slots__ = ("_read", "_root")
 

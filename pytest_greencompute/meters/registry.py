@@ -15,7 +15,7 @@ from importlib import metadata
 from typing import cast
 
 from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
-from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
+from pytest_greencompute.meters.base import Ability, Counter, Meter, MeterOptions, traits_of
 from pytest_greencompute.samples import WHOLES
 
 GROUP = "greencompute.meters"
@@ -31,19 +31,17 @@ BUILT_IN: Mapping[str, tuple[str, str]] = {
 # Only our own meters that measure. Those that model, and those that are another package's, are used where they are listed by name.
 ORDER_BY_DEFAULT = ("nvml", "rapl")
 
-# Those of the latter that always measure.
-READ_WHERE_LISTED = ("zeus",)
-
-# Meters of GPUs: one that refuses a GPU that is here leaves joules out.
-OF_GPUS = ("nvml", "zeus")
-
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Counters whose domains do not overlap, at least one, and the meters that refused, each with its reason."""
+    """Counters whose domains do not overlap, at least one, and the meters that refused, each with its reason.
+
+    ``own``: the domains whose counters see this process and its children alone.
+    """
 
     counters: tuple[Counter, ...]
     refusals: tuple[tuple[str, MeterError], ...] = ()
+    own: frozenset[str] = frozenset()
 
 
 def names(extra: Mapping[str, Meter]) -> tuple[str, ...]:
@@ -100,10 +98,12 @@ def open_counters(names: Sequence[str], options: MeterOptions, extra: Mapping[st
         raise SettingsError("The list of meters is empty.", remedy=f"List some, such as {', '.join(ORDER_BY_DEFAULT)}.")
     counters: list[Counter] = []
     refusals: list[tuple[str, MeterError]] = []
+    own: set[str] = set()
     with ExitStack() as opened:
         for name in dict.fromkeys(names):
             try:
-                found = list(meter(name, extra).find(options))
+                asked = meter(name, extra)
+                found = list(asked.find(options))
                 for counter in found:
                     opened.callback(counter.close)
                 if not found:
@@ -111,20 +111,47 @@ def open_counters(names: Sequence[str], options: MeterOptions, extra: Mapping[st
             except MeterError as error:
                 refusals.append((name, error))
                 continue
-            _add(counters, found)
+            sees = traits_of(asked).sees
+            own |= {each.source.domain for each in _add(counters, found) if getattr(each, "sees", sees) == "process"}
         if not counters:
             raise NoMeterError("No meter works here. " + _told(refusals), remedy=_last_resort(names), refusals=tuple(refusals))
         # Losers of a domain were closed as they lost; closing may be done twice. The winners stay open.
         opened.pop_all()
-    return Opened(tuple(counters), tuple(refusals))
+    return Opened(tuple(counters), tuple(refusals), frozenset(own))
 
 
-def _add(counters: list[Counter], found: Sequence[Counter]) -> None:
+def _add(counters: list[Counter], found: Sequence[Counter]) -> list[Counter]:
+    """Add those whose domain nobody has yet, close the others; which were added."""
+    added = []
     for counter in found:
         if any(overlap(counter.source.domain, other.source.domain) for other in counters):
             counter.close()
         else:
             counters.append(counter)
+            added.append(counter)
+    return added
+
+
+def reads_gpus(asked: Meter, options: MeterOptions) -> bool:
+    """Whether a meter is there to read GPUs: by its traits, else by the domains that it can or cannot read here."""
+    said = traits_of(asked).reads_gpus
+    return any(each.domain.startswith("gpu") for each in asked.abilities(options)) if said is None else said
+
+
+def reads_energy(asked: Meter, abilities: Sequence[Ability], options: MeterOptions) -> bool:
+    """Whether a meter reads energy here rather than modelling it; ``abilities`` are what it says of itself."""
+    working = [each for each in abilities if each.works]
+    models = traits_of(asked).models
+    if not working or models is not None:
+        return bool(working) and not models
+    methods: list[str] = [each.method for each in working]
+    if "" in methods:
+        with ExitStack() as opened:
+            found = asked.find(options)
+            for counter in found:
+                opened.callback(counter.close)
+            methods = [counter.source.method for counter in found]
+    return any(method != "modelled" for method in methods)
 
 
 def overlap(one: str, other: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pytest_greencompute.errors import MeterError, NothingThereError
 from pytest_greencompute.meters import zeus_amd, zeus_soc
-from pytest_greencompute.meters.base import Ability, Counter, MeterOptions, abilities_of, trouble
+from pytest_greencompute.meters.base import Ability, Counter, MeterOptions, Traits, abilities_of, trouble
 from pytest_greencompute.meters.nvml import NvmlMeter
 
 INSTALL = 'pip install "pytest-greencompute[zeus]"'
@@ -25,6 +25,7 @@ class ZeusMeter:
     """The meter ``zeus``: a counter for each visible AMD GPU (domain ``gpu:`` and its HIP number), or one for all of a system on a chip."""
 
     name = "zeus"
+    traits = Traits(reads_gpus=True, sees="machine", models=False)
 
     __slots__ = ()
 

@@ -25,7 +25,6 @@ from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.machine import descends
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.measuring import Effort, tell_nobody
-from pytest_greencompute.meters.cputime import CpuTimeMeter
 from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Run, Serving, Source, Span
 from pytest_greencompute.schedule import SETTLE_S, block_seconds
 from pytest_greencompute.sequential import looks
@@ -256,19 +255,19 @@ class _Load:
         self._settled = self._lost = 0
         self._at_start: Mapping[str, Any] = {}
         self._before: frozenset[int] = frozenset()
-        blind = any(source.meter == CpuTimeMeter.name for source in instruments.sources) and not listens_here(port_of(asked.base))
-        self._unseeing = CpuTimeMeter.name if blind else ""
-        if blind:
+        self._unseeing = frozenset[str]() if not instruments.own or listens_here(port_of(asked.base)) else instruments.own
+        if self._unseeing:
             self._say_unseeing()
 
     @property
     def _sources(self) -> tuple[Source, ...]:
         """The sources that can see the server, as far as they are known by now."""
-        return tuple(source for source in self._instruments.sources if source.meter != self._unseeing)
+        return tuple(source for source in self._instruments.sources if source.domain not in self._unseeing)
 
     def _say_unseeing(self) -> None:
-        """The model of this process's CPU seconds sees no server that it has not started."""
-        note = f"{self._unseeing} does not see the server, which this process did not start"
+        """A meter of this process and its children sees no server that it has not started."""
+        meters = dict.fromkeys(source.meter for source in self._instruments.sources if source.domain in self._unseeing)
+        note = f"{', '.join(meters)} does not see the server, which this process did not start"
         if not self._sources and not self._problem:
             self._problem = f"{note}: start it in the test, or use a meter of the machine (rapl, nvml)"
         else:

@@ -201,6 +201,65 @@ def test_what_workers_cannot_share_is_refused(project: Project, four_gpus: Stand
     assert " passed" not in said(result)
 
 
+# A meter of a project's own, or of another package, that reads what a meter of the whole machine would.
+WALL = """
+    from pytest_greencompute.meters.base import Ability, Condition, Traits
+    from pytest_greencompute.samples import Reading, Source
+
+    class Wall:
+        name = "wall"
+        source = Source("wall", "gpu", "counter")
+        {traits}
+        def find(self, options):
+            self.now_ns = options.clock.now_ns
+            return [self]
+        def read(self):
+            return Reading(self.now_ns() / 1e7, self.now_ns())  # 100 W, whoever uses them
+        def condition(self): return Condition()
+        def facts(self): return {{}}
+        def close(self): pass
+        def abilities(self, options): return [Ability("gpu", works=True, says="all of them")]
+"""
+WALL_CONFTEST = """
+
+from wall import Wall
+
+def pytest_greencompute_meters(config):
+    return {"wall": Wall()}
+"""
+
+
+@pytest.mark.parametrize("traits", ["", "traits = Traits(sees='machine')"], ids=["says-nothing", "machine"])
+@pytest.mark.parametrize("entry_point", [False, True], ids=["hook", "entry-point"])
+def test_another_meter_that_may_see_the_whole_machine_is_refused_as_ours_are(
+    project: Project, four_gpus: StandIn, traits: str, entry_point: bool
+) -> None:
+    project.write("wall.py", WALL.format(traits=traits))
+    project.write("test_it.py", FOUR_TESTS.replace("200 J", "350 J"))
+    if entry_point:
+        project.write("wall-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: wall\nVersion: 1.0\n")
+        project.write("wall-1.0.dist-info/entry_points.txt", "[greencompute.meters]\nwall = wall:Wall\n")
+        project.monkeypatch.setenv("PYTHONPATH", str(project.path))
+    else:
+        project.write("conftest.py", (project.path / "conftest.py").read_text(encoding="utf-8") + WALL_CONFTEST)
+    result = project.run_apart(*PER_WORKER, "-n2", "--energy-meter=wall")
+    assert result.ret != 0
+    assert "The meter 'wall' may see what all workers use" in said(result)
+    assert " passed" not in said(result)
+    result = project.run_apart(*PER_WORKER, "-n2", "--energy-meter=wall,nvml", "-k", "0 or 1", "--energy-json=energy.json", timeout=120)
+    result.assert_outcomes(passed=2)
+    assert "not used: wall: The meter 'wall' may see what all workers use" in said(result)
+    assert {meter["name"] for meter in project.report()["session"]["meters"]} == {"nvml"}
+
+
+def test_another_meter_that_says_it_reads_a_workers_gpu_alone_is_used(project: Project, four_gpus: StandIn) -> None:
+    project.write("wall.py", WALL.format(traits="traits = Traits(per_worker=True, sees='gpus')"))
+    project.write("conftest.py", (project.path / "conftest.py").read_text(encoding="utf-8") + WALL_CONFTEST)
+    project.write("test_it.py", "def test_it(energy_meter):\n    with energy_meter.window():\n        sum(range(1000))\n")
+    project.run_apart(*PER_WORKER, "-n1", "--energy-meter=wall", "--energy-json=energy.json", timeout=120).assert_outcomes(passed=1)
+    assert {meter["name"] for meter in project.report()["session"]["meters"]} == {"wall"}
+
+
 def test_a_group_of_tests_is_not_shared_out(project: Project, four_gpus: StandIn) -> None:
     project.write(
         "test_it.py", FOUR_TESTS.replace("@pytest.mark.energy_budget", '@pytest.mark.energy_group("g")\n    @pytest.mark.energy_budget')

@@ -13,7 +13,7 @@ import pytest
 from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.meters import registry
-from pytest_greencompute.meters.base import Ability, Condition, Meter, MeterOptions
+from pytest_greencompute.meters.base import Ability, Condition, Meter, MeterOptions, Traits
 from pytest_greencompute.meters.cputime import CpuTimeMeter
 from pytest_greencompute.meters.rapl import RaplMeter
 from pytest_greencompute.meters.registry import BUILT_IN, ORDER_BY_DEFAULT, names, open_counters, overlap
@@ -63,6 +63,39 @@ def table(*meters: PlainMeter) -> dict[str, Meter]:
 
 def opened(extra: dict[str, Meter]) -> list[tuple[str, str]]:
     return [(counter.source.meter, counter.source.domain) for counter in open_counters(tuple(extra), OPTIONS, extra).counters]
+
+
+def test_whether_a_meter_reads_gpus_is_said_by_its_traits_or_shown_by_its_domains() -> None:
+    class OfGpus(PlainMeter):
+        def abilities(self, options: MeterOptions) -> Sequence[Ability]:
+            return (Ability("gpu:0", works=False, says="lost"),)
+
+    silent, of_gpus, denies = PlainMeter("silent", "cpu"), OfGpus("cards"), OfGpus("cards")
+    denies.traits = Traits(reads_gpus=False)  # type: ignore[attr-defined]
+    assert [registry.reads_gpus(each, OPTIONS) for each in (silent, of_gpus, denies)] == [False, True, False]
+    assert [registry.reads_gpus(registry.meter(name, {}), OPTIONS) for name in BUILT_IN] == [True, False, False, True, False]
+
+
+def test_whether_a_meter_reads_or_models_is_said_by_its_traits_or_shown_by_its_sources() -> None:
+    class Modelling(PlainMeter):
+        def find(self, options: MeterOptions) -> Sequence[PlainCounter]:
+            counter = PlainCounter(self.name, "cpu")
+            counter.source = Source(meter=self.name, domain="cpu", method="modelled")
+            return (counter,)
+
+    works = (Ability("cpu", works=True, says=""),)
+    assert registry.reads_energy(PlainMeter("wall", "cpu"), works, OPTIONS)
+    assert not registry.reads_energy(PlainMeter("wall", "cpu"), (Ability("cpu", works=False, says=""),), OPTIONS)
+    assert not registry.reads_energy(Modelling("guess"), works, OPTIONS)
+    assert not registry.reads_energy(CpuTimeMeter(), works, OPTIONS)
+
+
+def test_counters_that_see_this_process_alone_are_known_by_their_domains() -> None:
+    class OwnProcess(PlainMeter):
+        traits = Traits(sees="process")
+
+    assert open_counters(("cputime",), OPTIONS, {}).own == {"cpu"}
+    assert open_counters(("wall", "mine"), OPTIONS, table(PlainMeter("wall", "cpu"), OwnProcess("mine", "cpu", "dram"))).own == {"dram"}
 
 
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────────────────────
