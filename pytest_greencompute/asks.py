@@ -112,7 +112,8 @@ class Probed:
 class Worked:
     """What a Work did: monotonic times of its ends, queries run, latencies if timed, readings of the continuous counters.
 
-    ``asleep_s``: how long the machine was suspended meanwhile.
+    ``asleep_s``: how long the machine was suspended meanwhile; ``crowd``: in words, how much is at work on it at the end, where that is
+    more than it has cores.
     """
 
     start_ns: int
@@ -121,6 +122,7 @@ class Worked:
     latencies: tuple[Latency, ...] = ()
     around: Mapping[str, Span] = field(default_factory=dict)
     asleep_s: float = 0.0
+    crowd: str = ""
 
     @property
     def seconds(self) -> float:
@@ -133,6 +135,7 @@ class Plan:
 
     Whether p99 must be bounded, whether a lag is to be looked for, the marks that the user allowed, and the idle power seen by the probe.
     ``timing``: how much of the latency pass is wanted (``schedule.Timing``). ``in_pairs``: set by set another side runs the same queries.
+    ``uncounted``: domains whose energy is in no figure that is judged.
     """
 
     batches: int
@@ -141,6 +144,7 @@ class Plan:
     needs_p99: bool = False
     find_lag: bool = False
     allowed: frozenset[str] = frozenset()
+    uncounted: frozenset[str] = frozenset()
     quiet: tuple[Idle, ...] = ()
     timing: Timing = "whole"
     in_pairs: bool = False

@@ -52,3 +52,7 @@ class NoMeterError(MeterError):
 
 class MeterLostError(MeterError):
     """A meter that worked and stopped working; the samples in hand are lost, the session goes on."""
+
+
+class HeldUpError(MeterLostError):
+    """The machine was busy, stopped or suspended, and the meter is as good as before: so is what was measured until then."""

@@ -15,16 +15,15 @@ from typing import Any
 from pytest_greencompute.asks import Probed
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
-from pytest_greencompute.meters.base import Counter
+from pytest_greencompute.meters.base import STILL_S, Counter
 from pytest_greencompute.protocol import LAG_SHORTEST_TICK_S
-from pytest_greencompute.samples import Idle, Reading, Source
+from pytest_greencompute.samples import Idle, Reading, Source, counts, spared
 from pytest_greencompute.ticking import Due, Seen, TickClock
 
 PROBE_CHANGES = 5
 POLLS = 160  # a tick is found to within a 160th of its period; what watching it costs must stay within half a per cent of a core
 DUE_MARGIN = (0.02, 0.08)  # of a period, before a tick is due: at least and at most
 DUE_JITTERS = 3
-STILL_S = 2.0  # a counter that has not changed for so long stands still
 LOCK_WAIT_S = 600.0
 SLOW_READ = "slow read"  # a read that took half a tick or more: the block's phase is not what it should be
 SLOW_READ_S = 0.005
@@ -33,6 +32,7 @@ DOUBT = 0.06  # of a tick: a tick that is known less well is watched for
 FAR = 0.4  # of a tick, well beyond DOUBT: within 25 ms of a tick a read of an H200's counter costs up to 16 ms of CPU, else 2.4 ms
 UNSEEN_S = 30.0
 LEAST_JITTER = 0.005  # of a tick
+AT_WORK = 1.05  # times idle power: a GPU that drew more on average since it was probed has worked
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,10 @@ class _Poll:
 
 
 class Instruments:
-    """The counters that a session has opened. ``counters`` are those that work; ``refusals`` the meters that do not, and why.
+    """The counters that a session has opened. ``counters`` are all of them; ``refusals`` the meters that do not work, and why.
+
+    ``domains`` are those whose energy is judged, as in the settings. A counter that fails is left out from then on, and ``left_out`` says
+    why, where the judged figure can do without it; every other failure is raised.
 
     Ticks are probed once per counter and kept. ``lock_folder`` holds one lock file per device, so that two measured runs on one
     device wait for each other; containers may share one. ``own`` are the domains of counters that see this process and its children alone.
@@ -61,6 +64,7 @@ class Instruments:
         lock_folder: Path | None = None,
         allowed_marks: frozenset[str] = frozenset(),
         own: frozenset[str] = frozenset(),
+        domains: Sequence[str] = ("auto",),
     ) -> None:
         self.counters = tuple(counters)
         self.clock = clock
@@ -68,22 +72,44 @@ class Instruments:
         self._lock_folder = lock_folder or Path(tempfile.gettempdir()) / "greencompute-locks"
         self.allowed = allowed_marks
         self.own = own
+        self._judged = tuple(domains)
+        self._left: dict[str, str] = {}  # by domain: why its counter is not read any more
         self._late = False
         self._probed: dict[str, Source] = {}
         self._ticked_ns: dict[str, int] = {}
-        self._last_j: dict[str, float] = {}
-        self._seen_j: dict[str, float] = {}
+        self._last_j: dict[str, float] = {}  # at its last tick
+        self._shown_j: dict[str, float] = {}  # at its last reading
         self.dropped_j: dict[str, float] = {}  # by how much counters have run backwards between two readings, in all
         self._clocks: dict[str, TickClock] = {}
         self._read_s = 0.0  # what a read of the slowest counter takes
         self._lag_known = {counter.source.domain for counter in self.counters if counter.source.lag_s > 0}
-        self._ticking = tuple(counter for counter in self.counters if counter.source.tick_s > 0)
-        self._continuous = tuple(counter for counter in self.counters if counter.source.tick_s == 0)
+        self._quiet: dict[str, tuple[Reading, float]] = {}  # the last reading of the probe, and idle power
+        self._sort()
+
+    def _sort(self) -> None:
+        self._live = tuple(counter for counter in self.counters if counter.source.domain not in self._left)
+        self._ticking = tuple(counter for counter in self._live if counter.source.tick_s > 0)
+        self._continuous = tuple(counter for counter in self._live if counter.source.tick_s == 0)
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """One per domain, with the tick as probed where that has happened."""
-        return tuple(self._probed.get(counter.source.domain, counter.source) for counter in self.counters)
+        """One per domain that is read, with the tick as probed where that has happened."""
+        return tuple(self._probed.get(counter.source.domain, counter.source) for counter in self._live)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Sentences about the domains that are not read any more."""
+        return tuple(f"{domain} is left out, its counter does not work: {why}" for domain, why in self._left.items())
+
+    @property
+    def uncounted(self) -> frozenset[str]:
+        """Domains that are read, and whose energy is in no figure that is judged."""
+        here = [counter.source.domain for counter in self._live]
+        return frozenset(domain for domain in here if not counts(domain, self._judged, here))
+
+    def kept(self, sources: Sequence[Source]) -> tuple[Source, ...]:
+        """Those of the sources that are still read."""
+        return tuple(source for source in sources if source.domain not in self._left)
 
     @property
     def ticking(self) -> bool:
@@ -100,16 +126,19 @@ class Instruments:
                 "meter": counter.source.meter,
                 "method": counter.source.method,
             }
-            for counter in self.counters
+            for counter in self._live
         }
 
     def conditions(self) -> dict[str, Any]:
         """Temperature, clocks and the like of this moment, by domain."""
-        return {counter.source.domain: dict(facts) for counter in self.counters if (facts := counter.condition().facts)}
+        return {counter.source.domain: dict(facts) for counter in self._live if (facts := counter.condition().facts)}
 
     def marks(self) -> tuple[str, ...]:
-        """What would spoil a block right now, except what the user allowed by name."""
-        marks = [mark for counter in self.counters for mark in counter.condition().marks]
+        """What would spoil a block right now, except what the user allowed by name; of a device that is judged, or may have to be."""
+        uncounted = self.uncounted
+        marks = [mark for counter in self._live if counter.source.domain not in uncounted for mark in counter.condition().marks]
+        if self._left:
+            marks += [f"{each.source.domain} in use, and not metered" for each in self.counters if self._is_missed(each)]
         if self._late:
             marks.append(SLOW_READ)
             self._late = False
@@ -117,26 +146,73 @@ class Instruments:
 
     def read(self) -> dict[str, Reading]:
         """Every counter, now, without waiting for a tick."""
-        return self._seen({counter.source.domain: counter.read() for counter in self.counters})
+        return self._read(self._live)
 
     def read_continuous(self) -> dict[str, Reading]:
         """The counters that change continuously, now."""
-        return self._seen({counter.source.domain: counter.read() for counter in self._continuous})
+        return self._read(self._continuous)
 
-    def _seen(self, readings: dict[str, Reading]) -> dict[str, Reading]:
-        for domain, reading in readings.items():
-            dropped = self._seen_j.get(domain, reading.energy_j) - reading.energy_j
-            if dropped > 0:
-                self.dropped_j[domain] = self.dropped_j.get(domain, 0.0) + dropped
-            self._seen_j[domain] = reading.energy_j
-        return readings
+    def _read(self, counters: Sequence[Counter]) -> dict[str, Reading]:
+        readings = {counter.source.domain: self._take(counter) for counter in counters}
+        return {domain: reading for domain, reading in readings.items() if reading is not None}
+
+    def _take(self, counter: Counter) -> Reading | None:
+        """What a counter shows now; None where it fails or has run backwards, and is left out from here on."""
+        domain = counter.source.domain
+        try:
+            reading = counter.read()
+        except MeterError as error:
+            if self._leave_out(counter, error):
+                return None
+            raise
+        dropped_j = self._shown_j.get(domain, reading.energy_j) - reading.energy_j
+        self._shown_j[domain] = reading.energy_j
+        if dropped_j > 0:
+            if self._leave_out(counter, _backwards(counter)):
+                return None
+            self.dropped_j[domain] = self.dropped_j.get(domain, 0.0) + dropped_j
+        return reading
+
+    def _leave_out(self, counter: Counter, error: MeterError, here: Sequence[str] | None = None) -> bool:
+        """Do without a counter from here on, if the figure can: then nothing of it is in any block that is yet to come.
+
+        ``here``: the domains whose counters work (default: all that are read).
+        """
+        domain = counter.source.domain
+        live = [each.source.domain for each in self._live] if here is None else here
+        may = spared(domain, self._judged, live)
+        seen_to_work = domain in self._probed or counter.source.tick_s == 0
+        if may and counts(domain, self._judged, live) and seen_to_work:  # a figure had its energy until now
+            may = domain in self._quiet and domain.startswith("gpu") and not self._worked(counter)
+        if may:
+            self._left[domain] = error.message
+            self._sort()
+        return may
+
+    def _worked(self, counter: Counter) -> bool:
+        """Whether a GPU has done anything since it was probed, as far as its last readings tell."""
+        domain = counter.source.domain
+        in_use = getattr(counter, "in_use", None)
+        if in_use is not None and in_use():
+            return True
+        (since, idle_w), last_j = self._quiet[domain], self._last_j.get(domain)
+        seconds = (self._ticked_ns.get(domain, since.t_ns) - since.t_ns) / 1e9
+        return last_j is not None and last_j - since.energy_j > AT_WORK * idle_w * seconds
+
+    def _is_missed(self, counter: Counter) -> bool:
+        """Whether a GPU that was left out is at work, so that its energy is missing from what is judged."""
+        domain, in_use = counter.source.domain, getattr(counter, "in_use", None)
+        here = [each.source.domain for each in self._live]
+        return domain in self._left and in_use is not None and counts(domain, self._judged, (*here, domain)) and in_use()
 
     def ticks(self) -> dict[str, Reading]:
         """Wait until every ticking counter has changed; each is read at its own tick. Raises MeterLostError if one stands still."""
-        return self._seen(self._foretold() or self._watched())
+        return self._foretold() or self._watched()
 
     def wait_for_phase(self, fraction: float) -> None:
         """Wait until ``fraction`` of a tick of the slowest counter has passed since one of its ticks; needs a tick that was waited for."""
+        if not self._ticking:
+            return
         slowest = max(self._ticking, key=self._tick_s)
         tick_ns = self._tick_s(slowest) * 1e9
         since_ns = self.clock.now_ns() - self._ticked_ns[slowest.source.domain]
@@ -152,7 +228,9 @@ class Instruments:
         for counter, due in sorted(dues, key=lambda each: each[1].t_ns + each[1].doubt_ns):
             domain, period_ns = counter.source.domain, self._clocks[counter.source.domain].period_ns
             self.clock.sleep((due.t_ns + FAR * period_ns - self.clock.now_ns()) / 1e9)
-            reading = counter.read()
+            reading = self._take(counter)
+            if reading is None:
+                continue
             if reading.energy_j == self._last_j.get(domain):
                 return {}  # the tick did not come, or the counter stands still: watching will show which
             self._late |= self.clock.now_ns() > due.t_ns + period_ns - due.doubt_ns
@@ -175,26 +253,31 @@ class Instruments:
         if not self._ticking:
             return {}
         self._sleep_until_due()
-        waiting = [self._polled(counter) for counter in self._ticking]
-        step_s = 0.0 if self._slow else min(max(self._tick_s(counter) / POLLS, 50e-6) for counter in self._ticking)
-        until_ns = self.clock.now_ns() + int(max(STILL_S, 20 * max(self._tick_s(c) for c in self._ticking)) * 1e9)
+        waiting = [poll for counter in self._ticking if (poll := self._polled(counter)) is not None]
+        ticks_s = [self._tick_s(poll.counter) for poll in waiting] or [0.0]
+        step_s = 0.0 if self._slow else max(min(ticks_s) / POLLS, 50e-6)
+        until_ns = self.clock.now_ns() + int(max(STILL_S, 20 * max(ticks_s)) * 1e9)
         found: dict[str, Reading] = {}
         while waiting:
             self.clock.sleep(step_s)
             waiting = [poll for before in waiting if (poll := self._after(before, found)) is not None]
-            if waiting and self.clock.now_ns() > until_ns:
-                raise MeterLostError(f"the energy counter of {waiting[0].counter.source.domain} stands still.", remedy=_STILL_REMEDY)
+            if self.clock.now_ns() > until_ns:
+                for poll in waiting:
+                    still = _stands_still(poll.counter)
+                    if not self._leave_out(poll.counter, still):
+                        raise still
+                break
         return found
 
-    def _polled(self, counter: Counter) -> _Poll:
+    def _polled(self, counter: Counter) -> _Poll | None:
         asked_ns = self.clock.now_ns()
-        reading = counter.read()
-        return _Poll(counter, reading, asked_ns, self.clock.now_ns())
+        reading = self._take(counter)
+        return None if reading is None else _Poll(counter, reading, asked_ns, self.clock.now_ns())
 
     def _after(self, before: _Poll, found: dict[str, Reading]) -> _Poll | None:
-        """The next poll of the same counter, or None once it has ticked: then its reading is in ``found``."""
+        """The next poll of the same counter; None once it has ticked, and its reading is in ``found``, or is left out."""
         poll = self._polled(before.counter)
-        if poll.reading.energy_j == before.reading.energy_j:
+        if poll is None or poll.reading.energy_j == before.reading.energy_j:
             return poll
         counter, domain = poll.counter, poll.counter.source.domain
         # Only the poll that shows the tick counts: a slow one in between delays nothing.
@@ -244,13 +327,21 @@ class Instruments:
     def probe(self) -> Probed:
         """The sources with tick period and jitter as seen, and idle power; looked at once per session, while the device idles.
 
-        Raises MeterError for a counter that does not change within two seconds or runs backwards.
+        Raises MeterError for a counter that is needed and does not change within two seconds or runs backwards; others are left out.
         """
-        quiet = []
+        quiet, dead = [], []
         for counter in self._ticking:
             if counter.source.domain not in self._probed:
-                self._probed[counter.source.domain], drawn = self._probe(counter)
-                quiet.append(drawn)
+                try:
+                    self._probed[counter.source.domain], drawn = self._probe(counter)
+                except MeterError as error:
+                    dead.append((counter, error))
+                else:
+                    quiet.append(drawn)
+        here = [counter.source.domain for counter in self._live if counter not in [each for each, _ in dead]]
+        for counter, refusal in dead:
+            if not self._leave_out(counter, refusal, here):
+                raise refusal
         # Only now: by a later run the idle power may have changed for good reasons, such as a GPU that has started to be used.
         return Probed(self.sources, tuple(quiet))
 
@@ -277,20 +368,27 @@ class Instruments:
         for _, seen in changes:
             clock.saw(seen)
         idle = Idle(counter.source.domain, readings[-1].energy_j - readings[0].energy_j, (readings[-1].t_ns - readings[0].t_ns) / 1e9)
+        self._quiet[counter.source.domain] = readings[-1], idle.watts
         return replace(counter.source, tick_s=tick_s, jitter_s=jitter_s), idle
+
+    def _probed_once(self, counter: Counter) -> _Poll:
+        """A poll whose failure is the probe's to judge."""
+        asked_ns = self.clock.now_ns()
+        reading = counter.read()
+        return _Poll(counter, reading, asked_ns, self.clock.now_ns())
 
     def _watch_changes(self, counter: Counter) -> tuple[list[tuple[_Poll, Seen]], float]:
         """The first polls after each of the next ticks, when each tick came, and nanoseconds that a read takes."""
         changes: list[tuple[_Poll, Seen]] = []
         took_ns: list[int] = []
-        last = self._polled(counter)
+        last = self._probed_once(counter)
         since_ns = self.clock.now_ns()
         while len(changes) <= PROBE_CHANGES:
             self.clock.sleep(100e-6)
-            poll = self._polled(counter)
+            poll = self._probed_once(counter)
             took_ns.append(poll.done_ns - poll.asked_ns)
             if poll.reading.energy_j < last.reading.energy_j:
-                raise MeterError(f"The energy counter of {counter.source.domain} ran backwards while it was probed.", remedy=_BACK_REMEDY)
+                raise _backwards(counter)
             if poll.reading.energy_j > last.reading.energy_j:
                 changes.append((poll, Seen(last.asked_ns, poll.done_ns)))
                 since_ns = poll.done_ns
@@ -348,6 +446,14 @@ class Instruments:
         for counter in self.counters:
             with contextlib.suppress(MeterError):  # the others must be closed, and the reports written, all the same
                 counter.close()
+
+
+def _backwards(counter: Counter) -> MeterError:
+    return MeterError(f"The energy counter of {counter.source.domain} ran backwards while it was probed.", remedy=_BACK_REMEDY)
+
+
+def _stands_still(counter: Counter) -> MeterLostError:
+    return MeterLostError(f"the energy counter of {counter.source.domain} stands still.", remedy=_STILL_REMEDY)
 
 
 _STILL_REMEDY = "`greencompute doctor` shows which meters work here; a virtual GPU or an old driver may have no energy counter."

@@ -375,6 +375,23 @@ def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def crowd() -> str:
+    """How much is at work here, in words, where it is more than there are cores; empty where it is not, or is not known.
+
+    The load average is that of the last minute; what runs or waits for a core right now stands beside it.
+    """
+    try:
+        fields = Path("/proc/loadavg").read_text(encoding="ascii").split()
+        average, now = float(fields[0]), int(fields[3].partition("/")[0])
+    except (OSError, ValueError, IndexError):
+        try:
+            average, now = os.getloadavg()[0], 0
+        except (AttributeError, OSError):
+            return ""
+    cores = os.cpu_count() or 1
+    return f"load average {average:.1f}, {now} at work now, {cores} cores" if max(average, now) > cores else ""
+
+
 def descends(pid: int, family: int) -> bool:
     """Whether ``pid`` is the process ``family`` or descends from it, such as the engine process of a server under test."""
     for _ in range(64):

@@ -19,6 +19,7 @@ from pytest_greencompute.estimate import Aim
 from pytest_greencompute.fingerprints import of_counter, of_queries, of_scoring
 from pytest_greencompute.footprint import Footprint
 from pytest_greencompute.instruments import Instruments
+from pytest_greencompute.machine import crowd
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.meters.base import MeterOptions
 from pytest_greencompute.protocol import Protocol, measuring
@@ -26,7 +27,7 @@ from pytest_greencompute.queries import Batches, Queries, collected, plain
 from pytest_greencompute.repeats import Repeats, check_repeats
 from pytest_greencompute.samples import Run
 from pytest_greencompute.schedule import Layout, Timing
-from pytest_greencompute.sets import spanned
+from pytest_greencompute.sets import between
 from pytest_greencompute.tokens import Heard, check_markers, count_answers, counter_of, hearing
 from pytest_greencompute.watching import Inside, OncePass, WatchedModel, set_aside
 from pytest_greencompute.workload import Score, Workload, check_references, check_score, scores
@@ -253,25 +254,31 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     counted = prepared.counted(outputs)
     watching, inside = seen.found(workload.queries), Inside()
     before = instruments.conditions()
-    provenance = {**effort.provenance, **asked, "devices": instruments.facts(), "batch_size": workload.batch_size}
+    devices = instruments.facts()
+    provenance = {**effort.provenance, **asked, "batch_size": workload.batch_size}
 
     def run(measured: Measured) -> Run:
+        sources = instruments.kept(measured.sources)
         return prepared.run(
             metered=True,
             seconds=(clock.now_ns() - start_ns) / 1e9,
-            sources=measured.sources,
+            sources=sources,
             blocks=measured.blocks,
             warmup=measured.warmup,
             idles=measured.idles,
             latencies=measured.latencies,
             scores=scored,
             answers=answers,
-            notes=seen.notes + repeats.notes + measured.notes,
+            notes=seen.notes + repeats.notes + measured.notes + instruments.left_out,
             problem=problem,
             looks=measured.looks,
             watching=inside.shared(watching, measured.blocks),
             **counted,
-            provenance={**provenance, "conditions": {"start": before, "end": instruments.conditions()}},
+            provenance={
+                **provenance,
+                "devices": {source.domain: devices[source.domain] for source in sources},
+                "conditions": {"start": before, "end": instruments.conditions()},
+            },
         )
 
     plan = Plan(
@@ -283,6 +290,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
         instruments.allowed,
         timing=effort.timing if task.timed else "none",
         in_pairs=effort.in_pairs,
+        uncounted=instruments.uncounted,
     )
     driver = _Driver(workload, instruments, effort, run, task, inside, repeats)
     measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
@@ -337,7 +345,7 @@ def _marked(measured: Measured) -> tuple[str, ...]:
 class _Driver:
     """Answers the protocol's asks, one by one."""
 
-    __slots__ = ("_effort", "_inside", "_instruments", "_repeats", "_run", "_task", "_tell", "_workload")
+    __slots__ = ("_crowd", "_effort", "_inside", "_instruments", "_repeats", "_run", "_task", "_tell", "_workload")
 
     def __init__(
         self,
@@ -357,6 +365,7 @@ class _Driver:
         self._task = task
         self._inside = inside
         self._repeats = repeats
+        self._crowd: Callable[[], str] = crowd if isinstance(instruments.clock, RealClock) else str  # simulated time has no machine
 
     def drive(self, steps: Steps) -> Generator[Doing | Pause, Any, Measured]:
         """Answer until the protocol returns, but for what concerns other sides, or may have to be awaited: that is passed on.
@@ -416,8 +425,7 @@ class _Driver:
         before = self._instruments.read_continuous()
         worked = await self._workload.arun(work.part, clock)
         after = self._instruments.read_continuous()
-        around = {domain: spanned(domain, a, after[domain]) for domain, a in before.items()}
-        return replace(worked, around=around, asleep_s=(clock.asleep_ns() - asleep_ns) / 1e9)
+        return replace(worked, around=between(before, after), asleep_s=(clock.asleep_ns() - asleep_ns) / 1e9, crowd=self._crowd())
 
 
 def precise_enough(aim: Aim, relative: float = 0.02) -> Callable[[Run], bool]:
@@ -440,18 +448,19 @@ def open_instruments(
     extra: Mapping[str, Any] | None = None,
     cpu_watts_per_core: float | None = None,
     family: int | None = None,
+    domains: Sequence[str] = ("auto",),
     **options: Any,
 ) -> Instruments:
     """Open every domain that the named meters can read here. Raises MeterError where none works, SettingsError for unknown names.
 
-    ``family`` is the process whose descendants are no strangers on a GPU (default: this one).
+    ``family`` is the process whose descendants are no strangers on a GPU (default: this one); ``domains`` are those that are judged.
     """
     from pytest_greencompute.meters.registry import open_counters
 
     clock = clock or RealClock()
-    asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core, family)
+    asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core, family, tuple(domains))
     opened = open_counters(tuple(meters), asked, extra or {})
-    return Instruments(opened.counters, clock, refusals=opened.refusals, own=opened.own, **options)
+    return Instruments(opened.counters, clock, refusals=opened.refusals, own=opened.own, domains=domains, **options)
 
 
 def measure(
@@ -487,7 +496,7 @@ def measure(
     counted = (domains,) if isinstance(domains, str) else tuple(domains)
     aim = Aim(parse_term("confidence", confidence), counted, footprint or Footprint())
     max_seconds = parse_term("max_seconds", max_seconds)
-    opened = instruments or open_instruments(meters or ORDER_BY_DEFAULT, cpu_watts_per_core=cpu_watts_per_core)
+    opened = instruments or open_instruments(meters or ORDER_BY_DEFAULT, cpu_watts_per_core=cpu_watts_per_core, domains=counted)
     task = Task(
         model, queries, batch_size, references, score, collate, name, tokens=tokens, reasoning=reasoning, count=count, repeats=repeats
     )

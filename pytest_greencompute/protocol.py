@@ -122,7 +122,7 @@ def watch_tail(
     seen: list[Readings] = []
     for _ in range(lag_ticks(max(source.tick_s for source in sources))):
         seen.append((yield Ticks()))
-    tails = {domain: Tail.of(before[domain], [readings[domain] for readings in seen]) for domain in seen[0]}
+    tails = {domain: Tail.of(before[domain], [readings[domain] for readings in seen]) for domain in seen[-1]}
     sources = tuple(
         replace(each, lag_s=max(each.lag_s, tails[each.domain].lag_s(end_ns))) if each.domain in tails else each for each in sources
     )

@@ -6,7 +6,7 @@ Units are in the names: joules (``_j``), watts (``_w``), seconds (``_s``), nanos
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -344,6 +344,30 @@ class Run:
             if source.domain == domain:
                 return source
         raise KeyError(domain)
+
+
+def counts(domain: str, judged: Sequence[str], here: Iterable[str]) -> bool:
+    """Whether energy of ``domain`` may be in a figure for which ``judged`` are asked for, where the domains ``here`` are metered."""
+    kind = domain.partition(":")[0]
+    if "auto" in judged:
+        return kind == "gpu" or not any(each.startswith("gpu") for each in here)
+    return "all" in judged or kind in judged or domain in judged
+
+
+def spared(domain: str, judged: Sequence[str], here: Iterable[str]) -> bool:
+    """Whether the figure can do without ``domain``, of which no energy can be read, where the other domains ``here`` can be.
+
+    It can where that energy is not asked for; where it is that of one GPU of several, none of which is asked for by its number (one in
+    which nothing runs is not judged); and of the memory beside a processor, unless it is asked for by name.
+    """
+    others = [each for each in here if each != domain]
+    if not counts(domain, judged, (*others, domain)):
+        return True
+    if domain in judged or "all" in judged:
+        return False
+    kind = domain.partition(":")[0]
+    beside = {"gpu": "gpu", "dram": "cpu"}.get(kind)
+    return beside is not None and kind not in set(judged) - {"gpu"} and any(each.partition(":")[0] == beside for each in others)
 
 
 def beside_others(blocks: Sequence[Block]) -> int:

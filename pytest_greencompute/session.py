@@ -192,6 +192,7 @@ class Session:
                 extra=self.extra_meters,
                 cpu_watts_per_core=self.settings.cpu_watts_per_core,
                 family=None if self.worker is None else os.getppid(),  # the process that compares, whose other side shares the device
+                domains=self.settings.domains,
                 **options,
             )
         except NoMeterError as error:
@@ -266,10 +267,11 @@ class Session:
         if self.instruments is None or not self._first or self._total_problem:
             return {}, self.problem or self._total_problem
         dropped = self.instruments.dropped_j
-        spent = {domain: self._last[domain].energy_j - before.energy_j + dropped.get(domain, 0.0) for domain, before in self._first.items()}
+        read = [domain for domain in self._last if domain in self._first]  # what was left out on the way is in no total
+        spent = {domain: self._last[domain].energy_j - self._first[domain].energy_j + dropped.get(domain, 0.0) for domain in read}
         # What a model forgets when a process ends was used all the same; a counter that starts anew has lost something nobody knows.
         reset = [source.domain for source in self.instruments.sources if source.domain in dropped and source.method != "modelled"]
-        if reset or min(spent.values()) < 0:
+        if reset or min(spent.values(), default=0.0) < 0:
             from pytest_greencompute.units import ENERGY, show
 
             at_least = show(sum(spent.values()), ENERGY)

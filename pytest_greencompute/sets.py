@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.asks import Agree, Ask, Enough, Marks, Measured, Phase, Plan, Steps, Tell, Ticks, Turn, Wait, Work, Worked
-from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
 from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Source, Span, beside_others, sets_of
 from pytest_greencompute.schedule import Layout, block_seconds, blocks_per_set, phases, spread
 from pytest_greencompute.sequential import MIN_SAMPLES, looks, sets_that_fit
@@ -37,7 +37,7 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
     limit_s = max(plan.max_seconds - spent, layout.sets * _set_seconds(plan, layout, batch_s))
     run, first = yield from begin(plan, layout, batch_s, rng)
     measured = replace(measured, looks=len(planned), idles=first)
-    lost = 0
+    lost = held_up = 0
     for index in range(planned[-1]):
         yield Tell(f"set {index + 1} of at most {planned[-1]}", *sets_ahead(plan, layout, batch_s, index), measured)
         if not (yield Turn(index, measured)):
@@ -45,12 +45,17 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
         try:
             blocks, idles = yield from one_set(run, index, measured.idles)
         except MeterLostError as error:
-            lost += 1
-            if lost >= LOST_SETS:
-                raise MeterError(f"{lost} sets were lost: {error.message}", remedy=error.remedy) from error
+            delay = isinstance(error, HeldUpError)
+            lost, held_up = lost + (not delay), held_up + delay
+            over = max(lost, held_up) >= LOST_SETS
+            if over and not (delay and len(sets_of(measured.blocks)) >= run.least):
+                raise MeterError(f"{max(lost, held_up)} sets were lost: {error.message}", remedy=error.remedy) from error
             measured = replace(measured, notes=(*measured.notes, f"set {index + 1} was lost: {error.message}"))
+            if over:  # what was measured before is sound, and the machine does not come to rest
+                break
             yield Wait(plan.lag_s)  # the lost block's energy may still be arriving
             continue
+        held_up = 0
         latencies = (yield from _time_batches(layout, index)) if layout.timed else ()
         measured = replace(
             measured, blocks=measured.blocks + blocks, idles=measured.idles + idles, latencies=measured.latencies + latencies
@@ -137,7 +142,7 @@ def one_set(
     at = NO_READINGS
     for number, phase in enumerate(at_phases or phases(run.layout.size, run.rng)):
         block, at = yield from _one_block(run, index, index * run.layout.size + number, phase, at)
-        _check_block(block, run.block_s, idles)
+        check_moved(block.spans, [idle for idle in idles if idle.domain not in run.plan.uncounted])
         blocks.append(block)
     gap, _ = yield from read_idle(run.plan.sources, since=at)
     run.disturbed = run.disturbed or _disturbed(idles, gap, run.plan.allowed)
@@ -167,11 +172,12 @@ def _one_block(run: Sets, index: int, number: int, phase: float, at: Readings) -
     worked: Worked = yield Work(run.layout.part(number))
     marks += yield Marks()
     if worked.asleep_s > ASLEEP_S:
-        raise MeterLostError(f"the machine was suspended for {worked.asleep_s:.0f} s while the queries ran.", remedy="Measure again.")
+        raise HeldUpError(f"the machine was suspended for {worked.asleep_s:.0f} s while the queries ran.", remedy="Measure again.")
+    _check_took(worked, run.block_s)
     if plan.ticking:
         yield Wait(plan.lag_s)
         after = yield Ticks()
-    spans = {**worked.around, **{domain: spanned(domain, a, after[domain]) for domain, a in before.items()}}
+    spans = {**worked.around, **between(before, after)}
     if before:  # the phase that it really had, since a program may be held up after its wait
         phase = (worked.start_ns - max(reading.t_ns for reading in before.values())) / 1e9 / plan.tick_s % 1.0
     return Block(index, phase, worked.queries, worked.start_ns, worked.end_ns, spans, tuple(dict.fromkeys(marks))), after
@@ -182,14 +188,18 @@ def _seconds_of(blocks: Sequence[Block]) -> float:
     return sum(group[-1].end_ns - group[0].start_ns for group in sets_of(blocks)) / 1e9
 
 
-def _check_block(block: Block, expected_s: float, idles: Sequence[Idle]) -> None:
-    """Raises MeterLostError for what no load can cause: a clock that jumped, a counter that moved less than idle power moves it."""
-    if block.busy_s > JUMP_TIMES * expected_s + JUMP_S:
-        raise MeterLostError(
-            f"a block took {block.busy_s:.1f} s instead of {expected_s:.1f} s: the machine was stopped or its clock jumped.",
+def _check_took(worked: Worked, expected_s: float) -> None:
+    """Raises HeldUpError for a block that took far longer than its batches do."""
+    if worked.seconds > JUMP_TIMES * expected_s + JUMP_S:
+        why = (
+            f"other work held the machine up ({worked.crowd})"
+            if worked.crowd
+            else "the queries stalled, the machine was stopped, or its clock jumped"
+        )
+        raise HeldUpError(
+            f"a block took {worked.seconds:.1f} s instead of {expected_s:.1f} s: {why}.",
             remedy="Measure again; on a shared machine, keep other work off it.",
         )
-    check_moved(block.spans, idles)
 
 
 def check_moved(spans: Mapping[str, Span], idles: Sequence[Idle]) -> None:
@@ -214,6 +224,11 @@ def _disturbed(before: Sequence[Idle], now: Sequence[Idle], allowed: frozenset[s
         if idle.domain.startswith("gpu") and idle.watts > FOREIGN_TIMES * quietest + FOREIGN_W:
             return FOREIGN not in allowed
     return False
+
+
+def between(before: Readings, after: Readings) -> dict[str, Span]:
+    """The energy of each domain that was read both times; one in between may have been left out. Raises MeterLostError as ``spanned``."""
+    return {domain: spanned(domain, a, after[domain]) for domain, a in before.items() if domain in after}
 
 
 def spanned(domain: str, a: Reading, b: Reading) -> Span:
@@ -246,5 +261,5 @@ def read_idle(
     before: Readings = since or (yield Ticks())
     yield Wait(_idle_seconds(tick, lag) - tick)
     after: Readings = yield Ticks()
-    spans = {domain: spanned(domain, a, after[domain]) for domain, a in before.items()}
+    spans = between(before, after)
     return tuple(Idle(domain, span.energy_j, span.seconds) for domain, span in spans.items()), after

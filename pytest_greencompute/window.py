@@ -14,7 +14,7 @@ from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.protocol import watch_tail
 from pytest_greencompute.samples import Block, Idle, Reading, Run, Watching
-from pytest_greencompute.sets import read_idle, spanned
+from pytest_greencompute.sets import between, read_idle
 from pytest_greencompute.watching import OncePass, WatchedModel
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -161,7 +161,7 @@ class Window:
             return instruments.ticks()
         sources, seen = drive(watch_tail(instruments.sources, self._a, end_ns), instruments)
         arrived_ns = end_ns + max(source.lag_s for source in sources) * 1e9
-        return next((readings for readings in seen if min(each.t_ns for each in readings.values()) >= arrived_ns), seen[-1])
+        return next((readings for readings in seen if min((each.t_ns for each in readings.values()), default=0) >= arrived_ns), seen[-1])
 
     @property
     def closed(self) -> bool:
@@ -183,12 +183,12 @@ class Window:
         counted: dict[str, Any] = {
             "tokens": None if self.tokens is None else (self.tokens,),
             "watching": self._watching,
-            "notes": self.notes,
+            "notes": self.notes + (() if self._instruments is None else self._instruments.left_out),
         }
         if self._instruments is None:
             return Run(self._test, self.name, self.queries, 1, metered=False, window=True, **counted)
         if self._run is None:
-            spans = {domain: spanned(domain, a, self._b[domain]) for domain, a in self._a.items()}
+            spans = between(self._a, self._b)
             block = Block(0, 0.0, self.queries, *self._times, spans, tuple(dict.fromkeys(self._marks)))
             devices = {"devices": self._instruments.facts(), "batch_size": 1}
             self._run = Run(

@@ -21,6 +21,7 @@ from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError
 from pytest_greencompute.samples import Method, Reading, Source
 
+STILL_S = 2.0  # a counter that has not changed for so long stands still
 Sees = Literal["gpus", "process", "machine", ""]
 
 
@@ -51,13 +52,14 @@ class MeterOptions:
     """What a meter may need to know: the environment it is to believe, the clock, and the watts per core of the model.
 
     ``cpu_watts_per_core``: None where the user set none. ``family``: the process that is no stranger on a device, nor are its
-    descendants; None: this one.
+    descendants; None: this one. ``domains``: those whose energy is judged, as in the settings.
     """
 
     clock: Clock
     environ: Mapping[str, str]
     cpu_watts_per_core: float | None = None
     family: int | None = None
+    domains: tuple[str, ...] = ("auto",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,26 @@ class Counter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Dead:
+    """Stands among the counters that ``find`` returns for a domain that is here, cannot be read and can be spared (``samples.spared``)."""
+
+    source: Source
+    error: MeterError
+
+    def read(self) -> Reading:
+        raise self.error
+
+    def condition(self) -> Condition:
+        return Condition()
+
+    def facts(self) -> Mapping[str, str | float | int | bool | None]:
+        return {}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ability:
     """One line of ``greencompute doctor``: a domain that a meter can or cannot read here, and the remedy if it cannot.
 
@@ -118,11 +140,32 @@ def abilities_of(meter: Meter, options: MeterOptions, domain: str, says: Callabl
         counters = meter.find(options)
     except MeterError as error:
         return (Ability(domain, works=False, says=error.message, remedy=error.remedy),)
-    for counter in counters:
-        counter.close()
-    return tuple(
-        Ability(counter.source.domain, works=True, says=says(counter.source), method=counter.source.method) for counter in counters
-    )
+    try:
+        return tuple(_ability(counter, options.clock, says) for counter in counters)
+    finally:
+        for counter in counters:
+            counter.close()
+
+
+def _ability(counter: Counter, clock: Clock, says: Callable[[Source], str]) -> Ability:
+    source = counter.source
+    try:
+        check_ticks(counter, clock)
+    except MeterError as error:
+        return Ability(source.domain, works=False, says=error.message, remedy=error.remedy, method=source.method)
+    return Ability(source.domain, works=True, says=says(source), method=source.method)
+
+
+def check_ticks(counter: Counter, clock: Clock) -> None:
+    """Raises MeterError for a counter that cannot be read, or that should tick and stands still."""
+    first, until_ns = counter.read(), clock.now_ns() + STILL_S * 1e9
+    while counter.source.tick_s > 0 and counter.read().energy_j == first.energy_j:
+        if clock.now_ns() > until_ns:
+            raise MeterError(
+                f"The energy counter of {counter.source.domain} did not change for {STILL_S:g} s.",
+                remedy="It is left out where other energy is judged; a virtual GPU, an old driver or a processor may have none that works.",
+            )
+        clock.sleep(0.001)
 
 
 @contextmanager

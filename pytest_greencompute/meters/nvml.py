@@ -19,10 +19,10 @@ from typing import Any
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.machine import descends
-from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, Traits
+from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, MeterOptions, Traits, check_ticks
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import Visible, visible
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.samples import Reading, Source, counts
 
 _SYSTEMATIC = 0.05  # the gain error of a card, arXiv 2312.02741: -6.2 % to +11 %, mostly within 5 %
 _POWER_PERIOD_S = 0.02  # the shortest update period of a power field, Volta and Pascal, arXiv 2312.02741
@@ -90,19 +90,29 @@ class NvmlMeter:
     traits = Traits(reads_gpus=True, per_worker=True, sees="gpus", models=False)
 
     def find(self, options: MeterOptions) -> Sequence[Counter]:
-        """A counter for every visible GPU. Raises MeterError where there is none, or where one of them cannot be metered."""
+        """A counter for every visible GPU. Raises MeterError where there is none, or where one that is judged cannot be metered."""
         library = _Library()
         counters: list[Counter] = []
+        dead: list[Dead] = []
         try:
-            for gpu in _visible_gpus(library, options.environ):
-                counters.append(_counter(library, gpu, options.clock, options.family))
+            gpus = _visible_gpus(library, options.environ)
+            here = [gpu.domain for gpu in gpus]
+            for gpu in gpus:
+                try:
+                    counters.append(_counter(library, gpu, options.clock, options.family))
+                except MeterError as error:
+                    if counts(gpu.domain, options.domains, here):
+                        raise
+                    dead.append(Dead(Source(NvmlMeter.name, gpu.domain, "counter", gpu.name, gpu.uuid), error))
+            if not counters:
+                raise dead[0].error
         except BaseException:
             for counter in counters:
                 counter.close()
             raise
         finally:
             library.release()  # each counter holds the library itself
-        return counters
+        return [*counters, *dead]
 
     def abilities(self, options: MeterOptions) -> Sequence[Ability]:
         """One line for each visible GPU, or one that says why there is none."""
@@ -111,7 +121,7 @@ class NvmlMeter:
         except MeterError as error:
             return [_cannot("gpu", error)]
         try:
-            return [_ability(library, gpu) for gpu in _visible_gpus(library, options.environ)]
+            return [_ability(library, gpu, options.clock) for gpu in _visible_gpus(library, options.environ)]
         except MeterError as error:
             return [_cannot("gpu", error)]
         finally:
@@ -402,6 +412,14 @@ class NvmlCounter:
             millijoules = nvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu.handle)
         return Reading(millijoules / 1000, self._now_ns())
 
+    def in_use(self) -> bool:
+        """Whether something of ours runs on the GPU: by its processes, or where that list is empty, as in containers, by its load."""
+        pids = _processes(self._library, self._gpu)
+        if pids:
+            return any(descends(pid, self._family or os.getpid()) for pid in pids)
+        load = self._library.ask("DeviceGetUtilizationRates", self._gpu.handle)
+        return load is not None and load.gpu > 0
+
     def condition(self) -> Condition:
         """Slowdowns, other processes, temperature and clock of this moment; whatever does not answer is left out."""
         return _condition(self._library, self._gpu, self._family)
@@ -422,7 +440,7 @@ class NvmlCounter:
 
 def _condition(library: _Library, gpu: _Gpu, family: int | None) -> Condition:
     marks = _slowdowns(library.ask("DeviceGetCurrentClocksEventReasons", gpu.handle) or 0)
-    pids = {process.pid for process in library.ask("DeviceGetComputeRunningProcesses", gpu.handle) or ()}
+    pids = _processes(library, gpu)
     # In a container the list is empty, or numbers processes as the host does: then it says nothing about whose they are.
     known = os.getpid() in pids
     if known and not all(descends(pid, family or os.getpid()) for pid in pids):
@@ -436,6 +454,10 @@ def _condition(library: _Library, gpu: _Gpu, family: int | None) -> Condition:
             "processes": " ".join(map(str, sorted(pids))),
         },
     )
+
+
+def _processes(library: _Library, gpu: _Gpu) -> set[int]:
+    return {process.pid for process in library.ask("DeviceGetComputeRunningProcesses", gpu.handle) or ()}
 
 
 def _slowdowns(reasons: int) -> tuple[str, ...]:
@@ -467,12 +489,15 @@ def _facts(library: _Library, gpu: _Gpu) -> dict[str, str | float | int | bool |
 # What the doctor says
 
 
-def _ability(library: _Library, gpu: _Gpu) -> Ability:
+def _ability(library: _Library, gpu: _Gpu, clock: Clock) -> Ability:
     try:
-        counts = _has_counter(library, gpu)
+        has_counter = _has_counter(library, gpu)
+        if has_counter:
+            with contextlib.closing(NvmlCounter(library, gpu, clock, None)) as counter:
+                check_ticks(counter, clock)
     except MeterError as error:
         return _cannot(gpu.domain, error)
-    how = "energy counter" if counts else "power only, summed over time"
+    how = "energy counter" if has_counter else "power only, summed over time"
     return Ability(gpu.domain, works=True, says=f"{gpu.name or 'GPU'} {gpu.uuid}: {how}".replace(" :", ":"))
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.machine import read_processor
-from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, Traits, abilities_of
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, MeterOptions, Traits, abilities_of
+from pytest_greencompute.samples import Reading, Source, spared
 
 ROOT = Path("/sys/class/powercap")
 
@@ -55,12 +55,16 @@ def _read_text(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """One folder of powercap: its name (``package-0``, ``dram``), its place in the tree, and the range of its counter in microjoules."""
+    """One folder of powercap: its name (``package-0``, ``dram``), its place in the tree, and the range of its counter in microjoules.
+
+    ``problem``: why the range is not known.
+    """
 
     path: Path
     name: str
     package: int
     range_uj: int
+    problem: MeterError | None = None
 
     @property
     def energy(self) -> Path:
@@ -99,6 +103,8 @@ class RaplCounter:
     __slots__ = ("_energy_uj", "_last_ns", "_last_uj", "_lock", "_lost", "_now_ns", "_on_close", "_read", "_source", "_zone")
 
     def __init__(self, zone: Zone, source: Source, now_ns: Callable[[], int], read: Read, on_close: Callable[[], None]) -> None:
+        if zone.problem is not None:
+            raise zone.problem
         self._zone = zone
         self._source = source
         self._now_ns = now_ns
@@ -113,6 +119,10 @@ class RaplCounter:
     def source(self) -> Source:
         """Domain ``cpu`` or ``dram``, method ``counter``; the tick of 1 ms is a hint."""
         return self._source
+
+    @property
+    def range_uj(self) -> int:
+        return self._zone.range_uj
 
     def read(self) -> Reading:
         """Joules since this counter was opened. Raises MeterLostError where the file went or turned to nonsense, and as ``unwrap`` does."""
@@ -173,19 +183,27 @@ class RaplMeter:
         self._read = read
 
     def find(self, options: MeterOptions) -> Sequence[Counter]:
-        """A counter for each package and each memory zone. Raises MeterError where there are none or one cannot be read."""
+        """A counter for each package and each memory zone. Raises MeterError where there are none or one that is needed cannot be read."""
         packages, memory = self._zones()
         keeper = _Keeper()
         device = read_processor().model
-        counters = []
+        counters: list[RaplCounter] = []
+        dead: list[Dead] = []
         for family, zones in (("cpu", packages), ("dram", memory)):
             for zone in zones:
                 source = _source(_domain(family, zone, packages), device, zone)
-                counters.append(RaplCounter(zone, source, options.clock.now_ns, self._read, keeper.one_less))
+                try:
+                    counters.append(RaplCounter(zone, source, options.clock.now_ns, self._read, keeper.one_less))
+                except MeterError as error:
+                    if not spared(source.domain, options.domains, [each.source.domain for each in counters]):
+                        raise
+                    dead.append(Dead(source, error))
+        if not counters:
+            raise dead[0].error
         # A quarter of the time in which the smallest counter can wrap.
-        period_s = min(zone.range_uj for zone in packages + memory) / 1e6 / HIGHEST_W / 4
+        period_s = min(counter.range_uj for counter in counters) / 1e6 / HIGHEST_W / 4
         keeper.start(counters, lambda call: options.clock.every(period_s, call))
-        return counters
+        return [*counters, *dead]
 
     def abilities(self, options: MeterOptions) -> Sequence[Ability]:
         """One line for each domain, or one that says why there is none."""
@@ -195,14 +213,28 @@ class RaplMeter:
         """The package zones and the memory zones, in order, each package once."""
         places = [(match, path) for path in self._folders() if (match := _ZONE.fullmatch(path.name)) is not None]
         places.sort(key=lambda place: tuple(int(number or -1) for number in place[0].groups()))
-        named = [(match, path, _text(path / "name", self._read)) for match, path in places]
+        named = [(match, path, self._name(match, path)) for match, path in places]
         packages = [self._zone(match, path, name) for match, path, name in named if match[2] is None and name.startswith("package")]
         if not packages:
             raise NothingThereError(f"There is no RAPL counter of a processor in {self._root}.", remedy=_NO_RAPL)
         packages = _without_mirrors(packages, self._read)
         kept = {zone.package for zone in packages}
-        memory = [self._zone(match, path, name) for match, path, name in named if name == "dram" and int(match[1]) in kept]
+        memory = [self._memory(match, path, name) for match, path, name in named if name == "dram" and int(match[1]) in kept]
         return packages, memory
+
+    def _name(self, match: re.Match[str], path: Path) -> str:
+        try:
+            return _text(path / "name", self._read)
+        except MeterError:
+            if match[2] is None:  # it may be a package
+                raise
+            return ""
+
+    def _memory(self, match: re.Match[str], path: Path, name: str) -> Zone:
+        try:
+            return self._zone(match, path, name)
+        except MeterError as error:
+            return Zone(path, name, int(match[1]), 0, error)
 
     def _folders(self) -> list[Path]:
         try:

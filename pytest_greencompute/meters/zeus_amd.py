@@ -15,11 +15,11 @@ from typing import Any
 
 from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
-from pytest_greencompute.meters.base import Condition, Counter, MeterOptions, trouble
+from pytest_greencompute.meters.base import Condition, Counter, Dead, MeterOptions, trouble
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import visible_to_hip
 from pytest_greencompute.meters.zeus_figures import REMEDY, Rising, figure
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.samples import Reading, Source, counts
 
 KFD = Path("/dev/kfd")  # AMD's driver for computing (Linux, Documentation/gpu/amdgpu)
 
@@ -236,13 +236,17 @@ def _of(gpu: AmdGpu, method: str) -> Callable[[], Any]:
 def counters(gpus: Sequence[AmdGpu], options: MeterOptions) -> list[Counter]:
     """A counter for each of the GPUs. Raises MeterError, naming it, where one cannot be metered: its energy would be missing in silence."""
     found = tried(gpus, options.clock, options.environ)
-    for each in found:
-        if each.problem is not None:
+    here = [gpu.domain for gpu in gpus]
+    refused = [each for each in found if each.problem is not None]
+    for each in refused:
+        if each.problem is not None and (refused == found or counts(each.gpu.domain, options.domains, here)):
             raise each.problem
     opened: list[Counter] = []
     try:
         for each in found:
-            if each.counts:
+            if each.problem is not None:
+                opened.append(Dead(Source("zeus", each.gpu.domain, "counter", each.gpu.name), each.problem))
+            elif each.counts:
                 opened.append(AmdCounter(each, options.clock))
             elif each.power:
                 opened.append(_power_counter(each, options.clock))

@@ -15,7 +15,7 @@ from pytest_greencompute.report.summary import Summary
 ENDS = {"value": "", "low": ".low", "high": ".high"}
 LONGEST_PARAM = 500  # characters that every store of MLflow's takes
 LONGEST_NAME = 250
-# The slim package that our extra installs (mlflow-skinny) opens no database, which is MLflow's default, and since 3.17 files are asked for twice.
+# The slim package that our extra installs (mlflow-skinny) opens no database, MLflow's default; since 3.17 files are asked for twice.
 REMEDY = (
     "MLFLOW_TRACKING_URI says where runs go: the http address of a server, or, with MLFLOW_ALLOW_FILE_STORE=true, a folder (file:./mlruns)."
     " The database that is MLflow's default needs `pip install mlflow`."

@@ -33,7 +33,7 @@ from pytest_greencompute.serving.client import Client, Wanted
 from pytest_greencompute.serving.listener import listens_here
 from pytest_greencompute.serving.steady import Account, Done, failures, levelled, stretch_seconds
 from pytest_greencompute.serving.wire import port_of
-from pytest_greencompute.sets import ASLEEP_S, LOST_SETS, check_moved, read_idle, spanned
+from pytest_greencompute.sets import ASLEEP_S, LOST_SETS, between, check_moved, read_idle
 from pytest_greencompute.units import show_share
 from pytest_greencompute.window import drive
 from pytest_greencompute.workload import Score, check_references, check_score, scores
@@ -406,7 +406,8 @@ class _Load:
             return edge
         if asleep_ns - before.asleep_ns > ASLEEP_S * 1e9:
             raise MeterLostError("the machine was suspended under load.", remedy="Measure again.")
-        check_moved({domain: spanned(domain, a, readings[domain]) for domain, a in before.readings.items()}, self._idles)
+        uncounted = self._instruments.uncounted
+        check_moved(between(before.readings, readings), [idle for idle in self._idles if idle.domain not in uncounted])
         return edge
 
     def _close(self, a: _Edge, b: _Edge, marks: Sequence[str]) -> None:
@@ -471,7 +472,7 @@ class _Load:
             latencies=tuple(Latency(1, seconds) for seconds in account.seconds.values),
             scores=level.scored(outputs) if final else None,
             answers=digests(outputs) if whole and self._effort.keep_answers else "",
-            notes=asked.notes + tuple(self._notes),
+            notes=asked.notes + tuple(self._notes) + self._instruments.left_out,
             problem=problem,
             looks=self._looks,
             serving=serving,

@@ -151,3 +151,69 @@ def test_a_figure_that_could_not_be_had_raises_with_the_reason(project: Project)
     result = project.measure()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*MeterError: There is no energy_per_query: no energy meter works here.", "no meter: nvml: *"])
+
+
+# A counter that stands at nought
+
+DEAD_MEMORY = """
+
+from pytest_greencompute.meters.base import Ability, Condition
+from pytest_greencompute.samples import Reading, Source
+import pytest
+from world import world
+
+@pytest.fixture(name="world")
+def _world():
+    return world
+
+class Counter:
+    def __init__(self, domain, tick_s=0.0):
+        self.source = Source("zones", domain, "counter", tick_s=tick_s)
+    def read(self):
+        return Reading(world.energy_j if self.source.domain == "cpu" else 0.0, world.clock.now_ns())
+    def condition(self): return Condition()
+    def facts(self): return {}
+    def close(self): pass
+
+class Zones:
+    name = "zones"
+    def find(self, options):
+        world.clock, world.opened = options.clock, True
+        return [Counter("cpu"), Counter("dram", 0.001)]
+    def abilities(self, options): return [Ability("cpu", works=True, says="a processor")]
+
+def pytest_greencompute_meters(config):
+    return {"zones": Zones()}
+"""
+
+
+@pytest.mark.parametrize("domains", ["", 'domains = ["cpu"]', 'domains = ["dram"]', 'domains = ["all"]'])
+def test_memory_whose_counter_stands_at_nought_stops_nothing_unless_it_is_judged(project: Project, domains: str) -> None:
+    project.write("conftest.py", DEAD_MEMORY)
+    project.toml(f'meters = ["zones"]\n{domains}')
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.mark.energy_budget(energy_per_query="1 J")
+        def test_it(energy_meter, world):
+            energy_meter.measure(world.model(joules=0.5), ["a", "b"])
+
+        def test_window(energy_meter, world):
+            with energy_meter.window() as window:
+                world.model(joules=0.5)(["a"])
+            assert window.energy.domain == "cpu"
+        """,
+    )
+    result = project.measure("--energy-json=energy.json")
+    if "dram" in domains or "all" in domains:
+        result.assert_outcomes(failed=2)
+        assert "The energy counter of dram did not change for 2 s." in result.stdout.str()
+        return
+    result.assert_outcomes(passed=2)
+    report = project.report()
+    assert report["runs"][0]["metrics"]["energy_per_query"]["domain"] == "cpu"
+    for run in report["runs"]:
+        assert any(note.startswith("dram is left out, its counter does not work") for note in run["notes"])
+    assert report["session"]["energy_j"] > 0

@@ -150,9 +150,7 @@ def test_the_lines_of_the_how_to_run_as_they_stand(measured: Project) -> None:
     assert list((measured.path / "mlruns").rglob("energy_per_query"))
 
 
-def test_a_store_that_the_slim_package_cannot_open_is_named_with_what_opens_it(
-    measured: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_the_slim_package_cannot_open_is_named_with_what_opens_it(measured: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     if importlib.util.find_spec("sqlalchemy") is not None:
         pytest.skip("the whole of MLflow is installed")

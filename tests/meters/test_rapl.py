@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.meters.base import Counter, MeterOptions
 from pytest_greencompute.meters.rapl import HIGHEST_W, RaplMeter, unwrap
+from pytest_greencompute.meters.registry import open_counters
 
 RANGE_UJ = 65_532_610_987
 SECOND = 1_000_000_000
@@ -291,6 +293,64 @@ def test_a_file_that_breaks_while_measuring_is_a_meter_lost(
 
 
 def test_the_doctor_is_told_each_domain(server: Path, options: MeterOptions, clock: HandClock) -> None:
-    abilities = RaplMeter(server).abilities(options)
-    assert [(ability.domain, ability.works) for ability in abilities] == [(d, True) for d in ("cpu:0", "cpu:1", "dram:0", "dram:1")]
+    abilities = RaplMeter(server, moving(server / "intel-rapl:1:0")).abilities(options)
+    assert [(ability.domain, ability.works) for ability in abilities] == [
+        ("cpu:0", True),
+        ("cpu:1", True),
+        ("dram:0", True),
+        ("dram:1", False),
+    ]
+    assert "did not change for 2 s" in abilities[-1].says
+    assert abilities[-1].remedy
     assert not clock.calls
+
+
+def moving(*dead: Path) -> Callable[[Path], str]:
+    """Reads files, and moves every counter on by a joule a time but for those of ``dead`` zones."""
+
+    def read(path: Path) -> str:
+        text = path.read_text(encoding="ascii")
+        if path.name == "energy_uj" and path.parent not in dead:
+            path.write_text(f"{int(text) + 1_000_000}\n", encoding="ascii")
+        return text
+
+    return read
+
+
+def may_not(*refused: Path) -> Callable[[Path], str]:
+    def read(path: Path) -> str:
+        if path in refused:
+            raise PermissionError(13, "Permission denied", str(path))
+        return path.read_text(encoding="ascii")
+
+    return read
+
+
+@pytest.mark.parametrize("file", ["energy_uj", "max_energy_range_uj"])
+def test_memory_that_may_not_be_read_is_left_out_beside_the_processor_and_said(server: Path, options: MeterOptions, file: str) -> None:
+    meter = RaplMeter(server, may_not(server / "intel-rapl:0:2" / file))
+    opened = open_counters(("dark",), options, {"dark": meter})
+    assert [counter.source.domain for counter in opened.counters] == ["cpu:0", "cpu:1", "dram:1"]
+    ((name, error),) = opened.refusals
+    assert name == "dark"
+    assert "intel-rapl:0:2" in error.message
+    dark = next(ability for ability in meter.abilities(options) if ability.domain == "dram:0")
+    assert not dark.works
+    assert "chmod" in dark.remedy
+    for domains in (("dram",), ("cpu", "dram:0"), ("all",)):
+        with pytest.raises(MeterError, match="may not be read"):
+            meter.find(replace(options, domains=domains))
+
+
+def test_a_package_that_may_not_be_read_is_refused_unless_another_one_is_judged_by_name(server: Path, options: MeterOptions) -> None:
+    meter = RaplMeter(server, may_not(server / "intel-rapl:1" / "energy_uj"))
+    for domains in (("auto",), ("cpu",), ("cpu:1",)):
+        with pytest.raises(MeterError, match="may not be read"):
+            meter.find(replace(options, domains=domains))
+    opened = open_counters(("dark",), replace(options, domains=("cpu:0",)), {"dark": meter})
+    assert "cpu:1" not in {counter.source.domain for counter in opened.counters}
+
+
+def test_a_zone_of_no_matter_need_not_even_tell_its_name(server: Path, options: MeterOptions) -> None:
+    meter = RaplMeter(server, may_not(server / "intel-rapl:0:0" / "name", server / "intel-rapl:2" / "energy_uj"))
+    assert [counter.source.domain for counter in meter.find(options)] == ["cpu:0", "cpu:1", "dram:0", "dram:1"]

@@ -73,6 +73,141 @@ def test_a_counter_that_runs_backwards_while_it_is_probed_is_an_error() -> None:
         instruments.probe()
 
 
+# Counters that do not work, where the figure can do without them
+
+
+@pytest.mark.parametrize("fault", ["stuck", "lost"])
+@pytest.mark.parametrize(
+    ("domains", "dead", "left"),
+    [
+        (("auto",), 1, True),  # an idle second GPU
+        (("gpu",), 1, True),
+        (("gpu:0",), 1, True),
+        (("cpu",), 1, True),
+        (("gpu:1",), 1, False),
+        (("all",), 1, False),
+        (("gpu:0",), 0, False),
+        (("cpu", "gpu:1"), 1, False),
+    ],
+)
+def test_a_dead_counter_is_left_out_unless_it_is_judged(domains: tuple[str, ...], dead: int, left: bool, fault: str) -> None:
+    instruments, gpus = made(SLOW, FAST, cpu=True, domains=domains)
+    gpus[dead].fault(fault)
+    if not left:
+        with pytest.raises(MeterError) as caught:
+            instruments.probe()
+        assert caught.value.message
+        return
+    found = [source.domain for source in instruments.probe().sources]
+    assert found == [source.domain for source in instruments.sources] == [f"gpu:{1 - dead}", "cpu"]
+    (said,) = instruments.left_out
+    assert said.startswith(f"gpu:{dead} is left out, its counter does not work: ")
+    assert set(instruments.read()) == {f"gpu:{1 - dead}", "cpu"}
+    assert set(instruments.ticks()) == {f"gpu:{1 - dead}"}
+    assert set(instruments.facts()) == {f"gpu:{1 - dead}", "cpu"}
+    assert instruments.marks() == ()
+
+
+def test_the_only_gpu_or_all_of_them_dead_is_an_error() -> None:
+    for sensors in ((SLOW,), (SLOW, FAST)):
+        instruments, gpus = made(*sensors, cpu=True)
+        for gpu in gpus:
+            gpu.fault("stuck")
+        with pytest.raises(MeterError, match="gpu:0 did not change"):
+            instruments.probe()
+        assert instruments.left_out == ()
+
+
+def memory(**fields: Any) -> tuple[Instruments, SimulatedGpu, SimulatedGpu]:
+    """A processor and its memory whose counters tick, as RAPL's do."""
+    clock = SimulatedClock()
+    cpu, dram = (SimulatedGpu(clock, sensor=FAST, domain=domain, idle_w=20.0) for domain in ("cpu", "dram"))
+    return Instruments([cpu.energy_counter(), dram.energy_counter()], clock, **fields), cpu, dram
+
+
+@pytest.mark.parametrize("domains", [("auto",), ("cpu",), ("dram",), ("all",), ("cpu", "dram")], ids="+".join)
+def test_memory_that_stands_at_nought_is_left_out_beside_the_processor(domains: tuple[str, ...]) -> None:
+    instruments, _, dram = memory(domains=domains)
+    dram.fault("stuck")
+    if domains in (("auto",), ("cpu",)):
+        assert [source.domain for source in instruments.probe().sources] == ["cpu"]
+    else:
+        with pytest.raises(MeterError, match="dram did not change"):
+            instruments.probe()
+
+
+def test_a_dead_processor_is_an_error_beside_memory_that_works() -> None:
+    instruments, cpu, _ = memory()
+    cpu.fault("stuck")
+    with pytest.raises(MeterError, match="cpu did not change"):
+        instruments.probe()
+
+
+@pytest.mark.parametrize("fault", ["stuck", "lost", "reset"])
+def test_a_counter_that_dies_later_is_left_out_where_it_is_in_no_figure(fault: str) -> None:
+    instruments, _, dram = memory(domains=("cpu",))
+    instruments.clock.sleep(3)
+    instruments.probe()
+    assert set(instruments.ticks()) == {"cpu", "dram"}
+    dram.fault(fault)
+    assert set(instruments.ticks()) == {"cpu"}
+    assert set(instruments.ticks()) == {"cpu"}
+    assert len(instruments.left_out) == 1
+
+
+def test_memory_that_is_in_the_figure_and_dies_later_loses_the_set_as_ever() -> None:
+    instruments, _, dram = memory()
+    instruments.probe()
+    dram.fault("stuck")
+    with pytest.raises(MeterLostError, match="dram stands still"):
+        instruments.ticks()
+
+
+def test_an_idle_gpu_that_is_lost_later_is_left_out_and_one_that_has_worked_is_not() -> None:
+    for works in (False, True):
+        instruments, gpus = made(FAST, FAST)
+        instruments.probe()
+        if works:
+            gpus[1].work(1.0, 300.0)
+        instruments.clock.sleep(1.0)
+        instruments.ticks()
+        gpus[1].fault("lost")
+        if works:
+            with pytest.raises(MeterLostError):
+                instruments.ticks()
+        else:
+            assert set(instruments.ticks()) == {"gpu:0"}
+
+
+def test_a_gpu_that_was_left_out_and_is_at_work_after_all_spoils_the_block() -> None:
+    class Used:
+        def __init__(self, counter: Any) -> None:
+            self._counter, self.busy = counter, False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._counter, name)
+
+        def in_use(self) -> bool:
+            return self.busy
+
+    plain, gpus = made(SLOW, FAST)
+    used = Used(plain.counters[1])
+    instruments = Instruments([plain.counters[0], used], plain.clock)
+    gpus[1].fault("stuck")
+    instruments.probe()
+    assert instruments.marks() == ()
+    used.busy = True
+    assert instruments.marks() == ("gpu:1 in use, and not metered",)
+
+
+def test_what_is_wrong_with_a_gpu_that_is_in_no_figure_spoils_nothing() -> None:
+    instruments, gpus = made(SLOW, SLOW, domains=("gpu:0",))
+    gpus[1].fault("throttled")
+    assert instruments.marks() == ()
+    gpus[0].fault("foreign")
+    assert instruments.marks() == ("another process",)
+
+
 def test_only_the_counters_of_their_kind_are_read() -> None:
     instruments, _ = made(SLOW, cpu=True)
     assert set(instruments.read()) == {"gpu:0", "cpu"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -182,6 +183,53 @@ def test_three_lost_sets_are_a_meter_error_with_its_remedy() -> None:
         drive(Script(lose=lambda number: number > 30))
     assert caught.value.remedy == "Look for it."
     assert not isinstance(caught.value, MeterLostError)
+
+
+class Slow(Script):
+    """Blocks whose number ``slow`` picks take five seconds longer, the first being number 0."""
+
+    def __init__(self, slow: Callable[[int], bool], crowd: str) -> None:
+        super().__init__()
+        self.slow, self.crowd, self.number = slow, crowd, -1
+
+    def answer(self, ask: Ask) -> Any:
+        if not (isinstance(ask, Work) and self.asked and isinstance(self.asked[-1], Marks)):
+            return super().answer(ask)
+        self.number += 1
+        if self.slow(self.number):
+            self._pass_time(5.0, 60)
+            worked = super().answer(ask)
+            return replace(worked, start_ns=worked.start_ns - 5 * SECOND, crowd=self.crowd)
+        return super().answer(ask)
+
+
+BUSY = "load average 7.9, 9 at work now, 2 cores"
+
+
+def test_a_busy_machine_is_named_by_its_load_and_the_sets_before_it_are_kept() -> None:
+    measured = drive(Slow(lambda number: number >= 20, BUSY))
+    assert {block.set_index for block in measured.blocks} == {0, 1}
+    lost = [note for note in measured.notes if "was lost" in note]
+    assert len(lost) == 3
+    assert all(f"other work held the machine up ({BUSY})" in note for note in lost)
+    assert not any("clock jumped" in note for note in lost)
+
+
+def test_sets_lost_here_and_there_to_other_work_end_nothing() -> None:
+    measured = drive(Slow(lambda number: number % 27 == 20, BUSY), Plan(4, (GPU,), max_seconds=600))
+    assert sum("was lost" in note for note in measured.notes) > 3
+    assert len(sets_of(measured.blocks)) > 6
+
+
+def test_a_machine_too_busy_for_a_single_set_is_a_meter_error_that_says_so() -> None:
+    with pytest.raises(MeterError, match=rf"3 sets were lost: .*{re.escape(BUSY)}") as caught:
+        drive(Slow(lambda _: True, BUSY))
+    assert "keep other work off it" in caught.value.remedy
+
+
+def test_without_other_work_the_machine_was_stopped_or_the_queries_stalled() -> None:
+    measured = drive(Slow(lambda number: number == 20, ""))
+    assert any("its clock jumped" in note for note in measured.notes)
 
 
 def test_marks_of_both_ends_are_kept_once() -> None:
