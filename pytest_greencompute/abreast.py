@@ -130,7 +130,7 @@ def measure_abreast(
     lanes = [_Lane(entrant) for entrant in entrants]
     for lane, entrant in zip(lanes, entrants, strict=True):
         effort = effort_of(entrant.name)
-        lane.begin(entrant, instruments, replace(effort, max_seconds=effort.max_seconds / len(entrants)), problem)
+        lane.begin(entrant, instruments, replace(effort, max_seconds=effort.max_seconds / len(entrants), by_turns=True), problem)
     looks = _lay_out([lane for lane in lanes if lane.waits])
     if any(lane.candidate.run is not None or lane.waits for lane in lanes):
         for lane in lanes:

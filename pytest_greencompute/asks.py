@@ -48,6 +48,16 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """Wait until idle workers have gone to sleep. Answer: None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spun:
+    """Did idle workers spin since the last Work? Answer: bool."""
+
+
+@dataclass(frozen=True, slots=True)
 class Marks:
     """What would spoil a block right now. Answer: tuple of marks."""
 
@@ -96,7 +106,7 @@ class Tell:
     figure: str = ""
 
 
-Ask = Probe | Work | Ticks | Phase | Wait | Marks | Learn | Agree | Turn | Enough | Tell
+Ask = Probe | Work | Ticks | Phase | Wait | Rest | Spun | Marks | Learn | Agree | Turn | Enough | Tell
 Steps = Generator[Ask, Any, "Measured"]
 
 
@@ -152,6 +162,11 @@ class Plan:
     @property
     def ticking(self) -> bool:
         return any(source.tick_s > 0 for source in self.sources)
+
+    @property
+    def idles_of_processor(self) -> bool:
+        """Whether idle power is read of more than GPUs."""
+        return any(source.tick_s > 0 and not source.domain.startswith("gpu") for source in self.sources)
 
     @property
     def tick_s(self) -> float:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.asks import Probed
-from pytest_greencompute.clock import Clock
+from pytest_greencompute.clock import Clock, RealClock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import STILL_S, Counter
 from pytest_greencompute.protocol import LAG_SHORTEST_TICK_S
 from pytest_greencompute.samples import Idle, Reading, Source, counts, spared
+from pytest_greencompute.spinning import Tail, wait_until_quiet
 from pytest_greencompute.ticking import Due, Seen, TickClock
 
 PROBE_CHANGES = 5
@@ -32,6 +33,7 @@ DOUBT = 0.06  # of a tick: a tick that is known less well is watched for
 FAR = 0.4  # of a tick, well beyond DOUBT: within 25 ms of a tick a read of an H200's counter costs up to 16 ms of CPU, else 2.4 ms
 UNSEEN_S = 30.0
 LEAST_JITTER = 0.005  # of a tick
+RESTLESS = 3  # times in a row that something was still at work after the longest wait
 AT_WORK = 1.05  # times idle power: a GPU that drew more on average since it was probed has worked
 
 
@@ -75,6 +77,7 @@ class Instruments:
         self._judged = tuple(domains)
         self._left: dict[str, str] = {}  # by domain: why its counter is not read any more
         self._late = False
+        self._restless = 0
         self._probed: dict[str, Source] = {}
         self._ticked_ns: dict[str, int] = {}
         self._last_j: dict[str, float] = {}  # at its last tick
@@ -132,6 +135,17 @@ class Instruments:
     def conditions(self) -> dict[str, Any]:
         """Temperature, clocks and the like of this moment, by domain."""
         return {counter.source.domain: dict(facts) for counter in self._live if (facts := counter.condition().facts)}
+
+    def rest(self) -> Tail:
+        """Wait until the idle workers of the last call have gone to sleep, where their energy is metered: what comes next must not pay for
+        it. Where something is always at work, as a server in this process may be, it is no use.
+        """
+        metered = any(not counter.source.domain.startswith("gpu") for counter in self._live)
+        if not metered or self._restless >= RESTLESS or not isinstance(self.clock, RealClock):
+            return Tail()
+        tail = wait_until_quiet()
+        self._restless = 0 if tail.ended else self._restless + 1
+        return tail
 
     def marks(self) -> tuple[str, ...]:
         """What would spoil a block right now, except what the user allowed by name; of a device that is judged, or may have to be."""

@@ -10,7 +10,25 @@ from typing import Any, NoReturn, cast
 
 from pytest_greencompute.adapters import adapted
 from pytest_greencompute.answers import digests, unlike_shapes, untold
-from pytest_greencompute.asks import Agree, Ask, Enough, Learn, Marks, Measured, Phase, Plan, Probe, Steps, Tell, Ticks, Turn, Wait, Work
+from pytest_greencompute.asks import (
+    Agree,
+    Ask,
+    Enough,
+    Learn,
+    Marks,
+    Measured,
+    Phase,
+    Plan,
+    Probe,
+    Rest,
+    Spun,
+    Steps,
+    Tell,
+    Ticks,
+    Turn,
+    Wait,
+    Work,
+)
 from pytest_greencompute.awaiting import aside, finished
 from pytest_greencompute.clock import Clock, RealClock
 from pytest_greencompute.compute import checked_count, count_figures, notes_of
@@ -28,6 +46,7 @@ from pytest_greencompute.repeats import Repeats, check_repeats
 from pytest_greencompute.samples import Run
 from pytest_greencompute.schedule import Layout, Timing
 from pytest_greencompute.sets import between
+from pytest_greencompute.spinning import Spinning
 from pytest_greencompute.tokens import Heard, check_markers, count_answers, counter_of, hearing
 from pytest_greencompute.watching import Inside, OncePass, WatchedModel, set_aside
 from pytest_greencompute.workload import Score, Workload, check_references, check_score, scores
@@ -89,7 +108,8 @@ class Effort:
     ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, for
     whom ``tell`` shows its progress to. Where another process measures by turns with this one, ``agree`` gives the layout that both share,
     and ``turn`` waits until a set may run (False ends the measurement). ``keep_answers``: their digests, to be compared.
-    ``count`` names what a budget needs to be counted (``compute.NAMES``). ``timing`` and ``in_pairs`` as for ``asks.Plan``.
+    ``count`` names what a budget needs to be counted (``compute.NAMES``). ``timing`` and ``in_pairs`` as for ``asks.Plan``. ``by_turns``:
+    others in this process take turns with it.
     ``protocol`` is what is done after the first pass.
     """
 
@@ -104,6 +124,7 @@ class Effort:
     keep_answers: bool = False
     timing: Timing = "whole"
     in_pairs: bool = False
+    by_turns: bool = False
     count: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     protocol: Protocol = measuring
@@ -295,7 +316,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     driver = _Driver(workload, instruments, effort, run, task, inside, repeats)
     measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
     repeats.judge()
-    done = run(replace(measured, notes=(*measured.notes, *_marked(measured))))
+    done = run(replace(measured, notes=(*measured.notes, *_marked(measured), *driver.spinning.notes)))
     names = tuple(dict.fromkeys((*effort.count, *prepared.count)))
     with set_aside(task.watched):
         return (yield from _doing(partial(_with_counts, done, names, workload, clock, effort.tell), awaits=task.awaits)), outputs
@@ -345,7 +366,7 @@ def _marked(measured: Measured) -> tuple[str, ...]:
 class _Driver:
     """Answers the protocol's asks, one by one."""
 
-    __slots__ = ("_crowd", "_effort", "_inside", "_instruments", "_repeats", "_run", "_task", "_tell", "_workload")
+    __slots__ = ("_crowd", "_effort", "_inside", "_instruments", "_repeats", "_run", "_task", "_tell", "_workload", "spinning")
 
     def __init__(
         self,
@@ -365,6 +386,7 @@ class _Driver:
         self._task = task
         self._inside = inside
         self._repeats = repeats
+        self.spinning = Spinning()
         self._crowd: Callable[[], str] = crowd if isinstance(instruments.clock, RealClock) else str  # simulated time has no machine
 
     def drive(self, steps: Steps) -> Generator[Doing | Pause, Any, Measured]:
@@ -379,8 +401,10 @@ class _Driver:
                 ask = steps.send(answer) if lost is None else steps.throw(lost)
             except StopIteration as done:
                 measured: Measured = done.value
+                self._let_others()
                 return measured
             if isinstance(ask, Agree | Turn):
+                self._let_others()
                 answer, lost = (yield ask, self._run(ask.measured) if isinstance(ask, Turn) else None), None
                 continue
             try:
@@ -388,6 +412,11 @@ class _Driver:
                 lost = None
             except MeterLostError as error:
                 lost = error
+
+    def _let_others(self) -> None:
+        """Leave no idle workers spinning, where another side measures now."""
+        if self._effort.by_turns or self._effort.in_pairs:
+            self.spinning.after(self._instruments.rest())
 
     def _may_wait(self, ask: Ask) -> bool:
         return isinstance(ask, Work) or (self._task.awaits and isinstance(ask, Probe | Ticks | Phase | Wait))
@@ -400,6 +429,8 @@ class _Driver:
             Ticks: lambda _: self._instruments.ticks(),
             Phase: lambda phase: self._instruments.wait_for_phase(phase.fraction),
             Wait: lambda wait: self._instruments.clock.sleep(wait.seconds),
+            Rest: lambda _: self._instruments.rest(),
+            Spun: lambda _: self.spinning.since_work(self._instruments.clock.now_ns()),
             Marks: lambda _: self._instruments.marks(),
             Probe: lambda _: self._instruments.probe(),
             Learn: lambda learn: self._instruments.learn(learn.sources),
@@ -423,8 +454,10 @@ class _Driver:
             return await self._workload.arun_timed(work.part, clock, work.seconds)
         asleep_ns = clock.asleep_ns()
         before = self._instruments.read_continuous()
+        self.spinning.begins()
         worked = await self._workload.arun(work.part, clock)
         after = self._instruments.read_continuous()
+        self.spinning.ends(worked)
         return replace(worked, around=between(before, after), asleep_s=(clock.asleep_ns() - asleep_ns) / 1e9, crowd=self._crowd())
 
 

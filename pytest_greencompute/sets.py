@@ -6,7 +6,24 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_greencompute.asks import Agree, Ask, Enough, Marks, Measured, Phase, Plan, Steps, Tell, Ticks, Turn, Wait, Work, Worked
+from pytest_greencompute.asks import (
+    Agree,
+    Ask,
+    Enough,
+    Marks,
+    Measured,
+    Phase,
+    Plan,
+    Rest,
+    Spun,
+    Steps,
+    Tell,
+    Ticks,
+    Turn,
+    Wait,
+    Work,
+    Worked,
+)
 from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
 from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Source, Span, beside_others, sets_of
 from pytest_greencompute.schedule import Layout, block_seconds, blocks_per_set, phases, spread
@@ -127,6 +144,8 @@ class Sets:
 
 def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) -> Generator[Ask, Any, tuple[Sets, tuple[Idle, ...]]]:
     """What the sets share, and the idle power right before the first of them."""
+    if plan.idles_of_processor:
+        yield Rest()
     first, _ = yield from read_idle(plan.sources, settle=True)
     return Sets(plan, layout, batch_s, rng, disturbed=_disturbed(plan.quiet, first, plan.allowed)), first
 
@@ -145,6 +164,8 @@ def one_set(
         check_moved(block.spans, [idle for idle in idles if idle.domain not in run.plan.uncounted])
         blocks.append(block)
     gap, _ = yield from read_idle(run.plan.sources, since=at)
+    if run.plan.idles_of_processor and (yield Spun()):  # then the processor was not idle
+        gap = tuple(idle for idle in gap if idle.domain.startswith("gpu"))
     run.disturbed = run.disturbed or _disturbed(idles, gap, run.plan.allowed)
     if run.disturbed:
         return tuple(replace(block, marks=(*block.marks, FOREIGN)) for block in blocks), gap

@@ -15,6 +15,7 @@ from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.protocol import watch_tail
 from pytest_greencompute.samples import Block, Idle, Reading, Run, Watching
 from pytest_greencompute.sets import between, read_idle
+from pytest_greencompute.spinning import Tail, spun_on
 from pytest_greencompute.watching import OncePass, WatchedModel
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -42,7 +43,7 @@ class Window:
 
     ``queries`` is how many queries the body answers, ``tokens`` how many tokens it generates in all (None: not counted), and ``notes`` are
     sentences for people; all may be set in the body, and figures are per query and per token. ``watched`` are the models that the test
-    watches.
+    watches. ``apart`` may be set before: then what idle workers do after the body is not on its bill, as it is not on a measured run's.
 
     Opens at a tick of every counter that ticks, closes at the first one after the work, and reads idle power after that, so that
     the part of the first and the last tick in which nothing ran can be taken off. Without instruments it only runs the body.
@@ -58,11 +59,13 @@ class Window:
         "_once",
         "_provenance",
         "_run",
+        "_spun",
         "_test",
         "_times",
         "_unmetered",
         "_watched",
         "_watching",
+        "apart",
         "name",
         "notes",
         "queries",
@@ -100,6 +103,8 @@ class Window:
         self._b: dict[str, Reading] = {}
         self._idles: tuple[Idle, ...] = ()
         self._marks: tuple[str, ...] = ()
+        self._spun: tuple[str, ...] = ()
+        self.apart = False
         self._run: Run | None = None
 
     @property
@@ -113,6 +118,7 @@ class Window:
         self._once = OncePass(self._watched).__enter__()
         instruments = self._instruments
         if instruments is not None:
+            instruments.rest()
             if instruments.ticking:
                 instruments.probe()
                 self._a = instruments.ticks()
@@ -129,10 +135,13 @@ class Window:
             return
         synchronizer()()
         end_ns = instruments.clock.now_ns()
+        tail = Tail() if self.apart else instruments.rest()
+        self._spun = spun_on(tail, "which is on its bill")
         self._b = instruments.read_continuous()
         self._marks += instruments.marks()
         if instruments.ticking:
             self._b.update(self._close_at_a_tick(instruments, end_ns))
+            instruments.rest()
             self._idles, _ = drive(read_idle(instruments.sources), instruments)
         self._stop_watching((end_ns - self._times[0]) / 1e9)
         self._check()
@@ -183,7 +192,7 @@ class Window:
         counted: dict[str, Any] = {
             "tokens": None if self.tokens is None else (self.tokens,),
             "watching": self._watching,
-            "notes": self.notes + (() if self._instruments is None else self._instruments.left_out),
+            "notes": self.notes + self._spun + (() if self._instruments is None else self._instruments.left_out),
         }
         if self._instruments is None:
             return Run(self._test, self.name, self.queries, 1, metered=False, window=True, **counted)

@@ -22,6 +22,8 @@ from pytest_greencompute.asks import (
     Plan,
     Probe,
     Probed,
+    Rest,
+    Spun,
     Tell,
     Ticks,
     Turn,
@@ -230,6 +232,39 @@ def test_a_machine_too_busy_for_a_single_set_is_a_meter_error_that_says_so() -> 
 def test_without_other_work_the_machine_was_stopped_or_the_queries_stalled() -> None:
     measured = drive(Slow(lambda number: number == 20, ""))
     assert any("its clock jumped" in note for note in measured.notes)
+
+
+class OnProcessor(Script):
+    """A processor's counter that ticks; ``spins``: its idle workers are awake in the gaps."""
+
+    def __init__(self, *, spins: bool) -> None:
+        super().__init__()
+        self.spins = spins
+
+    def answer(self, ask: Ask) -> Any:
+        answer = super().answer(ask)
+        if isinstance(ask, Ticks):
+            return {"cpu": answer["gpu:0"]}
+        return {Spun: self.spins, Probe: Probed((replace(GPU, domain="cpu"),))}.get(type(ask), answer)
+
+
+@pytest.mark.parametrize("spins", [False, True])
+def test_idle_power_of_a_processor_is_read_after_its_workers_have_gone_to_sleep(spins: bool) -> None:
+    script = OnProcessor(spins=spins)
+    measured = drive(script, Plan(4, (replace(GPU, domain="cpu"),), max_seconds=120))
+    asked = [type(ask) for ask in script.asked]
+    assert asked.count(Rest) == 1
+    assert asked[asked.index(Rest) + 1 : asked.index(Rest) + 3] == [Wait, Ticks]
+    sets = len(sets_of(measured.blocks))
+    assert asked.count(Spun) == sets > 1
+    assert len(measured.idles) == 1 + (0 if spins else sets)
+    assert Rest not in {type(ask) for ask in _asked_of_a_gpu()}
+
+
+def _asked_of_a_gpu() -> list[Ask]:
+    script = Script()
+    drive(script)
+    return script.asked
 
 
 def test_marks_of_both_ends_are_kept_once() -> None:
