@@ -8,12 +8,14 @@ a metered test gets a class of its own, below its own.
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 import inspect
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +35,8 @@ TOGETHER = 1000
 BATCHES = 10
 LOOKS = 5
 REPEATS = "energy_repeats"  # in extra_info: "cached" says that answering from memory is wanted
+FELT = 0.001  # of the time: less is not worth taking off
+TRIED = 20  # rounds of nothing
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -67,6 +71,7 @@ class _Metered:
     """Stands before the class of a benchmark fixture."""
 
     _energy_meter: EnergyMeter
+    _opening: Callable[[], object] | None = None
     extra_info: dict[str, Any]
 
     def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -93,14 +98,34 @@ class _Metered:
 
         planned = asked.calls(self)
         asked.look()
-        with self._energy_meter.window() as window:
+        window = self._energy_meter.window()
+        window.apart = True
+        with contextlib.ExitStack() as opened:
+            self._opening = partial(opened.enter_context, window)
+            if planned is None or not hasattr(self, "_make_stats"):
+                self._open()
             answer = pedantic(counted if planned is None else target, *args, **kwargs)
             window.queries = max(calls, 1) if planned is None else planned
-            window.notes = asked.notes
+        window.notes = asked.notes
         if self.extra_info.get(REPEATS) is None:
             window.notes += asked.checked(_rounds(self))
+        if planned is not None and window.seconds:
+            share = asked.own_seconds(self) / window.seconds
+            window.besides = min(share, 1.0) if share > FELT else 0.0
         self._keep(window.result())
         return answer
+
+    def _open(self) -> None:
+        """Open the window of ``pedantic``, once."""
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening()
+
+    def _make_stats(self, *args: Any, **kwargs: Any) -> Any:
+        """pytest-benchmark's own, after which it begins to call: what it has prepared until then is not on the bill."""
+        made = super()._make_stats(*args, **kwargs)  # type: ignore[misc]
+        self._open()
+        return made
 
     def _keep(self, run: MeasuredRun) -> None:
         """The figures beside the fixture's own: joules, null where there is none, and then the reason."""
@@ -170,8 +195,37 @@ class _Asked:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        given = [name for name in ("setup", "teardown") if self.arguments.get(name) is not None]
+        given = self._between
         return (f"the energy of {' and '.join(given)} is in the figure: it runs between the calls",) if given else ()
+
+    @property
+    def _between(self) -> list[str]:
+        return [name for name in ("setup", "teardown") if self.arguments.get(name) is not None]
+
+    def own_seconds(self, fixture: Any) -> float:
+        """What pytest-benchmark itself takes for as many rounds; 0 where that cannot be found out, or the user's own runs between them."""
+        rounds = self.arguments["rounds"] + self.arguments["warmup_rounds"]
+        if self._between:
+            return 0.0
+        try:
+            return min(_empty_rounds(fixture, TRIED) for _ in range(LOOKS)) / TRIED * float(rounds)
+        except Exception:  # noqa: BLE001  it is asked for by the fixture's inner names, which may change
+            return 0.0
+
+
+def _empty_rounds(fixture: Any, rounds: int) -> float:
+    """CPU seconds of so many rounds of nothing, by a fixture that is like this one and belongs to nobody."""
+    spare = copy.copy(fixture)
+    begun = 0.0
+
+    def begin(*_: object) -> None:  # called when the rounds are about to begin
+        nonlocal begun
+        begun = time.thread_time()
+
+    spare._mode, spare.cprofile, spare._add_stats, spare._opening = None, False, begin, None
+    pedantic: Callable[..., Any] = super(_Metered, spare).pedantic
+    pedantic(int, rounds=rounds)
+    return time.thread_time() - begun
 
 
 def _rounds(fixture: Any) -> Sequence[float]:

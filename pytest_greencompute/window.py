@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 from pytest_greencompute.asks import Learn, Wait
 from pytest_greencompute.device_sync import synchronizer
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Aim, scaled
+from pytest_greencompute.estimate import FINEST, Aim, scaled
 from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.measured import MeasuredRun
 from pytest_greencompute.protocol import watch_tail
-from pytest_greencompute.samples import Block, Idle, Reading, Run, Watching
+from pytest_greencompute.samples import Block, Idle, Reading, Run, Source, Span, Watching
 from pytest_greencompute.sets import between, read_idle
 from pytest_greencompute.spinning import Tail, spun_on
 from pytest_greencompute.watching import OncePass, WatchedModel
@@ -44,6 +44,7 @@ class Window:
     ``queries`` is how many queries the body answers, ``tokens`` how many tokens it generates in all (None: not counted), and ``notes`` are
     sentences for people; all may be set in the body, and figures are per query and per token. ``watched`` are the models that the test
     watches. ``apart`` may be set before: then what idle workers do after the body is not on its bill, as it is not on a measured run's.
+    ``besides`` may be set after: the share of the body's time that was not its queries', which is taken off.
 
     Opens at a tick of every counter that ticks, closes at the first one after the work, and reads idle power after that, so that
     the part of the first and the last tick in which nothing ran can be taken off. Without instruments it only runs the body.
@@ -58,6 +59,7 @@ class Window:
         "_marks",
         "_once",
         "_provenance",
+        "_reading_j",
         "_run",
         "_spun",
         "_test",
@@ -66,6 +68,7 @@ class Window:
         "_watched",
         "_watching",
         "apart",
+        "besides",
         "name",
         "notes",
         "queries",
@@ -104,7 +107,9 @@ class Window:
         self._idles: tuple[Idle, ...] = ()
         self._marks: tuple[str, ...] = ()
         self._spun: tuple[str, ...] = ()
+        self._reading_j: dict[str, float] = {}
         self.apart = False
+        self.besides = 0.0
         self._run: Run | None = None
 
     @property
@@ -138,6 +143,9 @@ class Window:
         tail = Tail() if self.apart else instruments.rest()
         self._spun = spun_on(tail, "which is on its bill")
         self._b = instruments.read_continuous()
+        if instruments.own:  # reading it costs what it counts: once, from the moment before to the moment after
+            again = instruments.read_continuous()
+            self._reading_j = {domain: again[domain].energy_j - reading.energy_j for domain, reading in self._b.items()}
         self._marks += instruments.marks()
         if instruments.ticking:
             self._b.update(self._close_at_a_tick(instruments, end_ns))
@@ -197,7 +205,7 @@ class Window:
         if self._instruments is None:
             return Run(self._test, self.name, self.queries, 1, metered=False, window=True, **counted)
         if self._run is None:
-            spans = between(self._a, self._b)
+            spans, sources = self._billed(between(self._a, self._b))
             block = Block(0, 0.0, self.queries, *self._times, spans, tuple(dict.fromkeys(self._marks)))
             devices = {"devices": self._instruments.facts(), "batch_size": 1}
             self._run = Run(
@@ -208,7 +216,7 @@ class Window:
                 metered=True,
                 **counted,
                 seconds=self.seconds,
-                sources=self._instruments.sources,
+                sources=sources,
                 blocks=(block,),
                 idles=self._idles,
                 window=True,
@@ -216,6 +224,24 @@ class Window:
                 problem="" if spans else "no energy meter works here",
             )
         return self._run
+
+    def _billed(self, spans: Mapping[str, Span]) -> tuple[dict[str, Span], tuple[Source, ...]]:
+        """The energy of the body alone, and the sources with what that leaves open as their step.
+
+        Taken off is the share that was not its queries', and of a counter that runs on continuously the reading itself, which it counts. As
+        much as is taken off is open, and so is what the body's ends leave: a window has no other repetition to tell by.
+        """
+        assert self._instruments is not None
+        found, sources = dict(spans), []
+        for source in self._instruments.sources:
+            open_j = 0.0
+            if span := found.get(source.domain):
+                reading_j = min(self._reading_j.get(source.domain, 0.0), span.energy_j) if source.domain in self._instruments.own else 0.0
+                besides_j = (span.energy_j - reading_j) * self.besides
+                found[source.domain] = replace(span, energy_j=span.energy_j - reading_j - besides_j)
+                open_j = reading_j + besides_j + FINEST * span.energy_j
+            sources.append(replace(source, step_j=max(source.step_j, open_j)))
+        return found, tuple(sources)
 
     def result(self) -> MeasuredRun:
         """The window as a MeasuredRun."""

@@ -43,6 +43,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "adapters",
         "workload",
         "awaiting",
+        "spinning",
         "tokens",
         "calls",
         "watching",

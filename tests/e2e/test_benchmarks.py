@@ -299,3 +299,44 @@ def test_a_function_that_remembers_or_uses_up_its_arguments_is_refused_unless_th
     result = project.run_apart("--energy-budget", "--energy-benchmarks", "--energy-max-seconds=1", *QUICK)
     result.assert_outcomes(failed=4, passed=2)
     result.stdout.fnmatch_lines(["*The function answers from memory: its first call took*", "*The function uses up its arguments*"])
+
+
+SHORT = """
+    import pathlib
+    import time
+
+    import pytest
+
+    USED = pathlib.Path("used.txt")
+
+    def spin(seconds):
+        start = time.thread_time()
+        while time.thread_time() < start + seconds:
+            pass
+        TRUE.append(time.thread_time() - start)
+
+    TRUE = []
+
+    @pytest.mark.parametrize("seconds", [1e-3, 1e-4])
+    def test_short(benchmark, seconds):
+        TRUE.clear()
+        benchmark.pedantic(spin, args=(seconds,), rounds=5)
+        with USED.open("a") as file:
+            print(sum(TRUE) / len(TRUE), file=file)
+"""
+
+
+@pytest.mark.alone
+def test_what_pedantic_itself_costs_is_on_nobodys_bill_and_one_window_is_never_without_an_interval(project: Project) -> None:
+    project.toml('meters = ["cputime"]')
+    project.write("test_short.py", SHORT)
+    project.run_apart("--energy-budget", "--energy-benchmarks", "--benchmark-json=bench.json").assert_outcomes(passed=2)
+    true_s = [float(line) for line in (project.path / "used.txt").read_text(encoding="utf-8").split()]
+    told = [each["extra_info"] for each in json.loads((project.path / "bench.json").read_text(encoding="utf-8"))["benchmarks"]]
+    for seconds, figures in zip(true_s, told, strict=True):
+        true_j = 10 * seconds
+        low, value, high = (figures[f"energy_per_call{part}_j"] for part in ("_low", "", "_high"))
+        assert low < value < high
+        assert value == pytest.approx(true_j, rel=0.15)
+        assert low <= 1.02 * true_j
+        assert high >= true_j
