@@ -28,10 +28,17 @@ class Clock(Protocol):
         ...
 
 
+def is_real(clock: Clock) -> bool:
+    """Whether the clock is the machine's: what its processes and threads do in that time is then of interest."""
+    return getattr(clock, "real", False)
+
+
 class RealClock:
     """The machine's monotonic clock; ``every`` runs a daemon thread."""
 
     __slots__ = ()
+
+    real = True
 
     def now_ns(self) -> int:
         return time.perf_counter_ns()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.asks import Probed
-from pytest_greencompute.clock import Clock, RealClock
+from pytest_greencompute.clock import Clock, is_real
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import STILL_S, Counter
 from pytest_greencompute.protocol import LAG_SHORTEST_TICK_S
@@ -141,7 +141,7 @@ class Instruments:
         it. Where something is always at work, as a server in this process may be, it is no use.
         """
         metered = any(not counter.source.domain.startswith("gpu") for counter in self._live)
-        if not metered or self._restless >= RESTLESS or not isinstance(self.clock, RealClock):
+        if not metered or self._restless >= RESTLESS or not is_real(self.clock):
             return Tail()
         tail = wait_until_quiet()
         self._restless = 0 if tail.ended else self._restless + 1

@@ -30,7 +30,7 @@ from pytest_greencompute.asks import (
     Work,
 )
 from pytest_greencompute.awaiting import aside, finished
-from pytest_greencompute.clock import Clock, RealClock
+from pytest_greencompute.clock import Clock, RealClock, is_real
 from pytest_greencompute.compute import checked_count, count_figures, notes_of
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.estimate import Aim
@@ -387,7 +387,7 @@ class _Driver:
         self._inside = inside
         self._repeats = repeats
         self.spinning = Spinning()
-        self._crowd: Callable[[], str] = crowd if isinstance(instruments.clock, RealClock) else str  # simulated time has no machine
+        self._crowd: Callable[[], str] = crowd if is_real(instruments.clock) else str  # simulated time has no machine
 
     def drive(self, steps: Steps) -> Generator[Doing | Pause, Any, Measured]:
         """Answer until the protocol returns, but for what concerns other sides, or may have to be awaited: that is passed on.

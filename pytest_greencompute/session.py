@@ -210,16 +210,15 @@ class Session:
     def _missing_gpu(self) -> str:
         """Why no energy may be judged where a GPU is here that could not be metered: its joules would be missing; or empty."""
         from pytest_greencompute.errors import NothingThereError
-        from pytest_greencompute.meters.base import MeterOptions
-        from pytest_greencompute.meters.registry import meter, reads_gpus
+        from pytest_greencompute.meters.base import traits_of
+        from pytest_greencompute.meters.registry import meter
         from pytest_greencompute.samples import WHOLES
 
         assert self.instruments is not None
-        options = MeterOptions(self.clock, self.environ)
         if self.settings.domains != ("auto",) or any(source.domain in WHOLES for source in self.instruments.sources):
             return ""
         refusals = [each for each in self.instruments.refusals if not isinstance(each[1], NothingThereError)]
-        refused = [error for name, error in refusals if reads_gpus(meter(name, self.extra_meters), options)]
+        refused = [error for name, error in refusals if traits_of(meter(name, self.extra_meters)).reads_gpus]
         return f"a GPU is here that could not be metered: {refused[0]} Or judge other energy by name: domains = 'cpu'" if refused else ""
 
     @property

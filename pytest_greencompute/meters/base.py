@@ -27,15 +27,15 @@ Sees = Literal["gpus", "process", "machine", ""]
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What is true of a meter wherever it is used. It says so as ``traits``; of one that does not, the worst is taken to be true.
+    """What is true of a meter wherever it is used. It says so as ``traits``; nothing here is taken to be true of one that does not.
 
-    ``reads_gpus``: one that refuses a GPU that is here leaves joules out (None: found out from the domains in its ``abilities``).
-    ``per_worker``: where each of several workers sees a GPU of its own (``CUDA_VISIBLE_DEVICES``), it reads that GPU and nothing else.
-    ``sees``: whose energy it reads: that of the GPUs, of this process and its children, or of the machine, whoever uses it; a counter
-    may say so for itself, as ``sees``. ``models``: whether it models rather than reads (None: the ``method`` of its sources says).
+    ``reads_gpus``: it is there for GPUs, so that joules are missing where it refuses one that is here. ``per_worker``: where each of
+    several workers sees a GPU of its own (``CUDA_VISIBLE_DEVICES``), it reads that GPU and nothing else. ``sees``: whose energy it reads:
+    that of the GPUs, of this process and its children, or of the machine, whoever uses it; a counter may say so for itself, as ``sees``.
+    ``models``: whether it models rather than reads (None: the ``method`` of its sources says).
     """
 
-    reads_gpus: bool | None = None
+    reads_gpus: bool = False
     per_worker: bool = False
     sees: Sees = ""
     models: bool | None = None

@@ -215,7 +215,7 @@ class CodeCarbonMeter:
     """CPU, memory and GPU energy as CodeCarbon tells it."""
 
     name = "codecarbon"
-    traits = Traits(reads_gpus=False, sees="machine")  # where a GPU is here that it cannot read, nvml says so
+    traits = Traits(sees="machine")
 
     __slots__ = ()
 

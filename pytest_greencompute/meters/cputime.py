@@ -79,7 +79,7 @@ class CpuTimeMeter:
     """Models the energy of the domain ``cpu`` from CPU seconds. ``cpuinfo`` and ``table`` (a CSV of Name, TDP) exist for tests."""
 
     name = "cputime"
-    traits = Traits(reads_gpus=False, sees="process", models=True)
+    traits = Traits(sees="process", models=True)
 
     __slots__ = ("_cpuinfo", "_table")
 

@@ -174,7 +174,7 @@ class RaplMeter:
     """
 
     name = "rapl"
-    traits = Traits(reads_gpus=False, sees="machine", models=False)
+    traits = Traits(sees="machine", models=False)
 
     __slots__ = ("_read", "_root")
 

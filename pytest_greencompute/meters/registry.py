@@ -134,12 +134,6 @@ def _add(counters: list[Counter], found: Sequence[Counter]) -> list[Counter]:
     return added
 
 
-def reads_gpus(asked: Meter, options: MeterOptions) -> bool:
-    """Whether a meter is there to read GPUs: by its traits, else by the domains that it can or cannot read here."""
-    said = traits_of(asked).reads_gpus
-    return any(each.domain.startswith("gpu") for each in asked.abilities(options)) if said is None else said
-
-
 def reads_energy(asked: Meter, abilities: Sequence[Ability], options: MeterOptions) -> bool:
     """Whether a meter reads energy here rather than modelling it; ``abilities`` are what it says of itself."""
     working = [each for each in abilities if each.works]

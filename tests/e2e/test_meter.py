@@ -217,3 +217,31 @@ def test_memory_whose_counter_stands_at_nought_stops_nothing_unless_it_is_judged
     for run in report["runs"]:
         assert any(note.startswith("dram is left out, its counter does not work") for note in run["notes"])
     assert report["session"]["energy_j"] > 0
+
+
+@pytest.mark.parametrize("traits", ["", "traits = Traits(reads_gpus=True)"])
+def test_another_meter_that_is_there_for_gpus_and_refuses_one_leaves_no_energy_to_judge(project: Project, traits: str) -> None:
+    project.write(
+        "conftest.py",
+        DEAD_MEMORY
+        + f"""
+from pytest_greencompute.errors import MeterError
+from pytest_greencompute.meters.base import Traits
+
+class Cards(Zones):
+    name = "cards"
+    {traits}
+    def find(self, options):
+        raise MeterError("Card 0 does not answer.", remedy="Push it in.")
+
+def pytest_greencompute_meters(config):
+    return {{"cards": Cards(), "zones": Zones()}}
+""",
+    )
+    project.toml('meters = ["cards", "zones"]')
+    project.write("test_it.py", TEST)
+    result = project.measure("--energy-json=energy.json")
+    (run,) = project.report()["runs"]
+    word = next(each["verdict"] for each in run["verdicts"] if each["metric"] == "energy_per_query")
+    assert word == ("UNMEASURED" if traits else "PASS")
+    assert "Card 0 does not answer." in result.stdout.str()

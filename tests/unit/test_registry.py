@@ -65,17 +65,6 @@ def opened(extra: dict[str, Meter]) -> list[tuple[str, str]]:
     return [(counter.source.meter, counter.source.domain) for counter in open_counters(tuple(extra), OPTIONS, extra).counters]
 
 
-def test_whether_a_meter_reads_gpus_is_said_by_its_traits_or_shown_by_its_domains() -> None:
-    class OfGpus(PlainMeter):
-        def abilities(self, options: MeterOptions) -> Sequence[Ability]:
-            return (Ability("gpu:0", works=False, says="lost"),)
-
-    silent, of_gpus, denies = PlainMeter("silent", "cpu"), OfGpus("cards"), OfGpus("cards")
-    denies.traits = Traits(reads_gpus=False)  # type: ignore[attr-defined]
-    assert [registry.reads_gpus(each, OPTIONS) for each in (silent, of_gpus, denies)] == [False, True, False]
-    assert [registry.reads_gpus(registry.meter(name, {}), OPTIONS) for name in BUILT_IN] == [True, False, False, True, False]
-
-
 def test_whether_a_meter_reads_or_models_is_said_by_its_traits_or_shown_by_its_sources() -> None:
     class Modelling(PlainMeter):
         def find(self, options: MeterOptions) -> Sequence[PlainCounter]:
