@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from typing import cast
@@ -142,12 +142,12 @@ def reads_energy(asked: Meter, abilities: Sequence[Ability], options: MeterOptio
         return bool(working) and not models
     methods: list[str] = [each.method for each in working]
     if "" in methods:
-        with ExitStack() as opened:
+        with ExitStack() as opened, suppress(MeterError):
             found = asked.find(options)
             for counter in found:
                 opened.callback(counter.close)
             methods = [counter.source.method for counter in found]
-    return any(method != "modelled" for method in methods)
+    return any(method not in ("modelled", "") for method in methods)
 
 
 def overlap(one: str, other: str) -> bool:

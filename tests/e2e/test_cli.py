@@ -69,7 +69,6 @@ def test_a_meter_that_breaks_is_told_from_one_that_is_not_there(
 
     monkeypatch.setattr(NvmlMeter, "abilities", broken)
     monkeypatch.setattr(RaplMeter, "abilities", reading if reads else lambda *_: [Ability("", works=False, says="none")])
-    monkeypatch.setattr("pytest_greencompute.meters.registry.READ_WHERE_LISTED", ())
     assert cli.main(["doctor"]) == (0 if reads else 4)
     out = capsys.readouterr().out
     assert "no   it broke while it was asked: OSError: libbroken.so: version mismatch" in out
