@@ -61,6 +61,8 @@ def _solve(function: Callable[[float], float], low: float, high: float) -> float
 
 def student_t_cdf(t: float, df: float) -> float:
     """P(T <= t) of Student's t with ``df`` > 0 degrees of freedom (Abramowitz & Stegun 26.7.1)."""
+    if t * t < 1:  # df / (df + t²) would be rounded to 1 near the middle
+        return 0.5 + math.copysign(incomplete_beta(0.5, df / 2, t * t / (df + t * t)) / 2, t)
     tail = incomplete_beta(df / 2, 0.5, df / (df + t * t)) / 2
     return 1 - tail if t > 0 else tail
 
