@@ -36,3 +36,13 @@ def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)  # what a command printed is no link
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_test_that_the_page_of_compatibility_names_is_there() -> None:
+    page = (ROOT / "docs" / "reference" / "compatibility.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)(?:\.py)?`", page))
+    written = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        written |= set(re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8")))
+    assert len(named) > 20
+    assert named <= written
