@@ -195,23 +195,25 @@ class Instruments:
         domain = counter.source.domain
         live = [each.source.domain for each in self._live] if here is None else here
         may = spared(domain, self._judged, live)
-        seen_to_work = domain in self._probed or counter.source.tick_s == 0
-        if may and counts(domain, self._judged, live) and seen_to_work:  # a figure had its energy until now
-            may = domain in self._quiet and domain.startswith("gpu") and not self._worked(counter)
+        if may and counts(domain, self._judged, live):
+            seen_to_work = domain in self._probed or counter.source.tick_s == 0
+            may = self._idles(counter) if domain.startswith("gpu") else not seen_to_work  # else a figure had its energy until now
         if may:
             self._left[domain] = error.message
             self._sort()
         return may
 
-    def _worked(self, counter: Counter) -> bool:
-        """Whether a GPU has done anything since it was probed, as far as its last readings tell."""
-        domain = counter.source.domain
-        in_use = getattr(counter, "in_use", None)
-        if in_use is not None and in_use():
+    def _idles(self, counter: Counter) -> bool:
+        """Whether a GPU has done nothing of ours until now: it says so itself, and its readings since it was probed show nothing else."""
+        domain, in_use = counter.source.domain, getattr(counter, "in_use", None)
+        if in_use is None or in_use():
+            return False
+        last_j = self._last_j.get(domain)
+        if domain not in self._quiet or last_j is None:
             return True
-        (since, idle_w), last_j = self._quiet[domain], self._last_j.get(domain)
+        since, idle_w = self._quiet[domain]
         seconds = (self._ticked_ns.get(domain, since.t_ns) - since.t_ns) / 1e9
-        return last_j is not None and last_j - since.energy_j > AT_WORK * idle_w * seconds
+        return last_j - since.energy_j <= AT_WORK * idle_w * seconds
 
     def _is_missed(self, counter: Counter) -> bool:
         """Whether a GPU that was left out is at work, so that its energy is missing from what is judged."""

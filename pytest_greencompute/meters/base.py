@@ -76,7 +76,11 @@ class Condition:
 
 @runtime_checkable
 class Counter(Protocol):
-    """One domain's energy counter."""
+    """One domain's energy counter.
+
+    That of a GPU may have a method ``in_use() -> bool``: whether something of ours runs on it. One that cannot tell is never left out of a
+    figure when it fails.
+    """
 
     @property
     def source(self) -> Source:

@@ -418,7 +418,7 @@ class NvmlCounter:
         if pids:
             return any(descends(pid, self._family or os.getpid()) for pid in pids)
         load = self._library.ask("DeviceGetUtilizationRates", self._gpu.handle)
-        return load is not None and load.gpu > 0
+        return load is None or load.gpu > 0  # one that does not tell may be in use
 
     def condition(self) -> Condition:
         """Slowdowns, other processes, temperature and clock of this moment; whatever does not answer is left out."""

@@ -217,9 +217,15 @@ class _Device:
         self._sensed = {rise_s: PowerCurve(clock.now_ns(), idle_w, rise_s) for rise_s in (0.0, *rises_s)}
         self._curve = self._sensed[0.0]
         self._faults: set[str] = set()
+        self._used = False
+
+    def in_use(self) -> bool:
+        """Whether it has ever been made to draw more than idle power: as a process that has worked on a GPU stays on it."""
+        return self._used
 
     def set_power(self, watts: float) -> None:
         """True power from now on, in watts."""
+        self._used = self._used or watts > self.idle_w
         now_ns = self.clock.now_ns()
         for curve in self._sensed.values():
             curve.set_power(now_ns, watts)
@@ -376,6 +382,10 @@ class SimulatedEnergyCounter:
     def condition(self) -> Condition:
         """Marks and facts of this moment."""
         return self._gpu.condition()
+
+    def in_use(self) -> bool:
+        """As the device tells it."""
+        return self._gpu.in_use()
 
     def facts(self) -> Mapping[str, str | float | int | bool | None]:
         """What belongs into the provenance."""
