@@ -423,7 +423,7 @@ class Instruments:
 
         names = sorted({counter.source.uuid or counter.source.domain for counter in self.counters})
         try:
-            if not self._lock_folder.exists():
+            with contextlib.suppress(FileExistsError):  # another worker may make it at the same moment
                 self._lock_folder.mkdir(parents=True)
                 self._lock_folder.chmod(0o1777)  # other users' runs wait for ours, too
         except OSError as error:

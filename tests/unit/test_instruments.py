@@ -269,6 +269,17 @@ def test_an_error_inside_frees_the_lock(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_folder_that_another_worker_makes_at_the_same_moment_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(type(tmp_path)):  # type: ignore[misc]
+        def exists(self, **_: Any) -> bool:
+            return False
+
+    (tmp_path / "locks").mkdir()
+    instruments, _ = made(SLOW, lock_folder=Late(tmp_path / "locks"))
+    with instruments.locked(lambda _: None):
+        pass
+
+
 def test_a_lock_folder_that_cannot_be_made_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     instruments, _ = made(SLOW, lock_folder=tmp_path / "file" / "locks")
