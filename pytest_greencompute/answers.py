@@ -103,9 +103,9 @@ class Keeper:
 
 def _copied(answer: Any, keep: Callable[[Any], Any]) -> Any:
     """A copy of an array, a tensor, a table or a sparse matrix; None for anything else."""
-    import numpy as np
+    if _is_array(answer):
+        import numpy as np
 
-    if isinstance(answer, np.ndarray):
         return np.frompyfunc(keep, 1, 1)(answer) if answer.dtype == object and answer.ndim else answer.copy("K")
     if _is_tensor(answer):
         return answer.clone()
@@ -155,9 +155,7 @@ def _equal_plain(one: Any, other: Any) -> bool:
 
 def _number(value: Any, beside: Any) -> Any:
     """A number of numpy's as Python's beside a container, over which it would be spread; a record of a structured array is a tuple."""
-    import numpy as np
-
-    spread = isinstance(value, np.generic) and isinstance(beside, (*ROWS, Mapping, AbstractSet, range))
+    spread = _of_numpy(value, "generic") and isinstance(beside, (*ROWS, Mapping, AbstractSet, range))
     return value.item() if spread else value
 
 
@@ -193,10 +191,8 @@ def _equal_rows(array: Any, other: Any) -> bool:
 
 def _truth(one: Any, other: Any) -> bool:
     """What ``==`` says, where it says yes or no."""
-    import numpy as np
-
     same = one == other
-    if isinstance(same, bool | np.bool_):
+    if isinstance(same, bool) or _of_numpy(same, "bool_"):
         return bool(same)
     if type(same).__name__ == "NAType":  # of pandas: what is missing equals nothing
         return False
@@ -316,9 +312,13 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    import numpy as np
+    return _of_numpy(value, "ndarray")
 
-    return isinstance(value, np.ndarray)
+
+def _of_numpy(value: Any, *classes: str) -> bool:
+    """Whether a value is of one of these classes of numpy's, which is not imported to find out."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, tuple(getattr(numpy, name) for name in classes))
 
 
 def _is_sparse(value: Any) -> bool:
@@ -327,15 +327,17 @@ def _is_sparse(value: Any) -> bool:
 
 def opened(value: Any) -> Any:
     """What holds an array as numpy's array, a ragged tensor as the list of its rows; anything else as it is."""
-    import numpy as np
-
-    if type(value) in ATOMS or isinstance(value, np.ndarray | np.generic | Mapping | list | tuple):
+    if type(value) in ATOMS or isinstance(value, Mapping | list | tuple) or _of_numpy(value, "ndarray", "generic"):
         return value
     if _is_tensor(value):
         return _opened_tensor(value)
     if hasattr(value, "toarray"):
         return value.toarray()
-    return np.asarray(value) if hasattr(value, "__array__") else value
+    if not hasattr(value, "__array__"):
+        return value
+    import numpy as np
+
+    return np.asarray(value)
 
 
 def _opened_tensor(tensor: Any) -> Any:

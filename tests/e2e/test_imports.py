@@ -60,7 +60,14 @@ def test_settings_in_a_file_without_a_metered_test_bring_no_choice_along(project
 
 def test_an_unmetered_run_imports_nothing_heavy_either(project: Project) -> None:
     project.write("conftest.py", "")
-    project.write("test_it.py", "def test_it(energy_meter):\n    energy_meter.measure(list, [1, 2, 3], references=[1, 2, 3])\n")
+    project.write(
+        "test_it.py",
+        """
+        def test_it(energy_meter):
+            energy_meter.measure(list, [1, 2, 3], references=[1, 2, 3])
+            energy_meter.measure(lambda batch: [{"words": [each, None]} for each in batch], "abc".split(), references=[{"words": ["abc", 1]}])
+        """,
+    )
     assert top(imported(project)) & HEAVY == set()
 
 
