@@ -64,8 +64,9 @@ def test_an_unmetered_run_imports_nothing_heavy_either(project: Project) -> None
         "test_it.py",
         """
         def test_it(energy_meter):
-            energy_meter.measure(list, [1, 2, 3], references=[1, 2, 3])
-            energy_meter.measure(lambda batch: [{"words": [each, None]} for each in batch], "abc".split(), references=[{"words": ["abc", 1]}])
+            energy_meter.measure(list, [1, 2, 3], references=[1, 2, 3], name="a")
+            nested = [{"words": ["abc", 1]}]
+            energy_meter.measure(lambda batch: [{"words": [each, None]} for each in batch], ["abc"], references=nested, name="b")
         """,
     )
     assert top(imported(project)) & HEAVY == set()
