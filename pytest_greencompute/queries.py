@@ -146,10 +146,11 @@ def _state(query: Any, deep: int) -> Any:  # noqa: PLR0911  a table of kinds
         return repr(query)
     if hasattr(query, "read") and hasattr(query, "tell"):
         return _Place("closed" if getattr(query, "closed", False) else query.tell())
-    if inspect.isgenerator(query):
-        return _Place(inspect.getgeneratorstate(query))
+    if inspect.isgenerator(query):  # unlike a file it cannot be read from its beginning again
+        return inspect.getgeneratorstate(query)
     if hasattr(query, "__next__"):
-        return _Place(operator.length_hint(query, -1))
+        hint = operator.length_hint(query, -1)
+        return "left", hint if hint >= 0 else state_of(query.__reduce__()[1], deep)  # of a map or a zip, what it is made of
     if hasattr(query, "shape") and (hasattr(query, "tolist") or hasattr(query, "iloc")):
         return tuple(query.shape), _numbers(query)
     if deep < 0:

@@ -475,3 +475,10 @@ def test_so_it_is_what_a_model_that_is_awaited_returns(bench: Bench) -> None:
 
 def test_a_file_is_an_answer(bench: Bench) -> None:
     assert run_once(Task(lambda batch: [io.BytesIO(b"sound") for _ in batch], TEXTS), bench.clock)[0].queries == 24
+
+
+@pytest.mark.parametrize("made", [iter, lambda text: (each for each in text), lambda text: map(str.upper, text)])
+def test_what_can_be_read_once_is_used_up_however_fast_and_alike_the_answers_are(bench: Bench, made: Callable[[str], Any]) -> None:
+    """All answers are the same at first, and all are the same later."""
+    with pytest.raises(SettingsError, match=USED_UP):
+        bench.run(lambda batch: [list(query) for query in batch], [made("abc") for _ in range(40)])
