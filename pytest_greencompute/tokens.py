@@ -86,9 +86,10 @@ def count_answers(
     """
     if counter is None:
         return None, None
-    if together > 1 and isinstance(counter, functools.partial) and counter.func is _by_length:
+    if isinstance(counter, functools.partial) and counter.func is _by_length:
         answers = list(answers)
-        check_ends(answers, together, *counter.args)
+        buffers = together == 1 and len({len(ids_of(each) or ()) for each in answers}) == 1  # whoever asks one by one may fill buffers
+        check_ends(answers, len(answers) if buffers else together, *counter.args)
     shared: dict[int, int] = {}  # one object a number: answers are many, and the lengths they have are few
     tokens, reasoning = [], []
     for index, answer in enumerate(answers):
@@ -154,7 +155,7 @@ def check_ends(answers: Sequence[Any], together: int, heard: Heard | None = None
     if found is not None:
         index, pad = found
         raise SettingsError(
-            f"The answer to query {index} ends in the id {pad} twice and is as long as its neighbour:"
+            f"The answer to query {index} begins or ends in the id {pad}{' twice and is as long as its neighbour' if pad >= 0 else ''}:"
             ' tokens="ids" cannot tell whether that is padding.',
             remedy="Pass the model that wrote them, or its tokenizer: tokens=model. Where every row is whole, tokens=len.",
         )
@@ -163,16 +164,30 @@ def check_ends(answers: Sequence[Any], together: int, heard: Heard | None = None
 def padded(answers: Sequence[Any], together: int) -> tuple[int, int] | None:
     """The first answer that may be padded to the length of its neighbours, and with what; None where none is.
 
-    It ends in one id again and again, which stands nowhere in any answer but at an end. A row that is nothing but one id tells nothing.
-    Rows of other lengths side by side have been cut by whoever returned them.
+    It ends in one id again and again, which stands nowhere in any answer but at an end, or it and others begin with one, more or less
+    often. A row that is nothing but one id tells nothing. Rows of other lengths side by side have been cut by whoever returned them.
+    No token has a negative id.
     """
     rows = [[] if isinstance(each, Ids) else ids_of(each) or [] for each in answers]
+    if negative := next(((index, id_) for index, row in enumerate(rows) for id_ in row if id_ < 0), None):
+        return negative
     texts = [without_padding(row, row[-1], None) if row else [] for row in rows]
     inside = frozenset(itertools.chain.from_iterable(without_padding(text[::-1], _twice(text), None) for text in texts))
     for index, (row, text) in enumerate(zip(rows, texts, strict=True)):
         first = index - index % together
         if text and len(row) - len(text) > 1 and row[-1] not in inside and _side_by_side(rows[first : first + together]):
             return index, row[-1]
+    return _padded_in_front(rows, together)
+
+
+def _padded_in_front(rows: Sequence[list[int]], together: int) -> tuple[int, int] | None:
+    for index, row in enumerate(rows):
+        first, pad = index - index % together, _twice(row)
+        batch = rows[first : first + together]
+        cut = [without_padding(each[::-1], pad, None) for each in batch]
+        lengths = {len(each) for each, whole in zip(cut, batch, strict=True) if 0 < len(each) < len(whole)}
+        if pad is not None and len(lengths) > 1 and len(set(map(len, batch))) == 1 and not any(pad in each for each in cut):
+            return index, pad
     return None
 
 

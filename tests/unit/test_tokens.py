@@ -126,6 +126,30 @@ def test_other_answers_are_no_ids_and_the_query_is_named(answer: Any) -> None:
     assert "pass its tokenizer: tokens=tokenizer" in str(caught.value)
 
 
+TEXT = [3, 4, 5, 6, 7, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("answers", "together", "pad"),
+    [
+        ([[0] * (9 - length) + TEXT[:length] for length in (2, 4, 9, 1)], 4, 0),
+        ([[*TEXT[:8], -100], TEXT], 2, -100),
+        ([[*TEXT[:8], -100], TEXT], 1, -100),
+        ([[*TEXT[:length], *[0] * (9 - length)] for length in (2, 4, 3)], 1, 0),
+    ],
+    ids=["in front", "no id", "no id, one by one", "buffers, one by one"],
+)
+def test_what_may_be_padding_is_not_counted_as_tokens(answers: list[list[int]], together: int, pad: int) -> None:
+    with pytest.raises(SettingsError, match=f"in the id {pad}.*cannot tell whether that is padding"):
+        count_answers(counter_of("ids"), answers, together)
+
+
+@pytest.mark.parametrize("answers", [[TEXT, TEXT], [[7, 7, *TEXT[2:]], TEXT], [[8, 8, *TEXT[2:]], TEXT], [TEXT[:3], TEXT], [[], TEXT]])
+def test_whole_rows_are_counted_whatever_they_begin_with(answers: list[list[int]]) -> None:
+    for together in (1, 2):
+        assert count_answers(counter_of("ids"), answers, together)[0] == tuple(map(len, answers))
+
+
 def test_ids_alone_tell_nothing_of_reasoning() -> None:
     assert count_answers(counter_of("ids"), [[1, 2], [3]]) == ((2, 1), None)
 

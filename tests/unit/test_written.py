@@ -206,7 +206,9 @@ PADDED = [[6, 7, 2, 0, 0, 0], [6, 7, 8, 9, 2, 0], [6, 7, 8, 9, 8, 2]]
 @pytest.mark.parametrize("made", [lambda rows: rows, np.array, torch.tensor], ids=["lists", "array", "tensor"])
 @pytest.mark.parametrize("rows", [PADDED, [[6, 2, 2, 2], [6, 7, 8, 2]], [[0, 0, 6, 2, 0, 0], [0, 0, 7, 7, 8, 2]]])
 def test_rows_of_one_length_whose_ends_cannot_be_told_are_refused(made: Callable[[Any], Any], rows: list[list[int]]) -> None:
-    with pytest.raises(SettingsError, match=r"The answer to query 0 ends in the id \d twice .* tokens=model\. Where every row is whole"):
+    with pytest.raises(
+        SettingsError, match=r"The answer to query 0 begins or ends in the id \d twice .* tokens=model\. Where every row is whole"
+    ):
         run_once(Task(lambda batch: made([rows[each] for each in batch]), range(len(rows)), len(rows), tokens="ids"), SimulatedClock())
     run, _ = run_once(Task(lambda batch: made([rows[each] for each in batch]), range(len(rows)), len(rows), tokens=len), SimulatedClock())
     assert run.tokens == tuple(map(len, rows))
@@ -244,8 +246,11 @@ def test_padding_that_a_watched_model_returns_is_no_token_and_refused_where_it_w
         _ = asked.tokens
 
 
-def test_a_row_that_came_alone_has_no_padding() -> None:
-    assert count_answers(counter_of("ids"), PADDED, 1)[0] == (6, 6, 6)
+def test_a_row_that_came_alone_has_no_padding_unless_all_fill_a_buffer_of_one_size() -> None:
+    assert count_answers(counter_of("ids"), PADDED[:1], 1)[0] == (6,)
+    assert count_answers(counter_of("ids"), [*PADDED, [6, 7]], 1)[0] == (6, 6, 6, 2)
+    with pytest.raises(SettingsError, match=r"tokens=model"):
+        count_answers(counter_of("ids"), PADDED, 1)
 
 
 # --- Generator --------------------------------------------------------------------------------------------------------
