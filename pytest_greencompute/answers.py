@@ -363,6 +363,12 @@ def labels(value: Any) -> tuple[Any, ...]:
     return tuple(getattr(value, name) for name in names if hasattr(value, name))
 
 
+def fields_of(value: Any) -> Mapping[str, Any]:
+    """What a dataclass, or an object of a class of somebody's own, holds by name; nothing of anything else."""
+    holds = getattr(value, "__dict__", None)
+    return _fields(value) or (holds if type(holds) is dict and not isinstance(value, type) else {})
+
+
 def _fields(value: Any) -> Mapping[str, Any] | None:
     """What an object is equal by, of a class that compares its fields; None where it compares by its own code, or not at all."""
     kind: Any = type(value)

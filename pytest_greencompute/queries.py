@@ -119,14 +119,24 @@ def worn(before: Any, after: Any, *, places: bool) -> bool:
         return len(before) != len(after) or any(worn(one, other, places=places) for one, other in zip(before, after, strict=True))
     if isinstance(before, _Place) and isinstance(after, _Place) and not places:
         return False
-    return bool(before != after)
+    return bool(before != after) or (before == UNSEEN and places)
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """How far a file or an iterator has been read."""
+    """How far a file has been read, which can be wound back."""
 
     at: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What is left in an iterator or a queue, which nobody puts back; of None nobody knows."""
+
+    of: Any
+
+
+UNSEEN = _Left(None)
 
 
 def state_of(query: Any, deep: int = DEEP) -> Any:
@@ -146,13 +156,14 @@ def _state(query: Any, deep: int) -> Any:  # noqa: PLR0911  a table of kinds
         return repr(query)
     if hasattr(query, "read") and hasattr(query, "tell"):
         return _Place("closed" if getattr(query, "closed", False) else query.tell())
-    if inspect.isgenerator(query):  # unlike a file it cannot be read from its beginning again
-        return inspect.getgeneratorstate(query)
     if hasattr(query, "__next__"):
-        hint = operator.length_hint(query, -1)
-        return "left", hint if hint >= 0 else state_of(query.__reduce__()[1], deep)  # of a map or a zip, what it is made of
+        return _Left(_left(query, deep))
+    if callable(getattr(query, "qsize", None)):
+        return _Left(query.qsize())
     if hasattr(query, "shape") and (hasattr(query, "tolist") or hasattr(query, "iloc")):
         return tuple(query.shape), _numbers(query)
+    if hasattr(query, "getpalette"):  # an image of Pillow's, whose pixels may not have been read yet
+        return query.mode, query.size
     if deep < 0:
         return None
     if isinstance(query, Mapping):
@@ -163,6 +174,16 @@ def _state(query: Any, deep: int) -> Any:  # noqa: PLR0911  a table of kinds
         return repr(query)
     plain = is_dataclass(query) or type(query).__module__ in {"__main__", "conftest"} or _is_of_a_test(type(query))
     return {name: state_of(each, deep) for name, each in vars(query).items()} if plain else None
+
+
+def _left(query: Any, deep: int) -> Any:
+    """What an iterator shows of how far it is; None where it shows nothing."""
+    if inspect.isgenerator(query):
+        return inspect.getgeneratorstate(query)
+    length = operator.length_hint(query, -1)
+    if length < 0 and type(query).__module__ in {"builtins", "itertools"}:  # a map or a zip, by what it is made of
+        return state_of(query.__reduce__()[1], deep)
+    return length if length >= 0 else getattr(query, "line_num", None)  # a reader of csv
 
 
 def _is_of_a_test(kind: type) -> bool:

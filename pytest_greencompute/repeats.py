@@ -32,6 +32,8 @@ TIMES = 3.0  # faster than at first: no warm-up does that to most of many batche
 TIMES_OF_FEW = 10.0
 SAVED_S = 0.001  # where all batches together lost less than this, only the clock's noise may have changed
 LOOKED_UP_S = 100e-6  # hardly more than a look into a table takes
+FETCHED_S, TIMES_FETCHED = 0.001, 30.0  # a look into a file or a database
+TIMES_OF_PART, PART = 1.7, 0.25  # faster, in so much of many batches and by so much of their time: worth a look for a memory
 WAITED = 0.5  # of a batch's time
 COMPARED, COMPARED_S = 16, 0.05  # answers that are compared in any case, and seconds for more
 LARGE = 4096  # numbers in an answer; of more, some are compared
@@ -70,7 +72,7 @@ class Again:
             return False
         if first.processor_s is None or later.processor_s is None:
             return True
-        return later.processor_s < WAITED * later.seconds or first.processor_s > 2 * later.processor_s
+        return later.processor_s < WAITED * later.seconds or first.processor_s > min(times, 2.0) * later.processor_s
 
 
 class Repeats:
@@ -136,15 +138,19 @@ class Repeats:
         others, faster = self._others, self._faster()
         emptied = len(set(self._later)) == 1 < len(set(self._first))
         # A file that is read from its beginning each time stands elsewhere after the first pass, and is not used up.
-        moved = self._worn(places=True) and (emptied or len(self._first) == 1 or self._after != states_of(self._workload.listed))
-        if self._short or emptied or (others and (moved or self._worn())) or (self._worn(places=True) and self._is_sure(faster)):
+        moved = self._worn(places=True) and (len(set(self._later)) == 1 or self._after != states_of(self._workload.listed))
+        lost = self._worn(places=True) if self._is_sure(faster) else self._worn() and _looked_up(faster)
+        part = () if faster else self._part()
+        if self._short or emptied or (others and (moved or self._worn())) or lost or (part and self._filled()):
             how_many = f"{others} of {len(self._first)} answers were others"
-            said = self._short or f"{how_many if others else _how_much(faster)} when asked again."
+            said = self._short or f"{how_many if others else _how_much(faster or part)} when asked again."
             raise SettingsError(f"The model uses up or changes its queries: {said}", remedy=MAKE_THEM)
         if others:
             self.notes += (f"{others} of {len(self._first)} answers were others when their queries were asked again",)
         if faster and not self._cached:
             self._refuse_memory(faster)
+        if part and not self._cached:
+            self._refuse_part(part)
         self._outputs, self._before, self._after = [], [], []
 
     def _worn(self, *, places: bool = False) -> bool:
@@ -152,6 +158,11 @@ class Repeats:
         return not isinstance(self._workload.listed, Made) and any(
             worn(before, after, places=places) for before, after in zip(self._before, self._after, strict=True)
         )
+
+    def _filled(self) -> bool:
+        """Whether the first pass changed the queries or put something into them."""
+        listed = self._workload.listed
+        return self._worn() or (not isinstance(listed, Made) and any(map(functools.partial(worn, places=False), self._after, self._before)))
 
     def _faster(self) -> tuple[Again, ...]:
         """The batches that were answered again, where most of them took far less time; none where that is usual."""
@@ -175,6 +186,14 @@ class Repeats:
         new = [index for index in faster if index in late]
         return [late[index] for index in new] if len(new) >= max(MOST * len(late), MANY / 2) else []
 
+    def _part(self) -> tuple[Again, ...]:
+        """Of many batches those that took clearly less time, where that is a good part of all; else none."""
+        late = [each for index, each in self._again.items() if index >= EARLY and not each.first.compiled]
+        found = [each for each in late if each.faster(TIMES_OF_PART)]
+        saved_s = sum(each.first.seconds - each.later.seconds for each in found)
+        much = saved_s > max(SAVED_S, PART * sum(each.first.seconds for each in late))
+        return tuple(found) if len(late) >= MANY and len(found) >= PART * len(late) and much else ()
+
     def _is_sure(self, faster: Sequence[Again]) -> bool:
         """Whether these are enough to be no first-call costs."""
         return (len(faster) >= MANY / 2 and len(self._again) > MANY) or (len(faster) >= EARLY and not _compilers())
@@ -187,12 +206,25 @@ class Repeats:
         said = _how_much(faster)
         if self._is_sure(faster) or all(each.same_objects for each in faster) or self._memory(faster):
             raise SettingsError(f"The model answers from memory: {said} when asked again.", remedy=DECLARE_IT)
-        if _looked_up(faster):
+        if _looked_up(faster) or self._filled():
             few = f"{len(self._again)} batch{'' if len(self._again) == 1 else 'es'}"
-            self.notes += (f"{said} when asked again: {few} cannot tell first-call costs from answers kept in memory",)
+            kept = "what the model has put into its queries" if self._filled() else "answers kept in memory"
+            self.notes += (f"{said} when asked again: {few} cannot tell first-call costs from {kept}",)
+
+    def _refuse_part(self, part: Sequence[Again]) -> None:
+        """Raises SettingsError where a memory was found that made some batches, or some of the work of each, faster.
+
+        Else a note says so of most; some may have been slowed by a busy machine.
+        """
+        said = f"{_how_much(part)} when asked again"
+        if self._memory(part):
+            raise SettingsError(f"The model answers in part from memory: {said}.", remedy=DECLARE_IT)
+        if len(part) >= MOST * sum(index >= EARLY for index in self._again):
+            self.notes += (f"{said}: what is done only once for a query is in no figure",)
 
     def _memory(self, faster: Sequence[Again]) -> bool:
-        batches = [self._workload.batch(index) for index in [*self._again][:EARLY]]
+        known = [index for index, each in self._again.items() if each in faster] if len(faster) >= EARLY else [*self._again]
+        batches = [self._workload.batch(index) for index in known[:EARLY]]
         return _remembers(self._workload.model, [_keys(batch) for batch in batches], len(self._again), looked_up=_looked_up(faster))
 
 
@@ -236,14 +268,20 @@ def _keys(batch: Any) -> list[Any]:
 
 
 def _looked_up(faster: Sequence[Again]) -> bool:
-    return statistics.median(each.later.seconds for each in faster) <= LOOKED_UP_S
+    """Whether hardly more was done than to look something up."""
+    if not faster:
+        return False
+    first_s, later_s = _medians(faster)
+    return later_s <= LOOKED_UP_S or (later_s <= FETCHED_S and first_s >= TIMES_FETCHED * later_s)
 
 
 def _how_much(faster: Sequence[Again]) -> str:
-    first, later = (
-        statistics.median(stamps) for stamps in zip(*((each.first.seconds, each.later.seconds) for each in faster), strict=True)
-    )
-    return f"a batch took {1e3 * first:.3g} ms at first and {1e3 * later:.3g} ms"
+    first_s, later_s = _medians(faster)
+    return f"a batch took {1e3 * first_s:.3g} ms at first and {1e3 * later_s:.3g} ms"
+
+
+def _medians(seen: Sequence[Again]) -> tuple[float, float]:
+    return statistics.median(each.first.seconds for each in seen), statistics.median(each.later.seconds for each in seen)
 
 
 def one_object(one: Any, other: Any) -> bool:

@@ -6,18 +6,20 @@ returns too few answers.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import itertools
 import math
 import sys
+import types
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_greencompute.answers import Keeper, equal
+from pytest_greencompute.answers import Keeper, equal, fields_of
 from pytest_greencompute.asks import Worked
 from pytest_greencompute.awaiting import finished, settled
 from pytest_greencompute.clock import Clock
@@ -187,7 +189,8 @@ class Workload:
             if len(self.stamps) < LAZY:
                 self._sync = synchronizer()
             self._sync()
-            self.stamps.append(stamping.end())
+            self.stamps.append(stamp := stamping.end())
+            answer = _worked(answer, held, stamp, clock)
             outputs.extend(_answers(answer, held, first, keeper.rows, awaits=self._awaits))
             del answer
             done(held)
@@ -341,7 +344,26 @@ def _answers(answer: Any, asked: int, first: int, rows: Callable[[Any], list[Any
     return rows(answer)
 
 
+LISTED_S = 0.001
+
+
+def _worked(answer: Any, asked: int, stamp: Stamp, clock: Clock) -> Any:
+    """A sequence of a class of its own as a list. Raises SettingsError for one that does its work only when it is asked for its items."""
+    plain = isinstance(answer, list | tuple | str | bytes) or any(hasattr(answer, name) for name in ("dtype", "shape", "keys"))
+    if plain or not hasattr(answer, "__len__") or len(answer) != asked:
+        return answer
+    start_ns = clock.now_ns()
+    listed = [*answer]
+    if (clock.now_ns() - start_ns) / 1e9 > max(LISTED_S, stamp.seconds):
+        raise SettingsError(
+            f"The model returned a {type(answer).__name__}, which computes its answers only when it is asked for them.",
+            remedy="Return what it gives: list(…).",
+        )
+    return listed
+
+
 DEEP = 4
+_PROMISES = (types.FunctionType, types.MethodType, functools.partial)  # to be called, before anything is computed
 _COMPUTED = (str, bytes, int, float, type(None))
 
 
@@ -351,14 +373,14 @@ def _uncomputed(answer: Any, deep: int = DEEP) -> Any:
         return None
     if hasattr(answer, "dtype") and not hasattr(answer, "__dask_graph__"):
         return _uncomputed(answer.tolist(), deep) if str(answer.dtype) == "object" and hasattr(answer, "tolist") else None
-    if inspect.isawaitable(answer) or isinstance(answer, Future) or _is_result_to_come(answer):
+    if inspect.isawaitable(answer) or isinstance(answer, (Future, *_PROMISES)) or inspect.isasyncgen(answer) or _is_result_to_come(answer):
         return answer
     if isinstance(answer, Iterator) and not isinstance(answer, io.IOBase):
         return answer
     graph = getattr(answer, "__dask_graph__", None)
     if callable(graph) and not isinstance(answer, type):
         return answer if graph() is not None else None
-    held = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list | tuple) else ()
+    held = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list | tuple) else fields_of(answer).values()
     return next((found for each in held if (found := _uncomputed(each, deep - 1)) is not None), None) if deep else None
 
 
@@ -371,7 +393,9 @@ def _remedy(uncomputed: Any, *, awaits: bool) -> str:
     if inspect.isawaitable(uncomputed):
         gather = "return await asyncio.gather(*…) in an async model"
         return f"{gather[0].upper()}{gather[1:]}." if awaits else f"{gather[0].upper()}{gather[1:]}, and measure it with ameasure."
-    if isinstance(uncomputed, Iterator):
+    if isinstance(uncomputed, _PROMISES):
+        return "Return what it returns: call it in the model."
+    if isinstance(uncomputed, Iterator) or inspect.isasyncgen(uncomputed):
         return "Return what it gives: list(…)."
     if hasattr(uncomputed, "__dask_graph__"):
         return "Return what it computes: .compute()."

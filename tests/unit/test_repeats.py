@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import csv
 import functools
 import io
 import itertools
+import queue
 import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,6 +137,19 @@ def test_half_of_the_work_remembered_is_too_much(bench: Bench) -> None:
 
     with pytest.raises(SettingsError, match=MEMORY):
         bench.run(model)
+
+
+def test_so_is_a_half_of_each_batch_or_every_third_batch(bench: Bench) -> None:
+    """Half of the energy, a third of it: a memory that is found in the model is refused, another noted."""
+    remembered = by_dict(bench)
+    with pytest.raises(SettingsError, match="in part from memory"):
+        bench.run(lambda batch: bench.work() or remembered(batch))
+    third = by_dict(bench)
+    with pytest.raises(SettingsError, match="in part from memory"):
+        bench.run(lambda batch: third(batch) if int(batch[0].split()[-1]) % 3 == 0 else bench.work() or batch)
+    seen: set[int] = set()
+    run = bench.run(lambda batch: bench.work(0.02 if hash(batch[0]) in seen else 0.04) or seen.add(hash(batch[0])) or batch)
+    assert said(run, "what is done only once for a query")
 
 
 def test_queries_that_are_asked_twice_do_not_hide_a_memory(bench: Bench) -> None:
@@ -261,6 +277,13 @@ def drained(queue: Any) -> str:
     return "".join(queue.popleft() for _ in range(len(queue)))
 
 
+def filled(text: str) -> queue.Queue[str]:
+    made = queue.Queue[str]()
+    for letter in text:
+        made.put(letter)
+    return made
+
+
 READ: list[tuple[str, Callable[[], Any], Callable[[Any], str]]] = [
     ("dict", lambda: [{"text": text} for text in TEXTS], popped),
     ("dataclass", lambda: [Record(text) for text in TEXTS], cut),
@@ -268,6 +291,9 @@ READ: list[tuple[str, Callable[[], Any], Callable[[Any], str]]] = [
     ("iterator", lambda: [iter(text) for text in TEXTS], "".join),
     ("generator", lambda: [(letter for letter in text) for text in TEXTS], "".join),
     ("map", lambda: [map(str, text) for text in TEXTS], "".join),
+    ("zip", lambda: [zip(text, strict=True) for text in TEXTS], lambda rows: "".join(row[0] for row in rows)),
+    ("csv", lambda: [csv.reader([text]) for text in TEXTS], lambda rows: "".join(row[0] for row in rows)),
+    ("queue", lambda: [filled(text) for text in TEXTS], lambda full: "".join(full.get() for _ in range(full.qsize()))),
     ("bytes file", lambda: [io.BytesIO(text.encode()) for text in TEXTS], lambda file: file.read().decode()),
     ("text file", lambda: [io.StringIO(text) for text in TEXTS], lambda file: file.read()),
     ("file in a dict", lambda: [{"file": io.StringIO(text), "id": 1} for text in TEXTS], lambda record: record["file"].read()),
@@ -299,6 +325,32 @@ def test_queries_that_are_used_up_are_refused_and_made_afresh_they_are_right(
     run = bench.run(model, make, batch_size=batch_size)
     assert joules(run) == pytest.approx(6.0 + 300 * always / batch_size, rel=0.02)
     assert not said(run, "answers were others")
+
+
+def test_files_of_one_length_are_used_up_though_their_answers_are_as_alike_as_those_of_what_is_left(bench: Bench) -> None:
+    with pytest.raises(SettingsError, match=USED_UP):
+        bench.run(lambda batch: bench.work() or [len(file.read()) for file in batch], [io.BytesIO(b"sound") for _ in TEXTS])
+
+
+@pytest.mark.parametrize("queries", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("make", "letters"),
+    [
+        (iter, list),
+        (lambda text: map(str, text), list),
+        (lambda text: csv.reader([*text]), list),
+        (list, lambda left: [left.pop() for _ in range(len(left))]),
+        (filled, lambda left: [left.get() for _ in range(left.qsize())]),
+    ],
+    ids=["iterator", "map", "csv", "list", "queue"],
+)
+def test_a_handful_that_is_used_up_for_the_same_answer_is_refused(bench: Bench, make: Any, letters: Any, queries: int) -> None:
+    def model(batch: list[Any]) -> list[str]:
+        bench.work(0.001 * sum(len(letters(each)) for each in batch))
+        return ["done" for _ in batch]
+
+    with pytest.raises(SettingsError, match=USED_UP):
+        bench.run(model, [make(text) for text in TEXTS[:queries]])
 
 
 def test_an_array_that_the_model_changes_in_place_is_refused() -> None:
@@ -360,7 +412,25 @@ def test_a_model_that_writes_its_answer_into_the_query_is_measured(bench: Bench,
 
     run = bench.run(model, [{"text": text} for text in TEXTS[:queries]])
     assert joules(run) == pytest.approx(6.0, rel=0.02)
-    assert run.notes == ()
+    assert [note for note in run.notes if "put into its queries" not in note] == []  # of two batches nothing tells it from a memory
+
+
+@pytest.mark.parametrize(("queries", "refused"), [(1, False), (2, False), (24, True)])
+def test_what_a_model_keeps_in_its_queries_is_a_memory(bench: Bench, queries: int, *, refused: bool) -> None:
+    def model(batch: list[dict[str, Any]]) -> list[Any]:
+        bench.work(0.02)
+        for record in batch:
+            if "upper" not in record:
+                bench.work(0.02 if refused else 1.0)
+                record["upper"] = record["text"].upper()
+        return [record["upper"] for record in batch]
+
+    asked = [{"text": text} for text in TEXTS[:queries]]
+    if refused:
+        with pytest.raises(SettingsError, match=USED_UP):
+            bench.run(model, asked)
+    else:
+        assert said(bench.run(model, asked), "put into its queries")
 
 
 def test_a_function_must_make_as_many_and_the_same_queries(bench: Bench) -> None:
@@ -445,6 +515,10 @@ async def a_coroutine() -> int:
     return 1
 
 
+async def a_stream() -> Any:
+    yield 1
+
+
 @pytest.mark.parametrize("wrap", [lambda one: one, lambda one: (one, 0.5), lambda one: {"text": one}], ids=["bare", "tuple", "dict"])
 @pytest.mark.parametrize(
     ("make", "remedy"),
@@ -454,6 +528,11 @@ async def a_coroutine() -> int:
         (lambda: (each for each in "ab"), "list"),
         (lambda: map(str, [1]), "list"),
         (lambda: iter([1]), "list"),
+        (a_stream, "list"),
+        (lambda: lambda: 1, "call it"),
+        (lambda: functools.partial(len, "ab"), "call it"),
+        (lambda: Bench().work, "call it"),
+        (lambda: SimpleNamespace(text=a_future()), "result"),
     ],
 )
 def test_an_answer_that_has_not_been_computed_is_refused_metered_or_not(
@@ -471,6 +550,41 @@ def test_so_it_is_what_a_model_that_is_awaited_returns(bench: Bench) -> None:
 
     with pytest.raises(SettingsError, match="has not been computed"):
         asyncio.run(arun_metered(bench.task(model, awaits=True), bench.instruments, Effort()))
+
+
+class Lazy:
+    """Does its work when it is asked for its items."""
+
+    def __init__(self, batch: list[str], work: Callable[[], None]) -> None:
+        self._batch, self._work = batch, work
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def __getitem__(self, index: int) -> str:
+        text = self._batch[index]
+        self._work()
+        return text
+
+
+def test_answers_that_are_computed_when_they_are_looked_at_are_refused(bench: Bench) -> None:
+    with pytest.raises(SettingsError, match="a Lazy, which computes its answers only when it is asked for them"):
+        bench.run(lambda batch: Lazy(batch, bench.work), batch_size=4)
+    run = bench.run(lambda batch: bench.work() or Lazy(batch, lambda: None))
+    assert joules(run) == pytest.approx(6.0, rel=0.02)
+
+
+class Untold:
+    """Shows nothing of what is in it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def test_objects_that_nothing_tells_apart_are_answers(bench: Bench) -> None:
+    run = bench.run(lambda batch: bench.work() or [Untold(text) for text in batch])
+    assert joules(run) == pytest.approx(6.0, rel=0.02)
+    assert not said(run, "answers were others")
 
 
 def test_a_file_is_an_answer(bench: Bench) -> None:
