@@ -8,25 +8,35 @@ order of a set, and of arrays of fractions their shape apart from their values, 
 from __future__ import annotations
 
 import ast
+import builtins
+import enum
 import functools
 import hashlib
 import inspect
 import math
 import os
 import re
+import sys
 import sysconfig
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 DIGITS = 10  # hexadecimal digits of a fingerprint that people see
 MOST_ELEMENTS = 1 << 16  # of an array that are looked at
 MOST_LOOKED_UP = 256  # queries of a sequence whose items cost something to have (a dataset that decodes them)
+MOST_HELD = 4096  # of a list, dict or set that a function refers to; of a larger one, how many
 DEEPEST = 8
 AS_AN_ARRAY = 8  # a list of so many fractions is an array of them
 LIBRARIES = tuple(dict.fromkeys(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+INNER = {staticmethod: "__func__", classmethod: "__func__", property: "fget", functools.cached_property: "func"}
+PORT = re.compile(r"(?<=localhost):\d+|(?<=127\.0\.0\.1):\d+")  # a server under test has another at each start
+CHANGING = frozenset(name for kind in (list, dict, set, deque) for name in vars(kind)) - frozenset(  # methods that change what is in it
+    ("copy", "count", "get", "index", "items", "keys", "values", "fromkeys", "isdisjoint", "issubset", "issuperset", "union", "difference")
+)
 ROOTS = tuple("/\\ABCDEFGHIJKLMNOPQRSTUVWXYZ") if os.name == "nt" else ("/",)
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
@@ -164,62 +174,105 @@ def attributes_of(value: Any) -> dict[str, Any]:
 
 
 class _Functions:
-    """The text of a function: its source without comments, names of its own and documentation, and what that refers to."""
+    """The text of a function: its source without comments, names of its own and documentation, and what that refers to.
+
+    That are values and functions of the project: globals, what a closure, a ``partial`` or a default holds, and of objects the attributes
+    and methods that the code names. What may change while it runs, such as a cache, is told by its type alone.
+    """
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
         self._looking = _Looking()
+        self._set: set[str] = set()  # names and attributes that the code sets itself
+        self._open: set[str] = set()  # those whose contents it may change, or hands on
 
-    def text(self, function: Any) -> str:
-        """Whatever can be called. One that was met before is not told again."""
+    def text(self, function: Any, owner: object = None) -> str:
+        """Whatever can be called, as a method of ``owner``. One that was met before is not told again."""
         if id(function) in self._seen:
             return "…"
         self._seen.add(id(function))
         if isinstance(function, functools.partial):
-            given = [self._value(each) for each in (*function.args, *(item for pair in sorted(function.keywords.items()) for item in pair))]
-            return f"{self.text(function.func)}({','.join(given)})"
-        if isinstance(function, MethodType):
-            return f"{self._held_by(function.__self__, function.__func__)}.{self.text(function.__func__)}"
-        if isinstance(function, FunctionType):
-            return self._of_code(function)
-        call = _call_of(function)
+            return f"{self.text(function.func, owner)}({','.join(self._bound(function))})"
+        if isinstance(inner := _inner(function), FunctionType):
+            return self._of_code(inner, owner)
+        call = function.__func__ if isinstance(function, MethodType) else _call_of(function)
         if isinstance(call, FunctionType):
-            return f"{self._held_by(function, call)}.{self.text(call)}"
+            owner = function.__self__ if isinstance(function, MethodType) else function
+            return f"{self._held_by(owner, call)}.{self.text(call, owner)}"
         return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
-    def _of_code(self, function: FunctionType) -> str:
-        tree = _tree_of(function)
-        code = function.__code__
+    def _bound(self, function: functools.partial[Any]) -> list[str]:
+        """What a ``partial`` gives to its function, by the names that it has there."""
+        self._note(function.func)
+        code = getattr(function.func, "__code__", None)
+        names = (*(code.co_varnames if code is not None else ()), *[""] * len(function.args))
+        return self._named([*zip(names, function.args, strict=False), *sorted(function.keywords.items())], ())
+
+    def _note(self, function: object) -> None:
+        """Look at what a function changes before any value is told."""
+        tree = _tree_of(function) if isinstance(function, FunctionType) else None
+        if isinstance(function, FunctionType) and tree is not None:
+            self._set |= _rebound(tree)
+            self._open |= _handed_on(tree) | _put_into(_file_of(function.__code__))
+
+    def _of_code(self, function: FunctionType, owner: object) -> str:
+        tree, code = _tree_of(function), function.__code__
         own = ast.unparse(tree) if tree is not None else f"{code.co_code!r}{_constants(code)}"
-        changing = set() if tree is None else _rebound(tree)
-        cells = zip(code.co_freevars, function.__closure__ or (), strict=False)
-        held = {name: cell.cell_contents for name, cell in cells if name not in changing and _is_full(cell)}
         names = _names(code)
-        known = {name: function.__globals__[name] for name in sorted(names - changing) if name in function.__globals__}
-        given = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-        texts = [*map(self._value, given), *(f"{name}={self._value(each, names)}" for name, each in {**held, **known}.items())]
-        return f"{own}|{','.join(texts)}"
+        cells = zip(code.co_freevars, function.__closure__ or (), strict=False)
+        held = {name: cell.cell_contents for name, cell in cells if _is_full(cell)}
+        known = {name: function.__globals__[name] for name in sorted(names) if name in function.__globals__}
+        parts = _parts(owner, names)
+        for each in (function, *held.values(), *known.values(), *parts.values()):
+            self._note(each)
+        first = code.co_argcount - len(function.__defaults__ or ())
+        given = [*zip(code.co_varnames[first:], function.__defaults__ or (), strict=False), *(function.__kwdefaults__ or {}).items()]
+        texts = self._named([*given, *held.items(), *known.items()], names)
+        return f"{own}|{','.join([*texts, *self._of_parts(owner, parts)])}"
 
     def _held_by(self, owner: object, function: Any) -> str:
-        """The values that an object has for its method, but for those that the method itself sets."""
-        tree = _tree_of(function) if isinstance(function, FunctionType) else None
-        changing = set() if tree is None else _rebound(tree)
-        held = {name: self._value(each) for name, each in attributes_of(owner).items() if name not in changing}
-        return f"{type(owner).__qualname__}{held}"
+        """The values that an object has for its method, but for those that its methods set."""
+        if isinstance(owner, type):
+            return owner.__qualname__
+        if isinstance(function, FunctionType):
+            for each in (function, *_parts(owner, _names(function.__code__)).values()):
+                self._note(each)
+        held = [(name, each) for name, each in attributes_of(owner).items() if not _is_kept(owner, name)]
+        return f"{type(owner).__qualname__}{self._named(held, ())}"
 
-    def _value(self, value: Any, names: Iterable[str] = ()) -> str:
-        """A value that a function refers to. What may change while it runs, such as a cache, is told by its type alone."""
-        if isinstance(value, PLAIN):
-            return self._looking.at(value)[0]
-        if isinstance(value, tuple | frozenset):
-            each = [self._value(one) for one in value]
-            return f"({','.join(each if isinstance(value, tuple) else sorted(each))})"
+    def _named(self, values: Iterable[tuple[str, Any]], names: Collection[str]) -> list[str]:
+        return [f"{name}={self._value(each, names, opened=name in self._open)}" for name, each in values if name not in self._set]
+
+    def _of_parts(self, owner: object, parts: Mapping[str, Any]) -> list[str]:
+        values = [(name, each) for name, each in parts.items() if not _is_users(each)]
+        return [*(self.text(each, owner) for each in parts.values() if _is_users(each)), *self._named(values, ())]
+
+    def _value(self, value: Any, names: Collection[str] = (), depth: int = 0, *, opened: bool = False) -> str:
+        """A value that a function refers to by one of ``names``; ``opened``: what is in it may change."""
+        if isinstance(value, PLAIN) or (hasattr(value, "__array_interface__") and not opened):
+            return PORT.sub("", self._looking.at(value)[0])
+        if depth < DEEPEST and (isinstance(value, tuple | frozenset) or (type(value) in (list, dict, set) and not opened)):
+            return self._several(value, names, depth + 1)
         if isinstance(value, ModuleType):
             mine = [getattr(value, name) for name in sorted(names) if _is_users(value.__dict__.get(name))]
             return f"{value.__name__}{[self.text(one) for one in mine]}"
-        if isinstance(value, functools.partial | MethodType) or _is_users(value) or _is_users(_call_of(value)):
+        if isinstance(value, functools.partial | MethodType) or _is_users(_inner(value)) or _is_users(_call_of(value)):
             return self.text(value)
-        return getattr(value, "__qualname__", type(value).__qualname__)
+        if isinstance(value, enum.Enum | re.Pattern):
+            told = (str(value), value.value) if isinstance(value, enum.Enum) else (value.pattern, value.flags)
+            return self._value(told, (), depth + 1)
+        parts = {} if id(value) in self._seen else _parts(value, names)
+        self._seen.add(id(value))
+        for each in parts.values():
+            self._note(each)
+        return f"{getattr(value, '__qualname__', type(value).__qualname__)}{''.join(self._of_parts(value, parts))}"
+
+    def _several(self, value: Collection[Any], names: Collection[str], depth: int) -> str:
+        if len(value) > MOST_HELD:
+            return f"{type(value).__qualname__} of {len(value)}"
+        listed = [part for pair in value.items() for part in pair] if isinstance(value, dict) else list(value)
+        each = [self._value(one, names, depth) for one in listed]
+        return f"({','.join(sorted(each) if isinstance(value, set | frozenset) else each)})"
 
 
 def _call_of(value: object) -> Any:
@@ -229,8 +282,11 @@ def _call_of(value: object) -> Any:
 
 def _is_users(value: object) -> bool:
     """Whether it is a function of the project, and not of a library: what those do is told by their versions."""
-    path = value.__code__.co_filename if isinstance(value, FunctionType) else ""
-    return bool(path) and not path.startswith(LIBRARIES) and "site-packages" not in path
+    return _is_of_project(value.__code__.co_filename if isinstance(value, FunctionType) else "")
+
+
+def _is_of_project(path: str | None) -> bool:
+    return bool(path) and not str(path).startswith(LIBRARIES) and "site-packages" not in str(path)
 
 
 def _is_full(cell: Any) -> bool:
@@ -258,18 +314,84 @@ def _rebound(tree: ast.AST) -> set[str]:
     return declared | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
 
 
+def _handed_on(tree: ast.AST) -> set[str]:
+    """Names and attributes that a function does more with than to read what is in them, so that somebody may change it."""
+    read: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Load):
+            read.add(id(node.value))
+        elif isinstance(node, ast.Compare):
+            read |= {id(node.left), *map(id, node.comparators)}
+        elif isinstance(node, ast.comprehension | ast.For):
+            read.add(id(node.iter))
+        elif isinstance(node, ast.If | ast.IfExp | ast.While):
+            read.add(id(node.test))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and hasattr(builtins, node.func.id):
+            read |= set(map(id, node.args))
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute) and id(node) not in read]
+    return {_name_of(node) for node in named}
+
+
+def _name_of(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+@functools.lru_cache(maxsize=8)
+def _put_into(tree: ast.Module) -> frozenset[str]:
+    """Names and attributes whose contents some function of a file changes."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
+    inside = [node for function in functions for node in ast.walk(function)]
+    stored = [node.value for node in inside if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load)]
+    return frozenset(
+        map(_name_of, [*stored, *(node.value for node in inside if isinstance(node, ast.Attribute) and node.attr in CHANGING)])
+    )
+
+
+def _parts(owner: object, names: Collection[str]) -> dict[str, Any]:
+    """The attributes and methods that code means by ``names``, of an object or a class of the project."""
+    kind = owner if isinstance(owner, type) else type(owner)
+    if not (kind is SimpleNamespace or _is_of_project(getattr(sys.modules.get(kind.__module__), "__file__", None))):
+        return {}
+    found = {}
+    for name in sorted(names):
+        each = inspect.getattr_static(kind if _is_kept(owner, name) else owner, name, None)
+        each = getattr(owner, name, None) if isinstance(each, MemberDescriptorType) else _inner(each)
+        if each is not None:
+            found[name] = each
+    return found
+
+
+def _is_kept(owner: object, name: str) -> bool:
+    """Whether an attribute is the result of a method, kept under the method's name."""
+    return isinstance(inspect.getattr_static(type(owner), name, None), functools.cached_property)
+
+
+def _inner(value: Any) -> Any:
+    """The function inside of a static method, a property, a cache and the like; else the value itself."""
+    key = next((key for kind, key in INNER.items() if isinstance(value, kind)), "__wrapped__")
+    found = getattr(value, key, None) if key != "__wrapped__" else inspect.getattr_static(value, key, None)
+    return found if isinstance(found, FunctionType) and not isinstance(value, FunctionType) else value
+
+
 @functools.lru_cache(maxsize=8)
 def _parsed(text: str) -> ast.Module:
     return ast.parse(text)
 
 
-def _tree_of(function: FunctionType) -> ast.AST | None:
-    """The function as its file has it, without its name and documentation; None where there is no such file."""
-    code = function.__code__
+def _file_of(code: CodeType) -> Any:
+    """The whole file that a function stands in; None where there is no such file."""
     try:
-        nodes = list(ast.walk(_parsed("".join(inspect.findsource(code)[0]))))
+        return _parsed("".join(inspect.findsource(code)[0]))
     except (OSError, TypeError, SyntaxError, ValueError, IndexError):
         return None
+
+
+def _tree_of(function: FunctionType) -> ast.AST | None:
+    """The function as its file has it, without its name and documentation; None where there is no such file."""
+    code, tree = function.__code__, _file_of(function.__code__)
+    if tree is None:
+        return None
+    nodes = list(ast.walk(tree))
     if code.co_name == "<lambda>":
         arguments = code.co_varnames[: code.co_argcount]
         lambdas = [each for each in nodes if isinstance(each, ast.Lambda) and each.lineno == code.co_firstlineno]

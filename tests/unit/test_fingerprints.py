@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import subprocess
 import sys
 import textwrap
@@ -218,6 +219,111 @@ def test_two_processes_agree_on_a_function_wherever_it_lies_and_whatever_its_com
 def test_what_a_function_refers_to_is_part_of_it(tmp_path: Path, changed: dict[str, str]) -> None:
     first, other = told(tmp_path / "one"), told(tmp_path / "two", **changed)
     assert not set(first) & set(other)
+
+
+# What a score is made from, with ``{}`` for what changes, and two such values.
+OTHER_SCORES = {
+    "private attribute": (
+        "class S:\n    def __init__(self, t): self._t = t\n    def __call__(self, a, r): return a < self._t\nf = S({})",
+        "1",
+        "2",
+    ),
+    "a method's own": (
+        "class S:\n    def __init__(self, t): self._t = t\n    def ok(self, a, r): return a < self._t\nf = S({}).ok",
+        "1",
+        "2",
+    ),
+    "list of an object": (
+        "class S:\n    def __init__(self, t): self.t = t\n    def __call__(self, a, r): return a in self.t\nf = S({})",
+        "[1]",
+        "[2]",
+    ),
+    "slot": (
+        "class S:\n    __slots__ = '_t',\n    def __init__(self, t): self._t = t\n    def __call__(self, a, r): return a < self._t\n"
+        "f = S({})",
+        "1",
+        "2",
+    ),
+    "constant of a class": ("class S:\n    T = {}\n    @classmethod\n    def f(cls, a, r): return a < cls.T\nf = S.f", "1", "2"),
+    "constant by name": ("class S:\n    T = {}\n    @staticmethod\n    def f(a, r): return a < S.T\nf = S.f", "1", "2"),
+    "another method": ("class S:\n    def n(self, a): return a + {}\n    def f(self, a, r): return self.n(a) == r\nf = S().f", "1", "2"),
+    "inherited method": (
+        "class B:\n    def n(self, a): return a + {}\nclass S(B):\n    def f(self, a, r): return self.n(a) == r\nf = S().f",
+        "1",
+        "2",
+    ),
+    "property": ("class S:\n    @property\n    def t(self): return {}\n    def f(self, a, r): return a < self.t\nf = S().f", "1", "2"),
+    "helper object": ("class N:\n    def n(self, a): return a + {}\nhelper = N()\ndef f(a, r): return helper.n(a) == r", "1", "2"),
+    "helper made inside": ("class N:\n    def n(self, a): return a + {}\ndef f(a, r): return N().n(a) == r", "1", "2"),
+    "settings": ("import types\nset_to = types.SimpleNamespace(t={})\ndef f(a, r): return a < set_to.t", "1", "2"),
+    "enumeration": ("import enum\nclass E(enum.Enum):\n    T = {}\ndef f(a, r): return a < E.T.value", "1", "2"),
+    "dict": ("W = {}\ndef f(a, r): return W[a] == r", "{1: 1}", "{1: 2}"),
+    "list": ("W = {}\ndef f(a, r): return any(w in a for w in W)", "['a']", "['a', 'b']"),
+    "set": ("W = {}\ndef f(a, r): return a in W", "{'a'}", "{'b'}"),
+    "table of functions": ("def e(a, r): return a == r\ndef o(a, r): return a >= r\nT = [{}]\ndef f(a, r): return T[0](a, r)", "e", "o"),
+    "pattern": ("import re\nP = re.compile({})\ndef f(a, r): return bool(P.match(a))", "'a'", "'b'"),
+    "partial of a list": ("import functools\ndef g(a, r, w): return a in w\nf = functools.partial(g, w={})", "[1]", "[2]"),
+    "closure": ("def made(w):\n    def s(a, r): return a in w\n    return s\nf = made({})", "[1]", "[2]"),
+    "default": ("def f(a, r, w={}): return a in w", "[1]", "[2]"),
+    "cached": ("import functools\n@functools.lru_cache\ndef f(a, r): return a < {}", "1", "2"),
+    "cached helper": ("import functools\n@functools.lru_cache\ndef h(a): return a + {}\ndef f(a, r): return h(a) == r", "1", "2"),
+    "array": ("import numpy as np\nW = np.array({})\ndef f(a, r): return W[a] == r", "[1, 2]", "[1, 3]"),
+}
+# Scores that remember something, called or not.
+REMEMBERING = {
+    "cache": "C = {}\ndef f(a, r):\n    if a not in C: C[a] = a\n    return C[a] == r",
+    "log": "L = []\ndef f(a, r):\n    L.append(a)\n    return bool(L)",
+    "log by another name": "L = []\ndef f(a, r):\n    known = L\n    known.append(a)\n    return bool(L)",
+    "helper's log": "L = []\ndef note(to, a): to.append(a)\ndef f(a, r):\n    note(L, a)\n    return bool(L)",
+    "log of another function": "L = []\ndef note(a): L.append(a)\ndef f(a, r):\n    note(a)\n    return len(L) > 0",
+    "loaded when needed": "M = None\ndef load():\n    global M\n    M = 'm'\ndef f(a, r):\n    if M is None: load()\n    return True",
+    "object's log": "class S:\n    def __init__(self): self._l = []\n    def f(self, a, r):\n        self._l.append(a)\n        return a\n"
+    "f = S().f",
+    "object's cache": "class S:\n    def __init__(self): self._c = {}\n    def n(self, a): return self._c.setdefault(a, a)\n"
+    "    def f(self, a, r): return self.n(a) == r\nf = S().f",
+    "object's model": "class S:\n    def __init__(self): self.m = None\n    def load(self): self.m = 'm'\n    def __call__(self, a, r):\n"
+    "        if self.m is None: self.load()\n        return True\nf = S()",
+    "property": "import functools\nclass S:\n    @functools.cached_property\n    def t(self): return 1\n"
+    "    def __call__(self, a, r): return a < self.t\nf = S()",
+    "judge": "import itertools\nfrom threading import Lock\n"
+    "class J:\n    def __init__(self): self._lock, self.asked, self._ids = Lock(), 0, itertools.count()\n"
+    "    def ask(self, a):\n        with self._lock: self.asked += 1\n        return next(self._ids) >= 0\n"
+    "judge = J()\ndef f(a, r): return judge.ask(a)",
+    "server": "import random\nclass J:\n    def __init__(self): self._at = f'http://localhost:{random.randrange(9999)}'\n"
+    "    def f(self, a, r):\n        self.__init__()\n        return bool(self._at)\nf = J().f",
+}
+
+
+def written(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """The function ``f`` of a module with this text."""
+    path = folder / f"{name}.py"
+    path.write_text(text, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    found: Callable[..., Any] = module.f
+    return found
+
+
+@pytest.mark.parametrize("how", OTHER_SCORES)
+def test_a_score_that_was_made_otherwise_is_another_one(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, one, other = OTHER_SCORES[how]
+    made = [written(tmp_path, name, text.replace("{}", value), monkeypatch) for name, value in zip("xyz", (one, one, other), strict=True)]
+    first, same, changed = map(of_function, made)
+    assert first == same
+    assert first != changed
+
+
+@pytest.mark.parametrize("how", REMEMBERING)
+def test_a_score_that_remembers_stays_the_same_one(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    score = written(tmp_path, "x", REMEMBERING[how], monkeypatch)
+    before = of_function(score)
+    for answer in (0, 0, 1):
+        score(answer, 1)
+    assert of_function(score) == before
 
 
 def test_a_function_without_source_is_told_by_its_instructions() -> None:
