@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from pytest_greencompute.budget import Budget, Limit, Line, Terms
 from pytest_greencompute.estimate import Aim, Estimate, Missing, Outcome, changed_answers, estimate, judges_processor, with_systematic
+from pytest_greencompute.machine import differences, record
 from pytest_greencompute.metrics import METRICS, Metric
 from pytest_greencompute.samples import SET_BY_APPLICATION, Method, Run
 from pytest_greencompute.sequential import share
@@ -216,8 +217,10 @@ def _ratio(
 def longer_or_dearer(base: Run, run: Run, aim: Aim) -> str:
     """A change of the energy per query in two: 'tokens per query +12 %, energy per token -1.0 %'.
 
-    Empty where tokens were not counted on both sides, and where neither has changed by as much as is printed.
+    Empty where tokens were not counted on both sides, or not alike, and where neither has changed by as much as is printed.
     """
+    if any(each.blocks and each.name == "tokens=" for each in differences(record(run), record(base))):
+        return ""
     said, moved = [], False
     for name, words in SPLIT.items():
         before, now = (estimate(each, METRICS[name], aim) for each in (base, run))

@@ -261,6 +261,8 @@ def test_a_change_is_split_in_two_only_where_tokens_were_counted_on_both_sides()
     assert longer_or_dearer(side(50, 10), side(50, 10), aim) == ""
     assert longer_or_dearer(side(50, None), side(60, 12), aim) == ""
     assert longer_or_dearer(side(50, 10), side(60, None), aim) == ""
+    by_words, by_signs = (replace(side(50, count), provenance={"tokens": str(count)}) for count in (10, 30))
+    assert longer_or_dearer(by_words, by_signs, aim) == ""
     assert longer_or_dearer(side(50, 0), side(60, 10), aim) == ""
     match = Match(Rival("main", None), {}, aim, base=side(50, 10), launched=((), ()))
     assert notes_of(match, side(60, 12)) == ("against main: tokens per query +20 %, energy per token +0.0 %",)
