@@ -110,7 +110,7 @@ def _of_marks(item: pytest.Item, marks: Iterable[pytest.Mark]) -> list[Line]:
 def asked_here(
     items: Sequence[pytest.Item], where: Where, budget_file: str | None, marker: str, ini: Path | None
 ) -> dict[str, dict[str, Any]]:
-    """What this commit asks of each test, by node id, as plain JSON values; nothing where its files or markers do not parse.
+    """What this commit asks of each test, by node id, as plain JSON values; the reason where its files or markers do not parse.
 
     Its options are those of pytest's own configuration file ``ini`` (``addopts``): what stands on the command line is of no commit.
     """
@@ -119,12 +119,13 @@ def asked_here(
     from pytest_greencompute.store.stances import acceptance_to_json, line_to_json
 
     try:
-        given, files = options_in(addopts_of(ini)), read_files(where, budget_file)
+        given = options_in(addopts_of(ini))
+        files = read_files(where, budget_file or given.get("budget_file"))
         settings = build({**given, "budget": True}, files, os.environ, where.folder)
         by_itself = build(given, files, os.environ, where.folder).enabled
         tests = tests_of(items, settings, marker)
-    except SettingsError:
-        return {}
+    except SettingsError as error:
+        return {node_id_of(item): {"unread": str(error).partition("\n")[0]} for item in items}
     told = settings_to_json(replace(settings, enabled=by_itself))
     return {
         node_id: {

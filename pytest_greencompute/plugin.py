@@ -230,6 +230,9 @@ def _prepare(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item], given: dict[str, Any]
 ) -> None:
     """Settings, markers and budgets of the collected tests, all problems in one usage error."""
+    from dataclasses import replace
+
+    from pytest_greencompute.addopts import addopts_of, options_in
     from pytest_greencompute.collecting import alarms, asked_here, node_id_of, stale_budgets, tests_of, unmetered_members
     from pytest_greencompute.errors import SettingsError
     from pytest_greencompute.other_plugins import side_options
@@ -247,9 +250,10 @@ def _prepare(
 
             workers.check_tests(settings, metered, tests)
         if settings.base_refs:
-            for node_id, asked in asked_here(
-                metered, _where(config, metered), str(settings.budget_file or "") or None, MARKER, config.inipath
-            ).items():
+            if settings.budget_file is not None and given["budget_file"] == options_in(addopts_of(config.inipath)).get("budget_file"):
+                settings = replace(settings, budget_file=None)  # each commit names its own
+            named = None if settings.budget_file is None else str(settings.budget_file)
+            for node_id, asked in asked_here(metered, _where(config, metered), named, MARKER, config.inipath).items():
                 tests[node_id].asked = asked
         if not config.pluginmanager.hasplugin("dsession"):
             stale_budgets(settings, session, config, items, tests)

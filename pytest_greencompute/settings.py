@@ -49,9 +49,10 @@ ACCEPT_KEYS = ("test", "metric", "up_to", "reason", "expires")
 class Settings:
     """All that a session was told, checked. ``terms`` is what the command line says of every budget, ``file_terms`` what the file says.
 
-    ``footprint`` is what energy is to be turned into; None where nobody asked. ``home`` is the file that holds the budgets, or would,
-    and the keys of their table in it; None where there is no file. ``budget_file`` is the file named for them. ``github`` None: where
-    GitHub Actions runs. ``folder`` is the project's, by its file; None where there is none. ``names`` are what its budgets call tests.
+    ``footprint`` is what energy is to be turned into; None where nobody asked. ``home`` is the file that holds the budgets, or would, and
+    the keys of their table in it; None where there is no file. ``budget_file`` is the file that an option names for them. ``github`` None:
+    where GitHub Actions runs. ``folder`` is the project's, by its file; None where there is none. ``names`` are what its budgets call
+    tests.
     """
 
     enabled: bool
@@ -225,7 +226,7 @@ class _Builder:
             update=self.given.get("update"),
             footprint=self._footprint(enabled=enabled),
             home=home,
-            budget_file=self.files[0].path if "budget_file" in self.given or self.written("budget_file")[1] else None,
+            budget_file=self.files[0].path if "budget_file" in self.given else None,
             html_path=self.value("html", self._path, None),
             markdown_path=self.value("markdown", self._path, None),
             openmetrics_path=self.value("openmetrics", self._path, None),

@@ -528,6 +528,30 @@ def test_a_named_budget_file_is_read_at_the_base_too(repository: Repository) -> 
     assert project.report()["session"]["loosened"] == ["test_it: the limit of energy (energy_per_query) was 1 J and is 3 J"]
 
 
+@pytest.mark.parametrize("own", ['budget_file = "{}.toml"', '[tool.pytest.ini_options]\naddopts = "--energy-budget-file={}.toml"'])
+def test_each_commit_reads_the_budget_file_that_it_names_itself(repository: Repository, own: str) -> None:
+    project = repository.project
+    for name, limit in (("strict", 1), ("lax", 3)):
+        project.write(f"{name}.toml", f'meters = ["world"]\n[budgets."tests/test_app.py::test_it"]\nenergy_per_query = "{limit} J"\n')
+    project.toml("max_seconds = 4\n" + own.format("strict"))
+    repository.commit()
+    project.toml("max_seconds = 4\n" + own.format("lax"))
+    repository.measure().assert_outcomes(passed=1)
+    assert project.report()["session"]["loosened"] == ["test_it: the limit of energy (energy_per_query) was 1 J and is 3 J"]
+
+
+def test_limits_of_the_base_that_cannot_be_read_are_not_taken_for_as_strict(repository: Repository) -> None:
+    project = repository.project
+    project.toml("max_seconds = 4\ntoleranc = 1")
+    base = repository.commit()
+    project.toml("max_seconds = 4")
+    repository.measure().assert_outcomes(passed=1)
+    assert project.report()["session"]["loosened"] == [
+        f"test_it: whether limits are laxer than at main ({base[:10]}) is not known: pyproject.toml:4: 'toleranc' is not a setting."
+        " Did you mean 'tolerance'?"
+    ]
+
+
 def test_the_projects_settings_hold_at_both_commits_where_pytests_root_is_another_folder(repository: Repository) -> None:
     project = repository.project
     (project.path / "conftest.py").rename(project.path / "tests" / "conftest.py")
