@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MARKER = "energy_budget"
 FIXTURE = "energy_meter"
 _TEST: pytest.StashKey[MeteredTest] = pytest.StashKey()
+_TOLD: pytest.StashKey[bool] = pytest.StashKey()  # a mark that came late
 _LEDGER: pytest.StashKey[Ledger] = pytest.StashKey()
 _SIDE = "GREENCOMPUTE_SIDE"  # set in a process that another pytest has started to measure one side of a comparison (sides/worker.py)
 
@@ -498,6 +499,8 @@ class MeteredHooks:
         yield
         if test is not None:
             self._session.note_total()
+        if self._session.worker is None and self._session.settings.enabled:
+            self._refuse_marks_after(item, test)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -521,14 +524,29 @@ class MeteredHooks:
         remedy = "Mark it in conftest.py while tests are collected."
         if test is None and item.get_closest_marker(MARKER) is not None:
             said = f"{item.nodeid} was marked {MARKER} while it ran, and does not use energy_meter: nothing was measured. {remedy}"
+            item.stash[_TOLD] = True
             if self._session.settings.policy.unmeasured != "fail":
                 _ledger(item.config).say(said, bad=False)
                 return
         elif item.get_closest_marker("energy_group") is not None and (test is None or test.group is None):
+            item.stash[_TOLD] = True
             said = f"{item.nodeid} was marked energy_group while it ran, when groups had been made. {remedy}"
         else:
             return
         pytest.fail(said, pytrace=False)
+
+    def _refuse_marks_after(self, item: pytest.Item, test: MeteredTest | None) -> None:
+        """Where a mark of ours came when the test had been judged: an error of its teardown."""
+        __tracebackhide__ = True
+        if test is None and not item.stash.get(_TOLD, False):
+            self._refuse_late_marks(item, None)
+        if test is None or not test.results:
+            return
+        judged = test.lines
+        if any(line not in judged for line in test.now()):
+            pytest.fail(
+                f"{item.nodeid} was marked {MARKER} when it had been judged. Mark it in conftest.py while tests are collected.", False
+            )
 
     def _record(self, item: pytest.Item, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
         from pytest_greencompute.report.junit import properties

@@ -149,3 +149,33 @@ def test_a_latency_that_is_limited_after_measuring_is_judged_by_what_was_timed(p
     result = project.measure()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["test_it took 10.00 ms at the 95th percentile *over its budget of 1 ms (10 times)*"])
+
+
+AFTER = {
+    "fixture's end": "@pytest.fixture(autouse=True)\ndef late(request):\n    yield\n    request.applymarker(MARK)\n",
+    "teardown": "def pytest_runtest_teardown(item):\n    item.add_marker(MARK)\n",
+    "around the call": "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
+    "def pytest_runtest_call(item):\n    yield\n    item.add_marker(MARK)\n",
+}
+
+
+@pytest.mark.parametrize("when", AFTER)
+def test_a_mark_that_comes_when_the_test_has_been_judged_is_an_error(project: Project, when: str) -> None:
+    project.write("conftest.py", f"{CONFTEST}\nMARK = {TOO_MUCH}\n\n{AFTER[when]}")
+    project.write("test_it.py", TEST)
+    result = project.measure()
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["test_it.py::test_it was marked energy_budget when it had been judged. Mark it in conftest.py while*"])
+    result.stdout.fnmatch_lines(["test_it.py::test_plain was marked energy_budget while it ran*"])
+    project.measure("--energy-strict").assert_outcomes(passed=2, errors=2)
+    project.run().assert_outcomes(passed=2)
+
+
+def test_a_mark_that_is_taken_off_again_after_the_test_is_no_late_one(project: Project) -> None:
+    project.write(
+        "conftest.py",
+        f"{CONFTEST}\n@pytest.fixture(autouse=True)\ndef lent(request):\n    request.applymarker({TOO_MUCH.replace('0.1', '0.9')})\n"
+        "    yield\n    request.node.own_markers.pop()\n",
+    )
+    project.write("test_it.py", TEST.replace("test_plain", "plain"))
+    project.measure("--energy-strict").assert_outcomes(passed=1)
