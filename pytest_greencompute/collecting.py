@@ -287,7 +287,18 @@ def collected_whole(config: pytest.Config) -> bool:
 
 
 # What a user selects tests by, beside -k, -m and node ids: pytest's own options, and those of plugins that share a suite out.
-SELECTING = ("keyword", "markexpr", "deselect", "lf", "stepwise", "ignore", "ignore_glob", "testmon", "picked")
+SELECTING = {
+    "keyword": ("-k",),
+    "markexpr": ("-m",),
+    "deselect": ("--deselect",),
+    "lf": ("--lf", "--last-failed"),
+    "stepwise": ("--sw", "--stepwise"),
+    "ignore": ("--ignore",),
+    "ignore_glob": ("--ignore-glob",),
+    "testmon": ("--testmon",),
+    "picked": ("--picked",),
+    "energy_skip": ("--energy-skip",),
+}
 SHARING = ("splits", "num_shards", "test-group-count")
 
 
@@ -303,12 +314,33 @@ def why_nothing(session: pytest.Session, metered: Set[str], skipped: Sequence[st
         named = sorted([*chosen, *skipped])
         more = f" and {len(named) - 1} more" if len(named) > 1 else ""
         return f"nothing was judged: no test that uses energy_meter measured anything ({named[0]}{more})", False
-    by_option = left_out or any(config.getoption(name, None) for name in SELECTING)
+    by_option = (left_out and not _typed(config, "--energy-budget")) or _selected(config)
     by_option = by_option or any((config.getoption(name, None) or 0) > 1 for name in SHARING)
     if metered:
-        how = "" if by_option else ", and not by -k, -m or another option"
+        how = "" if by_option else ", and not by -k, -m or another option that was typed"
         return f"nothing was judged: the tests that use energy_meter ({len(metered)}) were left out{how}", by_option
     return "no test uses energy_meter, so nothing was measured", by_option or _part_selected(config)
+
+
+def _selected(config: pytest.Config) -> bool:
+    """Whether the user selected tests, or the configuration file of a suite that is metered as a rule does.
+
+    Who types --energy-budget wants it measured, whatever ``addopts`` leaves out.
+    """
+    chosen = [flags for name, flags in SELECTING.items() if config.getoption(name, None)]
+    if not _typed(config, "--energy-budget"):
+        return bool(chosen)
+    by_file = addopts_of(config.inipath)
+    return any(_typed(config, *flags) or not _has(by_file, flags) for flags in chosen)
+
+
+def _typed(config: pytest.Config, *flags: str) -> bool:
+    """Whether an option is on the command line, or in its variable."""
+    return _has([*map(str, config.invocation_params.args), *os.environ.get("PYTEST_ADDOPTS", "").split()], flags)
+
+
+def _has(words: Iterable[str], flags: Sequence[str]) -> bool:
+    return any(word.partition("=")[0] == flag or (len(flag) == 2 and word.startswith(flag)) for word in words for flag in flags)
 
 
 def _part_selected(config: pytest.Config) -> bool:
@@ -320,7 +352,7 @@ def _part_selected(config: pytest.Config) -> bool:
         return True
     roots, top = collected_roots(config), config.rootpath.resolve()
     whole = roots is None or any(root == top or root in top.parents for root in roots)
-    return not whole and "--energy-budget" not in map(str, config.invocation_params.args)
+    return not whole and not _typed(config, "--energy-budget")
 
 
 def gone_tests(session: pytest.Session, config: pytest.Config, measuring: Session, metered: Container[str]) -> list[str]:

@@ -99,6 +99,20 @@ def test_tests_that_were_left_out_are_red_unless_the_user_did_it_by_name(project
     assert project.measure().ret == 0
 
 
+@pytest.mark.parametrize("left_out", ["-m 'not gpu'", "-k plain", "--deselect=test_it.py::test_it", "--ignore=test_it.py", "--energy-skip"])
+def test_what_addopts_leaves_out_was_not_left_out_by_who_typed_energy_budget(project: Project, left_out: str) -> None:
+    project.write("test_it.py", "import pytest\npytestmark = pytest.mark.gpu" + METERED)
+    project.write("test_plain.py", PLAIN)
+    project.write("pytest.ini", f"[pytest]\nmarkers = gpu\naddopts = {left_out}\n")
+    for result in strict(project):
+        assert result.ret == 1
+    for result in strict(project, "-k", "plain"):
+        assert result.ret == 0
+    project.write("pytest.ini", f"[pytest]\nmarkers = gpu\naddopts = --energy-budget {left_out}\n")
+    project.monkeypatch.setenv("CI", "true")
+    assert project.run().ret == 0
+
+
 def test_a_suite_that_is_shared_out_may_have_a_part_without_energy(project: Project) -> None:
     project.write("test_it.py", METERED + PLAIN)
     project.write("conftest.py", CONFTEST + "\ndef pytest_addoption(parser):\n    parser.addoption('--splits', type=int)\n"
