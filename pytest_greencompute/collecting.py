@@ -335,8 +335,8 @@ def _selected(config: pytest.Config) -> bool:
 
 
 def _typed(config: pytest.Config, *flags: str) -> bool:
-    """Whether an option is on the command line, or in its variable."""
-    return _has([*map(str, config.invocation_params.args), *os.environ.get("PYTEST_ADDOPTS", "").split()], flags)
+    """Whether an option is on the command line itself: a variable or a file gives it to every session."""
+    return _has(map(str, config.invocation_params.args), flags)
 
 
 def _has(words: Iterable[str], flags: Sequence[str]) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PROJECT = "pyproject.toml"
 TABLE = "greencompute"
+PYTESTS = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg")  # where pytest's own settings may stand
 TOPS = (".git", ".hg")  # what the top folder of a repository holds
 OURS = ("greencompute", "pytest_greencompute")  # what a table of ours may have been meant to be called
 
@@ -26,14 +27,17 @@ class Where:
     tests, by what pytest calls them, ``ini`` is pytest's own configuration. A plain class, as Option is.
     """
 
-    __slots__ = ("files", "folder", "ini", "root", "tests")
+    __slots__ = ("files", "folder", "ini", "named", "root", "tests")
 
     def __init__(
         self, root: Path, folder: Path, tests: Iterable[Path] = (), files: Mapping[str, Path] | None = None, ini: Path | None = None
     ) -> None:
         self.root, self.folder, self.files = root.resolve(), folder, files or {}
         self.ini = None if ini is None or ini.name == PROJECT else ini
-        self.tests = tuple(dict.fromkeys([*tests, *(path.parent for path in self.files.values())]))
+        path = None if ini is None or ini.name != PROJECT else ini.resolve()
+        self.named = None if path is None or path.parent in (self.root, *self.root.parents) else path  # -c may name one that is elsewhere
+        named = () if self.named is None else (self.named.parent,)
+        self.tests = tuple(dict.fromkeys([*named, *tests, *(path.parent for path in self.files.values())]))
 
 
 def mentioned(where: Where) -> bool:
@@ -51,8 +55,10 @@ def read_files(where: Where, named: str | None = None, *, measuring: bool = Fals
 
     found = [file for folder in _folders(where) if _mentions(folder / PROJECT) and _has_table(file := _file(folder, where))]
     mine = [file for file in found if file.path.parent == where.root]
-    if where.ini is not None and _mentions(where.ini) and (named is None or (where.folder / named).resolve() != where.ini.resolve()):
-        _check_ini(where.ini)
+    others = [folder / name for folder in _folders(where) for name in PYTESTS]
+    for path in dict.fromkeys(others if where.ini is None else [where.ini, *others]):
+        if _mentions(path) and (named is None or (where.folder / named).resolve() != path.resolve()):
+            _check_ini(path)
     if named is None and len(found) > 1 and (measuring or any(_table(file).get("budget") is True for file in found)):
         one, other = found[0].name, found[1].name
         raise SettingsError(
@@ -131,7 +137,8 @@ def _file(folder: Path, where: Where) -> TomlFile:
 
     path = folder / PROJECT
     shown = PROJECT if folder == where.root else os.path.relpath(path, where.folder)
-    return TomlFile(path, shown, names=_names(where, folder))
+    home = where.root if path == where.named else folder
+    return TomlFile(path, shown, folder=home, names=_names(where, home))
 
 
 def _table(file: TomlFile) -> Mapping[str, Any]:

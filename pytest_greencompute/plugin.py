@@ -194,7 +194,7 @@ def _collected(session: pytest.Session, config: pytest.Config, every: list[pytes
         _prepare_side(config, every, metered)
         return
     given = _given(config)
-    if metered or given or _has_settings(config):
+    if metered or given or _has_settings(config, every):
         try:
             _prepare(session, config, every, metered, given)
         except pytest.UsageError as error:
@@ -212,11 +212,11 @@ def _collected(session: pytest.Session, config: pytest.Config, every: list[pytes
         items[:] = [item for item in items if (item in chosen) is keep]
 
 
-def _has_settings(config: pytest.Config) -> bool:
-    """Whether a pyproject.toml may hold settings of ours."""
+def _has_settings(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> bool:
+    """Whether a pyproject.toml may hold settings of ours, for ``items`` or for what is asked for."""
     from pytest_greencompute.finding import mentioned
 
-    return mentioned(_where(config))
+    return mentioned(_where(config, items))
 
 
 def _asked(config: pytest.Config, key: str, given: dict[str, Any]) -> bool:
@@ -240,7 +240,7 @@ def _prepare(
     from pytest_greencompute.session import Session
 
     try:
-        settings, extra = _checked_settings(config, given, metered)
+        settings, extra = _checked_settings(config, given, metered or items)
         by_name = settings.budgets.keys()
         metered += [item for item in items if item not in metered and not by_name.isdisjoint(settings.names.of(node_id_of(item)))]
         _add_benchmarks(settings, items, metered)

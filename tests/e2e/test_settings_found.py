@@ -141,6 +141,31 @@ def test_a_table_in_pytests_own_file_is_told(project: Project, name: str, headin
         project.measure(f"--energy-budget-file={name}").assert_outcomes(failed=1)
 
 
+@pytest.mark.parametrize("name", ["tox.ini", "setup.cfg"])
+def test_a_table_in_a_file_that_pytest_could_have_read_is_told_too(project: Project, name: str) -> None:
+    project.write("pytest.ini", "[pytest]\n")
+    project.write(f"tests/{name}", "[tool:greencompute]\nstrict = true\n")
+    project.write("tests/test_it.py", TEST)
+    refused(project.measure(), f"{name}:1: nobody reads [tool:greencompute] here. Move it into pyproject.toml, as [tool.greencompute].")
+
+
+def test_a_pyproject_that_c_names_holds_wherever_the_root_is(outside: Project) -> None:
+    outside.write("config/pyproject.toml", f"[tool.greencompute]\n{METER}" + LIMIT.format("*"))
+    for root in (["--rootdir=."], ["--rootdir=tests"], []):
+        result = outside.measure("-c", "config/pyproject.toml", "--confcutdir=.", *root, "tests")
+        assert (result.ret, root) == (1, root)
+        result.stdout.fnmatch_lines([OVER])
+    outside.write("pyproject.toml", f"[tool.greencompute]\n{METER}")
+    refused(outside.measure("-c", "config/pyproject.toml", "--confcutdir=.", "--rootdir=.", "tests"), "both have [tool.greencompute]")
+
+
+def test_a_budget_below_whose_test_lost_its_meter_is_stale_from_above_too(outside: Project) -> None:
+    outside.write("services/a/pyproject.toml", "[tool.greencompute]\nbudget = true\nmeters = ['cputime']\n" + LIMIT.format("*"))
+    outside.write("services/a/test_a.py", "def test_a():\n    pass\n")
+    outside.write("pytest.ini", "[pytest]\n")
+    refused(outside.run("services"), "the budget for '*' matches only tests that do not use energy_meter, such as services/a/test_a.py")
+
+
 def test_a_table_of_another_tool_is_none_of_ours(project: Project) -> None:
     text = (project.path / "pyproject.toml").read_text(encoding="utf-8")
     project.write("pyproject.toml", text + "[tool.greencompute-board]\nx = 1\n")
