@@ -17,7 +17,6 @@ import math
 import os
 import re
 import sys
-import sysconfig
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
@@ -30,7 +29,6 @@ MOST_LOOKED_UP = 256  # queries of a sequence whose items cost something to have
 MOST_HELD = 4096  # of a list, dict or set that a function refers to; of a larger one, how many
 DEEPEST = 8
 AS_AN_ARRAY = 8  # a list of so many fractions is an array of them
-LIBRARIES = tuple(dict.fromkeys(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 INNER = {staticmethod: "__func__", classmethod: "__func__", property: "fget", functools.cached_property: "func"}
 PORT = re.compile(r"(?<=localhost):\d+|(?<=127\.0\.0\.1):\d+")  # a server under test has another at each start
@@ -285,8 +283,16 @@ def _is_users(value: object) -> bool:
     return _is_of_project(value.__code__.co_filename if isinstance(value, FunctionType) else "")
 
 
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """The folders of Python and of what is installed."""
+    import sysconfig  # some ten milliseconds
+
+    return tuple(dict.fromkeys(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+
+
 def _is_of_project(path: str | None) -> bool:
-    return bool(path) and not str(path).startswith(LIBRARIES) and "site-packages" not in str(path)
+    return bool(path) and not str(path).startswith(_libraries()) and "site-packages" not in str(path)
 
 
 def _is_full(cell: Any) -> bool:
