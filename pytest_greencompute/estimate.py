@@ -33,6 +33,7 @@ _NO_USAGE = "the server did not say how many tokens its answers have, and an eve
 _RESAMPLES = 4000  # 20 of them beyond a bound that holds at 99.5 %
 _DRAWS_AT_ONCE = 1_000_000
 _RESAMPLING_SEED = 20_000
+_OF_ZEROS = 0.1  # of the error, where a sample of a positive quantity is zero
 _NOT_SET = {
     "carbon": 'no carbon intensity is set: write country = "FRA" or carbon_intensity = "56 g/kWh" in the settings',
     "money": 'no price is set: write electricity_price = "0.25 EUR/kWh" in the settings',
@@ -237,11 +238,13 @@ def positive_low(samples: Sequence[float], chance: float, *, alike: float = 1.0,
 
     The product of values over their means is 1 on average, so it exceeds 1 / chance at most that often (Markov's inequality). That holds
     where the means differ too, since their geometric mean is below their mean. No lower than a ``FAR``-th of the smallest value, so that
-    what is that far beyond a limit in every sample fails however few they are; 0 where a value is not positive. ``alike``: how many
+    what is that far beyond a limit in every sample fails however few they are; 0 where a value is negative. ``alike``: how many
     neighbours tell no more than one value. ``base``: the values themselves, where ``samples`` are lower bounds of them.
     """
-    if min(samples) <= 0:
+    if min(samples) < 0:
         return 0.0
+    if min(samples) == 0:  # the product says nothing; the mean over the true mean is 1 on average, too, and gets a tenth of the error
+        return chance * _OF_ZEROS * math.fsum(samples) / len(samples)
     middle = math.fsum(map(math.log, samples)) / len(samples)
     return max(math.exp(middle + math.log(chance) * alike / len(samples)), min(base or samples) / FAR)
 
@@ -375,7 +378,7 @@ def _above_zero(found: Estimate, least: Callable[[], float]) -> Estimate:
 def _least(run: Run, above: Callable[[Sequence[Block]], float], below: Callable[[Sequence[Block]], float], confidence: float) -> float:
     """The least that the ratio of two positive sums over blocks may be, whatever the distribution of its samples."""
     chance = (1 - confidence) / 2
-    if any(above((block,)) <= 0 for block in run.blocks):
+    if any(above((block,)) < 0 for block in run.blocks):
         return 0.0
     if run.serving is None:
         return positive_low([_over_phases(group, lambda part: above(part) / below(part)) for group in sets_of(run.blocks)], chance)

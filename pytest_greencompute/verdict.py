@@ -481,14 +481,14 @@ def judge_limit(
 ) -> Verdict:
     """Independent ``samples`` against a number, by Student's t interval of their mean.
 
-    ``direction`` "max": the mean must not exceed ``limit``; "min": it must not fall below it. Samples that are all above zero are taken for
-    those of a positive quantity (energy, time, power), whose mean is no smaller than the samples themselves show (``positive_low``);
+    ``direction`` "max": the mean must not exceed ``limit``; "min": it must not fall below it. Samples none of which is negative are taken
+    for those of a positive quantity (energy, time, power), whose mean is no smaller than the samples themselves show (``positive_low``);
     ``signed`` says that they are differences, which may fall below zero. Fewer than two samples are UNMEASURED or INCONCLUSIVE, or FAIL
     a thousand times beyond the limit, never PASS. Raises SettingsError for what is not a finite number and for unknown directions.
     """
     if direction not in {"max", "min"}:
         raise SettingsError(f"direction is {direction!r}.", remedy="Write 'max' or 'min'.")
-    if not 0 < confidence < 1:
+    if not isinstance(confidence, int | float) or not 0 < confidence < 1:
         raise SettingsError(f"confidence is {confidence!r}.", remedy="Write it like 0.99.")
     try:
         values, limit = [float(sample) for sample in samples], float(limit)
@@ -500,7 +500,7 @@ def judge_limit(
         return Verdict("UNMEASURED", "samples", "budget", "There are no samples to judge.", limit=limit)
     mean, low, high = mean_interval(values, confidence)
     positive = not signed and min(values) > 0
-    if positive and low is not None:
+    if low is not None and not signed and min(values) >= 0:
         low = max(low, positive_low(values, (1 - confidence) / 2))
     estimate = Estimate(mean, low, high, RATIO, len(values), confidence, extremes=(min(values), max(values)) if positive else None)
     word = word_for(estimate, limit, "lower" if direction == "max" else "higher")

@@ -333,10 +333,25 @@ def test_a_difference_of_two_readings_may_fall_below_zero() -> None:
     assert found.low < 0
 
 
-def test_a_sample_that_is_not_positive_leaves_no_bound_above_zero() -> None:
-    blocks = [block(joules, set_index=k) for k, joules in enumerate([1.0, 4.0, 70.0, 0.0])]
-    assert figured(run(blocks)).low == 0.0
+def test_a_sample_that_is_negative_leaves_no_bound_above_zero() -> None:
     assert positive_low([1.0, -1.0, 5.0], 0.005) == 0.0
+
+
+def test_a_sample_of_zero_leaves_a_bound_by_the_mean() -> None:
+    """A stretch in which a counter did not move: the others are millions of times over a budget all the same."""
+    blocks = [block(joules, set_index=k) for k, joules in enumerate([1.0, 4.0, 70.0, 0.0])]
+    found = figured(run(blocks))
+    assert found.low == pytest.approx(0.0005 * found.value)
+    assert positive_low([0.0, 0.0], 0.005) == 0.0
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 10])
+def test_zeros_and_prizes_together_err_no_more_often_than_promised(n: int) -> None:
+    chance, trials = 0.04, 20_000
+    for share in (chance / 20 / n, chance / n, chance ** (1 / n), 0.5):
+        prize = np.random.default_rng(n).random((trials, n)) < share
+        wrong = sum(positive_low(row, chance) >= 1 - 1e-9 for row in np.where(prize, 1 / share, 0.0).tolist())
+        assert wrong <= poisson.ppf(0.999, trials * 1.1 * chance)
 
 
 def test_one_block_has_no_interval_and_is_the_smallest_of_its_samples() -> None:

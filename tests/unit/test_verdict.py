@@ -516,6 +516,13 @@ def test_samples_that_are_all_far_over_the_limit_fail_however_few_they_are(sampl
     assert judge_limit(samples, 1e4 * max(samples), direction="min", confidence=confidence).word == "FAIL"
 
 
+def test_a_sample_of_zero_does_not_hide_that_the_others_are_far_over() -> None:
+    for samples in ([0.0, 5.0, 6.0, 7.0, 8.0], [0.0, 1e-3]):
+        assert judge_limit(samples, 1e-9).word == "FAIL"
+        assert judge_limit(samples, 1e-9, signed=True).word == "INCONCLUSIVE"
+        assert judge_limit(samples, max(samples) / 2).word == "INCONCLUSIVE"
+
+
 @pytest.mark.parametrize(
     ("samples", "fields"),
     [([0.001, 4.0, 9.0], {}), ([-0.2, 40.0, 3.0], {}), ([0.2, 40.0, 3.0], {"signed": True}), ([1.0], {"signed": True})],
