@@ -7,7 +7,7 @@ import itertools
 import re
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,11 @@ class Instruments:
         here = [counter.source.domain for counter in self._live]
         return frozenset(domain for domain in here if not counts(domain, self._judged, here))
 
+    def stopped(self, since: Mapping[str, Reading]) -> dict[str, float]:
+        """By domain that was left out on the way: what its counter had moved by since those readings. One that never moved did not stop."""
+        moved = {domain: self._shown_j[domain] - reading.energy_j for domain, reading in since.items() if domain in self._left}
+        return {domain: joules for domain, joules in moved.items() if joules > 0}
+
     def kept(self, sources: Sequence[Source]) -> tuple[Source, ...]:
         """Those of the sources that are still read."""
         return tuple(source for source in sources if source.domain not in self._left)
@@ -166,6 +171,10 @@ class Instruments:
         """The counters that change continuously, now."""
         return self._read(self._continuous)
 
+    def read_processor(self) -> dict[str, Reading]:
+        """The ticking counters that idle workers' energy shows in, now, without waiting for a tick."""
+        return self._read([counter for counter in self._ticking if not counter.source.domain.startswith("gpu")])
+
     def _read(self, counters: Sequence[Counter]) -> dict[str, Reading]:
         readings = {counter.source.domain: self._take(counter) for counter in counters}
         return {domain: reading for domain, reading in readings.items() if reading is not None}
@@ -174,7 +183,7 @@ class Instruments:
         """What a counter shows now; None where it fails or has run backwards, and is left out from here on."""
         domain = counter.source.domain
         try:
-            reading = counter.read()
+            reading = _read(counter)
         except MeterError as error:
             if self._leave_out(counter, error):
                 return None
@@ -390,7 +399,7 @@ class Instruments:
     def _probed_once(self, counter: Counter) -> _Poll:
         """A poll whose failure is the probe's to judge."""
         asked_ns = self.clock.now_ns()
-        reading = counter.read()
+        reading = _read(counter)
         return _Poll(counter, reading, asked_ns, self.clock.now_ns())
 
     def _watch_changes(self, counter: Counter) -> tuple[list[tuple[_Poll, Seen]], float]:
@@ -462,6 +471,17 @@ class Instruments:
         for counter in self.counters:
             with contextlib.suppress(MeterError):  # the others must be closed, and the reports written, all the same
                 counter.close()
+
+
+def _read(counter: Counter) -> Reading:
+    """What a counter shows. Raises MeterError alone, whoever made the counter."""
+    try:
+        return counter.read()
+    except MeterError:
+        raise
+    except Exception as error:
+        said = f"The energy counter of {counter.source.domain} could not be read ({type(error).__name__}: {error})."
+        raise MeterLostError(said, remedy=_STILL_REMEDY) from error
 
 
 def _backwards(counter: Counter) -> MeterError:

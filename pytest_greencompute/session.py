@@ -266,15 +266,17 @@ class Session:
         if self.instruments is None or not self._first or self._total_problem:
             return {}, self.problem or self._total_problem
         dropped = self.instruments.dropped_j
-        read = [domain for domain in self._last if domain in self._first]  # what was left out on the way is in no total
+        read = [domain for domain in self._last if domain in self._first]
         spent = {domain: self._last[domain].energy_j - self._first[domain].energy_j + dropped.get(domain, 0.0) for domain in read}
         # What a model forgets when a process ends was used all the same; a counter that starts anew has lost something nobody knows.
         reset = [source.domain for source in self.instruments.sources if source.domain in dropped and source.method != "modelled"]
-        if reset or min(spent.values(), default=0.0) < 0:
+        stopped = self.instruments.stopped(self._first)
+        if reset or stopped or min(spent.values(), default=0.0) < 0:
             from pytest_greencompute.units import ENERGY, show
 
-            at_least = show(sum(spent.values()), ENERGY)
-            return {}, f"the energy counter of {' and '.join(reset) or 'a domain'} was reset; at least {at_least} were used"
+            at_least = show(sum(spent.values()) + sum(stopped.values()), ENERGY)
+            how = "was reset" if reset or not stopped else "stopped working"
+            return {}, f"the energy counter of {' and '.join(reset or stopped) or 'a domain'} {how}; at least {at_least} were used"
         return spent, ""
 
     def _handle_termination(self) -> None:

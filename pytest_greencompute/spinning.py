@@ -45,6 +45,11 @@ class Tail:
     def shows(self) -> bool:
         return self.ended and self.cpu_s >= SHOWS_S
 
+    @property
+    def waited(self) -> bool:
+        """Whether anyone was at work at the first look."""
+        return self.seconds >= STEP_S
+
 
 def others_cpu_s() -> float:
     """CPU seconds of this process's other threads so far."""

@@ -155,6 +155,35 @@ def test_a_counter_that_dies_later_is_left_out_where_it_is_in_no_figure(fault: s
     assert len(instruments.left_out) == 1
 
 
+def test_what_a_counter_counted_before_it_died_is_known() -> None:
+    instruments, _, dram = memory(domains=("cpu",))
+    instruments.clock.sleep(3)
+    first = instruments.read()
+    instruments.probe()
+    instruments.read()
+    assert instruments.stopped(first) == {}
+    dram.fault("lost")
+    instruments.read()
+    (joules,) = instruments.stopped(first).values()
+    assert joules > 0
+    never, _, dead = memory()
+    dead.fault("stuck")
+    first = never.read()
+    never.probe()
+    assert never.left_out
+    assert never.stopped(first) == {}
+
+
+def test_whatever_a_counter_of_others_raises_is_a_meter_error() -> None:
+    instruments, *_ = memory(domains=("cpu",))
+    instruments.probe()
+    broken = next(counter for counter in instruments.counters if counter.source.domain == "dram")
+    broken.read = lambda: int("")  # type: ignore[method-assign, return-value, assignment]
+    assert set(instruments.read()) == {"cpu"}
+    (said,) = instruments.left_out
+    assert "The energy counter of dram could not be read (ValueError: " in said
+
+
 def test_memory_that_is_in_the_figure_and_dies_later_loses_the_set_as_ever() -> None:
     instruments, _, dram = memory()
     instruments.probe()
