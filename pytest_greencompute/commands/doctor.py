@@ -19,7 +19,7 @@ def run(given: Mapping[str, Any], _: Path) -> int:
 
 
 def doctor(*, as_json: bool) -> int:
-    """Print what every meter can do here. 1 where none works that reads rather than models; 4 where one of those broke."""
+    """Print what every meter can do here. 1 where none works that reads rather than models; 4 where one broke besides."""
     from pytest_greencompute import machine
     from pytest_greencompute.clock import RealClock
     from pytest_greencompute.meters.base import Ability, MeterOptions
@@ -27,25 +27,40 @@ def doctor(*, as_json: bool) -> int:
 
     options = MeterOptions(RealClock(), os.environ)
     found: dict[str, list[Ability]] = {}
-    broke = False
+    readers: list[str] = []
+    broken: list[str] = []
     for name in names({}):
         try:
-            found[name] = list(meter(name, {}).abilities(options))
+            asked = meter(name, {})
+        except GreencomputeError as error:
+            broken.append(name)
+            found[name] = [Ability("", works=False, says=error.message, remedy=error.remedy)]
+            continue
+        try:
+            found[name] = [_as_told(each) for each in asked.abilities(options)]
+            readers += [name] if reads_energy(asked, found[name], options) else []
         except GreencomputeError as error:
             found[name] = [Ability("", works=False, says=error.message, remedy=error.remedy)]
-        except Exception as error:  # noqa: BLE001  one that breaks must not hide the others
-            broke = True
+        except (Exception, SystemExit) as error:  # noqa: BLE001  one that breaks must not hide the others
+            broken.append(name)
             said = f"it broke while it was asked: {type(error).__name__}: {error}"
             found[name] = [Ability("", works=False, says=said, remedy="Its driver or library does not do what it should.")]
-    working = [name for name in found if any(ability.works for ability in found[name])]
-    readers = [name for name in working if reads_energy(meter(name, {}), found[name], options)]
     facts = machine.facts(os.environ)
     if as_json:
         _print_json(found, facts)
     else:
         _print_abilities(found, facts, ORDER_BY_DEFAULT)
         _print_what_to_list(readers, ORDER_BY_DEFAULT)
-    return 0 if readers else BROKE if broke else 1
+    return 0 if readers else BROKE if broken else 1
+
+
+def _as_told(told: Any) -> Any:
+    """An ability as a meter gave it. Raises TypeError for what is none: meters may be anybody's."""
+    from pytest_greencompute.meters.base import Ability
+
+    if not isinstance(told, Ability):
+        raise TypeError(f"{told!r} is no Ability")
+    return told
 
 
 def _print_json(found: dict[str, list[Any]], facts: dict[str, Any]) -> None:

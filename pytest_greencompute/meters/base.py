@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from pytest_greencompute.clock import Clock
-from pytest_greencompute.errors import MeterError
+from pytest_greencompute.errors import GreencomputeError, MeterError
 from pytest_greencompute.samples import Method, Reading, Source
 
 STILL_S = 2.0  # a counter that has not changed for so long stands still
@@ -177,7 +177,7 @@ def trouble(who: str, what: str, *, remedy: str, kind: type[MeterError] = MeterE
     """What breaks inside another package is the machine's matter, not the test's: a MeterError, '<who> could not <what>'."""
     try:
         yield
-    except MeterError:
+    except GreencomputeError:
         raise
     except Exception as error:
         raise kind(f"{who} could not {what} ({type(error).__name__}: {error}).", remedy=remedy) from error

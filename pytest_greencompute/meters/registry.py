@@ -15,7 +15,7 @@ from importlib import metadata
 from typing import cast
 
 from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
-from pytest_greencompute.meters.base import Ability, Counter, Dead, Meter, MeterOptions, traits_of
+from pytest_greencompute.meters.base import Ability, Counter, Dead, Meter, MeterOptions, traits_of, trouble
 from pytest_greencompute.samples import WHOLES
 
 GROUP = "greencompute.meters"
@@ -103,9 +103,10 @@ def open_counters(names: Sequence[str], options: MeterOptions, extra: Mapping[st
         for name in dict.fromkeys(names):
             try:
                 asked = meter(name, extra)
-                found = list(asked.find(options))
-                for counter in found:
-                    opened.callback(counter.close)
+                with trouble(f"The meter {name!r}", "be opened", remedy="`greencompute doctor` shows which meters work here."):
+                    found = list(asked.find(options))
+                    for counter in found:
+                        opened.callback(counter.close)
                 refusals += [(name, each.error) for each in found if isinstance(each, Dead)]
                 found = [each for each in found if not isinstance(each, Dead)]
                 if not found:

@@ -75,6 +75,48 @@ def test_a_meter_that_breaks_is_told_from_one_that_is_not_there(
     assert "cputime (only where listed)" in out
 
 
+METERS = """
+from pytest_greencompute.meters.base import Ability
+
+class Broken:
+    name = "broken"
+    def find(self, options): raise RuntimeError("no µ here")
+    def abilities(self, options): {abilities}
+"""
+
+
+@pytest.mark.parametrize(
+    ("abilities", "says"),
+    [
+        ("return [Ability('cpu', True, 'works, it says')]", "it broke while it was asked: RuntimeError: no µ here"),
+        ("return ['cpu: works']", "it broke while it was asked: TypeError: 'cpu: works' is no Ability"),
+        ("return None", "it broke while it was asked: TypeError: 'NoneType' object is not iterable"),
+        ("raise SystemExit(3)", "it broke while it was asked: SystemExit: 3"),
+        (None, "The meter 'broken' of others does not load (ModuleNotFoundError: No module named 'others_meters')."),
+    ],
+)
+@pytest.mark.parametrize("reads", [False, True])
+def test_another_packages_meter_that_breaks_hides_no_other_and_is_told_from_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], abilities: str | None, says: str, reads: bool
+) -> None:
+    (tmp_path / "others-1.0.dist-info").mkdir()
+    (tmp_path / "others-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n", encoding="utf-8")
+    (tmp_path / "others-1.0.dist-info/entry_points.txt").write_text(
+        "[greencompute.meters]\nbroken = others_meters:Broken\n", encoding="utf-8"
+    )
+    if abilities is not None:
+        (tmp_path / "others_meters.py").write_text(METERS.format(abilities=abilities), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "others_meters", raising=False)
+    for meter in (NvmlMeter, RaplMeter):
+        told = [Ability("cpu", works=True, says="a counter")] if reads else [Ability("", works=False, says="none")]
+        monkeypatch.setattr(meter, "abilities", lambda *_, told=told: told)
+    assert cli.main(["doctor"]) == (0 if reads else 4)
+    out = capsys.readouterr().out
+    assert f"no   {says}" in out
+    assert "cputime (only where listed)" in out
+
+
 def test_a_command_that_breaks_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def broken(_: object) -> dict[str, object]:
         raise RuntimeError("no such thing was foreseen")
