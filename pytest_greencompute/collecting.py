@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,12 +205,22 @@ def unmetered_members(items: Iterable[pytest.Item], metered: Iterable[pytest.Ite
 def _place(item: pytest.Item, mark: pytest.Mark | None) -> str:
     """Where the mark stands; where its source does not show that (a conftest's hook put it on), the test that carries it."""
     path, first, _ = item.location
-    if mark is not None:
+    if mark is not None and any(each is mark for each in _written_marks(item)):
         classes = [each.__name__ for each in getattr(getattr(item, "cls", None), "__mro__", ())]
         written = Written(mark.name, mark.args, mark.kwargs, (first or 0) + 1, classes)
         if line := line_of(written, item.config.rootpath / path):
             return f"the marker at {path}:{line}"
     return f"the marker of the test at {path}:{(first or 0) + 1}"
+
+
+def _written_marks(item: pytest.Item) -> Iterator[pytest.Mark]:
+    """The marks that stand in the test's own file, on the function, its parameters, its class or the module: not those that code put on."""
+    owners: list[Any] = [getattr(item, "obj", None), *getattr(getattr(item, "cls", None), "__mro__", ()), getattr(item, "module", None)]
+    for owner in owners:
+        found: Any = vars(owner).get("pytestmark", ()) if isinstance(owner, type) else getattr(owner, "pytestmark", ())
+        yield from (getattr(each, "mark", each) for each in (found if isinstance(found, list | tuple) else [found]))
+    called: Any = getattr(item, "callspec", None)
+    yield from () if called is None else called.marks
 
 
 def alarms(tests: Iterable[MeteredTest], settings: Settings) -> int:

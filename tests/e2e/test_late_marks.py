@@ -179,3 +179,26 @@ def test_a_mark_that_is_taken_off_again_after_the_test_is_no_late_one(project: P
     )
     project.write("test_it.py", TEST.replace("test_plain", "plain"))
     project.measure("--energy-strict").assert_outcomes(passed=1)
+
+
+def test_a_late_mark_is_not_taken_for_one_that_says_the_same_elsewhere_in_the_file(project: Project) -> None:
+    """A mark with the limit of another that has a name of its own, and stands on another test."""
+    project.write(
+        "test_it.py",
+        f"""
+        import pytest
+
+        strict = {TOO_MUCH}
+
+        def test_it(request, energy_meter, world):
+            request.applymarker({TOO_MUCH})
+            energy_meter.measure(world.model(0.5), list("abcd"))
+
+        @strict
+        def test_strict(energy_meter, world):
+            energy_meter.measure(world.model(0.5), list("abcd"))
+        """,
+    )
+    result = project.measure()
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines_random(["*in the marker of the test at test_it.py:5.", "*in the marker at test_it.py:3."])
