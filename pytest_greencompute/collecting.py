@@ -220,7 +220,8 @@ def _written_marks(item: pytest.Item) -> Iterator[pytest.Mark]:
         found: Any = vars(owner).get("pytestmark", ()) if isinstance(owner, type) else getattr(owner, "pytestmark", ())
         yield from (getattr(each, "mark", each) for each in (found if isinstance(found, list | tuple) else [found]))
     called: Any = getattr(item, "callspec", None)
-    yield from () if called is None else called.marks
+    if called is not None:
+        yield from called.marks
 
 
 def alarms(tests: Iterable[MeteredTest], settings: Settings) -> int:
