@@ -16,6 +16,7 @@ VARIABLES = (
     "CIRCLECI",
     "CIRRUS_CI",
     "CODEBUILD_BUILD_ID",  # AWS
+    "CONTINUOUS_INTEGRATION",
     "DRONE",
     "GITEA_ACTIONS",
     "GITHUB_ACTIONS",
@@ -27,13 +28,14 @@ VARIABLES = (
     "PROW_JOB_ID",
     "SCREWDRIVER",
     "SEMAPHORE",
+    "TASKCLUSTER_ROOT_URL",
     "TEAMCITY_VERSION",
     "TF_BUILD",  # Azure Pipelines
     "TRAVIS",
     "WOODPECKER",
     "bamboo_buildNumber",
 )
-NO = ("0", "false", "no", "off")
+NO = ("0", "false", "no", "off", "n", "f", "none", "null")
 
 
 def in_ci(environ: Mapping[str, str]) -> bool:
