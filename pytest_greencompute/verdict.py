@@ -231,7 +231,8 @@ def unmeasured(metric: Metric, subject: str, why: str, *, kind: Kind = "budget",
 def accepted(verdict: Verdict, node_id: str, acceptances: Sequence[Acceptance], today: datetime.date) -> Verdict:
     """A FAIL that an entry of the file accepts becomes ACCEPTED, unless all that speak of it have expired or are exceeded (said).
 
-    Of those that have not expired the most specific decides: one for all tests does not soften one for a test by name.
+    Of those that have not expired the most specific decides: one for all tests does not soften one for a test by name. Of several that are
+    as specific it is the one that ends first, and of those the strictest, whichever stands first.
     A score is exceeded by its figure, since that is what its floor is judged by; everything else by its whole interval.
     """
     if verdict.word != "FAIL" or verdict.estimate is None:
@@ -239,9 +240,10 @@ def accepted(verdict: Verdict, node_id: str, acceptances: Sequence[Acceptance], 
     refused = ""
     about = [(rank, entry) for entry in acceptances if entry.metric.name == verdict.metric and (rank := entry.rank(node_id)) is not None]
     first = max((rank for rank, entry in about if today <= entry.expires), default=())
-    for rank, entry in about:
-        if today <= entry.expires and rank < first:
-            continue
+    expired = [entry for _, entry in about if today > entry.expires]
+    alive = [entry for rank, entry in about if today <= entry.expires and rank == first]
+    alive.sort(key=lambda entry: (entry.expires, entry.up_to if entry.metric.better == "lower" else -entry.up_to))
+    for entry in (*expired, *alive[:1]):
         up_to = show_limit(entry.up_to, verdict.estimate.dimension)
         word = (_point_word if entry.metric.exact else word_for)(verdict.estimate, entry.up_to, entry.metric.better)
         if today > entry.expires:

@@ -245,6 +245,15 @@ def test_a_renewed_acceptance_counts_though_the_expired_one_still_stands_before_
     assert accepted(FAILED, "tests/test_x.py::test_y", [old, accept()], DAY).word == "ACCEPTED"
 
 
+def test_of_entries_that_are_as_specific_the_first_to_end_and_the_strictest_decides() -> None:
+    strict, lax = accept(up_to=0.9), accept()
+    for entries in ([strict, lax], [lax, strict]):
+        assert accepted(FAILED, "tests/test_x.py::test_y", entries, DAY).word == "FAIL"
+    later = replace(strict, expires=strict.expires + datetime.timedelta(days=1))
+    for entries in ([later, lax], [lax, later]):
+        assert accepted(FAILED, "tests/test_x.py::test_y", entries, DAY).word == "ACCEPTED"
+
+
 def test_only_failures_are_accepted() -> None:
     passed = judge_budget(ENERGY_METRIC, made(0.5, 0.4, 0.6), budget("energy_per_query", 0.8), "t")
     assert accepted(passed, "tests/test_x.py::test_y", [accept()], DAY) == passed
