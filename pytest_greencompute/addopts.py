@@ -42,3 +42,16 @@ def options_in(words: Sequence[str]) -> dict[str, Any]:
         return vars(parser.parse_known_args(words)[0])
     except (argparse.ArgumentError, SystemExit):
         return {}
+
+
+def left_out_by(words: Sequence[str]) -> list[str]:
+    """Options of pytest's own among ``words`` that leave tests out, each with its value."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    flags = ("-k", "-m", "--deselect", "--ignore", "--ignore-glob")
+    for flag in flags:
+        parser.add_argument(flag, dest=flag, action="append", default=[])
+    try:
+        found = vars(parser.parse_known_args(words)[0])
+    except (argparse.ArgumentError, SystemExit):
+        return []
+    return [f"{flag} {value}" for flag in flags for value in found[flag]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_greencompute.addopts import addopts_of, options_in
+from pytest_greencompute.addopts import addopts_of, left_out_by, options_in
 from pytest_greencompute.budget import COMMAND_LINE, Line, Names, check_clashes, lines_for, narrowest_first, parse_lines
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.ledger import is_worker
@@ -126,17 +126,23 @@ def asked_here(
         tests = tests_of(items, settings, marker)
     except SettingsError as error:
         return {node_id_of(item): {"unread": str(error).partition("\n")[0]} for item in items}
-    told = settings_to_json(replace(settings, enabled=by_itself))
+    told = settings_to_json(replace(settings, enabled=by_itself)) | {"left_out": left_out_by(addopts_of(ini))}
+    expected = {node_id_of(item) for item in items if _may_fail(item)}
     return {
         node_id: {
             "lines": [line_to_json(line) for line in test.lines],
             "accept": [acceptance_to_json(each) for each in settings.accept if each.rank(node_id) is not None],
             "policy": asdict(settings.policy),
-            "settings": told,
+            "settings": told | {"xfail": node_id in expected},
             "group": {} if test.group is None else test.group.to_json(),
         }
         for node_id, test in tests.items()
     }
+
+
+def _may_fail(item: pytest.Item) -> bool:
+    """Whether a mark lets the test fail without that anything turns red. A condition in words is taken to hold."""
+    return any(all(mark.args) and mark.kwargs.get("condition", True) for mark in item.iter_markers("xfail"))
 
 
 def settings_to_json(settings: Settings) -> dict[str, Any]:
@@ -371,13 +377,10 @@ def gone_tests(session: pytest.Session, config: pytest.Config, measuring: Sessio
 
     A test that runs and does not use energy_meter; and where the whole suite was collected, one that is not there.
     """
-    baseline, items = measuring.settings.baseline, getattr(session, "items", None)
-    ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-    if baseline is None or items is None or not measuring.saved or not ended or config.getoption("continue_on_collection_errors", None):
+    baseline, ids = measuring.settings.baseline, _ids(session, config)
+    if baseline is None or not measuring.saved or ids is None:
         return []
-    selected = any(config.getoption(name, None) for name in SELECTING) or any((config.getoption(name, None) or 0) > 1 for name in SHARING)
-    whole = not selected and not measuring.settings.skip and collected_whole(config)
-    ids, roots = {item.nodeid for item in items}, collected_roots(config)
+    whole, roots = _whole(config, measuring), collected_roots(config)
     found = []
     for test in dict.fromkeys(run.test for run in measuring.saved[-1] if run.metered and run.test not in metered):
         if test in ids:
@@ -385,6 +388,41 @@ def gone_tests(session: pytest.Session, config: pytest.Config, measuring: Sessio
         elif whole and covered(test, roots, config.rootpath, Names()):
             found.append(f"{test} was measured in baseline {baseline!r} and is no test any more: renamed, deleted, or its file is skipped")
     return found
+
+
+def gone_since(session: pytest.Session, config: pytest.Config, measuring: Session, metered: Iterable[str]) -> tuple[list[str], list[str]]:
+    """As ``gone_tests`` of the commits that are compared with: those that measure nothing any more, and those that are no tests any more.
+
+    A pull request may rename a test, so the latter are named among what it makes laxer, and are not red.
+    """
+    ids = _ids(session, config)
+    if measuring.bases is None or ids is None:
+        return [], []
+    here, known = ({each.partition("[")[0] for each in group} for group in (metered, ids))
+    whole, roots = _whole(config, measuring), collected_roots(config)
+    plain, gone = [], []
+    for ref, tests in measuring.bases.metered().items():
+        for test in dict.fromkeys(each for each in tests if each not in here):
+            if test in known:
+                plain.append(f"{test} is measured at {ref} and does not use energy_meter any more")
+            elif whole and covered(test, roots, config.rootpath, Names()):
+                gone.append(f"{test} is measured at {ref} and is no test any more: renamed, deleted, or its file is skipped")
+    return plain, gone
+
+
+def _ids(session: pytest.Session, config: pytest.Config) -> set[str] | None:
+    """The tests that this session has collected; None where that was not done to its end, or by others."""
+    items = getattr(session, "items", None)
+    ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    return (
+        None if items is None or not ended or config.getoption("continue_on_collection_errors", None) else {item.nodeid for item in items}
+    )
+
+
+def _whole(config: pytest.Config, measuring: Session) -> bool:
+    """Whether all tests of what was collected were to run."""
+    selected = any(config.getoption(name, None) for name in SELECTING) or any((config.getoption(name, None) or 0) > 1 for name in SHARING)
+    return not selected and not measuring.settings.skip and collected_whole(config)
 
 
 def covered(pattern: str, roots: tuple[Path, ...] | None, rootdir: Path, names: Names) -> bool:

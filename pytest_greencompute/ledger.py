@@ -165,7 +165,7 @@ class Ledger:
 
     def _judge_session(self, session: pytest.Session, measuring: Session) -> None:
         """The total, which may be red, and a word where no test uses energy_meter (stale budgets are errors of collection)."""
-        from pytest_greencompute.collecting import gone_tests
+        from pytest_greencompute.collecting import gone_since, gone_tests
         from pytest_greencompute.judging import judge_total
         from pytest_greencompute.store.runfile import verdict_to_json
         from pytest_greencompute.verdict import effect
@@ -178,7 +178,9 @@ class Ledger:
                 self._redden(session)
         policy = measuring.settings.policy
         red = policy.unmeasured == "fail" and policy.enforce == "fail"
-        for sentence in gone_tests(session, self.config, measuring, self.metered):
+        plain, gone = gone_since(session, self.config, measuring, self.metered)
+        measuring.loosened += tuple(gone)
+        for sentence in (*gone_tests(session, self.config, measuring, self.metered), *plain):
             self.say(sentence, bad=red)
             if red:
                 self._redden(session)

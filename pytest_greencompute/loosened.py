@@ -132,7 +132,8 @@ def laxer(base: Stance, head: Stance, test: str) -> tuple[str, ...]:
                     f"{subject}: the limit of {metric.short} ({name}) was {written} and is {show_limit(after.value, metric.dimension)}"
                 )
     found += _elsewhere(base.budget, head.budget, test)
-    return (*found, *_terms(base, head, test), *_accepted(base, head, test), *_group(base.group, head.group), *_settings(base, head))
+    found += [*_terms(base, head, test), *_accepted(base, head, test), *_group(base.group, head.group)]
+    return (*found, *_settings(base, head), *_of_pytest(base.settings, head.settings, test))
 
 
 def _elsewhere(base: Budget, head: Budget, test: str) -> list[str]:
@@ -218,6 +219,13 @@ def _settings(base: Stance, head: Stance) -> list[str]:
             if DIRECTIONS[row.how](before, now):
                 found.append(f"the setting {key} was {_shown(before)} and is {_shown(now)}")
     return found
+
+
+def _of_pytest(base: Mapping[str, Any], head: Mapping[str, Any], test: str) -> list[str]:
+    """What pytest's own marks and options let pass: a failure that is expected, and tests that do not run."""
+    found = [f"{test}: a failure is expected now (xfail)"] if base.get("xfail") is False and head.get("xfail") else []
+    more = [each for each in head.get("left_out", ()) if each not in base.get("left_out", head.get("left_out"))]
+    return [*found, *(f"addopts leaves tests out: {each}" for each in more)]
 
 
 def _shown(value: Any) -> str:

@@ -13,6 +13,7 @@ from pytest_greencompute.budget import Budget, Limit
 from pytest_greencompute.commits import origin
 from pytest_greencompute.commits.environment import changed_requirements
 from pytest_greencompute.commits.git import Commit, Repository
+from pytest_greencompute.commits.metered import metered_at
 from pytest_greencompute.commits.worktrees import Worktrees
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.estimate import Aim
@@ -94,6 +95,11 @@ class Bases:
             remedy = "--energy-base-python names a Python that has what it needs"
             return Base(base.ref, base.commit, root, f"environment changes are not compared: {', '.join(changed)} differ; {remedy}")
         return Base(base.ref, base.commit, root)
+
+    def metered(self) -> dict[str, list[str]]:
+        """The tests that each commit measures, by its label, as far as the files that have changed since show it."""
+        repository = Repository(self.root, self.environ)
+        return {base.label: metered_at(base.commit.sha, self.root, repository) for base in self._bases if base.commit is not None}
 
     def rivals(self, node_id: str) -> list[Rival]:
         """One for each commit, not started yet."""

@@ -509,6 +509,18 @@ def test_settings_that_let_more_pass_are_named_wherever_they_stand(repository: R
     ]
 
 
+def test_what_pytests_own_marks_and_options_let_pass_is_named(repository: Repository) -> None:
+    project = repository.project
+    repository.commit()
+    project.toml("max_seconds = 4\n" + ADDED.format(addopts="--ignore=tests/gpu"))
+    project.write("tests/test_app.py", "import pytest\n" + TEST.replace("def test_it", "@pytest.mark.xfail(reason='flaky')\ndef test_it"))
+    repository.measure()
+    assert project.report()["session"]["loosened"] == [
+        "test_it: a failure is expected now (xfail)",
+        "addopts leaves tests out: --ignore tests/gpu",
+    ]
+
+
 def test_what_the_command_line_gives_is_of_no_commit(repository: Repository) -> None:
     project = repository.project
     project.toml(SETTINGS.format(max_seconds=4, settings=""))
@@ -550,6 +562,28 @@ def test_limits_of_the_base_that_cannot_be_read_are_not_taken_for_as_strict(repo
         f"test_it: whether limits are laxer than at main ({base[:10]}) is not known: pyproject.toml:4: 'toleranc' is not a setting."
         " Did you mean 'tolerance'?"
     ]
+
+
+SECOND = TEST.replace("test_it", "test_other").replace("from app import model", "")
+
+
+def test_a_test_that_measures_nothing_any_more_is_red_and_one_that_is_gone_is_named(repository: Repository) -> None:
+    project = repository.project
+    project.write("tests/test_app.py", TEST + SECOND)
+    base = repository.commit()
+    project.monkeypatch.setenv("CI", "true")
+    project.write("tests/test_app.py", TEST + "\ndef test_other():\n    pass\n")
+    result = repository.measure()
+    assert result.ret == 1
+    said = f"tests/test_app.py::test_other is measured at main ({base[:10]}) and "
+    result.stdout.fnmatch_lines([f"{said}does not use energy_meter any more"])
+    for now in ("", SECOND.replace("test_other", "test_renamed")):
+        project.write("tests/test_app.py", TEST + now)
+        result = repository.measure()
+        assert result.ret == 0
+        result.stdout.fnmatch_lines([f"loosened: {said}is no test any more: renamed, deleted, or its file is skipped"])
+        assert "loosened" not in repository.measure("main", "-k", "test_it").stdout.str()
+        assert "loosened" not in repository.measure("main", "tests/test_app.py::test_it").stdout.str()
 
 
 def test_the_projects_settings_hold_at_both_commits_where_pytests_root_is_another_folder(repository: Repository) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.addopts import addopts_of, options_in
+from pytest_greencompute.addopts import addopts_of, left_out_by, options_in
 from pytest_greencompute.budget import HARDWARE_KEYS, SET_ON, TERMS, Line, parse_lines, resolve
 from pytest_greencompute.collecting import settings_to_json
 from pytest_greencompute.grouping import ASKED
@@ -192,6 +192,18 @@ def test_a_setting_that_lets_more_pass_is_named(key: str, looser: Any, said: str
     assert laxer(base, base, "t") == ()
     without = replace(stance(), settings={name: value for name, value in FIRST.items() if name != key})
     assert laxer(without, head, "t") == ()  # what another version does not tell is not compared
+
+
+def test_what_pytests_own_marks_and_options_let_pass_is_named() -> None:
+    base = replace(stance(), settings={"xfail": False, "left_out": ["-m not slow"]})
+    head = replace(stance(), settings={"xfail": True, "left_out": ["-m not slow", "--ignore tests/gpu"]})
+    assert laxer(base, head, "t") == ("t: a failure is expected now (xfail)", "addopts leaves tests out: --ignore tests/gpu")
+    assert laxer(head, base, "t") == laxer(head, head, "t") == laxer(replace(stance(), settings={}), head, "t") == ()
+
+
+def test_what_addopts_leaves_out_is_read() -> None:
+    words = ["-q", "-k", "not gpu", "-mfast", "--ignore=a", "--ignore", "b", "--deselect=t.py::t", "--energy-budget", "-x"]
+    assert left_out_by(words) == ["-k not gpu", "-m fast", "--deselect t.py::t", "--ignore a", "--ignore b"]
 
 
 @pytest.mark.parametrize(
