@@ -14,7 +14,18 @@ from pytest_greencompute.settings import build
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("", False), ("0", False), ("no", False), ("off", False), (" False ", False), ("N", False), ("none", False), ("yes", True), ("1", True), ("woodpecker", True)],
+    [
+        ("", False),
+        ("0", False),
+        ("no", False),
+        ("off", False),
+        (" False ", False),
+        ("N", False),
+        ("none", False),
+        ("yes", True),
+        ("1", True),
+        ("woodpecker", True),
+    ],
 )
 def test_ci_is_whatever_is_not_a_no(value: str, expected: bool) -> None:
     assert in_ci({"CI": value}) is expected
