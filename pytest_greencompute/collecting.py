@@ -224,7 +224,7 @@ def _written_marks(item: pytest.Item) -> Iterator[pytest.Mark]:
     owners: list[Any] = [getattr(item, "obj", None), *getattr(getattr(item, "cls", None), "__mro__", ()), getattr(item, "module", None)]
     for owner in owners:
         found: Any = vars(owner).get("pytestmark", ()) if isinstance(owner, type) else getattr(owner, "pytestmark", ())
-        marks: list[pytest.Mark] = [getattr(each, "mark", each) for each in (found if isinstance(found, list | tuple) else [found])]
+        marks: list[Any] = [getattr(each, "mark", each) for each in (found if isinstance(found, list | tuple) else [found])]
         yield from marks
     called: Any = getattr(item, "callspec", None)
     if called is not None:
