@@ -23,6 +23,7 @@ import pytest
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.queries import state_of, worn
 from pytest_greencompute.repeats import check_calls, one_object
+from pytest_greencompute.workload import uncomputed
 
 if TYPE_CHECKING:
     from pytest_greencompute.fixture import EnergyMeter
@@ -108,7 +109,7 @@ class _Metered:
             window.queries = max(calls, 1) if planned is None else planned
         window.notes = asked.notes
         if self.extra_info.get(REPEATS) is None:
-            window.notes += asked.checked(_rounds(self))
+            window.notes += asked.checked(_rounds(self)) + _promised(answer)
         if planned is not None and window.seconds:
             share = asked.own_seconds(self) / window.seconds
             window.besides = min(share, 1.0) if share > FELT else 0.0
@@ -147,7 +148,18 @@ class _First:
     def notes(self, call: Callable[[], Any]) -> tuple[str, ...]:
         """Notes on how later calls differ. Raises SettingsError where they do other work."""
         same, later_s = one_object(self._answer, call()), _seconds(call)
-        return check_calls(self._function, tuple(self._given), self._seconds, later_s, used_up=self._used_up, same=same)
+        said = check_calls(self._function, tuple(self._given), self._seconds, later_s, used_up=self._used_up, same=same)
+        return said + _promised(self._answer)
+
+
+def _promised(answer: Any) -> tuple[str, ...]:
+    """A note where what a benchmark's function returns is still to be computed: that may be what is to be timed."""
+    found = uncomputed(answer)
+    return (
+        ()
+        if found is None
+        else (f"what the function returns, a {type(found).__name__}, has not been computed: that work may be in no figure",)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,7 +262,7 @@ def _remembers(model: Any, asked: Sequence[Sequence[Any]], calls: int, *, looked
 
 def _keys(batch: Any) -> list[Any]:
     """By what a memory may know a batch or its first query: numbers are keys of too much else."""
-    if not isinstance(batch, list | tuple):
+    if not isinstance(batch, list | tuple) or not batch:
         return []
     return [key for key in (batch[0], tuple(batch)) if isinstance(key, str | bytes | tuple) and _hashable(key)]
 

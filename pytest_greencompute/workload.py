@@ -336,7 +336,7 @@ def _answers(answer: Any, asked: int, first: int, rows: Callable[[Any], list[Any
             remedy="One answer per query, in order.",
         )
     listed = answer if isinstance(answer, list | tuple) or hasattr(answer, "dtype") else [*answer]
-    if (open_ := _uncomputed(listed)) is not None:
+    if (open_ := uncomputed(listed)) is not None:
         said = f"The model returned a {type(open_).__name__} as an answer ({where}), which has not been computed."
         remedy = _remedy(open_, awaits=awaits)
         _close(listed)
@@ -367,12 +367,12 @@ _PROMISES = (types.FunctionType, types.MethodType, functools.partial)  # to be c
 _COMPUTED = (str, bytes, int, float, type(None))
 
 
-def _uncomputed(answer: Any, deep: int = DEEP) -> Any:
+def uncomputed(answer: Any, deep: int = DEEP) -> Any:
     """What in an answer is a promise of one, whose work is still to be done: to be awaited, waited for, iterated; None where nothing is."""
     if isinstance(answer, _COMPUTED):
         return None
     if hasattr(answer, "dtype") and not hasattr(answer, "__dask_graph__"):
-        return _uncomputed(answer.tolist(), deep) if str(answer.dtype) == "object" and hasattr(answer, "tolist") else None
+        return uncomputed(answer.tolist(), deep) if str(answer.dtype) == "object" and hasattr(answer, "tolist") else None
     if inspect.isawaitable(answer) or isinstance(answer, (Future, *_PROMISES)) or inspect.isasyncgen(answer) or _is_result_to_come(answer):
         return answer
     if isinstance(answer, Iterator) and not isinstance(answer, io.IOBase):
@@ -381,7 +381,7 @@ def _uncomputed(answer: Any, deep: int = DEEP) -> Any:
     if callable(graph) and not isinstance(answer, type):
         return answer if graph() is not None else None
     held = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list | tuple) else fields_of(answer).values()
-    return next((found for each in held if (found := _uncomputed(each, deep - 1)) is not None), None) if deep else None
+    return next((found for each in held if (found := uncomputed(each, deep - 1)) is not None), None) if deep else None
 
 
 def _is_result_to_come(answer: Any) -> bool:

@@ -277,6 +277,19 @@ MEMOISED = """
     def test_in_a_dict(benchmark):
         benchmark(in_a_dict, "a")
 
+    def test_without_arguments(benchmark):
+        loaded = []
+
+        def loads_first():
+            if not loaded:
+                loaded.append([work(text) for text in range(10)])
+            return work(1)
+
+        benchmark(loads_first)
+
+    def test_promised(benchmark):
+        benchmark(lambda: (work(text) for text in range(3)))
+
     def test_used_up(benchmark):
         benchmark(lambda texts: [work(text) for text in texts], iter(["a"]))
 
@@ -297,7 +310,8 @@ def test_a_function_that_remembers_or_uses_up_its_arguments_is_refused_unless_th
     project.toml('meters = ["cputime"]\ncpu_watts_per_core = 10')
     project.write("test_it.py", MEMOISED)
     result = project.run_apart("--energy-budget", "--energy-benchmarks", "--energy-max-seconds=1", *QUICK)
-    result.assert_outcomes(failed=4, passed=2)
+    result.assert_outcomes(failed=4, passed=4)
+    result.stdout.fnmatch_lines(["*test_promised: what the function returns, a generator, has not been computed*"])
     result.stdout.fnmatch_lines(["*The function answers from memory: its first call took*", "*The function uses up its arguments*"])
 
 
