@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.clock import Clock
@@ -22,7 +23,7 @@ from pytest_greencompute.machine import descends
 from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, MeterOptions, Traits, check_ticks
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import Visible, visible
-from pytest_greencompute.samples import Reading, Source, counts
+from pytest_greencompute.samples import Reading, Source, counts, spared
 
 _SYSTEMATIC = 0.05  # the gain error of a card, arXiv 2312.02741: -6.2 % to +11 %, mostly within 5 %
 _POWER_PERIOD_S = 0.02  # the shortest update period of a power field, Volta and Pascal, arXiv 2312.02741
@@ -90,10 +91,14 @@ class NvmlMeter:
     traits = Traits(reads_gpus=True, per_worker=True, sees="gpus", models=False)
 
     def find(self, options: MeterOptions) -> Sequence[Counter]:
-        """A counter for every visible GPU. Raises MeterError where there is none, or where one that is judged cannot be metered."""
+        """A counter for every visible GPU. Raises MeterError where there is none, or where one that is judged cannot be metered.
+
+        Of several, one that cannot and says itself that nothing runs on it has a counter that fails: who reads it leaves it out.
+        """
         library = _Library()
-        counters: list[Counter] = []
+        counters: list[NvmlCounter | PowerIntegrator] = []
         dead: list[Dead] = []
+        failing: list[MeterError] = []
         try:
             gpus = _visible_gpus(library, options.environ)
             here = [gpu.domain for gpu in gpus]
@@ -101,11 +106,17 @@ class NvmlMeter:
                 try:
                     counters.append(_counter(library, gpu, options.clock, options.family))
                 except MeterError as error:
-                    if counts(gpu.domain, options.domains, here):
+                    if not counts(gpu.domain, options.domains, here):
+                        dead.append(Dead(Source(NvmlMeter.name, gpu.domain, "counter", gpu.name, gpu.uuid), error))
+                    elif gpu.problem is None and spared(gpu.domain, options.domains, here):
+                        counters.append(silent := NvmlCounter(library, gpu, options.clock, options.family))
+                        failing.append(error)
+                        if silent.in_use():
+                            raise
+                    else:
                         raise
-                    dead.append(Dead(Source(NvmlMeter.name, gpu.domain, "counter", gpu.name, gpu.uuid), error))
-            if not counters:
-                raise dead[0].error
+            if len(counters) == len(failing):
+                raise (failing or [each.error for each in dead])[0]
         except BaseException:
             for counter in counters:
                 counter.close()
@@ -323,7 +334,7 @@ def _mig_remedy(gpu: _Gpu | None) -> str:
 # Their counters
 
 
-def _counter(library: _Library, gpu: _Gpu, clock: Clock, family: int | None) -> Counter:
+def _counter(library: _Library, gpu: _Gpu, clock: Clock, family: int | None) -> NvmlCounter | PowerIntegrator:
     if _has_counter(library, gpu):
         return NvmlCounter(library, gpu, clock, family)
     return _power_counter(library, gpu, clock, family)
@@ -413,9 +424,11 @@ class NvmlCounter:
         return Reading(millijoules / 1000, self._now_ns())
 
     def in_use(self) -> bool:
-        """Whether something of ours runs on the GPU: by its processes, or where that list is empty, as in containers, by its load."""
+        """Whether something of ours runs on the GPU: by its processes, or where that list is empty or numbers them as the
+        host of a container does, by its load.
+        """
         pids = _processes(self._library, self._gpu)
-        if pids:
+        if pids and all(Path(f"/proc/{pid}").exists() for pid in pids):
             return any(descends(pid, self._family or os.getpid()) for pid in pids)
         load = self._library.ask("DeviceGetUtilizationRates", self._gpu.handle)
         return load is None or load.gpu > 0  # one that does not tell may be in use

@@ -17,9 +17,10 @@ import pytest
 
 from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
+from pytest_greencompute.instruments import Instruments
 from pytest_greencompute.machine import descends
 from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
-from pytest_greencompute.meters.nvml import NvmlMeter
+from pytest_greencompute.meters.nvml import NvmlCounter, NvmlMeter
 from pytest_greencompute.samples import Reading
 from pytest_greencompute.testing import PROFILES, Sensor, Sensors, SimulatedClock, SimulatedGpu
 from pytest_greencompute.testing.standin import STANDIN_FAULTS, StandIn, StandInDevice, compile_standin
@@ -271,6 +272,38 @@ def test_one_gpu_that_cannot_be_metered_refuses_all_until_it_is_hidden(make_stan
     assert counter.source.domain == "gpu:0"
     counter.close()
     assert [ability.works for ability in NvmlMeter().abilities(options())] == [True, False]
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+def test_an_idle_gpu_that_cannot_be_metered_is_left_out_beside_one_that_can(make_standin: MakeStandIn, at_work: bool) -> None:
+    """Here its process list is that of a container: it is empty, and its load tells."""
+    standin = make_standin(H100, A100)
+    for fault in ("no permission", "no own pid"):
+        standin.fault(fault, device=1)
+    if at_work:
+        standin.set_power(1, 300.0)
+        assert "gpu:1" in refused().message
+        return
+    instruments = Instruments(find(), RealClock())
+    assert set(instruments.read()) == {"gpu:0"}
+    assert instruments.left_out[0].startswith("gpu:1 is left out, its counter does not work: gpu:1 (NVIDIA A100")
+    assert instruments.marks() == ()
+    standin.set_power(1, 300.0)
+    assert instruments.marks() == ("gpu:1 in use, and not metered",)
+    instruments.close()
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+def test_processes_that_the_host_of_a_container_numbers_say_nothing_of_whose_they_are(make_standin: MakeStandIn, at_work: bool) -> None:
+    standin = make_standin(H100)
+    for fault in ("no own pid", "foreign"):  # one process, of a number that is none here
+        standin.fault(fault)
+    if at_work:
+        standin.set_power(0, 300.0)
+    (counter,) = find()
+    assert isinstance(counter, NvmlCounter)
+    assert counter.in_use() is at_work
+    counter.close()
 
 
 def test_a_lost_gpu_that_was_named_by_its_uuid_is_the_one_that_is_said(make_standin: MakeStandIn) -> None:
