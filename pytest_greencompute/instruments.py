@@ -171,10 +171,6 @@ class Instruments:
         """The counters that change continuously, now."""
         return self._read(self._continuous)
 
-    def read_processor(self) -> dict[str, Reading]:
-        """The ticking counters that idle workers' energy shows in, now, without waiting for a tick."""
-        return self._read([counter for counter in self._ticking if not counter.source.domain.startswith("gpu")])
-
     def _read(self, counters: Sequence[Counter]) -> dict[str, Reading]:
         readings = {counter.source.domain: self._take(counter) for counter in counters}
         return {domain: reading for domain, reading in readings.items() if reading is not None}

@@ -145,14 +145,13 @@ class Window:
         if instruments.own:  # reading it costs what it counts: once, from the moment before to the moment after
             again = instruments.read_continuous()
             self._reading_j = {domain: again[domain].energy_j - reading.energy_j for domain, reading in self._b.items()}
-        at_end = instruments.read_processor()
         tail = Tail() if self.apart else instruments.rest()
         self._spun = spun_on(tail, "which is on its bill")
         if tail.ended and tail.waited:  # else it would pay for our looks, or for what works beside it
             self._b = instruments.read_continuous()
         self._marks += instruments.marks()
         if instruments.ticking:
-            self._b.update(self._close_at_a_tick(instruments, end_ns) | ({} if tail.ended else at_end))
+            self._b.update(self._close_at_a_tick(instruments, end_ns))
             instruments.rest()
             self._idles, _ = drive(read_idle(instruments.sources), instruments)
         self._stop_watching((end_ns - self._times[0]) / 1e9)
@@ -175,7 +174,7 @@ class Window:
             if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < least):
                 raise SettingsError(f"{what} of a window is {count!r}.", remedy=f"It must be a whole number of at least {least}.")
 
-    def _close_at_a_tick(self, instruments: Instruments, end_ns: int) -> dict[str, Reading]:
+    def _close_at_a_tick(self, instruments: Instruments, end_ns: int) -> Mapping[str, Reading]:
         """The readings at the first tick by which all energy of the body has arrived; a lag is looked for once per session."""
         if not instruments.lag_unknown:
             instruments.clock.sleep(max(source.lag_s for source in instruments.sources))
