@@ -65,6 +65,14 @@ class Again:
     later: Stamp
     same_objects: bool
 
+    @property
+    def work_s(self) -> tuple[float, float]:
+        """What it took at first and later: of the processor's time where it is mostly that, which other processes do not lengthen."""
+        first, later = self.first, self.later
+        if first.processor_s is None or later.processor_s is None or first.processor_s < WAITED * first.seconds:
+            return first.seconds, later.seconds
+        return first.processor_s, later.processor_s
+
     def faster(self, times: float) -> bool:
         """Whether it took less than a part of its first time; but not where the first only waited longer, for a disk or a processor."""
         first, later = self.first, self.later
@@ -147,6 +155,10 @@ class Repeats:
             raise SettingsError(f"The model uses up or changes its queries: {said}", remedy=MAKE_THEM)
         if others:
             self.notes += (f"{others} of {len(self._first)} answers were others when their queries were asked again",)
+        elif self._worn():
+            self.notes += (
+                "the model changes its queries: later passes, which give the energy, were asked what the first had made of them",
+            )
         if faster and not self._cached:
             self._refuse_memory(faster)
         if part and not self._cached:
@@ -189,9 +201,9 @@ class Repeats:
     def _part(self) -> tuple[Again, ...]:
         """Of many batches those that took clearly less time, where that is a good part of all; else none."""
         late = [each for index, each in self._again.items() if index >= EARLY and not each.first.compiled]
-        found = [each for each in late if each.faster(TIMES_OF_PART)]
-        saved_s = sum(each.first.seconds - each.later.seconds for each in found)
-        much = saved_s > max(SAVED_S, PART * sum(each.first.seconds for each in late))
+        found = [each for each in late if each.work_s[0] >= TIMES_OF_PART * each.work_s[1]]
+        saved_s = sum(each.work_s[0] - each.work_s[1] for each in found)
+        much = saved_s > max(SAVED_S, PART * sum(each.work_s[0] for each in late))
         return tuple(found) if len(late) >= MANY and len(found) >= PART * len(late) and much else ()
 
     def _is_sure(self, faster: Sequence[Again]) -> bool:

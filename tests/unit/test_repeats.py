@@ -367,6 +367,25 @@ def test_an_array_that_the_model_changes_in_place_is_refused() -> None:
             bench.run(model, queries)
 
 
+def test_queries_that_are_changed_for_the_same_answers_are_noted(bench: Bench) -> None:
+    def model(batch: Any) -> list[float]:
+        batch.sort(axis=1)
+        bench.work()
+        return [float(row[0]) for row in batch]
+
+    assert said(bench.run(model, np.arange(48.0)[::-1].copy().reshape(24, 2)), "the model changes its queries")
+    assert not said(bench.run(model, np.arange(48.0).reshape(24, 2)), "the model changes its queries")
+
+
+def test_a_part_from_memory_is_seen_beside_other_work_that_lengthens_later_passes() -> None:
+    from pytest_greencompute.repeats import Again
+    from pytest_greencompute.workload import Stamp
+
+    assert Again(Stamp(0.024, 0.024), Stamp(0.024, 0.012), same_objects=False).work_s == (0.024, 0.012)
+    assert Again(Stamp(0.1, 0.001), Stamp(0.05, 0.001), same_objects=False).work_s == (0.1, 0.05)  # a server was waited for
+    assert Again(Stamp(0.1), Stamp(0.05), same_objects=False).work_s == (0.1, 0.05)
+
+
 def test_fewer_answers_in_a_later_pass_are_queries_used_up(bench: Bench) -> None:
     streams = [iter([text]) for text in TEXTS]
 
