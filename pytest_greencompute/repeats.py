@@ -200,7 +200,7 @@ class Repeats:
 
     def _part(self) -> tuple[Again, ...]:
         """Of many batches those that took clearly less time, where that is a good part of all; else none."""
-        late = [each for index, each in self._again.items() if index >= EARLY and not each.first.compiled]
+        late = [each for index, each in self._again.items() if index >= EARLY and not (each.first.compiled or each.first.jostled)]
         found = [each for each in late if each.work_s[0] >= TIMES_OF_PART * each.work_s[1]]
         saved_s = sum(each.work_s[0] - each.work_s[1] for each in found)
         much = saved_s > max(SAVED_S, PART * sum(each.work_s[0] for each in late))
@@ -208,7 +208,8 @@ class Repeats:
 
     def _is_sure(self, faster: Sequence[Again]) -> bool:
         """Whether these are enough to be no first-call costs."""
-        return (len(faster) >= MANY / 2 and len(self._again) > MANY) or (len(faster) >= EARLY and not _compilers())
+        calm = sum(not each.first.jostled for each in faster)
+        return (calm >= MANY / 2 and len(self._again) > MANY) or (calm >= EARLY and not _compilers())
 
     def _refuse_memory(self, faster: Sequence[Again]) -> None:
         """Raises SettingsError where it was a memory that made these batches faster.
@@ -218,8 +219,9 @@ class Repeats:
         said = _how_much(faster)
         if self._is_sure(faster) or all(each.same_objects for each in faster) or self._memory(faster):
             raise SettingsError(f"The model answers from memory: {said} when asked again.", remedy=DECLARE_IT)
-        if _looked_up(faster) or self._filled():
-            few = f"{len(self._again)} batch{'' if len(self._again) == 1 else 'es'}"
+        busy = any(each.first.jostled for each in faster)
+        if _looked_up(faster) or self._filled() or busy:
+            few = f"{len(self._again)} batch{'' if len(self._again) == 1 else 'es'}{' on a busy machine' if busy else ''}"
             kept = "what the model has put into its queries" if self._filled() else "answers kept in memory"
             self.notes += (f"{said} when asked again: {few} cannot tell first-call costs from {kept}",)
 

@@ -6,12 +6,15 @@ returns too few answers.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import inspect
 import io
 import itertools
 import math
 import sys
+import time
 import types
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,10 +32,15 @@ from pytest_greencompute.queries import Batches, Made, plain
 from pytest_greencompute.samples import Latency
 from pytest_greencompute.schedule import Part
 
+resource: Any = None
+with contextlib.suppress(ImportError):  # Windows has none
+    resource = importlib.import_module("resource")
+
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 OUT_OF_MEMORY = ("outofmemoryerror", "out of memory", "resource_exhausted", "failed to allocate memory", "alloc_failed", "memoryerror")
 
+ALONE_IN_IT = 0.9  # of the processor's time: the calling thread does the work
 LAZY = 3  # batches in which a model may still be loading what its device is found by
 ALONE = 64  # batches of a part that are asked one by one, to be held against the first pass
 
@@ -46,21 +54,26 @@ def is_out_of_memory(said: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a batch took: seconds, and those of the processor (None where the clock cannot tell). ``compiled``: torch compiled meanwhile."""
+    """What a batch took: seconds, and those of the processor (None where the clock cannot tell). ``compiled``: torch compiled meanwhile.
+
+    ``jostled``: threads worked on it together and other processes took the processor from some, for which the others may have spun.
+    """
 
     seconds: float
     processor_s: float | None = None
     compiled: bool = False
+    jostled: bool = False
 
 
 class Stamps:
     """The stamps of the first pass, batch by batch, in a few bytes each."""
 
-    __slots__ = ("_compiled", "_processor_s", "_seconds")
+    __slots__ = ("_compiled", "_jostled", "_processor_s", "_seconds")
 
     def __init__(self) -> None:
         self._seconds, self._processor_s = array("d"), array("d")
         self._compiled: set[int] = set()
+        self._jostled: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._seconds)
@@ -68,32 +81,42 @@ class Stamps:
     def append(self, stamp: Stamp) -> None:
         if stamp.compiled:
             self._compiled.add(len(self))
+        if stamp.jostled:
+            self._jostled.add(len(self))
         self._seconds.append(stamp.seconds)
         self._processor_s.append(math.nan if stamp.processor_s is None else stamp.processor_s)
 
     def __getitem__(self, index: int) -> Stamp:
         processor_s = self._processor_s[index]
-        return Stamp(self._seconds[index], None if math.isnan(processor_s) else processor_s, index in self._compiled)
+        known_s = None if math.isnan(processor_s) else processor_s
+        return Stamp(self._seconds[index], known_s, index in self._compiled, index in self._jostled)
 
 
 class _Stamping:
     """Stamps around one batch."""
 
-    __slots__ = ("_clock", "_compiled", "_processor", "_processor_ns", "_start_ns")
+    __slots__ = ("_clock", "_compiled", "_interrupted", "_own_s", "_processor", "_processor_ns", "_start_ns")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._processor: Callable[[], int] | None = getattr(clock, "processor_ns", None)  # a simulated clock has none
 
     def begin(self) -> None:
-        self._compiled = _compilations()
+        self._compiled, self._interrupted, self._own_s = _compilations(), _interruptions(), time.thread_time()
         self._processor_ns = 0 if self._processor is None else self._processor()
         self._start_ns = self._clock.now_ns()
 
     def end(self) -> Stamp:
         seconds = (self._clock.now_ns() - self._start_ns) / 1e9
         processor_s = None if self._processor is None else (self._processor() - self._processor_ns) / 1e9
-        return Stamp(seconds, processor_s, _compilations() != self._compiled)
+        own_s = time.thread_time() - self._own_s
+        together = processor_s is not None and own_s < ALONE_IN_IT * processor_s
+        return Stamp(seconds, processor_s, _compilations() != self._compiled, together and _interruptions() != self._interrupted)
+
+
+def _interruptions() -> int:
+    """How often other processes have taken a processor from this one so far; 0 where the system does not tell."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def _compilations() -> int:
