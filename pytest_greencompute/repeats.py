@@ -33,13 +33,15 @@ TIMES_OF_FEW = 10.0
 SAVED_S = 0.001  # where all batches together lost less than this, only the clock's noise may have changed
 LOOKED_UP_S = 100e-6  # hardly more than a look into a table takes
 FETCHED_S, TIMES_FETCHED = 0.001, 30.0  # a look into a file or a database
+# Libraries that compile or tune for each new shape: each of a few batches may have been the first of its own.
+COMPILERS = ("jax", "tensorflow", "numba", "cupy", "onnxruntime", "openvino", "triton", "mlx", "tvm")
+LIBRARIES = frozenset(("torch", "numpy", "transformers", *COMPILERS))
+PART_S = 0.05  # a part of the work is told from first-call costs by how much it is
 TIMES_OF_PART, PART = 1.7, 0.25  # faster, in so much of many batches and by so much of their time: worth a look for a memory
 WAITED = 0.5  # of a batch's time
 COMPARED, COMPARED_S = 16, 0.05  # answers that are compared in any case, and seconds for more
 LARGE = 4096  # numbers in an answer; of more, some are compared
 WALKED = 2000  # objects that a model holds, looked through for a memory
-# Libraries that compile or tune for each new shape: each of a few batches may have been the first of its own.
-COMPILERS = ("jax", "tensorflow", "numba", "cupy", "onnxruntime", "openvino", "triton", "mlx", "tvm")
 MAKE_THEM = "Pass a function that makes them: measure(model, lambda: [open(path) for path in paths])."
 DECLARE_IT = (
     'Measure without its memory, or say that it is part of the product: repeats="cached". '
@@ -203,7 +205,7 @@ class Repeats:
         late = [each for index, each in self._again.items() if index >= EARLY and not (each.first.compiled or each.first.jostled)]
         found = [each for each in late if each.work_s[0] >= TIMES_OF_PART * each.work_s[1]]
         saved_s = sum(each.work_s[0] - each.work_s[1] for each in found)
-        much = saved_s > max(SAVED_S, PART * sum(each.work_s[0] for each in late))
+        much = saved_s > max(PART_S, PART * sum(each.work_s[0] for each in late))
         return tuple(found) if len(late) >= MANY and len(found) >= PART * len(late) and much else ()
 
     def _is_sure(self, faster: Sequence[Again]) -> bool:
@@ -266,6 +268,8 @@ def _remembers(model: Any, asked: Sequence[Sequence[Any]], calls: int, *, looked
     """
     for held in _held_by(model):
         if isinstance(held, functools._lru_cache_wrapper):
+            if str(getattr(held, "__module__", "")).partition(".")[0] in LIBRARIES:  # they remember shapes, not answers
+                continue
             info = held.cache_info()
             if info.misses >= calls and info.hits >= calls and (calls > 1 or looked_up):
                 return True
