@@ -152,6 +152,40 @@ def test_so_is_a_half_of_each_batch_or_every_third_batch(bench: Bench) -> None:
     assert said(run, "what is done only once for a query")
 
 
+def test_a_little_that_is_done_once_is_no_memory_of_a_part(bench: Bench) -> None:
+    """A third of a millisecond of each batch, as a first call costs, though the model keeps its texts."""
+    known: set[str] = set()
+
+    def model(batch: list[str], kept: dict[str, str] = {}) -> list[str]:  # noqa: B006  it is to remember
+        bench.work(0.0003 if batch[0] in kept else 0.0006)
+        kept.update(zip(batch, batch, strict=True))
+        known.update(batch)
+        return batch
+
+    assert not said(bench.run(model), "asked again")
+    assert known == set(TEXTS)
+
+
+@pytest.mark.parametrize(("module", "refused"), [("model", True), ("torch.shapes", False), ("numba.core", False)])
+def test_what_a_library_remembers_is_shapes_and_no_answers(bench: Bench, module: str, refused: bool) -> None:
+    def shape_of(text: str) -> str:
+        bench.work()
+        return text
+
+    shape_of.__module__ = module
+    remembered = functools.lru_cache(shape_of)
+
+    def model(batch: list[str]) -> list[str]:
+        bench.work()
+        return list(map(remembered, batch))
+
+    if refused:
+        with pytest.raises(SettingsError, match="in part from memory"):
+            bench.run(model)
+    else:
+        assert said(bench.run(model), "what is done only once for a query")
+
+
 def test_queries_that_are_asked_twice_do_not_hide_a_memory(bench: Bench) -> None:
     with pytest.raises(SettingsError, match=MEMORY):
         bench.run(by_dict(bench), TEXTS[:12] * 2)
