@@ -24,7 +24,7 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 
 ATOMS = frozenset({str, int, float, bool, complex, bytes, type(None)})  # what nobody can change
 ROWS = (list, tuple, deque)
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in the repr of an object: another one in each process
 # What a repr says that says nothing of what is in an object: '<pkg.Result object at 0x7f…>', '<function answer at …>'.
 NAMELESS = re.compile(r"<(?:[\w.<>]+ object(?: [\w.<>]+)?|memory|function [\w.<>]+) at 0x[0-9a-fA-F]+>")
 

@@ -53,9 +53,10 @@ def read_files(where: Where, named: str | None = None, *, measuring: bool = Fals
     """
     from pytest_greencompute.errors import SettingsError
 
-    found = [file for folder in _folders(where) if _mentions(folder / PROJECT) and _has_table(file := _file(folder, where))]
+    folders = _folders(where)
+    found = [file for folder in folders if _mentions(folder / PROJECT) and _has_table(file := _file(folder, where))]
     mine = [file for file in found if file.path.parent == where.root]
-    others = [folder / name for folder in _folders(where) for name in PYTESTS]
+    others = [folder / name for folder in folders for name in PYTESTS]
     for path in dict.fromkeys(others if where.ini is None else [where.ini, *others]):
         if _mentions(path) and (named is None or (where.folder / named).resolve() != path.resolve()):
             _check_ini(path)

@@ -23,13 +23,14 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
+from pytest_greencompute.answers import ADDRESS
+
 DIGITS = 10  # hexadecimal digits of a fingerprint that people see
 MOST_ELEMENTS = 1 << 16  # of an array that are looked at
 MOST_LOOKED_UP = 256  # queries of a sequence whose items cost something to have (a dataset that decodes them)
 MOST_HELD = 4096  # of a list, dict or set that a function refers to; of a larger one, how many
 DEEPEST = 8
 AS_AN_ARRAY = 8  # a list of so many fractions is an array of them
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 INNER = {staticmethod: "__func__", classmethod: "__func__", property: "fget", functools.cached_property: "func"}
 PORT = re.compile(r"(?<=localhost):\d+|(?<=127\.0\.0\.1):\d+")  # a server under test has another at each start
 CHANGING = frozenset(name for kind in (list, dict, set, deque) for name in vars(kind)) - frozenset(  # methods that change what is in it
@@ -280,7 +281,7 @@ def _call_of(value: object) -> Any:
 
 def _is_users(value: object) -> bool:
     """Whether it is a function of the project, and not of a library: what those do is told by their versions."""
-    return _is_of_project(value.__code__.co_filename if isinstance(value, FunctionType) else "")
+    return is_of_project(value.__code__.co_filename if isinstance(value, FunctionType) else "")
 
 
 @functools.cache
@@ -291,7 +292,8 @@ def _libraries() -> tuple[str, ...]:
     return tuple(dict.fromkeys(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
 
 
-def _is_of_project(path: str | None) -> bool:
+def is_of_project(path: str | None) -> bool:
+    """Whether a file is the project's own, and no library's."""
     return bool(path) and not str(path).startswith(_libraries()) and "site-packages" not in str(path)
 
 
@@ -356,7 +358,7 @@ def _put_into(tree: ast.Module) -> frozenset[str]:
 def _parts(owner: object, names: Collection[str]) -> dict[str, Any]:
     """The attributes and methods that code means by ``names``, of an object or a class of the project."""
     kind = owner if isinstance(owner, type) else type(owner)
-    if not (kind is SimpleNamespace or _is_of_project(getattr(sys.modules.get(kind.__module__), "__file__", None))):
+    if not (kind is SimpleNamespace or is_of_project(getattr(sys.modules.get(kind.__module__), "__file__", None))):
         return {}
     found = {}
     for name in sorted(names):

@@ -176,8 +176,7 @@ class Ledger:
             self.total = {**verdict_to_json(verdict), "effect": effect(verdict, measuring.settings.policy)}
             if self.total["effect"] == "fail":
                 self._redden(session)
-        policy = measuring.settings.policy
-        red = policy.unmeasured == "fail" and policy.enforce == "fail"
+        red = measuring.settings.policy.fails_unmeasured
         plain, gone = gone_since(session, self.config, measuring, self.metered)
         measuring.loosened += tuple(gone)
         for sentence in (*gone_tests(session, self.config, measuring, self.metered), *plain):
@@ -196,8 +195,7 @@ class Ledger:
             return
         skip = self.config.option.energy_skip or measuring.settings.skip
         why, asked_for = why_nothing(session, self.metered, self.skipped, left_out=skip)
-        policy = measuring.settings.policy
-        red = policy.unmeasured == "fail" and policy.enforce == "fail" and not asked_for and session.exitstatus == pytest.ExitCode.OK
+        red = measuring.settings.policy.fails_unmeasured and not asked_for and session.exitstatus == pytest.ExitCode.OK
         self.say(f"{why}{'. In CI, and with --energy-strict, that is red: --energy-unmeasured warn lets it pass' if red else ''}", bad=red)
         if red:
             self._redden(session)

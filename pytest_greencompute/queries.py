@@ -15,6 +15,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.fingerprints import is_of_project
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -172,7 +173,7 @@ def _state(query: Any, deep: int) -> Any:  # noqa: PLR0911  a table of kinds
         return [len(query), *(state_of(each, deep) for each in [*query][:PARTS])]
     if isinstance(query, set | frozenset | bytearray):
         return repr(query)
-    plain = is_dataclass(query) or type(query).__module__ in {"__main__", "conftest"} or _is_of_a_test(type(query))
+    plain = is_dataclass(query) or type(query).__module__ in {"__main__", "conftest"} or _is_no_librarys(type(query))
     return {name: state_of(each, deep) for name, each in vars(query).items()} if plain else None
 
 
@@ -186,10 +187,9 @@ def _left(query: Any, deep: int) -> Any:
     return length if length >= 0 else getattr(query, "line_num", None)  # a reader of csv
 
 
-def _is_of_a_test(kind: type) -> bool:
-    """Whether a class is no library's: those fill themselves lazily, which is no change."""
-    found = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return found is not None and "site-packages" not in found and not found.startswith(sys.base_prefix)
+def _is_no_librarys(kind: type) -> bool:
+    """Whether a class is the project's: those of libraries fill themselves lazily, which is no change."""
+    return is_of_project(getattr(sys.modules.get(kind.__module__), "__file__", None))
 
 
 def _numbers(query: Any) -> str:

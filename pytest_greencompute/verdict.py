@@ -68,6 +68,11 @@ class Policy:
     unmeasured: Literal["fail", "warn", "skip"] = "warn"
     modelled: Literal["warn", "fail"] = "warn"
 
+    @property
+    def fails_unmeasured(self) -> bool:
+        """Whether a budget without a figure is red."""
+        return self.enforce == self.unmeasured == "fail"
+
 
 def effect(verdict: Verdict, policy: Policy) -> Effect:
     """What ``verdict`` does to its test under ``policy``."""

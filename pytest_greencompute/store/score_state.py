@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.answers import labels, opened
+from pytest_greencompute.answers import ADDRESS, labels, opened
 from pytest_greencompute.energy_score import BATCH_SIZE, Asked
 from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.machine import PACKAGES
@@ -217,6 +216,6 @@ def _held(value: Any) -> bytes:
         looks = " ".join(str(getattr(value, name, "")) for name in ("dtype", "shape", "mode", "size"))
         return looks.encode() + bytes(value.tobytes())
     shown = str(value) if isinstance(value, _WHOLE) else repr(value)
-    if not isinstance(value, _WHOLE) and re.search(r" at 0x[0-9a-fA-F]+", shown):
+    if not isinstance(value, _WHOLE) and ADDRESS.search(shown):
         raise _UnknownContentError
     return shown.encode("utf-8", "surrogatepass")
