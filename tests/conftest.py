@@ -10,12 +10,15 @@ from _pytest.runner import runtestprotocol
 from tests.quiet import Others
 
 TRIES = 3
+# What a busy machine can bring about: another figure, verdict or outcome, a measurement given up, time over. Any other error is ours.
+BY_BUSY_MACHINES = ("assert", "AssertionError", "Failed", "MeterError", "Budgets", "subprocess.Timeout", "Timeout", "httpx.", "selenium.")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Tests that measure in real time (mark ``alone``) need the machine. One that fails while other processes use it says nothing of us: it
-    is run again, with fresh fixtures, and left out with the reason if that does not help. On a quiet machine a failure is a failure.
+    is run again, with fresh fixtures, and left out with the reason if that does not help. On a quiet machine a failure is a failure, and
+    anywhere one that no busy machine explains.
     """
     if item.get_closest_marker("alone") is None:
         return None
@@ -25,7 +28,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
             item._initrequest()  # type: ignore[attr-defined]  # as pytest's own rerunning plugins do: no other way to get fresh fixtures
         with Others() as others:
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
-        if not others.disturb or not any(report.failed for report in reports):
+        failed = [report for report in reports if report.failed]
+        if not others.disturb or not failed or not all(map(_by_busy_machine, failed)):
             break
     else:
         _leave_out(item, reports, f"failed {TRIES} times while other processes used {others}: it needs the machine for itself")
@@ -33,6 +37,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+def _by_busy_machine(report: pytest.TestReport) -> bool:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return crash is not None and crash.message.removeprefix("pytest_greencompute.errors.").startswith(BY_BUSY_MACHINES)
 
 
 def _leave_out(item: pytest.Item, reports: Sequence[pytest.TestReport], reason: str) -> None:

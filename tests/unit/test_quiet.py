@@ -73,6 +73,12 @@ def test_on_a_machine_that_stays_busy_it_is_left_out_with_the_reason(pytester: p
     assert "failed 3 times while other processes used" in said
 
 
+def test_an_error_that_no_busy_machine_explains_is_a_failure_at_once(pytester: pytest.Pytester, machine: type[Machine]) -> None:
+    machine.busy = True
+    pytester.makepyfile("import pytest\n\n@pytest.mark.alone\ndef test_it():\n    raise NameError('gone')")
+    assert pytester.runpytest_inprocess("-p", "no:cacheprovider").parseoutcomes() == {"failed": 1}
+
+
 @pytest.mark.alone
 def test_others_are_all_but_us_and_what_we_started() -> None:
     with Others() as others:
