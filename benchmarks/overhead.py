@@ -20,11 +20,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from pytest_greencompute.estimate import Aim
-from pytest_greencompute.instruments import Instruments
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.measuring.window import Window
 from pytest_greencompute.meters.base import Condition
-from pytest_greencompute.samples import Reading, Source
-from pytest_greencompute.window import Window
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.values.readings import Reading, Source
 
 ROUNDS = 15
 TESTS = 5000

@@ -15,15 +15,17 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pytest_greencompute.budget import Limit
-from pytest_greencompute.estimate import Aim, estimate, estimates
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.report.summary import Summary
-from pytest_greencompute.reporting import FORMS
-from pytest_greencompute.samples import Block, Latency, Run, Source, Span
-from pytest_greencompute.store.facts import Facts
-from pytest_greencompute.store.runfile import run_to_json
-from pytest_greencompute.verdict import judge_budget
+from pytest_greencompute.estimates.by_metric import estimate, estimates
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.budget import Limit
+from pytest_greencompute.judging.by_limit import judge_budget
+from pytest_greencompute.report.forms import FORMS
+from pytest_greencompute.results.run_json import run_to_json
+from pytest_greencompute.results.session import Facts
+from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.readings import Block, Source, Span
+from pytest_greencompute.values.run import Latency, Run
 
 GPU = Source("nvml", "gpu:0", "counter", "NVIDIA H100 80GB HBM3", "GPU-1", 0.1)
 ENERGY = METRICS["energy_per_query"]

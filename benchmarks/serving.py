@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tabulate import tabulate
 
-from pytest_greencompute.clock import RealClock
-from pytest_greencompute.serving.asked import Asked, asked
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.serving.account import Account, Done
 from pytest_greencompute.serving.client import Client
 from pytest_greencompute.serving.load import open_client
-from pytest_greencompute.serving.steady import Account, Done
+from pytest_greencompute.serving.request import Asked, asked
 from tests.serving.stub import Behaviour, serving
 
 CONCURRENCY = 64

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_greencompute.errors import GreencomputeError, MeterError, SettingsError
-    from pytest_greencompute.estimate import Estimate
-    from pytest_greencompute.measured import MeasuredRun
-    from pytest_greencompute.measuring import measure
-    from pytest_greencompute.pairs import judge_pairs, judge_pairs_sequentially, judge_runs
-    from pytest_greencompute.rating import rate
-    from pytest_greencompute.store.traffic import read_traffic
-    from pytest_greencompute.verdict import Verdict, judge_limit
+    from pytest_greencompute.estimates.estimate import Estimate
+    from pytest_greencompute.estimates.measured import MeasuredRun
+    from pytest_greencompute.estimates.star_scale import rate
+    from pytest_greencompute.judging.by_limit import judge_limit
+    from pytest_greencompute.judging.pairs import judge_pairs, judge_pairs_sequentially, judge_runs
+    from pytest_greencompute.judging.verdict import Verdict
+    from pytest_greencompute.measuring.script import measure
+    from pytest_greencompute.models.traffic import read_traffic
 
 __version__ = "0.1.0"
 __all__ = [

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedGpu
+from pytest_greencompute.testing.sensor import Sensor
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 
 FAST = Sensor(update_s=0.02, window_s=0.02)
 RESOLUTION_UJ = 15.259  # what most AMD GPUs give

@@ -24,11 +24,14 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from pytest_greencompute.estimate import Aim, Estimate, estimate
-from pytest_greencompute.measuring import Effort, Task, open_instruments, run_metered
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.testing import Sensor
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.script import open_instruments
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.standin import StandIn, StandInDevice, compile_standin
+from pytest_greencompute.values.metrics import METRICS
 
 BUSY_W, LOW_W, IDLE_W = 350.0, 90.0, 60.0
 SENSORS = {"100/25 ms": Sensor(0.1, 0.025), "100/100 ms": Sensor(0.1, 0.1)}

@@ -22,13 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from pytest_greencompute.estimate import Aim, Estimate, estimate
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task, run_metered
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.testing import PROFILES, Sensor, SimulatedClock, SimulatedGpu
-from pytest_greencompute.testing.sensor import PowerField
-from pytest_greencompute.testing.simulated import PowerCurve
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.testing.sensor import PROFILES, PowerField, Sensor
+from pytest_greencompute.testing.simulated import PowerCurve, SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.metrics import METRICS
 
 Column = NDArray[np.float64]
 DEFAULT = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "gpu-power-traces"

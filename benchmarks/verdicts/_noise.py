@@ -14,12 +14,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_greencompute.estimate import Aim, Estimate, estimate
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task, run_metered
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import sets_of
-from pytest_greencompute.testing import PROFILES, SimulatedClock, SimulatedGpu
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.testing.sensor import PROFILES
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.readings import sets_of
 
 Factors = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int, int, int]], Factors]

@@ -17,8 +17,8 @@ from _noise import CELLS, Factors, interleaved, streams
 from _peers import RULES, SAMPLES
 from tabulate import tabulate
 
-from pytest_greencompute.pairs import LAUNCHES_FOR_FAIL, MAX_PAIRS, PairedTest, judge_runs
-from pytest_greencompute.verdict import Word
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, MAX_PAIRS, PairedTest, judge_runs
+from pytest_greencompute.judging.verdict import Word
 
 UNCHANGED, AT_TOLERANCE, REGRESSION = 0.0, 0.05, 0.10
 CURVE = (0.06, 0.07, 0.08, 0.09, REGRESSION)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_greencompute.commands.rate import NOT_RATED, rated
 from pytest_greencompute.errors import NotRatedError, SettingsError
-from pytest_greencompute.rating import SOURCE, STARS
+from pytest_greencompute.estimates.star_scale import SOURCE, STARS
 
 
 def run(given: Mapping[str, Any], root: Path) -> int:

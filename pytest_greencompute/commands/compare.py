@@ -12,10 +12,10 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.escape import json_text
 
 if TYPE_CHECKING:
-    from pytest_greencompute.budget import Budget
-    from pytest_greencompute.comparing import Compared, Sessions
-    from pytest_greencompute.samples import Run
-    from pytest_greencompute.settings import Settings
+    from pytest_greencompute.judging.budget import Budget
+    from pytest_greencompute.judging.saved_sessions import Compared, Sessions
+    from pytest_greencompute.settings.settings import Settings
+    from pytest_greencompute.values.run import Run
 
 ONLY = {
     "a": "not in {b}: renamed, deleted or not measured",
@@ -30,12 +30,12 @@ def run(given: Mapping[str, Any], root: Path) -> int:
 
 def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
     """Print the verdicts. 0: all PASS; 1: some FAIL; 3: no FAIL, but something could not be judged. Raises SettingsError."""
-    from pytest_greencompute.comparing import compared
-    from pytest_greencompute.estimate import Aim
-    from pytest_greencompute.finding import read_nearest
-    from pytest_greencompute.footprint import Footprint
-    from pytest_greencompute.judging import Bench
-    from pytest_greencompute.settings import build
+    from pytest_greencompute.estimates.estimate import Aim
+    from pytest_greencompute.judging.judge import Bench
+    from pytest_greencompute.judging.saved_sessions import compared
+    from pytest_greencompute.settings.build import build
+    from pytest_greencompute.settings.finding import read_nearest
+    from pytest_greencompute.values.footprint import Footprint
 
     options = {name: given[name] for name in ("tolerance", "confidence") if given.get(name) is not None}
     # The terms of pyproject.toml hold here too; the option that it needs for them is implied.
@@ -55,9 +55,9 @@ def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
 
 def sessions_of(name: str, root: Path) -> Sessions:
     """The sessions of a JSON report, of a folder of them, or of a baseline. Raises SettingsError where there is none of these."""
-    from pytest_greencompute.finding import home_of
+    from pytest_greencompute.results.run_json import read_runs
+    from pytest_greencompute.settings.finding import home_of
     from pytest_greencompute.store.baselines import FOLDER, folder_of, load, load_folder
-    from pytest_greencompute.store.runfile import read_runs
 
     path, home = root / name, home_of(root)
     if path.is_file():
@@ -70,8 +70,8 @@ def sessions_of(name: str, root: Path) -> Sessions:
 
 
 def _budget(run: Run, settings: Settings) -> Budget:
-    from pytest_greencompute.budget import COMMAND_LINE, Line, lines_for, resolve
-    from pytest_greencompute.judging import hardware_of
+    from pytest_greencompute.judging.budget import COMMAND_LINE, Line, lines_for, resolve
+    from pytest_greencompute.judging.judge import hardware_of
 
     lines = (
         Line(COMMAND_LINE, terms=settings.terms),
@@ -92,7 +92,7 @@ def _print(found: Sequence[Compared], names: Mapping[str, str]) -> None:
 
 
 def _as_json(found: Sequence[Compared]) -> list[dict[str, Any]]:
-    from pytest_greencompute.store.runfile import verdict_to_json
+    from pytest_greencompute.results.run_json import verdict_to_json
 
     return [
         {

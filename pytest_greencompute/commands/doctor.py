@@ -20,8 +20,8 @@ def run(given: Mapping[str, Any], _: Path) -> int:
 
 def doctor(*, as_json: bool) -> int:
     """Print what every meter can do here. 1 where none works that reads rather than models; 4 where one broke besides."""
-    from pytest_greencompute import machine
-    from pytest_greencompute.clock import RealClock
+    from pytest_greencompute.machine import facts as machine
+    from pytest_greencompute.machine.clock import RealClock
     from pytest_greencompute.meters.base import Ability, MeterOptions
     from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter, names, reads_energy
 

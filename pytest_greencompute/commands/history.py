@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.report.escape import json_text
 from pytest_greencompute.store.history import Point
+from pytest_greencompute.values.metrics import METRICS
 
 SHOWN = ("energy_per_query", "latency_p95", "accuracy")
 
 
 def run(given: Mapping[str, Any], root: Path) -> int:
     """Print it. 0: there is one; 3: some of its files could not be read. Raises SettingsError where nothing was saved."""
-    from pytest_greencompute.finding import home_of
+    from pytest_greencompute.settings.finding import home_of
     from pytest_greencompute.store.baselines import FOLDER
     from pytest_greencompute.store.history import saved
 
@@ -46,7 +46,8 @@ def lines(points: Sequence[Point]) -> list[str]:
     from tabulate import tabulate
 
     from pytest_greencompute.report.escape import printable
-    from pytest_greencompute.report.table import called, figure
+    from pytest_greencompute.report.table import figure
+    from pytest_greencompute.results.summary import called
 
     shown = [name for name in SHOWN if any(name in point.metrics for point in points)]
     heads = ["when", "commit", "baseline", "test", *(METRICS[name].label for name in shown), "on"]

@@ -29,13 +29,11 @@ def test_first_budget(energy_meter):
     run = energy_meter.measure(model, queries, batch_size=10, references=references)
     assert len(run.outputs) == len(queries)
 '''
-
 SETTINGS = """
 [tool.greencompute]
 meters = ["nvml", "rapl", "cputime"]  # in order of preference; "cputime" models the energy, and says so
 max_seconds = 30
 """
-
 # Actions are pinned to commits, since a tag can be moved; tests/ci checks this text as it checks action.yml.
 WORKFLOW = """name: energy
 on: pull_request
@@ -101,9 +99,9 @@ def _write_new(path: Path, text: str) -> bool:
 def _add_settings(path: Path) -> bool:
     """Append [tool.greencompute] to a pyproject.toml that has none; everything in the file stays as it is."""
     from pytest_greencompute.errors import SettingsError
-    from pytest_greencompute.finding import PROJECT, has_settings, upward
+    from pytest_greencompute.settings.finding import PROJECT, has_settings, upward
+    from pytest_greencompute.settings.toml_file import TomlFile
     from pytest_greencompute.store.files import write_atomically
-    from pytest_greencompute.toml_file import TomlFile
 
     try:
         above = (folder / PROJECT for folder in upward(path.parent) if folder != path.parent.resolve())

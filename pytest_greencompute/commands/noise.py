@@ -13,8 +13,8 @@ from pytest_greencompute.errors import NoMeterError, SettingsError
 from pytest_greencompute.report.escape import json_text
 
 if TYPE_CHECKING:
-    from pytest_greencompute.noise import Noise
-    from pytest_greencompute.sides.against_itself import Itself
+    from pytest_greencompute.judging.noise import Noise
+    from pytest_greencompute.pairing.against_itself import Itself
 
 DEFAULT_SECONDS = 60.0
 MOST_LAUNCHES = 20
@@ -29,9 +29,9 @@ def noise(test: str, root: Path, given: Mapping[str, Any]) -> int:
     """Measure and print. Returns 0, or 3 where no tolerance up to 50 % is supported. Raises GreencomputeError."""
     import numpy as np
 
-    from pytest_greencompute.finding import read_nearest
-    from pytest_greencompute.noise import noise_of
-    from pytest_greencompute.settings import build
+    from pytest_greencompute.judging.noise import noise_of
+    from pytest_greencompute.settings.build import build
+    from pytest_greencompute.settings.finding import read_nearest
 
     launches = given["launches"]
     if not 2 <= launches <= MOST_LAUNCHES:
@@ -51,9 +51,10 @@ def noise(test: str, root: Path, given: Mapping[str, Any]) -> int:
 def _measured(test: str, root: Path, settings: Any, launches: int, name: str | None) -> Itself:
     from dataclasses import replace
 
-    from pytest_greencompute.budget import Line, lines_for
-    from pytest_greencompute.session import MeteredTest, Session
-    from pytest_greencompute.sides.against_itself import measure
+    from pytest_greencompute.judging.budget import Line, lines_for
+    from pytest_greencompute.pairing.against_itself import measure
+    from pytest_greencompute.session.session import Session
+    from pytest_greencompute.session.tests import MeteredTest
 
     of_file = lines_for(test, settings.budgets, settings.names)
     lines = (Line("command line", terms=settings.terms), *of_file, Line("the file", terms=settings.file_terms))
@@ -81,7 +82,7 @@ def _say(what: str) -> None:
 
 def told(noise: Noise, itself: Itself) -> list[str]:
     """The lines for people."""
-    from pytest_greencompute.units import show_share
+    from pytest_greencompute.values.units import show_share
 
     drift = f"a side rises or falls by up to {show_share(noise.drift)} within a launch; pairs share it" if noise.drift else "none seen"
     lines = [

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import NotRatedError, SettingsError
-from pytest_greencompute.rating import LEADERBOARDS, NEWEST, STARS, WH_PER_1000_QUERIES, Conditions, Leaderboard, Rating
-from pytest_greencompute.rating import rate as stars_of
+from pytest_greencompute.estimates.star_scale import LEADERBOARDS, NEWEST, STARS, WH_PER_1000_QUERIES, Conditions, Leaderboard, Rating
+from pytest_greencompute.estimates.star_scale import rate as stars_of
 from pytest_greencompute.report.escape import json_text
-from pytest_greencompute.units import ENERGY, parse, show, significant
+from pytest_greencompute.values.units import ENERGY, parse, show, significant
 
 if TYPE_CHECKING:
-    from pytest_greencompute.comparing import Sessions
-    from pytest_greencompute.estimate import Estimate
-    from pytest_greencompute.rated import Followed
-    from pytest_greencompute.samples import Run
+    from pytest_greencompute.estimates.estimate import Estimate
+    from pytest_greencompute.estimates.stars import Followed
+    from pytest_greencompute.judging.saved_sessions import Sessions
+    from pytest_greencompute.values.run import Run
 
 NOT_RATED = 3
 _LISTED = 8  # runs that an error names
@@ -42,7 +42,7 @@ class Rated:
     @property
     def stars(self) -> tuple[int, int] | None:
         """The fewest and the most stars within the interval."""
-        from pytest_greencompute.rated import stars_at
+        from pytest_greencompute.estimates.stars import stars_at
 
         if self.energy is None or self.energy.low is None or self.energy.high is None:
             return None
@@ -76,7 +76,7 @@ def rated(what: str, root: Path, given: Mapping[str, Any]) -> Rated:
 
     Raises SettingsError for bad input, NotRatedError where there is no measured energy.
     """
-    from pytest_greencompute.rated import followed
+    from pytest_greencompute.estimates.stars import followed
 
     reference = _reference(root, given.get("reference"))
     figure = _figure(what)
@@ -163,8 +163,8 @@ def _listed(keys: Sequence[tuple[str, str | None]]) -> str:
 
 def _measured(run: Run) -> tuple[Estimate, Conditions]:
     """Energy per query in joules, what cards differ by in its interval, and how it came about. Raises NotRatedError where there is none."""
-    from pytest_greencompute.estimate import Aim, Missing
-    from pytest_greencompute.rated import energy_of
+    from pytest_greencompute.estimates.estimate import Aim, Missing
+    from pytest_greencompute.estimates.stars import energy_of
 
     found = energy_of(run, Aim())
     if isinstance(found, Missing):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.report.summary import Summary
+from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.store.history import History
 
 DEFAULT = "report.html"
@@ -20,8 +20,8 @@ def run(given: Mapping[str, Any], root: Path) -> int:
 
 def report(names: Sequence[str], output: str, root: Path) -> int:
     """Write it, and say where. 0: written. Raises SettingsError for a file that is no report, and for a form that is not known."""
-    from pytest_greencompute.finding import home_of
-    from pytest_greencompute.report.document import summary_of
+    from pytest_greencompute.results.document import summary_of
+    from pytest_greencompute.settings.finding import home_of
     from pytest_greencompute.store.files import write_atomically
     from pytest_greencompute.store.history import ON_A_PAGE, saved
     from pytest_greencompute.store.reports import read_report
@@ -43,7 +43,7 @@ def report(names: Sequence[str], output: str, root: Path) -> int:
 
 def _files(names: Sequence[str], root: Path) -> list[Path]:
     """The reports that are named: files, folders of them, and baselines. Raises SettingsError where there is none."""
-    from pytest_greencompute.finding import home_of
+    from pytest_greencompute.settings.finding import home_of
     from pytest_greencompute.store.baselines import FOLDER, folder_of
 
     found: list[Path] = []

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import GreencomputeError, MeterError
-from pytest_greencompute.samples import Method, Reading, Source
+from pytest_greencompute.machine.clock import Clock
+from pytest_greencompute.values.readings import Method, Reading, Source
 
 STILL_S = 2.0  # a counter that has not changed for so long stands still
 Sees = Literal["gpus", "process", "machine", ""]

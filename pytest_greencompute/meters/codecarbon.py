@@ -14,7 +14,6 @@ multiply. Its default, ``machine``, counts the load of the whole machine, that o
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import logging
@@ -28,22 +27,17 @@ from typing import Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, Sees, Traits, abilities_of, trouble
-from pytest_greencompute.samples import Method, Reading, Source
+from pytest_greencompute.values.readings import Method, Reading, Source
 
 _J_PER_KWH = 3.6e6
-
 # 10 ms more than the 50 ms within which CodeCarbon does not measure again.
 _SPACING_S = 0.06
-
 # Counters of several domains that are read in one breath share a measurement this fresh.
 _SHARED_S = 0.005
-
 # Longer than any session: only readings measure, so that no background measurement runs into one.
 _NEVER_S = 86_400.0
-
 _INSTALL = 'pip install "pytest-greencompute[codecarbon]"'
 _REPORT = "Try `codecarbon monitor --offline --country-iso-code USA`; if that works, report it with the version of CodeCarbon."
-
 # What each way of CodeCarbon's to measure a CPU amounts to. Those that read watts now and then and multiply by time integrate.
 _CPU_METHODS: Mapping[str, Method] = {
     "intel_rapl": "counter",

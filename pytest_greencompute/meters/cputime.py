@@ -16,19 +16,18 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.machine import CPUINFO, Processor, read_processor
+from pytest_greencompute.machine.facts import CPUINFO, Processor, read_processor
+from pytest_greencompute.machine.processes import PROC, descendants
 from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, Traits
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.values.readings import Reading, Source
 
 # A round figure between 3.75 W (EPYC 9654: TDP 360 W over 96 cores) and 13 W (Ryzen 7 5800X: 105 W over 8). It is stated
 # wherever it is used.
 DEFAULT_WATTS_PER_CORE = 10.0
-
-PROC = Path("/proc")
 
 
 class CpuTimeCounter:
@@ -110,9 +109,6 @@ class CpuTimeMeter:
         return (Ability("cpu", works=True, says=f"modelled from CPU seconds: {counter.source.note}"),)
 
 
-# ── watts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def watts_per_core(chosen: float | None, processor: Processor, table: Path | None) -> tuple[float, str]:
     """Watts of one busy core and, in words, where they come from.
 
@@ -172,9 +168,6 @@ def _plain(name: str) -> str:
     return " ".join(name.split())
 
 
-# ── CPU seconds ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def cpu_ns() -> int:
     """CPU nanoseconds of this process (all threads), of children waited for, and of running descendants where they can be seen."""
     # The ended before the running: a child that ends in between is missed for a moment, never counted twice.
@@ -197,29 +190,6 @@ def running_descendants_ns(proc: Path = PROC) -> int:
     # Its own figures, with those of the children that it has waited for, before its list of children: as in cpu_ns.
     ticks = sum(_stat_ticks(proc / pid / "stat") for pid in descendants(proc))
     return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK") if ticks else 0
-
-
-def descendants(proc: Path = PROC) -> Iterator[str]:
-    """The ids of all living descendants of this process; each is given before its own children are looked for."""
-    waiting, seen = _children(proc / "self"), set[str]()
-    while waiting:
-        pid = waiting.pop()
-        if pid not in seen:
-            seen.add(pid)
-            yield pid
-            waiting += _children(proc / pid)
-
-
-def _children(process: Path) -> list[str]:
-    """The ids of a process's children; those of every thread of it, since each thread lists its own."""
-    found: list[str] = []
-    try:
-        for thread in (process / "task").iterdir():
-            found += (thread / "children").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        # It ended while it was looked at, or this kernel has no such list (CONFIG_PROC_CHILDREN).
-        return found
-    return found
 
 
 def _stat_ticks(stat: Path) -> int:

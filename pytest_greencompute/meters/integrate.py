@@ -6,13 +6,12 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 
-from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters.base import Condition
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.values.readings import Reading, Source
 
 FIELD_UPDATE_S = 0.1  # power fields are renewed every 20 to 100 ms (arXiv 2312.02741): the last of a tail shows up to this late
-
 _REMEDY = "Measure again; `greencompute doctor` shows whether the device still answers."
 
 

@@ -17,23 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
-from pytest_greencompute.machine import descends
+from pytest_greencompute.machine.clock import Clock
+from pytest_greencompute.machine.processes import descends
 from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, MeterOptions, Traits, check_ticks
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import Visible, visible
-from pytest_greencompute.samples import Reading, Source, counts, spared
+from pytest_greencompute.values.readings import Reading, Source, counts, spared
 
 _SYSTEMATIC = 0.05  # the gain error of a card, arXiv 2312.02741: -6.2 % to +11 %, mostly within 5 %
 _POWER_PERIOD_S = 0.02  # the shortest update period of a power field, Volta and Pascal, arXiv 2312.02741
 _POWER_WINDOW_S = 1.0  # the longest averaging window, H100, Ada and most Ampere, arXiv 2312.02741
 _TICK_HINT_S = 0.1
-
 _NOT_SUPPORTED = 3
 _TOO_OLD = 13  # the driver's library has no such function
 _HIDE = "or hide it with CUDA_VISIBLE_DEVICES"
-
 # NVML's return codes (nvml.h, nvmlReturn_t): what is wrong, and what to do. "{gpu}" is the device, or the driver where none is at fault.
 _SAID: Mapping[int, tuple[str, str]] = {
     _NOT_SUPPORTED: (
@@ -57,17 +55,14 @@ _SAID: Mapping[int, tuple[str, str]] = {
         "Reboot, or reload the driver, which follows an update; restart a container that was running.",
     ),
 }
-
 # Bits of the clocks event (throttle) reasons (nvml.h). The power cap (0x4) and idling (0x1) are how a GPU is meant to work.
 _HW_SLOWDOWN = 0x08
 _REASONS: tuple[tuple[int, str], ...] = ((0x20 | 0x40, "thermal slowdown"), (0x80, "power brake"))
-
 # What older drivers have in place of a function, under its own name.
 _OLDER: Mapping[str, str] = {
     "DeviceGetCurrentClocksEventReasons": "DeviceGetCurrentClocksThrottleReasons",  # before driver 535
     "DeviceGetComputeRunningProcesses": "DeviceGetComputeRunningProcesses_v2",  # before driver 510
 }
-
 _CUDA_ORDER = """
 import ctypes, uuid
 cuda = ctypes.CDLL("libcuda.so.1")
@@ -246,9 +241,6 @@ def _has_none(nvml: Any, error: Exception) -> bool:
     return isinstance(error, AttributeError) or type(error).__name__ == "NVMLLibraryMismatchError"
 
 
-# Which GPUs
-
-
 def _visible_gpus(library: _Library, environ: Mapping[str, str]) -> list[_Gpu]:
     """The visible GPUs in NVML's order. Raises MeterError where there are none, or where they are MIG instances."""
     with _errors(library.nvml, "The NVIDIA driver"):
@@ -329,9 +321,6 @@ def _hidden_remedy(gpus: Sequence[_Gpu]) -> str:
 def _mig_remedy(gpu: _Gpu | None) -> str:
     which = str(gpu.index) if gpu is not None else "<index>"
     return f"Turn MIG off with `sudo nvidia-smi -i {which} -mig 0`, or measure on a whole GPU named in CUDA_VISIBLE_DEVICES."
-
-
-# Their counters
 
 
 def _counter(library: _Library, gpu: _Gpu, clock: Clock, family: int | None) -> NvmlCounter | PowerIntegrator:
@@ -448,9 +437,6 @@ class NvmlCounter:
             self._library.release()
 
 
-# What else is known of them
-
-
 def _condition(library: _Library, gpu: _Gpu, family: int | None) -> Condition:
     marks = _slowdowns(library.ask("DeviceGetCurrentClocksEventReasons", gpu.handle) or 0)
     pids = _processes(library, gpu)
@@ -497,9 +483,6 @@ def _facts(library: _Library, gpu: _Gpu) -> dict[str, str | float | int | bool |
         "max_sm_clock_mhz": library.ask("DeviceGetMaxClockInfo", gpu.handle, 1),
         "temperature_c": library.ask("DeviceGetTemperature", gpu.handle, 0),
     }
-
-
-# What the doctor says
 
 
 def _ability(library: _Library, gpu: _Gpu, clock: Clock) -> Ability:

@@ -18,26 +18,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
-from pytest_greencompute.machine import read_processor
+from pytest_greencompute.machine.facts import read_processor
 from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, MeterOptions, Traits, abilities_of
-from pytest_greencompute.samples import Reading, Source, spared
+from pytest_greencompute.values.readings import Reading, Source, spared
 
 ROOT = Path("/sys/class/powercap")
-
 # The most that one zone is taken to draw, watts: twice the 500 W of the largest server processors of 2025. Between two
 # reads a zone cannot have used more than this times the time; what exceeds it is a reset, and where a further wrap would
 # fit, the energy is not known.
 HIGHEST_W = 1000.0
-
 # The counter moves about every millisecond and two reads may be closer than that, so some energy is older than the read.
 _SLACK_S = 0.1
-
 # Two dies whose counters agree to this many microjoules show one counter twice (see _without_mirrors).
 _MIRROR_UJ = 1_000_000
-
 _ZONE = re.compile(r"intel-rapl:(\d+)(?::(\d+))?")
 _DIE = re.compile(r"(package-\d+)-die-\d+")
-
 _NO_RAPL = "RAPL needs Linux on an Intel or AMD processor and is mostly hidden in virtual machines: list another meter, such as 'cputime'."
 _UNREADABLE = (
     "Since CVE-2020-8694 only root may read it: `sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj` until the next start, or for "
@@ -45,7 +40,6 @@ _UNREADABLE = (
     "in /etc/udev/rules.d/70-rapl.rules."
 )
 _BROKEN = "Run `greencompute doctor`; the powercap driver of this kernel gives no usable counter."
-
 Read = Callable[[Path], str]
 
 

@@ -16,10 +16,9 @@ from typing import cast
 
 from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
 from pytest_greencompute.meters.base import Ability, Counter, Dead, Meter, MeterOptions, traits_of, trouble
-from pytest_greencompute.samples import WHOLES
+from pytest_greencompute.values.readings import WHOLES
 
 GROUP = "greencompute.meters"
-
 BUILT_IN: Mapping[str, tuple[str, str]] = {
     "nvml": ("pytest_greencompute.meters.nvml", "NvmlMeter"),
     "rapl": ("pytest_greencompute.meters.rapl", "RaplMeter"),
@@ -27,7 +26,6 @@ BUILT_IN: Mapping[str, tuple[str, str]] = {
     "zeus": ("pytest_greencompute.meters.zeus", "ZeusMeter"),
     "cputime": ("pytest_greencompute.meters.cputime", "CpuTimeMeter"),
 }
-
 # Only our own meters that measure. Those that model, and those that are another package's, are used where they are listed by name.
 ORDER_BY_DEFAULT = ("nvml", "rapl")
 

@@ -83,9 +83,6 @@ def _instances(entries: Sequence[str]) -> tuple[str, ...]:
     return tuple(named)
 
 
-# AMD
-
-
 def visible_to_hip(environ: Mapping[str, str], uuids: Sequence[str]) -> tuple[int, ...]:
     """Places of the AMD GPUs that HIP shows to a process, of those with these ``uuids``, in the order in which PyTorch numbers them.
 

@@ -6,7 +6,6 @@ inside it, or is no number, is a MeterError. ``zeus_amd.py`` and ``zeus_soc.py``
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import platform
 import sys
@@ -62,9 +61,6 @@ def _zeus(module: str) -> Any:
         return importlib.import_module(f"zeus.device.{module}")
 
 
-# A system on a chip
-
-
 def _chip_is_here() -> bool:
     return bool(_zeus("soc.apple").apple_silicon_is_available() or _zeus("soc.jetson").jetson_is_available())
 
@@ -77,9 +73,6 @@ def _chip(options: MeterOptions) -> Counter | None:
     if jetson.jetson_is_available():
         return zeus_soc.jetson_counter(jetson, options.clock)
     return None
-
-
-# AMD and NVIDIA
 
 
 def _amd_gpus(options: MeterOptions) -> list[zeus_amd.AmdGpu]:
@@ -122,9 +115,6 @@ def _refuse_beside_nvidia(options: MeterOptions) -> None:
             remedy="Hide the AMD GPUs (HIP_VISIBLE_DEVICES=-1) and use --energy-meter nvml, or hide NVIDIA's:"
             " CUDA_VISIBLE_DEVICES=-1 with HIP_VISIBLE_DEVICES=0.",
         )
-
-
-# What the doctor says
 
 
 def _ability(tried: zeus_amd.Tried) -> Ability:

@@ -13,23 +13,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
+from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters.base import Condition, Counter, Dead, MeterOptions, trouble
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import visible_to_hip
 from pytest_greencompute.meters.zeus_figures import REMEDY, Rising, figure
-from pytest_greencompute.samples import Reading, Source, counts
+from pytest_greencompute.values.readings import Reading, Source, counts
 
 KFD = Path("/dev/kfd")  # AMD's driver for computing (Linux, Documentation/gpu/amdgpu)
-
 TRIAL_S = 0.5
 FITS = (0.1, 10.0)  # of power × time: what Zeus calls a working counter, too. ROCm/amdsmi issue 38 has some that are far outside
 _TICK_HINT_S = 0.1  # there is a tick; how long it is, the measuring loop finds out
 _SYSTEMATIC = 0.05  # nobody has published the error of AMD's sensors: that of NVIDIA's cards is assumed
-
 _POWERS = ("average", "instant")  # the names of Zeus's two powers; a card may have either
-
 Facts = Mapping[str, str | float | int | bool | None]
 
 
@@ -69,9 +66,6 @@ class Tried:
     power: str = ""
     note: str = ""
     problem: MeterError | None = None
-
-
-# Which GPUs
 
 
 def visible_gpus(amd: Any, environ: Mapping[str, str]) -> list[AmdGpu]:
@@ -131,9 +125,6 @@ def _carded(amd: Any, gpu: AmdGpu, handle: Any) -> AmdGpu:
     except Exception:  # noqa: BLE001 - a card without a name can be measured all the same
         name = None
     return replace(gpu, card=card, name=name if isinstance(name, str) else "")
-
-
-# The trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +205,6 @@ def _hide(working: set[int], environ: Mapping[str, str]) -> str:
     if environ.get("ROCR_VISIBLE_DEVICES"):
         return f"The others can be measured: ROCR_VISIBLE_DEVICES={others}, without HIP_VISIBLE_DEVICES."
     return f"The others can be measured: HIP_VISIBLE_DEVICES={others}"
-
-
-# Reading
 
 
 def _energy_j(gpu: AmdGpu, kind: type[MeterError] = MeterError) -> float:

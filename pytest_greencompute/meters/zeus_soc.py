@@ -13,19 +13,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.machine import read_processor
+from pytest_greencompute.machine.clock import Clock
+from pytest_greencompute.machine.facts import read_processor
 from pytest_greencompute.meters.base import Condition, Counter, trouble
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.zeus_figures import REMEDY, Rising, figure
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.values.readings import Reading, Source
 
 _SYSTEMATIC = 0.05  # neither maker says how far off its sensors are: that of NVIDIA's cards is assumed
 _TICK_HINT_S = 0.1
-
-# Apple silicon
-
 # What is billed: Zeus's name, ours. "GPU SRAM" is left out, since nobody says whether the GPU's own figure holds it.
 PARTS: Mapping[str, str] = {"cpu_total_mj": "CPU", "gpu_mj": "GPU", "ane_mj": "Neural Engine", "dram_mj": "memory"}
 NEEDED = ("cpu_total_mj", "gpu_mj")
@@ -100,8 +97,6 @@ class AppleCounter:
         """Nothing to give back."""
         self._open = False
 
-
-# Jetson
 
 # Rails that feed the whole module (NVIDIA, Jetson Linux Developer Guide, power sections). Zeus takes any rail with "_in" in its name for
 # one, and a carrier's slot (VDD_M2_IN) is none.

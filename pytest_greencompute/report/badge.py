@@ -9,8 +9,8 @@ import math
 import unicodedata
 from xml.sax.saxutils import escape, quoteattr
 
-from pytest_greencompute.rating import STARS, Rating
-from pytest_greencompute.units import significant
+from pytest_greencompute.estimates.star_scale import STARS, Rating
+from pytest_greencompute.values.units import significant
 
 WIDTH, MARGIN, ROW = 430, 12, 21
 TITLE, LEFT, RIGHT = 280, 190, 212  # pixels that text may take: beside the stars, and at either side of the second row

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.report.escape import printable
-from pytest_greencompute.units import show, show_limit, show_share, significant
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.units import show, show_limit, show_share, significant
 
 Row = Mapping[str, Any]
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.ratio import Ratio
-from pytest_greencompute.report.table import ORDER, called
-from pytest_greencompute.units import show
-from pytest_greencompute.verdict import change
+from pytest_greencompute.judging.by_other_run import change
+from pytest_greencompute.judging.verdict import ORDER
+from pytest_greencompute.results.summary import called
+from pytest_greencompute.stats.ratios import Ratio
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.units import show
 
 AGAINST = ("base_ref", "baseline")
 

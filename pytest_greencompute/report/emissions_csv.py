@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.footprint import J_PER_KWH
 from pytest_greencompute.report.escape import printable
-from pytest_greencompute.report.summary import Summary
+from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.values.footprint import J_PER_KWH
 
 COLUMNS = (
     "timestamp",

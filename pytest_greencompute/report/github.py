@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.report import markdown
 from pytest_greencompute.report.changes import worst_regression
 from pytest_greencompute.report.escape import command_data, command_property, printable, shortened
-from pytest_greencompute.report.summary import Summary
-from pytest_greencompute.report.table import called
+from pytest_greencompute.results.summary import Summary, called
+from pytest_greencompute.values.metrics import METRICS
 
 MOST_ANNOTATIONS = 9
 MOST_BYTES = 1024 * 1024  # of a step's summary; a longer one is refused as a whole

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.report import candidates, plots
 from pytest_greencompute.report.changes import Change, changes
 from pytest_greencompute.report.escape import printable, script_json, shortened
 from pytest_greencompute.report.plots import Plot
-from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, unmetered, years
-from pytest_greencompute.report.table import Compared, Table, called, comparisons, figure, table, worst
+from pytest_greencompute.report.summary import heading, loosened, remarks, totals, unmetered, years
+from pytest_greencompute.report.table import Compared, Table, comparisons, figure, table, worst
+from pytest_greencompute.results.summary import Summary, called
 from pytest_greencompute.store.history import History, Point
-from pytest_greencompute.units import show, show_limit
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.units import show, show_limit
 
 FOLDER = Path(__file__).with_name("page")
 LONG = 40  # characters of a cell that may be broken into lines

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.report import candidates
 from pytest_greencompute.report.changes import changes
 from pytest_greencompute.report.escape import markdown
-from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, unmetered, years
-from pytest_greencompute.report.table import called, comparisons, table
+from pytest_greencompute.report.summary import heading, loosened, remarks, totals, unmetered, years
+from pytest_greencompute.report.table import comparisons, table
+from pytest_greencompute.results.summary import Summary, called
+from pytest_greencompute.values.metrics import METRICS
 
 MOST_CHARACTERS = 65_536  # of a comment, on GitHub; GitLab's limit is higher
 SIGNS = {"PASS": "✅", "FAIL": "❌", "UNMEASURED": "⚠️", "INCONCLUSIVE": "⚠️", "ACCEPTED": "⚠️", "": "ℹ️"}
 SENTENCE = 2_000  # characters of a sentence that is shown whole
 SHORT_NAME, SHORTEST_NAME = 120, 40
-
 Size = Callable[[str], int]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.escape import printable, shortened
-from pytest_greencompute.report.summary import Summary
+from pytest_greencompute.results.summary import Summary
 
 ENDS = {"value": "", "low": ".low", "high": ".high"}
 LONGEST_PARAM = 500  # characters that every store of MLflow's takes

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.judging.verdict import ORDER
 from pytest_greencompute.report.escape import printable
-from pytest_greencompute.report.summary import Summary
-from pytest_greencompute.report.table import ORDER
+from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.values.metrics import METRICS
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError
-from pytest_greencompute.estimate import idle_watts, net_energy
-from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.estimates.domains import idle_watts, net_energy
 from pytest_greencompute.report.escape import plot_text
 from pytest_greencompute.report.table import Compared
-from pytest_greencompute.samples import Block, Run, sets_of
+from pytest_greencompute.results.run_json import run_from_json
 from pytest_greencompute.store.history import Point
-from pytest_greencompute.store.runfile import run_from_json
-from pytest_greencompute.units import show, show_limit
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.readings import Block, sets_of
+from pytest_greencompute.values.run import Run
+from pytest_greencompute.values.units import show, show_limit
 
 ENERGY = METRICS["energy_per_query"]
 BLUE, ORANGE, RED, GREY = "#3b82c4", "#d9822b", "#d64545", "#8a8f98"  # each stands out on white and on near black

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_greencompute.metrics import METRICS, Metric
+from pytest_greencompute.judging.verdict import ORDER
 from pytest_greencompute.report.candidates import headline
 from pytest_greencompute.report.escape import printable
-from pytest_greencompute.units import money, show, show_limit, show_share
+from pytest_greencompute.results.summary import called
+from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.units import money, show, show_limit, show_share
 
 SHOWN_ALWAYS = ("energy_per_query", "latency_p95", "accuracy")
-ORDER = ("FAIL", "UNMEASURED", "INCONCLUSIVE", "ACCEPTED", "PASS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +134,6 @@ def _with_lines(file: str, lines: Sequence[int]) -> str:
     if not lines:
         return file
     return f"{file}:{lines[0]}" if len(lines) == 1 else f"{file}:{lines[0]}-{lines[-1]}"
-
-
-def called(run: Mapping[str, Any]) -> str:
-    """'test_chat[long] (prefill)': the test without its file, and the run's name."""
-    node: str = run["test"].partition("::")[2] or run["test"]
-    return node if run["name"] is None else f"{node} ({run['name']})"
 
 
 def _place(verdict: Mapping[str, Any]) -> str:

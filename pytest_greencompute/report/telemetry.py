@@ -11,9 +11,9 @@ from importlib import metadata
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.report.escape import printable
-from pytest_greencompute.report.summary import Summary
+from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.values.metrics import METRICS
 
 PREFIX = "greencompute"
 # Units by UCUM, as OpenTelemetry has them; a count and a share are 1.

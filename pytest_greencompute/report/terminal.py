@@ -6,8 +6,9 @@ from typing import Any
 
 from pytest_greencompute.report import candidates
 from pytest_greencompute.report.escape import fitted, printable
-from pytest_greencompute.report.summary import Summary, heading, loosened, remarks, totals, unmetered, warnings, years
+from pytest_greencompute.report.summary import heading, loosened, remarks, totals, unmetered, warnings, years
 from pytest_greencompute.report.table import comparisons, lines
+from pytest_greencompute.results.summary import Summary
 
 COLOURS = {"FAIL": "red", "UNMEASURED": "yellow", "INCONCLUSIVE": "yellow", "ACCEPTED": "yellow", "PASS": "green"}
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.serving.steady import Done
+from pytest_greencompute.machine.clock import Clock
+from pytest_greencompute.serving.account import Done
 from pytest_greencompute.serving.wire import DONE, AnswerError, Kind, Part, an_event, answer_of, models_of, part_of, said
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ LEAST_SSE = (
     4,
     2,
 )  # of httpx-sse: before it, an event was torn at each character that Python takes for the end of a line, such as U+2028
-
 T = TypeVar("T")
 
 

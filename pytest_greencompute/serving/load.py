@@ -15,28 +15,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_greencompute.answers import digests
-from pytest_greencompute.asks import Tell
-from pytest_greencompute.clock import Clock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
-from pytest_greencompute.estimate import Estimate
-from pytest_greencompute.fingerprints import of_queries, of_scoring
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.machine import descends
-from pytest_greencompute.measured import MeasuredRun
-from pytest_greencompute.measuring import Effort, tell_nobody
-from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Reading, Run, Serving, Source, Span
-from pytest_greencompute.schedule import SETTLE_S, block_seconds
-from pytest_greencompute.sequential import looks
-from pytest_greencompute.serving.asked import Asked
+from pytest_greencompute.machine.clock import Clock
+from pytest_greencompute.machine.processes import descends, listens_here
+from pytest_greencompute.measuring.task import Effort, tell_nobody
+from pytest_greencompute.measuring.window import drive
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.answers import digests
+from pytest_greencompute.models.fingerprints import of_queries, of_scoring
+from pytest_greencompute.models.workload import Score, check_references, check_score, scores
+from pytest_greencompute.protocol.layout import SETTLE_S, block_seconds
+from pytest_greencompute.protocol.messages import Tell
+from pytest_greencompute.protocol.sets import ASLEEP_S, LOST_SETS, between, check_moved, read_idle
+from pytest_greencompute.serving.account import Account, Done, failures, levelled, stretch_seconds
 from pytest_greencompute.serving.client import Client, Wanted
-from pytest_greencompute.serving.listener import listens_here
-from pytest_greencompute.serving.steady import Account, Done, failures, levelled, stretch_seconds
+from pytest_greencompute.serving.request import Asked
 from pytest_greencompute.serving.wire import port_of
-from pytest_greencompute.sets import ASLEEP_S, LOST_SETS, between, check_moved, read_idle
-from pytest_greencompute.units import show_share
-from pytest_greencompute.window import drive
-from pytest_greencompute.workload import Score, check_references, check_score, scores
+from pytest_greencompute.stats.looks import looks
+from pytest_greencompute.values.readings import FOREIGN, Block, Idle, Reading, Source, Span
+from pytest_greencompute.values.run import Latency, Run, Serving
+from pytest_greencompute.values.units import show_share
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -74,60 +72,6 @@ class Level:
         given = [(answer, reference) for answer, reference in zip(answers, self.references, strict=True) if answer is not None]
         found = iter(scores([answer for answer, _ in given], [reference for _, reference in given], self.score))
         return tuple(0.0 if answer is None else next(found) for answer in answers)
-
-
-class ServedRun(MeasuredRun):
-    """A server under load, measured. ``outputs`` are the answers in the order of the prompts; None for a prompt that none came for."""
-
-    __slots__ = ()
-
-    @property
-    def time_to_first_token_p50(self) -> Estimate:
-        """Seconds from sending a request to its first token."""
-        return self._figure("time_to_first_token_p50")
-
-    @property
-    def time_to_first_token_p95(self) -> Estimate:
-        """Seconds; the interval needs 104 requests to be closed on both sides."""
-        return self._figure("time_to_first_token_p95")
-
-    @property
-    def time_to_first_token_p99(self) -> Estimate:
-        """Seconds; the interval needs 528 requests to be closed on both sides."""
-        return self._figure("time_to_first_token_p99")
-
-    @property
-    def inter_token_latency_p50(self) -> Estimate:
-        """Seconds from one token of an answer to its next."""
-        return self._figure("inter_token_latency_p50")
-
-    @property
-    def inter_token_latency_p95(self) -> Estimate:
-        """Seconds from one token of an answer to its next."""
-        return self._figure("inter_token_latency_p95")
-
-    @property
-    def error_rate(self) -> Estimate:
-        """The share of the requests that were not answered; ``failed`` says why."""
-        return self._figure("error_rate")
-
-    @property
-    def reconnected(self) -> int:
-        """How many requests found closed the connection that the server keeps, and went over a new one; these are no failures."""
-        return 0 if self.raw.serving is None else self.raw.serving.reconnected
-
-    @property
-    def cached_share(self) -> float | None:
-        """The share of the prompts' tokens that the server had in a cache; None where it does not say."""
-        serving = self.raw.serving
-        if serving is None or serving.cached_tokens is None or not serving.prompt_tokens:
-            return None
-        return serving.cached_tokens / serving.prompt_tokens
-
-    @property
-    def failed(self) -> Mapping[str, int]:
-        """How many requests failed, by reason ("status 429", "connection dropped"); empty where none did, or nothing was measured."""
-        return {} if self.raw.serving is None else self.raw.serving.failed
 
 
 @dataclass(slots=True)

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.machine import Difference, differences, record
-from pytest_greencompute.samples import Run
+from pytest_greencompute.results.run_json import read_runs
 from pytest_greencompute.store.files import to_json, write_atomically
-from pytest_greencompute.store.runfile import read_runs
+from pytest_greencompute.values.run import Run
 
 FOLDER = Path(".greencompute") / "baselines"
 KEPT = 20  # the newest runs that are read; older ones say little of today's machine
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """The saved runs of one test that may be compared with a run, and why the others may not."""
-
-    runs: tuple[Run, ...]
-    refused: tuple[Difference, ...]
-    warnings: tuple[Difference, ...]
 
 
 def folder_of(root: Path, name: str) -> Path:
@@ -57,20 +45,3 @@ def load(root: Path, name: str) -> tuple[tuple[Run, ...], ...]:
 def load_folder(folder: Path) -> tuple[tuple[Run, ...], ...]:
     """The runs of a folder of reports, one tuple per session, oldest first by name. Raises SettingsError for a broken file."""
     return tuple(read_runs(path) for path in sorted(folder.glob("*.json"), key=lambda path: path.stem)[-KEPT:])
-
-
-def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool, metric: str | None = None) -> Match:
-    """The saved runs of the same test and name whose ``metric`` (None: any) may be compared: measured alike, on comparable hardware."""
-    runs, refused, warnings = [], {}, {}
-    for session in sessions:
-        for other in session:
-            if (other.test, other.name) != (run.test, run.name) or not other.metered:
-                continue
-            found = [each for each in differences(record(run), record(other), cpu_judged=cpu_judged) if each.concerns(metric)]
-            blocking = [each for each in found if each.blocks]
-            if blocking:
-                refused.update({each.name: each for each in blocking})
-            else:
-                runs.append(other)
-                warnings.update({each.name: each for each in found})
-    return Match(tuple(runs), tuple(refused.values()), tuple(warnings.values()))

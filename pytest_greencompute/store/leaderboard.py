@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.rating import Leaderboard, Range
+from pytest_greencompute.estimates.star_scale import Leaderboard, Range
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 

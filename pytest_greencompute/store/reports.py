@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.store.runfile import SCHEMA, schema
+from pytest_greencompute.results.run_json import SCHEMA, schema
+from pytest_greencompute.values.metrics import METRICS
 
 MOST_DIGITS = 30  # of a whole number; nanoseconds since 1970 have 19
 MOST_BYTES = 512 * 1024 * 1024  # larger than any session's; a file that is larger is none of ours

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.answers import ADDRESS, labels, opened
-from pytest_greencompute.energy_score import BATCH_SIZE, Asked
 from pytest_greencompute.errors import GreencomputeError, SettingsError
-from pytest_greencompute.machine import PACKAGES
-from pytest_greencompute.samples import Run
+from pytest_greencompute.estimates.stars import BATCH_SIZE, Asked
+from pytest_greencompute.models.answers import ADDRESS, labels, opened
+from pytest_greencompute.results.run_json import run_from_json, run_to_json
 from pytest_greencompute.store.files import to_json, write_atomically
-from pytest_greencompute.store.runfile import run_from_json, run_to_json
+from pytest_greencompute.values.provenance import PACKAGES
+from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -29,7 +29,6 @@ _DEVICE_FACTS = ("meter", "method", "device", "uuid", "power_limit_w")
 _DEEPEST = 20  # containers within containers; what is deeper may hold itself
 _UNSAID = "none"
 _WHOLE = (type(None), bool, int, float, complex, str, bytes, bytearray, os.PathLike)
-
 Key = Mapping[str, str]
 
 

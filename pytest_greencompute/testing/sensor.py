@@ -26,7 +26,6 @@ from typing import Any, Literal
 from pytest_greencompute.errors import SettingsError
 
 _MASK = (1 << 64) - 1
-
 PowerField = Literal["draw", "average", "instant"]
 
 
@@ -150,7 +149,6 @@ _MEAN = Sensor(update_s=0.100, window_s=1.000)
 _FULL = Sensor(update_s=0.100, window_s=0.100)
 _CONSUMER = Sensors(counter=_FULL, draw=_MEAN, average=_MEAN, instant=_FULL)
 _H100_READ_W_S = 0.000002
-
 PROFILES: Mapping[str, Sensors] = MappingProxyType(
     {
         "V100": _whole(0.020, 0.010),
@@ -166,6 +164,8 @@ PROFILES: Mapping[str, Sensors] = MappingProxyType(
         "RTX 4090": _CONSUMER,
     }
 )
+
+
 """The channels of real GPUs: update period and averaging window.
 
 Power fields: arXiv 2312.02741 and its result matrix; which GPUs have ``average``: nvml.h. Those of the RTX 3090 also agree with real

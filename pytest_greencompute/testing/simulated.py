@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import Condition
 from pytest_greencompute.meters.integrate import PowerIntegrator
-from pytest_greencompute.samples import Reading, Source
 from pytest_greencompute.testing.sensor import PROFILES, PowerField, Sensor, Sensors, sensors_of
+from pytest_greencompute.values.readings import Reading, Source
 
 FAULTS: tuple[str, ...] = ("lost", "reset", "stuck", "throttled", "foreign", "slow read")
+
+
 """What can go wrong: reads fail; the counter restarts at zero (once); it stands still; the device slows down for heat; another process
 works on the device; a read takes SLOW_READ_S."""
 
-SLOW_READ_S = 0.3
 
+SLOW_READ_S = 0.3
 _MARKS = {"throttled": "thermal slowdown", "foreign": "another process"}
 
 

@@ -28,14 +28,12 @@ from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors, sensor
 from pytest_greencompute.testing.simulated import PowerCurve
 
 STATE_VARIABLE = "NVML_STANDIN"
-
 _SOURCE = Path(__file__).with_name("nvml_standin.c")
 _LIBRARY = "libnvidia-ml.so.1"
 _CUDA_LIBRARY = "libcuda.so.1"
 _MAGIC = 0x3153504D43475247
 _MAX_DEVICES = 16
 _MAX_HOLDERS = 32
-
 # In the order of their bits in nvml_standin.c.
 _DEVICE_FAULTS = (
     "lost",
@@ -54,6 +52,8 @@ _DEVICE_FAULTS = (
 _MOMENTS = ("reset", "stuck")
 _INIT_FAULTS: Mapping[str, int] = {"no driver": 9, "no permission at init": 4, "driver mismatch": 18}
 STANDIN_FAULTS: tuple[str, ...] = (*_DEVICE_FAULTS, *_MOMENTS, *_INIT_FAULTS)
+
+
 """What can go wrong, by name. Of a device: ``lost`` (every call says so), ``not supported`` (as on Tegra: every call says so), ``no
 energy`` (power works, energy does not), ``throttled`` and ``software thermal`` (slowdown for heat, by hardware or software), ``power
 brake``, ``power cap`` (which is no fault of a measurement), ``foreign`` (another process works there), ``no own pid`` (the process list

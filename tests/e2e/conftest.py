@@ -24,27 +24,15 @@ import prometheus_client  # noqa: F401
 import pytest
 import tabulate  # noqa: F401
 
-import pytest_greencompute.abreast
-import pytest_greencompute.ci
 import pytest_greencompute.cli
-import pytest_greencompute.collecting
-import pytest_greencompute.comparison
-import pytest_greencompute.fixture
-import pytest_greencompute.measuring
-import pytest_greencompute.report.candidates
-import pytest_greencompute.report.document
-import pytest_greencompute.report.github
-import pytest_greencompute.report.html
-import pytest_greencompute.report.junit
-import pytest_greencompute.report.markdown
-import pytest_greencompute.report.openmetrics
-import pytest_greencompute.report.terminal
-import pytest_greencompute.reporting
-import pytest_greencompute.session
-import pytest_greencompute.sweeping  # noqa: F401
-from pytest_greencompute.ci import VARIABLES
-from pytest_greencompute.store.runfile import schema
-from pytest_greencompute.testing import SimulatedClock
+import pytest_greencompute.hooks.collecting
+import pytest_greencompute.machine.ci
+import pytest_greencompute.measuring.by_turns
+import pytest_greencompute.measuring.driver
+import pytest_greencompute.models.sweeps  # noqa: F401
+from pytest_greencompute.machine.ci import VARIABLES
+from pytest_greencompute.results.run_json import schema
+from pytest_greencompute.testing.simulated import SimulatedClock
 from pytest_greencompute.testing.standin import compile_standin
 
 CONFTEST = """
@@ -130,7 +118,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     """A project with the world's device and no settings but its meter."""
     # The one seam: no option may hand a session another clock, since a gate whose time can be bent is none.
     clock = SimulatedClock()
-    monkeypatch.setattr("pytest_greencompute.clock.RealClock", lambda: clock)
+    monkeypatch.setattr("pytest_greencompute.machine.clock.RealClock", lambda: clock)
     shutil.copyfile(Path(__file__).with_name("world.py"), pytester.path / "world.py")
     made = Project(pytester, monkeypatch)
     made.write("conftest.py", CONFTEST)

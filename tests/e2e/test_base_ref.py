@@ -27,11 +27,11 @@ def test_it(energy_meter):
 
 # Each process has a simulated clock of its own: sides wait for each other, so no time of theirs is compared.
 SIMULATED = """
-import pytest_greencompute.clock
-from pytest_greencompute.testing import SimulatedClock
+import pytest_greencompute.machine.clock
+from pytest_greencompute.testing.simulated import SimulatedClock
 
 simulated = SimulatedClock()
-pytest_greencompute.clock.RealClock = lambda: simulated
+pytest_greencompute.machine.clock.RealClock = lambda: simulated
 """
 
 HUNGRY = """

@@ -121,7 +121,7 @@ def test_a_command_that_breaks_has_a_status_of_its_own(monkeypatch: pytest.Monke
     def broken(_: object) -> dict[str, object]:
         raise RuntimeError("no such thing was foreseen")
 
-    monkeypatch.setattr("pytest_greencompute.machine.facts", broken)
+    monkeypatch.setattr("pytest_greencompute.machine.facts.facts", broken)
     assert cli.main(["doctor"]) == 4
     err = capsys.readouterr().err
     assert "RuntimeError: no such thing was foreseen" in err

@@ -82,7 +82,7 @@ def test_what_would_be_wrong_under_coverage_is_refused_with_the_remedy(covered: 
 
 
 def test_coverage_of_other_processes_leaves_those_of_a_comparison_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_greencompute.sides.contest import Bases
+    from pytest_greencompute.pairing.commits import Bases
 
     told = {"COVERAGE_PROCESS_START": "x", "COVERAGE_PROCESS_CONFIG": "x", "COV_CORE_SOURCE": "x", "HOME": "/home"}
     assert Bases(os.path, told, ()).head("test_it.py::test_it").environ == {"HOME": "/home"}  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 
 import pytest
 
-import pytest_greencompute.store.intensity  # noqa: F401  loaded once, as in conftest.py
+import pytest_greencompute.settings.intensity  # noqa: F401  loaded once, as in conftest.py
 from pytest_greencompute import cli
 
 from .conftest import Project

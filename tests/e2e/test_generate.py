@@ -10,12 +10,12 @@ pytest.importorskip("transformers")
 
 GENERATOR = """
     import pytest
-    from pytest_greencompute.generation import Generator
+    from pytest_greencompute.models.generator import Generator
 
     class Writes(Generator):
         # A stand-in for the network alone: 1 J and 5 ms for the prompt, 0.1 J and 1 ms for each token.
         def __init__(self, world):
-            from pytest_greencompute.generation import Padding
+            from pytest_greencompute.models.generator import Padding
             self.world, self.padding, self._answers = world, Padding(), "ids"
 
         def __call__(self, batch, *, max_new_tokens=64):

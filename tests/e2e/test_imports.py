@@ -43,7 +43,7 @@ def test_a_session_without_metered_tests_imports_nothing_heavy(project: Project,
         (project.path / name).unlink()
     project.write("test_it.py", "def test_plain(): pass")
     modules = imported(project, *options)
-    assert "pytest_greencompute.options" in modules, "the plugin is there"
+    assert "pytest_greencompute.settings.options" in modules, "the plugin is there"
     assert top(modules) & (HEAVY - ({"tabulate"} if "--energy-budget" in options else set())) == set()
     if options != ["--energy-budget"]:
         assert modules & CORE == set()
@@ -54,7 +54,7 @@ def test_settings_in_a_file_without_a_metered_test_bring_no_choice_along(project
     project.toml('meters = ["cputime"]')
     project.write("test_it.py", "def test_plain(): pass")
     modules = imported(project)
-    assert "pytest_greencompute.settings" in modules, "the file was read"
+    assert "pytest_greencompute.settings.build" in modules, "the file was read"
     assert modules & {f"pytest_greencompute.{name}" for name in ("grouping", "choice", "comparison", "compute", "watching")} == set()
 
 

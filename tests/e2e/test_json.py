@@ -64,9 +64,10 @@ def test_the_report_says_the_figures_the_verdicts_and_where_they_come_from(proje
 
 
 def test_every_verdict_can_be_computed_again_from_the_raw_samples(project: Project) -> None:
-    from pytest_greencompute.estimate import Aim, Estimate, estimate
-    from pytest_greencompute.metrics import METRICS
-    from pytest_greencompute.store.runfile import read_runs
+    from pytest_greencompute.estimates.by_metric import estimate
+    from pytest_greencompute.estimates.estimate import Aim, Estimate
+    from pytest_greencompute.results.run_json import read_runs
+    from pytest_greencompute.values.metrics import METRICS
 
     project.write("test_it.py", TESTS)
     project.measure("--energy-json=energy.json")

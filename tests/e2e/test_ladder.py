@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import pytest_greencompute.comparing
-import pytest_greencompute.store.runfile  # noqa: F401  loaded once, as in conftest.py
+import pytest_greencompute.judging.saved_sessions
+import pytest_greencompute.results.run_json  # noqa: F401  loaded once, as in conftest.py
 from pytest_greencompute import cli
 
 from .conftest import Project

@@ -158,7 +158,7 @@ def test_a_figure_that_could_not_be_had_raises_with_the_reason(project: Project)
 DEAD_MEMORY = """
 
 from pytest_greencompute.meters.base import Ability, Condition
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.values.readings import Reading, Source
 import pytest
 from world import world
 

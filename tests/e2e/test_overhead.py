@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_greencompute.ledger import Ledger
-from pytest_greencompute.plugin import _is_metered
+from pytest_greencompute.hooks.ending import Ledger
+from pytest_greencompute.hooks.preparing import _is_metered
 from tests.quiet import in_steps
 
 pytestmark = pytest.mark.alone

@@ -84,7 +84,7 @@ def test_a_package_that_is_missing_is_named_before_anything_is_measured(project:
     def without(name: str, *args: Any) -> Any:
         return None if name == module else find(name, *args)
 
-    project.monkeypatch.setattr("pytest_greencompute.reporting.find_spec", without)
+    project.monkeypatch.setattr("pytest_greencompute.report.forms.find_spec", without)
     result = project.measure(f"--energy-{option}=out.x")
     refused(result, f"--energy-{option} needs {module.replace('_', '-')}. pip install 'pytest-greencompute[{extra}]'.")
 

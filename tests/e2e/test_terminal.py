@@ -123,7 +123,7 @@ def test_a_usage_error_keeps_its_lines_where_a_sign_is_lacking(project: Project)
 
 
 def test_the_help_of_the_options_is_plain_ascii() -> None:
-    from pytest_greencompute.options import OPTIONS
+    from pytest_greencompute.settings.options import OPTIONS
 
     assert all(f"{option.name} {option.help} {option.metavar}".isascii() for option in OPTIONS)
 

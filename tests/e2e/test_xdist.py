@@ -204,7 +204,7 @@ def test_what_workers_cannot_share_is_refused(project: Project, four_gpus: Stand
 # A meter of a project's own, or of another package, that reads what a meter of the whole machine would.
 WALL = """
     from pytest_greencompute.meters.base import Ability, Condition, Traits
-    from pytest_greencompute.samples import Reading, Source
+    from pytest_greencompute.values.readings import Reading, Source
 
     class Wall:
         name = "wall"

@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("zeus.device")
 
-import pytest_greencompute.clock
+import pytest_greencompute.machine.clock
 from pytest_greencompute.errors import MeterError
 from pytest_greencompute.meters.nvml import NvmlMeter
 from pytest_greencompute.meters.zeus import ZeusMeter
-from pytest_greencompute.testing import SimulatedCounter
+from pytest_greencompute.testing.simulated import SimulatedCounter
 from tests.fake_drivers import AmdCard, AmdSmi, AmdSmiLibraryException, amd_gpu, hide_nvidia, install_amdsmi
 
 from .conftest import Project
@@ -44,7 +44,7 @@ TESTS = """
 @pytest.fixture
 def cards(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[AmdCard]:
     """Two AMD GPUs; the inner tests have the first as ``amd_card.gpu``, and ``amd_card.model(watts)`` works on it for 50 ms a query."""
-    clock = pytest_greencompute.clock.RealClock()
+    clock = pytest_greencompute.machine.clock.RealClock()
     made = [AmdCard(amd_gpu(clock), hip_id=index) for index in range(2)]  # type: ignore[arg-type] - the project's is simulated
     gpu = made[0].gpu
 
@@ -116,7 +116,7 @@ def test_without_hardware_a_budget_is_unmeasured_with_the_remedy(
 def test_a_board_that_is_metered_whole_misses_no_joules_of_a_gpu_that_nvml_cannot_read(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    board = SimulatedCounter(pytest_greencompute.clock.RealClock(), domain="board", idle_w=5)  # type: ignore[arg-type]
+    board = SimulatedCounter(pytest_greencompute.machine.clock.RealClock(), domain="board", idle_w=5)  # type: ignore[arg-type]
 
     def refuse(self: object, options: object) -> None:
         raise MeterError("gpu:0 gives neither its energy nor its power (a Tegra or a virtual GPU does not).")

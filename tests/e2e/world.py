@@ -11,10 +11,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pytest_greencompute import clock
-from pytest_greencompute.clock import Clock
+from pytest_greencompute.machine import clock
+from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters.base import Ability, Condition, MeterOptions
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.values.readings import Reading, Source
 
 GPU = "Test GPU 3000"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.ci import VARIABLES
+from pytest_greencompute.machine.ci import VARIABLES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

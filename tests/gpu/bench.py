@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 
 from pytest_greencompute.errors import MeterError
-from pytest_greencompute.estimate import Aim, Estimate, estimate
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task, open_instruments, run_metered
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Reading, Run, Source
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.script import open_instruments
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.readings import Reading, Source
+from pytest_greencompute.values.run import Run
 from tests.gpu.load import Load, Matmuls, cuda
 
 QUERIES = 8  # in the list of queries, which is cycled

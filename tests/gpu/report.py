@@ -26,10 +26,10 @@ import numpy as np
 from tabulate import tabulate
 
 from pytest_greencompute import __version__
-from pytest_greencompute.estimate import Aim
-from pytest_greencompute.samples import Reading
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.measuring.window import Window
 from pytest_greencompute.testing.sensor import PROFILES
-from pytest_greencompute.window import Window
+from pytest_greencompute.values.readings import Reading
 from tests.gpu.bench import Bench, of_load, on_cuda
 from tests.gpu.load import Simulated
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_greencompute.awaiting import finished
-from pytest_greencompute.clock import RealClock
-from pytest_greencompute.compute import FLOPS, MEMORY, count_figures
-from pytest_greencompute.measuring import measure, open_instruments
-from pytest_greencompute.samples import Source
-from pytest_greencompute.workload import Workload
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.measuring.script import measure, open_instruments
+from pytest_greencompute.models.awaiting import finished
+from pytest_greencompute.models.counting import FLOPS, MEMORY, count_figures
+from pytest_greencompute.models.workload import Workload
+from pytest_greencompute.values.readings import Source
 from tests.gpu.bench import Bench, of_load
 from tests.gpu.load import Matmuls, cuda
 from tests.repositories import commit_all

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.compute import MEMORY
-from pytest_greencompute.generation import Generator
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measured import MeasuredRun
-from pytest_greencompute.measuring import measure, open_instruments
+from pytest_greencompute.estimates.measured import MeasuredRun
+from pytest_greencompute.measuring.script import measure, open_instruments
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.counting import MEMORY
+from pytest_greencompute.models.generator import Generator
 from tests.gpu.load import cuda
 
 pytestmark = pytest.mark.alone

@@ -21,10 +21,10 @@ import pytest
 
 codecarbon = pytest.importorskip("codecarbon")
 
-from pytest_greencompute.clock import RealClock  # noqa: E402
-from pytest_greencompute.errors import MeterError, MeterLostError  # noqa: E402
-from pytest_greencompute.meters.base import Counter, MeterOptions  # noqa: E402
-from pytest_greencompute.meters.codecarbon import CodeCarbonMeter, _cpu_mode  # noqa: E402
+from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.meters.base import Counter, MeterOptions
+from pytest_greencompute.meters.codecarbon import CodeCarbonMeter, _cpu_mode
 
 pytestmark = pytest.mark.alone
 
@@ -157,7 +157,7 @@ def test_a_fresh_process_without_network_leaves_no_trace(alone: Path) -> None:
             raise SystemExit("network!")
         socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
         import sys
-        from pytest_greencompute.clock import RealClock
+        from pytest_greencompute.machine.clock import RealClock
         from pytest_greencompute.meters.base import MeterOptions
         from pytest_greencompute.meters.codecarbon import CodeCarbonMeter
         assert "codecarbon" not in sys.modules and "numpy" not in sys.modules

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.machine import Processor
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.machine.facts import Processor
 from pytest_greencompute.meters.base import Counter, MeterOptions
 from pytest_greencompute.meters.cputime import (
     DEFAULT_WATTS_PER_CORE,
@@ -23,7 +23,7 @@ from pytest_greencompute.meters.cputime import (
     running_descendants_ns,
     watts_per_core,
 )
-from pytest_greencompute.samples import Source
+from pytest_greencompute.values.readings import Source
 
 BURN = "import time\nwhile time.process_time() < {seconds}: pass\n"
 

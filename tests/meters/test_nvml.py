@@ -15,15 +15,16 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.machine import descends
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.machine.processes import descends
 from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
+from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.meters.nvml import NvmlCounter, NvmlMeter
-from pytest_greencompute.samples import Reading
-from pytest_greencompute.testing import PROFILES, Sensor, Sensors, SimulatedClock, SimulatedGpu
+from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.testing.standin import STANDIN_FAULTS, StandIn, StandInDevice, compile_standin
+from pytest_greencompute.values.readings import Reading
 
 pytestmark = pytest.mark.alone
 
@@ -229,7 +230,7 @@ def test_without_a_driver_library(tmp_path: Path) -> None:
     (tmp_path / "libnvidia-ml.so.1").write_text("no library")
     code = (
         "import os; from pytest_greencompute.meters.nvml import NvmlMeter; from pytest_greencompute.meters.base import MeterOptions\n"
-        "from pytest_greencompute.clock import RealClock; from pytest_greencompute.errors import MeterError\n"
+        "from pytest_greencompute.machine.clock import RealClock; from pytest_greencompute.errors import MeterError\n"
         "try: NvmlMeter().find(MeterOptions(clock=RealClock(), environ=os.environ))\n"
         "except MeterError as error: print(error)"
     )

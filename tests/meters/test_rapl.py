@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.meters.base import Counter, MeterOptions
 from pytest_greencompute.meters.rapl import HIGHEST_W, RaplMeter, unwrap
 from pytest_greencompute.meters.registry import open_counters

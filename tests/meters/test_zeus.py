@@ -15,19 +15,23 @@ pytest.importorskip("zeus.device")
 
 from zeus.device.soc import apple, jetson
 
-from pytest_greencompute import cli, instruments
+from pytest_greencompute import cli
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
-from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
-from pytest_greencompute.machine import Processor
-from pytest_greencompute.measuring import Effort, Task, open_instruments, run_metered
-from pytest_greencompute.meters import zeus_figures
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.machine.facts import Processor
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.script import open_instruments
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters import instruments, zeus_figures
 from pytest_greencompute.meters.base import Counter, MeterOptions
 from pytest_greencompute.meters.registry import open_counters
 from pytest_greencompute.meters.zeus import ZeusMeter
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run
-from pytest_greencompute.testing import PROFILES, SimulatedClock, SimulatedCounter, SimulatedGpu
+from pytest_greencompute.testing.sensor import PROFILES
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter, SimulatedGpu
 from pytest_greencompute.testing.standin import StandIn, StandInDevice
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
 from tests.fake_drivers import (
     RESOLUTION_UJ,
     AmdCard,
@@ -779,7 +783,7 @@ def test_the_doctor_lists_it_with_each_card(
     make_amd(*cards)
     for name in ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pytest_greencompute.clock.RealClock", lambda: clock)
+    monkeypatch.setattr("pytest_greencompute.machine.clock.RealClock", lambda: clock)
     from pytest_greencompute.meters import registry
 
     monkeypatch.setattr(registry, "BUILT_IN", {"zeus": registry.BUILT_IN["zeus"]})

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.serving.asked import Asked, asked
+from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.serving.client import HEADS, WHOLE, Client, Line, needed
 from pytest_greencompute.serving.load import check_answers, open_client
+from pytest_greencompute.serving.request import Asked, asked
 from tests.serving.stub import Behaviour, serving
 
 

@@ -9,15 +9,17 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pytest_greencompute.budget import Budget, Limit
 from pytest_greencompute.errors import GreencomputeError, MeterError
-from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
-from pytest_greencompute.judging import Bench, judge_run, times_open
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import FOREIGN, Block, Idle, Latency, Run, Serving, Source, Span
-from pytest_greencompute.serving.load import ServedRun
-from pytest_greencompute.store.runfile import run_from_json, run_to_json, schema
-from pytest_greencompute.verdict import judge_budget
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.estimates.measured import ServedRun
+from pytest_greencompute.judging.budget import Budget, Limit
+from pytest_greencompute.judging.by_limit import judge_budget
+from pytest_greencompute.judging.judge import Bench, judge_run, times_open
+from pytest_greencompute.results.run_json import run_from_json, run_to_json, schema
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.readings import FOREIGN, Block, Idle, Source, Span
+from pytest_greencompute.values.run import Latency, Run, Serving
 
 GPU = Source("nvml", "gpu:0", "counter", "a GPU", "GPU-1", tick_s=0.1, step_j=0.001, systematic=0.05)
 

@@ -12,18 +12,20 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.clock import RealClock
-from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
-from pytest_greencompute.measuring import Effort, open_instruments
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run
-from pytest_greencompute.serving.asked import Asked, asked
-from pytest_greencompute.serving.listener import listens_here
-from pytest_greencompute.serving.load import Level, ServedRun, measure_load, open_client
-from pytest_greencompute.store.runfile import run_from_json, run_to_json
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, is_bound
+from pytest_greencompute.estimates.measured import ServedRun
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.machine.processes import listens_here
+from pytest_greencompute.measuring.script import open_instruments
+from pytest_greencompute.measuring.task import Effort
+from pytest_greencompute.results.run_json import run_from_json, run_to_json
+from pytest_greencompute.serving.load import Level, measure_load, open_client
+from pytest_greencompute.serving.request import Asked, asked
 from pytest_greencompute.testing.sensor import PROFILES
 from pytest_greencompute.testing.standin import StandIn, StandInDevice
-from pytest_greencompute.verdict import is_bound
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
 from tests.serving.stub import ROOT, Behaviour, serving
 
 SENSOR = PROFILES["V100"]  # a tick of 20 ms

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from pytest_greencompute.estimate import BATCHES, ratio_interval
-from pytest_greencompute.serving.steady import KEPT, Account, Done, Sample, failures, levelled, stretch_seconds
+from pytest_greencompute.serving.account import KEPT, Account, Done, Sample, failures, levelled, stretch_seconds
+from pytest_greencompute.stats.intervals import BATCHES, ratio_interval
 
 
 def below(n: int) -> int:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_greencompute.clock import RealClock
-from pytest_greencompute.estimate import Aim
-from pytest_greencompute.measuring import Effort, open_instruments
-from pytest_greencompute.serving.asked import asked
-from pytest_greencompute.serving.load import Level, ServedRun, measure_load, open_client
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.measured import ServedRun
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.measuring.script import open_instruments
+from pytest_greencompute.measuring.task import Effort
+from pytest_greencompute.serving.load import Level, measure_load, open_client
+from pytest_greencompute.serving.request import asked
 from tests.serving.real_server import NEEDED, transformers_serve
 
 pytestmark = pytest.mark.model

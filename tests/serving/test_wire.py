@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.serving.asked import asked, levels
+from pytest_greencompute.serving.request import asked, levels
 from pytest_greencompute.serving.wire import (
     AnswerError,
     Part,

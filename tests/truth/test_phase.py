@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_greencompute.phase import PHASES, half_width
+from pytest_greencompute.stats.phases import PHASES, half_width
 
 TRIALS = 4000
 

@@ -7,12 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from pytest_greencompute.errors import MeterError
-from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task, run_metered
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run
-from pytest_greencompute.testing import Sensor, Sensors, SimulatedClock, SimulatedGpu
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.testing.sensor import Sensor, Sensors
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
 
 SENSORS = {
     "100/25": Sensor(0.1, 0.025),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pytest_greencompute.estimate import Estimate
-from pytest_greencompute.samples import Block, Idle, Latency, Run, Source, Span
-from pytest_greencompute.units import ENERGY, Dimension
+from pytest_greencompute.estimates.estimate import Estimate
+from pytest_greencompute.values.readings import Block, Idle, Source, Span
+from pytest_greencompute.values.run import Latency, Run
+from pytest_greencompute.values.units import ENERGY, Dimension
 
 SECOND = 1_000_000_000
 

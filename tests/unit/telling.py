@@ -8,15 +8,18 @@ from typing import Any
 
 from making import block, latencies, run, source
 
-from pytest_greencompute.budget import Limit
-from pytest_greencompute.estimate import Aim, estimate, estimates
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.ratio import Ratio
-from pytest_greencompute.report.summary import Summary
-from pytest_greencompute.samples import Run, Source
-from pytest_greencompute.store.facts import Facts
-from pytest_greencompute.store.runfile import run_to_json
-from pytest_greencompute.verdict import Verdict, Word, judge_budget
+from pytest_greencompute.estimates.by_metric import estimate, estimates
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.budget import Limit
+from pytest_greencompute.judging.by_limit import judge_budget
+from pytest_greencompute.judging.verdict import Verdict, Word
+from pytest_greencompute.results.run_json import run_to_json
+from pytest_greencompute.results.session import Facts
+from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.stats.ratios import Ratio
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.readings import Source
+from pytest_greencompute.values.run import Run
 
 GPU = source(device="NVIDIA H100 80GB HBM3", meter="nvml")
 CPU = source("cpu", meter="cputime", method="modelled", tick_s=0.0, device="EPYC", note="7 W a core assumed")

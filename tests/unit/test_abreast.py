@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.abreast import Entrant, measure_abreast, run_all_once
-from pytest_greencompute.choice import Candidate, Choice
 from pytest_greencompute.errors import CannotError, MeterError, SettingsError
-from pytest_greencompute.estimate import Aim
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task
-from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedCounter, SimulatedGpu
-from pytest_greencompute.workload import is_out_of_memory
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.choice import Candidate, Choice
+from pytest_greencompute.measuring.by_turns import Entrant, measure_abreast, run_all_once
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.workload import is_out_of_memory
+from pytest_greencompute.testing.sensor import Sensor
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter, SimulatedGpu
 
 PART = Sensor(update_s=0.1, window_s=0.025)
 QUERIES = list(range(20))

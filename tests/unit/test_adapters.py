@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_greencompute.adapters import adapted
-from pytest_greencompute.alike import share_alike
-from pytest_greencompute.answers import digests
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.measuring import Task, run_once
-from pytest_greencompute.testing import SimulatedClock
-from pytest_greencompute.workload import scores
+from pytest_greencompute.measuring.driver import run_once
+from pytest_greencompute.measuring.task import Task
+from pytest_greencompute.models.adapters import adapted
+from pytest_greencompute.models.alike import share_alike
+from pytest_greencompute.models.answers import digests
+from pytest_greencompute.models.workload import scores
+from pytest_greencompute.testing.simulated import SimulatedClock
 from tests.quiet import in_steps
 
 STEPS_A_QUERY = 220  # of Python (tests/quiet.py); a per cent of a millisecond where a step takes 45 ns

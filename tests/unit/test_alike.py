@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_greencompute.alike import alike, share_alike
+from pytest_greencompute.models.alike import alike, share_alike
 
 
 @pytest.mark.parametrize(

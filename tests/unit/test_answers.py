@@ -15,16 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.alike import alike, share_alike
-from pytest_greencompute.answers import Keeper, digests, equal, unlike_shapes, untold
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Estimate, changed_answers
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task, run_metered, run_once
-from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.estimates.answers import changed_answers
+from pytest_greencompute.estimates.estimate import Estimate
+from pytest_greencompute.measuring.driver import run_metered, run_once
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.alike import alike, share_alike
+from pytest_greencompute.models.answers import Keeper, digests, equal, unlike_shapes, untold
+from pytest_greencompute.models.workload import Workload, scores
 from pytest_greencompute.store.score_state import digest_of
-from pytest_greencompute.testing import SimulatedClock, SimulatedGpu
-from pytest_greencompute.workload import Workload, scores
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.metrics import METRICS
 
 torch: Any = pytest.importorskip("torch")
 pandas: Any = pytest.importorskip("pandas")

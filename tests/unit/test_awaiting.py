@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import trio
 
-from pytest_greencompute.awaiting import aside, finished, settled
-from pytest_greencompute.clock import Clock
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task, arun_metered, arun_once, run_metered
-from pytest_greencompute.samples import Run
-from pytest_greencompute.testing import SimulatedClock, SimulatedGpu
+from pytest_greencompute.machine.clock import Clock
+from pytest_greencompute.measuring.driver import arun_metered, arun_once, run_metered
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.awaiting import aside, finished, settled
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.run import Run
 
 IN_ASYNCIO = pytest.param(asyncio.run, id="asyncio")
 IN_TRIO = pytest.param(lambda coroutine: trio.run(_awaited, coroutine), id="trio")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.budget import Budget, Line, Names, Terms, lines_for, parse_lines, parse_term, resolve, specificity, wild
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.metrics import METRICS
+from pytest_greencompute.judging.budget import Budget, Line, Names, Terms, lines_for, parse_lines, parse_term, resolve, specificity, wild
+from pytest_greencompute.values.metrics import METRICS
 
 ENERGY = METRICS["energy_per_query"]
 ACCURACY = METRICS["accuracy"]

@@ -7,10 +7,10 @@ from typing import Any
 
 from making import block, idle, latencies, run, source
 
-from pytest_greencompute.choice import Candidate, Choice
-from pytest_greencompute.comparison import rows_of
-from pytest_greencompute.estimate import Aim
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.choice import Candidate, Choice
 from pytest_greencompute.report.candidates import headline, lines
+from pytest_greencompute.session.candidates import rows_of
 
 
 def measured(gpu_j: float, cpu_j: float, **fields: Any) -> Any:

@@ -11,25 +11,15 @@ import pytest
 from making import block, idle, latencies, run, source
 from scipy.stats import binomtest, t
 
-from pytest_greencompute.answers import digests
-from pytest_greencompute.choice import (
-    ACCURACY,
-    ENERGY,
-    Candidate,
-    Choice,
-    Difference,
-    grid,
-    judge_floor,
-    judge_right_size,
-    sweep_name,
-    times,
-)
-from pytest_greencompute.distributions import paired_difference_interval
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Aim, Estimate, Missing
-from pytest_greencompute.ratio import Ratio
-from pytest_greencompute.samples import Run
-from pytest_greencompute.units import RATIO
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.judging.choice import ACCURACY, ENERGY, Candidate, Choice, Difference, grid, sweep_name
+from pytest_greencompute.judging.right_size import judge_floor, judge_right_size, times
+from pytest_greencompute.models.answers import digests
+from pytest_greencompute.stats.distributions import paired_difference_interval
+from pytest_greencompute.stats.ratios import Ratio
+from pytest_greencompute.values.run import Run
+from pytest_greencompute.values.units import RATIO
 
 AIM = Aim()
 HUNDRED = 100

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import pytest_greencompute
-from pytest_greencompute.ci import VARIABLES, in_ci
-from pytest_greencompute.machine import facts
-from pytest_greencompute.settings import build
+from pytest_greencompute.machine.ci import VARIABLES, in_ci
+from pytest_greencompute.machine.facts import facts
+from pytest_greencompute.settings.build import build
 
 
 @pytest.mark.parametrize(

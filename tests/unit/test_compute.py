@@ -18,10 +18,21 @@ import numpy as np
 import pytest
 from making import run
 
-from pytest_greencompute import compute
-from pytest_greencompute.awaiting import finished
-from pytest_greencompute.budget import Budget, parse_lines, resolve
-from pytest_greencompute.compute import (
+from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Missing
+from pytest_greencompute.estimates.measured import MeasuredRun
+from pytest_greencompute.judging.budget import Budget, parse_lines, resolve
+from pytest_greencompute.judging.by_other_run import judge_count
+from pytest_greencompute.judging.judge import Bench, judge_run
+from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.script import measure
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models import counting as compute
+from pytest_greencompute.models.awaiting import finished
+from pytest_greencompute.models.counting import (
     EARLY_TORCH,
     FAULTS,
     FLOPS,
@@ -34,20 +45,13 @@ from pytest_greencompute.compute import (
     notes_of,
     tally,
 )
-from pytest_greencompute.errors import MeterError, SettingsError
-from pytest_greencompute.estimate import Aim, Missing, estimate
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.judging import Bench, judge_run
-from pytest_greencompute.measured import MeasuredRun
-from pytest_greencompute.measuring import Effort, Task, measure, run_metered
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Count
-from pytest_greencompute.session import _sentence
-from pytest_greencompute.settings import build
-from pytest_greencompute.store.runfile import run_from_json, run_to_json
-from pytest_greencompute.testing import SimulatedClock, SimulatedGpu
-from pytest_greencompute.verdict import Verdict, judge_count
-from pytest_greencompute.workload import Workload
+from pytest_greencompute.models.workload import Workload
+from pytest_greencompute.results.run_json import run_from_json, run_to_json
+from pytest_greencompute.session.sentences import _sentence
+from pytest_greencompute.settings.build import build
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Count
 
 MB = 1_000_000
 PAGE = mmap.PAGESIZE

@@ -9,13 +9,15 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_greencompute.clock import RealClock
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task, run_metered, run_once
-from pytest_greencompute.samples import Run
-from pytest_greencompute.schedule import part
-from pytest_greencompute.testing import PROFILES, SimulatedClock, SimulatedGpu
-from pytest_greencompute.workload import Workload
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.measuring.driver import run_metered, run_once
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.workload import Workload
+from pytest_greencompute.protocol.layout import part
+from pytest_greencompute.testing.sensor import PROFILES
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.run import Run
 from tests.quiet import in_steps
 
 BYTES_A_QUERY = 64

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.device_sync import synchronizer
+from pytest_greencompute.models.devices import synchronizer
 
 
 def torch_like(waited: list[str], *, cuda: int | None = None, mps: bool | None = None, xpu: int | None = None) -> Any:

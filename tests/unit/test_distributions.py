@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from pytest_greencompute.distributions import (
+from pytest_greencompute.stats.distributions import (
     binomial_cdf,
     binomial_interval,
     incomplete_beta,

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_greencompute.ci import VARIABLES
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.options import OPTIONS
-from pytest_greencompute.settings import ALLOWABLE, FILE_KEYS
+from pytest_greencompute.machine.ci import VARIABLES
+from pytest_greencompute.settings.build import FILE_KEYS
+from pytest_greencompute.settings.options import OPTIONS
+from pytest_greencompute.settings.parse import ALLOWABLE
+from pytest_greencompute.values.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")

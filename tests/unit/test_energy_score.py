@@ -15,16 +15,20 @@ from typing import Any, NoReturn
 import pytest
 from making import run as made_run
 
-from pytest_greencompute.asks import Tell
-from pytest_greencompute.energy_score import Asked, Progress, ScoredRun, measure_score
 from pytest_greencompute.errors import MeterError, NotRatedError, SettingsError
-from pytest_greencompute.estimate import Aim, Estimate, estimate
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
+from pytest_greencompute.estimates.measured import ScoredRun
+from pytest_greencompute.estimates.stars import Asked
+from pytest_greencompute.measuring.energy_score import Progress, measure_score
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.store.score_state import ScoreState, digest_of, key_of, path_of
-from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedGpu
+from pytest_greencompute.testing.sensor import Sensor
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
 
 FULL = Sensor(update_s=0.1, window_s=0.1)
 PART = Sensor(update_s=0.1, window_s=0.025)

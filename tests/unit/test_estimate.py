@@ -14,28 +14,16 @@ from hypothesis import strategies as st
 from making import block, idle, latencies, run, source
 from scipy.stats import binomtest, poisson
 
-from pytest_greencompute.distributions import student_t_quantile
-from pytest_greencompute.estimate import (
-    FAR,
-    FINEST,
-    Aim,
-    Estimate,
-    Missing,
-    bootstrap_low,
-    estimate,
-    estimates,
-    idle_watts,
-    judged_sources,
-    mean_interval,
-    positive_low,
-    stood_idle,
-    with_systematic,
-)
-from pytest_greencompute.footprint import Footprint
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run
-from pytest_greencompute.sequential import looks
-from pytest_greencompute.verdict import word_for
+from pytest_greencompute.estimates.by_metric import estimate, estimates
+from pytest_greencompute.estimates.domains import idle_watts, judged_sources, stood_idle
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, with_systematic
+from pytest_greencompute.judging.verdict import word_for
+from pytest_greencompute.stats.distributions import student_t_quantile
+from pytest_greencompute.stats.intervals import FAR, FINEST, bootstrap_low, mean_interval, positive_low
+from pytest_greencompute.stats.looks import looks
+from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
 
 AIM = Aim()
 

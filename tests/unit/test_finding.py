@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.finding import Where, home_of, mentioned, read_files, read_nearest, upward
+from pytest_greencompute.settings.finding import Where, home_of, mentioned, read_files, read_nearest, upward
 
 TABLE = "[tool.greencompute]\nstrict = true\n"
 

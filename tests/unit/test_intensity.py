@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_greencompute.errors import MeterError, SettingsError
-from pytest_greencompute.store.intensity import of_country
+from pytest_greencompute.settings.intensity import of_country
 
 A_KWH = 3.6e6
 

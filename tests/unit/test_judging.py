@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from making import block, latencies, run, source
 
-from pytest_greencompute.budget import Budget, parse_lines, resolve
-from pytest_greencompute.estimate import Aim
-from pytest_greencompute.footprint import Footprint
-from pytest_greencompute.judging import Bench, hardware_of, judge_run, limits_for, longer_or_dearer, missing_runs
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run, Serving
-from pytest_greencompute.sides.judged import notes_of
-from pytest_greencompute.sides.pairing import Match, Rival
-from pytest_greencompute.verdict import Acceptance, Verdict
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.budget import Budget, parse_lines, resolve
+from pytest_greencompute.judging.judge import Bench, hardware_of, judge_run, limits_for, longer_or_dearer, missing_runs
+from pytest_greencompute.judging.verdict import Acceptance, Verdict
+from pytest_greencompute.pairing.runs import Match, Rival
+from pytest_greencompute.pairing.verdicts import notes_of
+from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run, Serving
 
 GPU = {"gpu": "Made GPU", "uuid": "GPU-1", "meter": "made", "method": "counter", "device": "Made GPU", "driver": "550"}
 

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.addopts import addopts_of, left_out_by, options_in
-from pytest_greencompute.budget import HARDWARE_KEYS, SET_ON, TERMS, Line, parse_lines, resolve
-from pytest_greencompute.collecting import settings_to_json
-from pytest_greencompute.grouping import ASKED
-from pytest_greencompute.loosened import DIRECTIONS, LAXER, Stance, laxer
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.options import OPTIONS
-from pytest_greencompute.settings import ACCEPT_KEYS, FILE_KEYS, build
-from pytest_greencompute.store.stances import acceptance_to_json, acceptances_from_json, line_from_json, line_to_json
-from pytest_greencompute.verdict import Acceptance
+from pytest_greencompute.hooks.collecting import settings_to_json
+from pytest_greencompute.judging.budget import HARDWARE_KEYS, SET_ON, TERMS, Line, parse_lines, resolve
+from pytest_greencompute.judging.laxer import DIRECTIONS, LAXER, Stance, laxer
+from pytest_greencompute.judging.verdict import Acceptance
+from pytest_greencompute.session.groups import ASKED
+from pytest_greencompute.settings.addopts import addopts_of, left_out_by, options_in
+from pytest_greencompute.settings.build import FILE_KEYS, build
+from pytest_greencompute.settings.options import OPTIONS
+from pytest_greencompute.settings.parse import ACCEPT_KEYS
+from pytest_greencompute.settings.stances import acceptance_to_json, acceptances_from_json, line_from_json, line_to_json
+from pytest_greencompute.values.metrics import METRICS
 
 POLICY = {"enforce": "fail", "inconclusive": "warn", "unmeasured": "fail", "modelled": "warn"}
 

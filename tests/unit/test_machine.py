@@ -18,13 +18,16 @@ from making import block
 from making import run as made_run
 
 import pytest_greencompute
-from pytest_greencompute.footprint import Footprint
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.machine import NO_MATTER, RULES, Difference, Processor, differences, facts, parse_cpuinfo, read_processor, record
-from pytest_greencompute.measuring import Effort, Task, run_metered
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run, Source
-from pytest_greencompute.testing import SimulatedClock, SimulatedGpu
+from pytest_greencompute.judging.comparable import NO_MATTER, RULES, Difference, differences, record
+from pytest_greencompute.machine.facts import Processor, facts, parse_cpuinfo, read_processor
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.readings import Source
+from pytest_greencompute.values.run import Run
 
 # ── the processor ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -94,7 +97,7 @@ def test_facts_are_json_and_tell_this_machine(tmp_path: Path) -> None:
 
 def test_versions_come_from_metadata_and_only_of_what_is_installed() -> None:
     script = (
-        "import os, sys; from pytest_greencompute.machine import PACKAGES, facts\n"
+        "import os, sys; from pytest_greencompute.values.provenance import PACKAGES; from pytest_greencompute.machine.facts import facts\n"
         "found = facts(os.environ)\n"
         "assert not {'numpy', 'torch', 'transformers', 'onnxruntime', 'pytest'} & set(sys.modules)\n"
         "from importlib import metadata\n"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from telling import compared, measured, session, told
 
 from pytest_greencompute.report.markdown import MOST_CHARACTERS, write
-from pytest_greencompute.report.summary import Summary
-from pytest_greencompute.store.facts import Facts
+from pytest_greencompute.results.session import Facts
+from pytest_greencompute.results.summary import Summary
 
 
 def test_the_verdict_comes_first_and_a_failure_has_a_folded_section_with_its_sentence() -> None:

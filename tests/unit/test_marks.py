@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.marks import Written, line_of
+from pytest_greencompute.hooks.marks import Written, line_of
 
 SOURCE = """
 import pytest

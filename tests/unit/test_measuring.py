@@ -12,16 +12,20 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pytest_greencompute.asks import Tell
 from pytest_greencompute.errors import MeterError, SettingsError
-from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measured import MeasuredRun
-from pytest_greencompute.measuring import Effort, Task, measure, precise_enough, run_metered, run_once
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run
-from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedCounter, SimulatedGpu
-from pytest_greencompute.window import Window
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.estimates.measured import MeasuredRun
+from pytest_greencompute.measuring.driver import run_metered, run_once
+from pytest_greencompute.measuring.script import measure, precise_enough
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.window import Window
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.protocol.messages import Tell
+from pytest_greencompute.testing.sensor import Sensor
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter, SimulatedGpu
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
 
 FULL = Sensor(update_s=0.1, window_s=0.1)
 PART = Sensor(update_s=0.1, window_s=0.025)

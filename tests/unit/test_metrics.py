@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_greencompute.metrics import METRICS, Metric
+from pytest_greencompute.values.metrics import METRICS, Metric
 
 
 def test_names_are_the_keys_and_no_two_are_read_alike() -> None:

@@ -11,9 +11,9 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from telling import CPU, compared, measured, session, told
 
-from pytest_greencompute.metrics import METRICS
 from pytest_greencompute.report.openmetrics import UNITS, write
-from pytest_greencompute.report.summary import Summary
+from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.values.metrics import METRICS
 
 
 def families(made: Summary) -> dict[str, Family]:

@@ -16,7 +16,7 @@ from paging import HOSTILE, candidates, history, many_runs, measured_blocks
 from telling import compared, session, told
 
 from pytest_greencompute.report.html import page
-from pytest_greencompute.report.summary import Summary
+from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.store.history import History
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

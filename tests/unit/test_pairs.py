@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import pytest_greencompute
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.pairs import (
+from pytest_greencompute.judging.pairs import (
     LAUNCHES_FOR_FAIL,
     MAX_PAIRS,
     UNANIMOUS,

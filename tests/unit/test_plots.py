@@ -12,11 +12,11 @@ from making import block, run
 from paging import candidates, history, measured_blocks
 from telling import CPU, GPU, measured, session, told
 
-from pytest_greencompute.estimate import idle_watts, net_energy
+from pytest_greencompute.estimates.domains import idle_watts, net_energy
 from pytest_greencompute.report import plots
 from pytest_greencompute.report.plots import Plot
 from pytest_greencompute.report.table import comparisons
-from pytest_greencompute.store.runfile import run_from_json
+from pytest_greencompute.results.run_json import run_from_json
 
 PAIRS = {"ref": "main (0123abcd)", "metric": "energy_per_query", "unit": "J", "pairs": [[0.5, 0.6], [0.51, 0.5], [0.5, 0.61]]}
 

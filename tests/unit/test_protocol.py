@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_greencompute.asks import (
+from pytest_greencompute.errors import MeterError, MeterLostError
+from pytest_greencompute.protocol.measurement import Tail, measuring
+from pytest_greencompute.protocol.messages import (
     Agree,
     Ask,
     Enough,
@@ -31,10 +33,9 @@ from pytest_greencompute.asks import (
     Work,
     Worked,
 )
-from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.protocol import Tail, measuring
-from pytest_greencompute.samples import Idle, Latency, Reading, Source, sets_of
-from pytest_greencompute.sets import lay_out, spanned
+from pytest_greencompute.protocol.sets import lay_out, spanned
+from pytest_greencompute.values.readings import Idle, Reading, Source, sets_of
+from pytest_greencompute.values.run import Latency
 
 SECOND = 1_000_000_000
 TICK_NS = SECOND // 10

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Aim, Estimate, estimate
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task, run_metered, run_once
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.queries import Batches, collected
-from pytest_greencompute.samples import Run
-from pytest_greencompute.testing import SimulatedClock, SimulatedGpu
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
+from pytest_greencompute.measuring.driver import run_metered, run_once
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.queries import Batches, collected
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
 
 torch: Any = pytest.importorskip("torch")
 pandas: Any = pytest.importorskip("pandas")

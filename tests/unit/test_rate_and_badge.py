@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from making import block, run, source
 
 from pytest_greencompute import cli
-from pytest_greencompute.estimate import Aim, estimates
-from pytest_greencompute.rating import PROTOCOL, Rating, rate
+from pytest_greencompute.estimates.by_metric import estimates
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.star_scale import Rating, rate
 from pytest_greencompute.report.badge import EDGE, GOLD, GROUND, PLAIN, STRONG, badge
 from pytest_greencompute.report.escape import fitted
-from pytest_greencompute.samples import Run
+from pytest_greencompute.results.run_json import SCHEMA, run_to_json
 from pytest_greencompute.store.files import to_json, write_atomically
-from pytest_greencompute.store.runfile import SCHEMA, run_to_json
+from pytest_greencompute.values.provenance import PROTOCOL
+from pytest_greencompute.values.run import Run
 
 SVG = "{http://www.w3.org/2000/svg}"
 TEST = "tests/test_chat.py::test_answers"

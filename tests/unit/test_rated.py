@@ -9,12 +9,14 @@ import pytest
 from making import block, run, source
 
 from pytest_greencompute.errors import NotRatedError
-from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.rated import NO_PROTOCOL, Followed, conditions_of, energy_of, followed, rating_of, stars_of
-from pytest_greencompute.rating import PROTOCOL, WH_PER_1000_QUERIES
-from pytest_greencompute.samples import Run
-from pytest_greencompute.units import COUNT
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.estimates.star_scale import WH_PER_1000_QUERIES
+from pytest_greencompute.estimates.stars import NO_PROTOCOL, Followed, conditions_of, energy_of, followed, rating_of, stars_of
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import PROTOCOL
+from pytest_greencompute.values.run import Run
+from pytest_greencompute.values.units import COUNT
 
 H100 = source(device="NVIDIA H100 80GB HBM3", uuid="GPU-8d0a5f4e", systematic=0.05)
 ASR = Followed("asr", None, "asr", "asr")

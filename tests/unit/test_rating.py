@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import pytest_greencompute
 from pytest_greencompute.errors import GreencomputeError, NotRatedError, SettingsError
-from pytest_greencompute.rating import CHECKS, CLAIM, FEBRUARY_2025, Conditions, Leaderboard, Range, rate
+from pytest_greencompute.estimates.star_scale import CHECKS, CLAIM, FEBRUARY_2025, Conditions, Leaderboard, Range, rate
 from pytest_greencompute.store.leaderboard import read_entries, read_leaderboard
 
 BESIDE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ai-energy-score-2025-02"

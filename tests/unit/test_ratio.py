@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pytest_greencompute.ratio import PLAIN_SHARE, PRIORS, Level, Ratio, launches_ratio, pairs_ratio
+from pytest_greencompute.stats.ratios import PLAIN_SHARE, PRIORS, Level, Ratio, launches_ratio, pairs_ratio
 
 CHANGES = st.lists(st.floats(-3, 3), min_size=1, max_size=80)
 ERROR = 0.005

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.meters import registry
 from pytest_greencompute.meters.base import Ability, Condition, Meter, MeterOptions, Traits
 from pytest_greencompute.meters.cputime import CpuTimeMeter
 from pytest_greencompute.meters.rapl import RaplMeter
 from pytest_greencompute.meters.registry import BUILT_IN, ORDER_BY_DEFAULT, names, open_counters, overlap
-from pytest_greencompute.samples import Reading, Source
+from pytest_greencompute.values.readings import Reading, Source
 
 OPTIONS = MeterOptions(clock=RealClock(), environ={})
 

@@ -21,13 +21,17 @@ import numpy as np
 import pytest
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Aim, Estimate, estimate
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.machine import differences
-from pytest_greencompute.measuring import Effort, Task, arun_metered, measure, precise_enough, run_metered, run_once
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run
-from pytest_greencompute.testing import Sensor, SimulatedClock, SimulatedGpu
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
+from pytest_greencompute.judging.comparable import differences
+from pytest_greencompute.measuring.driver import arun_metered, run_metered, run_once
+from pytest_greencompute.measuring.script import measure, precise_enough
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.testing.sensor import Sensor
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
 
 MEMORY, USED_UP = "answers from memory", "uses up or changes its queries"
 TEXTS = [f"text number {index}" for index in range(24)]
@@ -280,8 +284,8 @@ def test_microseconds_are_not_judged_by_the_noise_of_the_clock(bench: Bench) -> 
 
 def test_waiting_longer_for_a_disk_at_first_is_no_memory(bench: Bench) -> None:
     """The processor worked as long as later: pages that are in memory now, or a machine that was busy."""
-    from pytest_greencompute.repeats import Again
-    from pytest_greencompute.workload import Stamp
+    from pytest_greencompute.models.repeats import Again
+    from pytest_greencompute.models.workload import Stamp
 
     assert not Again(Stamp(0.1, 0.01), Stamp(0.011, 0.01), same_objects=False).faster(3.0)
     assert Again(Stamp(0.1, 0.1), Stamp(0.00001, 0.00001), same_objects=False).faster(3.0)
@@ -293,8 +297,8 @@ def test_waiting_longer_for_a_disk_at_first_is_no_memory(bench: Bench) -> None:
 @pytest.mark.parametrize("jostled", [False, True])
 def test_threads_that_waited_for_each_other_on_a_busy_machine_are_no_memory(bench: Bench, *, jostled: bool) -> None:
     """Other work in the first pass alone: torch's threads spun for each other, which later took 0.3 ms instead of 50."""
-    from pytest_greencompute.repeats import Repeats
-    from pytest_greencompute.workload import Stamp, Workload
+    from pytest_greencompute.models.repeats import Repeats
+    from pytest_greencompute.models.workload import Stamp, Workload
 
     workload = Workload(lambda batch: batch, TEXTS, 1, None)
     seen = Repeats(workload, cached=False)
@@ -433,8 +437,8 @@ def test_queries_that_are_changed_for_the_same_answers_are_noted(bench: Bench) -
 
 
 def test_a_part_from_memory_is_seen_beside_other_work_that_lengthens_later_passes() -> None:
-    from pytest_greencompute.repeats import Again
-    from pytest_greencompute.workload import Stamp
+    from pytest_greencompute.models.repeats import Again
+    from pytest_greencompute.models.workload import Stamp
 
     assert Again(Stamp(0.024, 0.024), Stamp(0.024, 0.012), same_objects=False).work_s == (0.024, 0.012)
     assert Again(Stamp(0.1, 0.001), Stamp(0.05, 0.001), same_objects=False).work_s == (0.1, 0.05)  # a server was waited for

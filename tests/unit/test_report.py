@@ -10,19 +10,20 @@ import pytest
 from making import latencies, run
 from telling import CPU, GPU, measured, session, told
 
-from pytest_greencompute.asks import Tell
 from pytest_greencompute.errors import MeterError, NothingThereError
-from pytest_greencompute.estimate import Aim, estimate
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.report.document import meter
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.verdict import unmeasured
+from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.report.junit import properties
 from pytest_greencompute.report.progress import ProgressLine
 from pytest_greencompute.report.summary import heading, remarks, totals
 from pytest_greencompute.report.table import lines
 from pytest_greencompute.report.terminal import show_summary, write
-from pytest_greencompute.samples import Watched, Watching
-from pytest_greencompute.store.facts import Refusal
-from pytest_greencompute.verdict import unmeasured
+from pytest_greencompute.results.document import meter
+from pytest_greencompute.results.session import Refusal
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Watched, Watching
 
 WIDTH = 60
 

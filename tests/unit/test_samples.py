@@ -10,7 +10,8 @@ import pytest
 from making import block, run, source
 
 from pytest_greencompute.errors import GreencomputeError, MeterError, SettingsError
-from pytest_greencompute.samples import Block, Idle, Latency, Reading, Source, Span, sets_of
+from pytest_greencompute.values.readings import Block, Idle, Reading, Source, Span, sets_of
+from pytest_greencompute.values.run import Latency
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.schedule import LONGER, SET_BLOCKS, Part, block_seconds, blocks_per_set, part, phases, whole_pass
+from pytest_greencompute.protocol.layout import LONGER, SET_BLOCKS, Part, block_seconds, blocks_per_set, part, phases, whole_pass
 
 batch_counts = st.integers(1, 2000)
 batch_times = st.floats(1e-6, 30)

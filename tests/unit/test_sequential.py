@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.sequential import GROWTH, MIN_SAMPLES, lead, looks, sets_that_fit, share
+from pytest_greencompute.stats.looks import GROWTH, MIN_SAMPLES, lead, looks, sets_that_fit, share
 
 
 @given(st.integers(-5, 100_000))

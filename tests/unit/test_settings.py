@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.finding import Where, read_files
-from pytest_greencompute.options import OPTIONS
-from pytest_greencompute.settings import Settings, build
-from pytest_greencompute.verdict import Policy
+from pytest_greencompute.judging.verdict import Policy
+from pytest_greencompute.settings.build import build
+from pytest_greencompute.settings.finding import Where, read_files
+from pytest_greencompute.settings.options import OPTIONS
+from pytest_greencompute.settings.settings import Settings
 
 
 class Project:
@@ -304,7 +305,7 @@ def test_a_mistake_in_an_accepted_failure_names_its_line(project: Project, chang
 def test_reasoning_markers_are_two_texts_and_the_other_sides_get_the_same(project: Project) -> None:
     import json
 
-    from pytest_greencompute.settings import of_side
+    from pytest_greencompute.settings.settings import of_side
 
     assert project.settings().reasoning_markers is None
     assert project.settings('reasoning_markers = ["[r]", "[/r]"]').reasoning_markers == ("[r]", "[/r]")

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
+from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.meters.base import Counter
 from pytest_greencompute.meters.integrate import PowerIntegrator
-from pytest_greencompute.testing import FAULTS, PROFILES, PowerCurve, Sensor, Sensors, SimulatedClock, SimulatedCounter, SimulatedGpu
+from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors
+from pytest_greencompute.testing.simulated import FAULTS, PowerCurve, SimulatedClock, SimulatedCounter, SimulatedGpu
 
 FULL = Sensor(update_s=0.1, window_s=0.1, read_s=0.0)
 PART = Sensor(update_s=0.1, window_s=0.025, read_s=0.0)

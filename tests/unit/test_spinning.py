@@ -15,15 +15,18 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from pytest_greencompute.abreast import Entrant, measure_abreast
-from pytest_greencompute.asks import Worked
-from pytest_greencompute.estimate import Aim, Estimate, estimate
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task, open_instruments, run_metered
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Run
-from pytest_greencompute.spinning import SETTINGS, SHOWS_S, Spinning, Tail, anyone_at_work, spun_on, wait_until_quiet
-from pytest_greencompute.window import Window
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
+from pytest_greencompute.machine.spinning import SETTINGS, SHOWS_S, Spinning, Tail, anyone_at_work, spun_on, wait_until_quiet
+from pytest_greencompute.measuring.by_turns import Entrant, measure_abreast
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.script import open_instruments
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.window import Window
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.protocol.messages import Worked
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
 
 # Waiting
 
@@ -273,10 +276,10 @@ call = lambda: session.run(None, feed)
 STOPS = {"numpy": {"OPENBLAS_THREAD_TIMEOUT": "4"}, "torch": {"OMP_WAIT_POLICY": "passive"}, "onnxruntime": {}}
 WINDOWS = """
 import sys, time
-from pytest_greencompute.estimate import Aim
-from pytest_greencompute.measuring import open_instruments
-from pytest_greencompute.spinning import wait_until_quiet
-from pytest_greencompute.window import Window
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.measuring.script import open_instruments
+from pytest_greencompute.machine.spinning import wait_until_quiet
+from pytest_greencompute.measuring.window import Window
 instruments = open_instruments(("cputime",))
 def joules(work):
     window = Window("w", instruments, Aim(), None)

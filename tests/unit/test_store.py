@@ -22,17 +22,21 @@ from making import block, figure, idle, latencies, source
 from making import run as made_run
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Aim, estimates
-from pytest_greencompute.footprint import Footprint
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.report.document import document, summary_of
-from pytest_greencompute.report.summary import Summary
-from pytest_greencompute.samples import METHODS, Block, Idle, Latency, Run, Source, Span
-from pytest_greencompute.store.baselines import KEPT, folder_of, load, matching, save
-from pytest_greencompute.store.facts import Facts, Refusal, together
+from pytest_greencompute.estimates.by_metric import estimates
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.by_limit import judge_budget
+from pytest_greencompute.judging.comparable import matching
+from pytest_greencompute.judging.verdict import Verdict, unmeasured
+from pytest_greencompute.results.document import document, summary_of
+from pytest_greencompute.results.run_json import SCHEMA, read_runs, run_from_json, run_to_json, schema, verdict_to_json
+from pytest_greencompute.results.session import Facts, Refusal, together
+from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.store.baselines import KEPT, folder_of, load, save
 from pytest_greencompute.store.files import to_json, write_atomically
-from pytest_greencompute.store.runfile import SCHEMA, read_runs, run_from_json, run_to_json, schema, verdict_to_json
-from pytest_greencompute.verdict import Verdict, judge_budget, unmeasured
+from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.readings import METHODS, Block, Idle, Source, Span
+from pytest_greencompute.values.run import Latency, Run
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 
@@ -178,7 +182,7 @@ def test_a_report_with_everything_validates() -> None:
 
 
 def _limit() -> Any:
-    from pytest_greencompute.budget import Limit
+    from pytest_greencompute.judging.budget import Limit
 
     return Limit(METRICS["energy_per_query"], 0.8, "pyproject.toml:3")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pytest_greencompute.errors import CannotError, SettingsError
-from pytest_greencompute.sweeping import Variants, checked_axes, takes
+from pytest_greencompute.models.sweeps import Variants, checked_axes, takes
 
 
 def generate(batch: list[str], max_new_tokens: int = 8, temperature: float = 0.0) -> list[str]:
@@ -93,7 +93,7 @@ def test_what_this_machine_cannot_do_is_tried_once_and_said_each_time(monkeypatc
         tried.append(precision)
         raise CannotError("this device lacks it")
 
-    monkeypatch.setattr("pytest_greencompute.sweeping.at_precision", cannot)
+    monkeypatch.setattr("pytest_greencompute.models.sweeps.at_precision", cannot)
     variants = Variants(generate)
     for size in (1, 4):
         with pytest.raises(CannotError, match="lacks it"):

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from pytest_greencompute.ticking import Due, Seen, TickClock
+from pytest_greencompute.meters.tick_clock import Due, Seen, TickClock
 
 MS = 1_000_000
 

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import measure
-from pytest_greencompute.testing import PROFILES, SimulatedClock, SimulatedGpu
-from pytest_greencompute.tokens import MARKERS, Counted, check_markers, count_answers, counter_of, ids_of, reasoning_spans
+from pytest_greencompute.measuring.script import measure
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.tokens import MARKERS, Counted, check_markers, count_answers, counter_of, ids_of, reasoning_spans
+from pytest_greencompute.testing.sensor import PROFILES
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 
 OPEN, CLOSE = MARKERS
 PLAIN = st.text(alphabet="ab <>/think", max_size=20).filter(lambda text: OPEN not in text and CLOSE not in text)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.toml_file import TomlFile
+from pytest_greencompute.settings.toml_file import TomlFile
 
 TEXT = """\
 # a comment

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.instruments import Instruments
-from pytest_greencompute.measuring import Effort, Task, run_metered
-from pytest_greencompute.samples import Run
-from pytest_greencompute.testing import SimulatedClock, SimulatedGpu
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
+from pytest_greencompute.values.run import Run
 
 torch: Any = pytest.importorskip("torch")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.tracing import tracers
+from pytest_greencompute.machine.tracers import tracers
 
 
 @pytest.fixture(autouse=True)

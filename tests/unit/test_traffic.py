@@ -10,7 +10,7 @@ import pytest
 
 import pytest_greencompute
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.store.traffic import read_traffic
+from pytest_greencompute.models.traffic import read_traffic
 
 
 def written(folder: Path, *lines: Any) -> Path:

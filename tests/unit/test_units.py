@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.units import (
+from pytest_greencompute.values.units import (
     DIMENSIONS,
     ENERGY,
     MASS,

@@ -15,16 +15,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from making import block, figure, run, source
 
-from pytest_greencompute.budget import Budget, Limit, parse_lines, resolve
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Aim, with_systematic
-from pytest_greencompute.judging import Bench, judge_run
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.settings import Settings, build
-from pytest_greencompute.store.limits import NewLimit, first_written, in_their_unit, rewritten, written_at
-from pytest_greencompute.toml_file import TomlFile
-from pytest_greencompute.units import ENERGY, RATE, RATIO, TIME, Dimension, parse
-from pytest_greencompute.updating import Measured, Plan, plan
+from pytest_greencompute.estimates.estimate import Aim, with_systematic
+from pytest_greencompute.judging.budget import Budget, Limit, parse_lines, resolve
+from pytest_greencompute.judging.judge import Bench, judge_run
+from pytest_greencompute.settings.build import build
+from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.settings.toml_edit import NewLimit, first_written, in_their_unit, rewritten, written_at
+from pytest_greencompute.settings.toml_file import TomlFile
+from pytest_greencompute.settings.update import Measured, Plan, plan
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.units import ENERGY, RATE, RATIO, TIME, Dimension, parse
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -313,7 +314,7 @@ def planned(way: str, toml: str, *runs: dict[str, Any], tmp_path: Path, **fields
 
 
 def budget_of(test: str, settings: Settings) -> Budget:
-    from pytest_greencompute.budget import Line, lines_for
+    from pytest_greencompute.judging.budget import Line, lines_for
 
     hardware = {"gpu": ("H100",), "meter": ("nvml",)}
     return resolve((*lines_for(test, settings.budgets), Line("the file", terms=settings.file_terms)), hardware)

@@ -15,25 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from making import figure as made
 
-from pytest_greencompute.budget import Limit
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimate import Estimate, Missing
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.units import RATE, RATIO, TIME
-from pytest_greencompute.verdict import (
-    Acceptance,
-    Policy,
-    Verdict,
-    accepted,
-    effect,
-    judge_baseline,
-    judge_budget,
-    judge_limit,
-    judge_scores,
-    unmeasured,
-    word_for,
-    worse_ratio,
-)
+from pytest_greencompute.estimates.estimate import Estimate, Missing
+from pytest_greencompute.judging.budget import Limit
+from pytest_greencompute.judging.by_limit import judge_budget, judge_limit
+from pytest_greencompute.judging.by_other_run import judge_baseline, judge_scores, worse_ratio
+from pytest_greencompute.judging.verdict import Acceptance, Policy, Verdict, accepted, effect, unmeasured, word_for
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.units import RATE, RATIO, TIME
 
 ENERGY_METRIC = METRICS["energy_per_query"]
 LATENCY = METRICS["latency_p95"]

@@ -13,17 +13,19 @@ import numpy as np
 import pytest
 from making import block, run
 
-from pytest_greencompute.budget import Limit
-from pytest_greencompute.calls import answers_of, flags_in, prompts_in, prompts_of
-from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import MeterError, SettingsError
-from pytest_greencompute.estimate import Aim, Estimate, Missing, estimate
-from pytest_greencompute.metrics import METRICS
-from pytest_greencompute.samples import Watched, Watching
-from pytest_greencompute.store.runfile import run_from_json, run_to_json
-from pytest_greencompute.testing import SimulatedClock
-from pytest_greencompute.verdict import judge_budget
-from pytest_greencompute.watching import PENDING, OncePass, WatchedModel, energy_of, set_aside, watched
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.estimates.watched import energy_of
+from pytest_greencompute.judging.budget import Limit
+from pytest_greencompute.judging.by_limit import judge_budget
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.models.calls import answers_of, flags_in, prompts_in, prompts_of
+from pytest_greencompute.models.watching import PENDING, OncePass, WatchedModel, set_aside, watched
+from pytest_greencompute.results.run_json import run_from_json, run_to_json
+from pytest_greencompute.testing.simulated import SimulatedClock
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Watched, Watching
 from tests.quiet import in_steps
 
 STEPS_A_CALL = 110  # of Python (tests/quiet.py); five microseconds where a step takes 45 ns

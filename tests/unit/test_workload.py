@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.awaiting import finished
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.queries import collected
-from pytest_greencompute.schedule import part, whole_pass
-from pytest_greencompute.testing import SimulatedClock
-from pytest_greencompute.workload import Workload, check_references, check_score, scores
+from pytest_greencompute.models.awaiting import finished
+from pytest_greencompute.models.queries import collected
+from pytest_greencompute.models.workload import Workload, check_references, check_score, scores
+from pytest_greencompute.protocol.layout import part, whole_pass
+from pytest_greencompute.testing.simulated import SimulatedClock
 
 
 class Dataset:

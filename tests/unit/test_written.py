@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_greencompute.clock import RealClock
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.generation import Generator, Text
-from pytest_greencompute.measuring import Task, run_once
-from pytest_greencompute.testing import SimulatedClock
-from pytest_greencompute.tokens import Ids, count_answers, counter_of, ends_of
-from pytest_greencompute.watching import watched
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.measuring.driver import run_once
+from pytest_greencompute.measuring.task import Task
+from pytest_greencompute.models.generator import Generator, Text
+from pytest_greencompute.models.tokens import Ids, count_answers, counter_of, ends_of
+from pytest_greencompute.models.watching import watched
+from pytest_greencompute.testing.simulated import SimulatedClock
 
 transformers: Any = pytest.importorskip("transformers")
 torch: Any = pytest.importorskip("torch")

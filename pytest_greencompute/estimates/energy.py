@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from statistics import NormalDist
+
+from pytest_greencompute.estimates.counted import _tokens
+from pytest_greencompute.estimates.domains import _spoiled, idle_watts, judged_sources, net_energy
+from pytest_greencompute.estimates.estimate import ONE_WINDOW, Aim, Estimate, Missing, Outcome, scaled
+from pytest_greencompute.estimates.over_sets import (
+    _NO_USAGE,
+    _above_zero,
+    _busy_s,
+    _confidence,
+    _least,
+    _over_run,
+    _queries,
+    _tokens_of_server,
+)
+from pytest_greencompute.stats.intervals import FINEST, positive_low
+from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.readings import Block, Method, Source
+from pytest_greencompute.values.run import Run
+from pytest_greencompute.values.units import money, show
+
+MIN_WINDOW_TICKS = 10
+_NOT_SET = {
+    "carbon": 'no carbon intensity is set: write country = "FRA" or carbon_intensity = "56 g/kWh" in the settings',
+    "money": 'no price is set: write electricity_price = "0.25 EUR/kWh" in the settings',
+}
+
+
+def _scaled(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """Energy per query, divided by its tokens or turned into what it emits and costs."""
+    factor = _factor(run, metric, aim)
+    if isinstance(factor, Missing):
+        return factor
+    energy = _energy(run, METRICS["energy_per_query"], aim)
+    dimension = money(aim.footprint.currency) if metric.per == "money" else metric.dimension
+    if isinstance(energy, Missing):
+        return energy if energy.coarse is None else replace(energy, coarse=scaled(energy.coarse, factor, dimension))
+    return scaled(energy, factor, dimension)
+
+
+def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
+    if metric.per == "token":
+        tokens = _tokens(run, METRICS["tokens_per_query"], aim)
+        if isinstance(tokens, Missing):
+            return tokens
+        return 1 / tokens.value if tokens.value else Missing("the model generated no token")
+    found = aim.footprint.carbon if metric.per == "carbon" else aim.footprint.money
+    why = aim.footprint.why_no_carbon.rstrip(".") if metric.per == "carbon" else ""
+    return Missing(why or _NOT_SET[metric.per]) if found is None else found
+
+
+def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    if metric.per and not (metric.per == "token" and run.serving is not None):
+        return _scaled(run, metric, aim)
+    problem = run.problem or _spoiled(run)
+    if problem:
+        return Missing(problem)
+    sources = judged_sources(run, aim)
+    if isinstance(sources, Missing):
+        return sources
+    blocks = run.blocks
+    if not blocks:
+        return Missing("no block was measured")
+    idle = {source.domain: idle_watts(run, source.domain) for source in sources}
+    if run.window:
+        return _window_energy(run, metric, sources, idle, aim)
+    return _energy_over(run, metric, sources, idle, aim)
+
+
+def _energy_over(run: Run, metric: Metric, sources: Sequence[Source], idle: Mapping[str, tuple[float, float]], aim: Aim) -> Outcome:
+    blocks, amount_of = run.blocks, _amount_of(run, metric)
+    if isinstance(amount_of, Missing):
+        return amount_of
+
+    def joules_of(group: Sequence[Block]) -> float:
+        return _joules(metric, group, idle)
+
+    value, low, high, n = _over_run(run, joules_of, amount_of, _confidence(run, aim))
+    amount = amount_of(blocks)
+    extra = _idle_error(metric, blocks, idle, _confidence(run, aim)) / amount
+    extra += sum(source.step_j for source in sources) * len(blocks) / amount
+    extra += _stamping(blocks, sources) / amount + FINEST * abs(value)
+    found = _widened(metric, value, low, high, extra, sources, n=n, aim=aim)
+    return found if metric.signed else _above_zero(found, lambda: _least(run, joules_of, amount_of, _confidence(run, aim)))
+
+
+def _idle_error(metric: Metric, blocks: Sequence[Block], idle: Mapping[str, tuple[float, float]], confidence: float) -> float:
+    """Half-width, in joules, that the uncertainty of idle power leaves: over the gaps, or over all of the time above idle."""
+    whole = metric.name == "energy_above_idle_per_query"
+    joules = 0.0
+    for domain, (_, error) in idle.items():
+        joules += error * sum(block.spans[domain].seconds - (0.0 if whole else block.busy_s) for block in blocks)
+    return NormalDist().inv_cdf((1 + confidence) / 2) * joules
+
+
+def _stamping(blocks: Sequence[Block], sources: Sequence[Source]) -> float:
+    """Energy, in joules, that the jitter of the ticks leaves open: at either end of each block, independent of one another."""
+    open_j = 0.0
+    for source in sources:
+        spans = [block.spans[source.domain] for block in blocks]
+        watts = sum(span.energy_j for span in spans) / max(sum(span.seconds for span in spans), 1e-9)
+        open_j += watts * source.jitter_s * math.sqrt(2 * len(blocks))
+    return open_j
+
+
+def _joules(metric: Metric, group: Sequence[Block], idle: Mapping[str, tuple[float, float]]) -> float:
+    joules = 0.0
+    for domain, (watts, _) in idle.items():
+        joules += sum(net_energy(block, domain, watts) for block in group)
+        if metric.name == "energy_above_idle_per_query":
+            joules -= watts * sum(block.busy_s for block in group)
+    return joules
+
+
+def _amount_of(run: Run, metric: Metric) -> Callable[[Sequence[Block]], float] | Missing:
+    """What the energy of blocks is divided by: their seconds, queries, or the tokens that a server generated in them."""
+    if metric.name == "average_power":
+        return _busy_s
+    if metric.per != "token":
+        return _queries
+    tokens = Missing(_NO_USAGE) if run.serving is not None and run.serving.by_events else _tokens_of_server(run)
+    return tokens if isinstance(tokens, Missing) else lambda group: sum(tokens[block.set_index] for block in group)
+
+
+def _widened(
+    metric: Metric,
+    value: float,
+    low: float | None,
+    high: float | None,
+    extra: float,
+    sources: Sequence[Source],
+    *,
+    n: int,
+    aim: Aim,
+    note: str = "",
+) -> Estimate:
+    """The estimate with ``extra`` (an independent half-width, SI) joined to its interval in quadrature."""
+    if low is not None and high is not None:
+        half = math.hypot((high - low) / 2, extra)
+        low, high = value - half, value + half
+    methods: list[Method] = [source.method for source in sources]
+    weakest = next((method for method in ("modelled", "integrated", "counter") if method in methods), None)
+    domain = "+".join(source.domain for source in sources)
+    systematic = max(source.systematic for source in sources)
+    return Estimate(value, low, high, metric.dimension, n, aim.confidence, domain, weakest, systematic, note)
+
+
+def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Mapping[str, tuple[float, float]], aim: Aim) -> Outcome:
+    """One block: its interval is what the ticks leave open, the rise above idle power over half a tick at either end."""
+    (block,) = run.blocks
+    tick = max(source.tick_s for source in sources)
+    amount = _busy_s(run.blocks) if metric.name == "average_power" else _queries(run.blocks)
+    value = _joules(metric, run.blocks, idle) / amount
+    if block.busy_s < MIN_WINDOW_TICKS * tick:
+        need = show(MIN_WINDOW_TICKS * tick, METRICS["latency_p50"].dimension)
+        coarse = _widened(metric, value, None, None, 0.0, sources, n=1, aim=aim, note=ONE_WINDOW)
+        why = f"the window lasted {block.busy_s:.3g} s; with this meter's ticks it must last {need}"
+        return Missing(why, unclear=True, coarse=_above_zero(coarse, float) if block.busy_s >= tick and not metric.signed else None)
+    half = 0.0
+    for source in sources:
+        power = net_energy(block, source.domain, idle[source.domain][0]) / max(block.busy_s, 1e-9)
+        half += abs(power - idle[source.domain][0]) * source.tick_s + source.step_j
+    half /= amount
+    found = _widened(metric, value, value - half, value + half, 0.0, sources, n=1, aim=aim, note=ONE_WINDOW)
+    return found if metric.signed else _above_zero(found, lambda: positive_low([value], (1 - aim.confidence) / 2))

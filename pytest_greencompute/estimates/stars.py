@@ -1,0 +1,155 @@
+"""The stars of a run: what its provenance says of how the energy came about, and the rating that follows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_greencompute.errors import NotRatedError, SettingsError
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.domains import judged_sources
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome, with_systematic
+from pytest_greencompute.estimates.star_scale import LEADERBOARDS, NEWEST, PASSES, WH_PER_1000_QUERIES, Conditions, Rating, rate
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import PROTOCOL
+from pytest_greencompute.values.readings import Source
+from pytest_greencompute.values.run import Run
+from pytest_greencompute.values.units import ENERGY, show
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+BATCH_SIZE = 1
+NO_PROTOCOL = "it did not follow the protocol of AI Energy Score: energy_meter.energy_score() does"
+_FIELDS = ("task", "model_class", "queries_of", "output_of")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call asked for: the task and class to be rated in, how many passes, and what the user claims of queries and answers.
+
+    Invariant: the newest leaderboard has the task and class, there is at least one pass, a claim is True or False. Raises SettingsError.
+    """
+
+    task: str
+    model_class: str | None = None
+    passes: int = PASSES
+    protocol_queries: bool = False
+    output_of_protocol: bool = False
+
+    def __post_init__(self) -> None:
+        LEADERBOARDS[NEWEST].range_of(self.task, self.model_class)
+        if type(self.passes) is not int or self.passes < 1:
+            raise SettingsError(f"passes is {self.passes!r}.", remedy=f"Write a whole number of at least 1; the protocol has {PASSES}.")
+        for name in ("protocol_queries", "output_of_protocol"):
+            claim = getattr(self, name)
+            if type(claim) is not bool:  # any text would be taken for a yes
+                raise SettingsError(f"{name} is {claim!r}.", remedy="Write True if it holds, else False.")
+
+    @property
+    def followed(self) -> Followed:
+        """What the run's provenance is to say."""
+        claims = (self.task if claim else "" for claim in (self.protocol_queries, self.output_of_protocol))
+        return Followed(self.task, self.model_class, *claims)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a run kept to, as its provenance says: the task and class it is rated in, and whose queries and answers' length it had.
+
+    Empty, or None for the class, where nothing is said.
+    """
+
+    task: str = ""
+    model_class: str | None = None
+    queries_of: str = ""
+    output_of: str = ""
+
+    def as_json(self) -> dict[str, str | None]:
+        """For the provenance, under ``rating.PROTOCOL``."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+
+def followed(run: Run) -> Followed:
+    """What the run kept to. Whatever is no text counts as not said; a file may hold anything."""
+    kept = run.provenance.get(PROTOCOL)
+    told = {name: kept.get(name) for name in _FIELDS} if isinstance(kept, Mapping) else {}
+    found = Followed(**{name: each for name, each in told.items() if isinstance(each, str)})
+    return found if found.task else replace(found, task=found.queries_of)
+
+
+def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Conditions:
+    """How the energy of a run came about, as far as is known: ``sources`` are those whose energy counts.
+
+    A pass is one sample over all queries: a short one that a block repeats for its meter's ticks is one pass, and so is a long one that is
+    measured in several blocks.
+    """
+    kept = followed(run)
+    return Conditions(
+        method=energy.method,
+        devices=tuple(source.device or "a GPU without a name" for source in sources if source.domain.startswith("gpu")),
+        domains=tuple(source.domain for source in sources),
+        batch_size=run.batch_size,
+        queries=run.queries,
+        passes=min(len(run.blocks), int(sum(block.queries for block in run.blocks) // run.queries)),
+        queries_of=kept.queries_of,
+        output_of=kept.output_of,
+    )
+
+
+def energy_of(run: Run, aim: Aim) -> tuple[Estimate, Conditions] | Missing:
+    """Energy per query in joules, what cards differ by in its interval, and how it came about; or why there is none.
+
+    GPUs alone count wherever one is metered, whatever domains ``aim`` names: a rating is of those.
+    """
+    aim = replace(aim, domains=Aim().domains)
+    energy, sources = estimate(run, METRICS["energy_per_query"], aim), judged_sources(run, aim)
+    if isinstance(energy, Missing):
+        return energy
+    if isinstance(sources, Missing):
+        return sources
+    if energy.value <= 0:
+        return Missing(f"it came out as {show(energy.value, ENERGY)} per query")
+    return with_systematic(energy), conditions_of(run, sources, energy)
+
+
+def rating_of(run: Run, aim: Aim) -> tuple[Rating, Estimate]:
+    """The rating of a run in the task that its provenance names, indicative or not, and the energy per query (J) that it is of.
+
+    Raises NotRatedError where the energy was modelled, where there is none, or where nothing says the task; SettingsError for an
+    unknown task or class.
+    """
+    kept = followed(run)
+    if not kept.task:
+        raise NotRatedError(f"{run.test} has no task to be rated in: {NO_PROTOCOL}.")
+    found = energy_of(run, aim)
+    if isinstance(found, Missing):
+        raise NotRatedError(f"{run.test} has no energy that could be rated: {found.reason}.")
+    energy, conditions = found
+    rating = rate(energy.value / WH_PER_1000_QUERIES, task=kept.task, model_class=kept.model_class, conditions=conditions)
+    return rating, energy
+
+
+def stars_of(run: Run, aim: Aim) -> Outcome:
+    """The stars of a run that was measured as the leaderboard's were, fewest and most within the energy's interval; or why it has none.
+
+    Stars that are only indicative are no figure to be judged: the reasons are given instead.
+    """
+    if not followed(run).task:
+        return Missing(NO_PROTOCOL)
+    try:
+        rating, energy = rating_of(run, aim)
+    except NotRatedError as error:
+        return Missing(error.message.rstrip("."))
+    except SettingsError as error:
+        return Missing(str(error).rstrip("."))
+    if rating.indicative:
+        return Missing(f"its {rating.stars} stars are only indicative: {'; '.join(rating.indicative)}")
+    if energy.low is None or energy.high is None:
+        return Missing("the passes are too few for an interval of its energy")
+    fewest, most = (float(stars_at(rating, end)) for end in (energy.high, energy.low))
+    return replace(energy, value=float(rating.stars), low=fewest, high=most, dimension=METRICS["stars"].dimension, systematic=0.0)
+
+
+def stars_at(rating: Rating, joules: float) -> int:
+    """The stars on the scale of ``rating`` of an end of its interval, in joules per query; the end may be zero or less."""
+    return rating.scale.stars(max(joules, 0.0) / WH_PER_1000_QUERIES or rating.scale.lowest)

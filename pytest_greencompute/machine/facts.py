@@ -1,0 +1,149 @@
+"""What ran where, and which runs may be compared.
+
+``facts`` looks at the machine once per run and gives plain JSON values. ``differences`` is pure: it takes the provenance
+of two runs and says what differs, by one table, ``RULES``. Nothing here imports the packages whose versions it tells.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from pytest_greencompute.machine.ci import in_ci
+from pytest_greencompute.values.provenance import PACKAGES
+
+CPUINFO = Path("/proc/cpuinfo")
+_SECONDS_FOR_A_COMMAND = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """The processor as its own text tells it.
+
+    ``model`` is empty where unknown. ``virtual`` is None where nothing says whether this is a virtual machine.
+    ``cores`` are the physical cores of one chip, None where unknown or hidden by a virtual machine.
+    """
+
+    model: str = ""
+    virtual: bool | None = None
+    cores: int | None = None
+
+
+def parse_cpuinfo(text: str) -> Processor:
+    """The processor that the text of ``/proc/cpuinfo`` describes. Never raises; what is not there is unknown.
+
+    The flag ``hypervisor`` is CPUID leaf 1, ECX bit 31: hypervisors set it for their guests (x86 only).
+    """
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(name.strip(), value.strip())
+    flags = fields.get("flags")
+    virtual = None if flags is None else "hypervisor" in flags.split()
+    cores = fields.get("cpu cores", "")
+    shown = virtual is not True and cores.isdecimal() and int(cores) > 0
+    return Processor(model=fields.get("model name", ""), virtual=virtual, cores=int(cores) if shown else None)
+
+
+def read_processor(cpuinfo: Path = CPUINFO) -> Processor:
+    """The processor of this machine; where there is no ``cpuinfo``, what the operating system calls it."""
+    try:
+        found = parse_cpuinfo(cpuinfo.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        found = Processor()
+    if found.model:
+        return found
+    return Processor(model=_name_from_the_system(), virtual=found.virtual, cores=found.cores)
+
+
+def _name_from_the_system() -> str:
+    system = platform.system()
+    if system == "Darwin":
+        return (_output(["sysctl", "-n", "machdep.cpu.brand_string"], os.environ, None) or platform.machine()).strip()
+    # platform.processor() starts a process on Linux and mostly answers nothing there.
+    return platform.processor() if system == "Windows" else platform.machine()
+
+
+def _output(command: Sequence[str], environ: Mapping[str, str], folder: Path | None) -> str | None:
+    """What a short command prints; None where it is not there, fails, or takes too long."""
+    try:
+        done = subprocess.run(
+            list(command),
+            cwd=folder,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SECONDS_FOR_A_COMMAND,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(environ: Mapping[str, str], folder: Path | None) -> dict[str, str | bool | None]:
+    """Commit and whether tracked files differ from it; both None where there is no git, no repository or no commit yet."""
+    # Without optional locks `git status` does not refresh the index: looking writes nothing.
+    quiet = {**environ, "GIT_OPTIONAL_LOCKS": "0"}
+    told = _output(["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"], quiet, folder)
+    if told is None:
+        return {"commit": None, "dirty": None}
+    commit = re.search(r"^# branch\.oid ([0-9a-f]{40,64})$", told, re.MULTILINE)
+    if commit is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": commit.group(1), "dirty": any(line and not line.startswith("#") for line in told.splitlines())}
+
+
+def facts(environ: Mapping[str, str], folder: Path | None = None) -> dict[str, str | int | bool | None]:
+    """What this machine is, as JSON values, for the provenance of a run. Runs ``git`` once; imports no measured package.
+
+    ``folder`` (default: the working folder) is where the commit is looked up. ``dirty`` counts tracked files only.
+    A package that is not installed has no key. ``ci``: whether this is a build of CI.
+    """
+    processor = read_processor()
+    versions = {package: version for package in PACKAGES if (version := _version(package)) is not None}
+    return {
+        "cpu": processor.model or None,
+        "cores": os.cpu_count(),
+        "virtual_machine": processor.virtual,
+        "os": platform.system(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **versions,
+        "ci": in_ci(environ),
+        **_git(environ, folder),
+    }
+
+
+def crowd() -> str:
+    """How much is at work here, in words, where it is more than there are cores; empty where it is not, or is not known.
+
+    The load average is that of the last minute; what runs or waits for a core right now stands beside it.
+    """
+    try:
+        fields = Path("/proc/loadavg").read_text(encoding="ascii").split()
+        average, now = float(fields[0]), int(fields[3].partition("/")[0])
+    except (OSError, ValueError, IndexError):
+        try:
+            average, now = os.getloadavg()[0], 0
+        except (AttributeError, OSError):
+            return ""
+    cores = os.cpu_count() or 1
+    return f"load average {average:.1f}, {now} at work now, {cores} cores" if max(average, now) > cores else ""

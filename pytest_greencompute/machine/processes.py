@@ -1,0 +1,76 @@
+"""Whether a server is this process or one that it started, by who holds its socket (Linux only)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+LISTENS = "0A"  # the state of a socket that waits for connections, in /proc/net/tcp (proc(5))
+
+
+def listens_here(port: int, proc: Path = PROC) -> bool:
+    """Whether this process or a descendant of it waits for connections at that port; False where that cannot be seen."""
+    wanted = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _inodes(proc / "net" / table, port)}
+    return bool(wanted) and any(wanted & set(_links(proc / pid / "fd")) for pid in ("self", *descendants(proc)))
+
+
+def _inodes(table: Path, port: int) -> Iterator[str]:
+    try:
+        rows = [line.split() for line in table.read_text(encoding="ascii").splitlines()[1:]]
+    except (OSError, UnicodeDecodeError):
+        return
+    for row in rows:
+        if row[3] == LISTENS and int(row[1].rpartition(":")[2], 16) == port:
+            yield row[9]
+
+
+def _links(folder: Path) -> Iterator[str]:
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            yield str(entry.readlink())
+        except OSError:  # closed meanwhile
+            continue
+
+
+def descends(pid: int, family: int) -> bool:
+    """Whether ``pid`` is the process ``family`` or descends from it, such as the engine process of a server under test."""
+    for _ in range(64):
+        if pid == family:
+            return True
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            # The name, in parentheses, may hold anything; state and parent follow it.
+            pid = int(stat.rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+        if pid <= 1:
+            return False
+    return False
+
+
+def descendants(proc: Path = PROC) -> Iterator[str]:
+    """The ids of all living descendants of this process; each is given before its own children are looked for."""
+    waiting, seen = _children(proc / "self"), set[str]()
+    while waiting:
+        pid = waiting.pop()
+        if pid not in seen:
+            seen.add(pid)
+            yield pid
+            waiting += _children(proc / pid)
+
+
+def _children(process: Path) -> list[str]:
+    """The ids of a process's children; those of every thread of it, since each thread lists its own."""
+    found: list[str] = []
+    try:
+        for thread in (process / "task").iterdir():
+            found += (thread / "children").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        # It ended while it was looked at, or this kernel has no such list (CONFIG_PROC_CHILDREN).
+        return found
+    return found

@@ -1,0 +1,331 @@
+"""The loop: drives the protocol with a real or simulated clock, counters and a model. The only place that runs the queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+from pytest_greencompute.errors import MeterLostError
+from pytest_greencompute.machine.clock import Clock, is_real
+from pytest_greencompute.machine.facts import crowd
+from pytest_greencompute.machine.spinning import Spinning
+from pytest_greencompute.measuring.task import Effort, Task, Telling, _Prepared, tell_nobody
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.awaiting import aside, finished
+from pytest_greencompute.models.counting import count_figures, notes_of
+from pytest_greencompute.models.repeats import Repeats
+from pytest_greencompute.models.watching import Inside, OncePass, set_aside
+from pytest_greencompute.models.workload import Workload
+from pytest_greencompute.protocol.messages import (
+    Agree,
+    Ask,
+    Enough,
+    Learn,
+    Marks,
+    Measured,
+    Phase,
+    Plan,
+    Probe,
+    Rest,
+    Spun,
+    Steps,
+    Tell,
+    Ticks,
+    Turn,
+    Wait,
+    Work,
+)
+from pytest_greencompute.protocol.sets import between
+from pytest_greencompute.values.run import Run
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+Answered = tuple[Run, list[Any]]
+Pause = tuple[Agree | Turn, Run | None]  # what other sides must answer, with the run so far at a turn
+Metering = Generator[Pause, Any, Answered]
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What may have to be awaited: whoever drives calls ``work``, and sends what that returns in the end or throws what it raises."""
+
+    work: Callable[[], Coroutine[Any, Any, Any]]
+
+
+_Steps = Generator[Doing | Pause, Any, Answered]
+
+
+def run_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
+    """Every query (or the first ``keep``) once, without a meter: answers and scores only."""
+    return finished(arun_once(task, clock, keep))
+
+
+async def arun_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
+    """As ``run_once``, for a model that may have to be awaited."""
+    prepared = _Prepared(task)
+    with OncePass(task.watched) as seen, prepared.hearing():
+        outputs, worked = await prepared.workload.afirst_pass(clock, keep, done=seen.done)
+    notes = (
+        ()
+        if keep is None or keep >= prepared.workload.queries
+        else (f"unmetered: the first {keep} of {prepared.workload.queries} queries",)
+    )
+    fields = {"scores": prepared.scores(outputs), "watching": seen.found(worked.queries), **prepared.counted(outputs)}
+    return prepared.run(metered=False, seconds=worked.seconds, notes=notes + seen.notes, **fields), outputs
+
+
+def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> Answered:
+    """The whole protocol, its run and the answers. Arguments and errors as for ``metering``; ``effort`` speaks for other sides."""
+    return finished(arun_metered(task, instruments, effort, problem))
+
+
+async def arun_metered(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> Answered:
+    """As ``run_metered``, for a model that may have to be awaited; the event loop is free while counters are waited for."""
+    steps = _metering(task, instruments, effort, problem)
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            ask = steps.send(answer) if error is None else steps.throw(error)
+        except StopIteration as done:
+            measured: Answered = done.value
+            return measured
+        error = None
+        if not isinstance(ask, Doing):
+            answer = _answered(effort, *ask)
+            continue
+        try:
+            answer = await ask.work()
+        except BaseException as raised:  # noqa: BLE001  it is thrown to where the work was asked for
+            error = raised
+
+
+def _answered(effort: Effort, ask: Agree | Turn, run: Run | None) -> Any:
+    """What the other sides say, by ``effort``."""
+    if isinstance(ask, Agree):
+        return effort.agree(ask.layout)
+    assert run is not None
+    return effort.turn(ask.index, run)
+
+
+def metering(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> Metering:
+    """The whole protocol, pausing wherever other sides have a say: to be sent a layout, and before each set whether it may run.
+
+    ``problem`` says why there is no meter, if there is none: then latency and accuracy alone are measured, without a pause. The model is
+    not awaited. Raises SettingsError for bad input, MeterError for a meter that fails, and whatever the model raises, untouched.
+    """
+    assert not task.awaits
+    return cast("Metering", _metering(task, instruments, effort, problem))
+
+
+def _doing(work: Callable[[], Coroutine[Any, Any, Any]], *, awaits: bool) -> Generator[Doing, Any, Any]:
+    """What ``work`` returns: done on the spot, unless there is something in it to be awaited."""
+    return (yield Doing(work)) if awaits else finished(work())
+
+
+def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str) -> _Steps:
+    """``metering``, with all that may have to be awaited handed out, too."""
+    import numpy as np
+
+    prepared = _Prepared(task)
+    workload, clock = prepared.workload, instruments.clock
+    repeats = Repeats(workload, cached=task.repeats == "cached")
+    asked = prepared.asked()  # before the model has had the queries, which it may change
+    if effort.keep_answers and (opaque := asked["queries"].get("opaque")):
+        prepared.notes += (f"queries are {opaque} objects, which show nothing of what is in them: others would not be noticed",)
+    start_ns = clock.now_ns()
+    with OncePass(task.watched) as seen, prepared.hearing():
+        telling = _first_pass_of(workload.queries, clock, effort.tell)
+        first_pass = partial(workload.afirst_pass, clock, tell=telling, done=seen.done)
+        outputs, first = yield from _doing(first_pass, awaits=task.awaits)
+    repeats.answered(outputs)
+    scored, answers = prepared.scores(outputs), prepared.told(outputs) if effort.keep_answers else ""
+    counted = prepared.counted(outputs)
+    watching, inside = seen.found(workload.queries), Inside()
+    before = instruments.conditions()
+    devices = instruments.facts()
+    provenance = {**effort.provenance, **asked, "batch_size": workload.batch_size}
+
+    def run(measured: Measured) -> Run:
+        sources = instruments.kept(measured.sources)
+        return prepared.run(
+            metered=True,
+            seconds=(clock.now_ns() - start_ns) / 1e9,
+            sources=sources,
+            blocks=measured.blocks,
+            warmup=measured.warmup,
+            idles=measured.idles,
+            latencies=measured.latencies,
+            scores=scored,
+            answers=answers,
+            notes=seen.notes + repeats.notes + measured.notes + instruments.left_out,
+            problem=problem,
+            looks=measured.looks,
+            watching=inside.shared(watching, measured.blocks),
+            **counted,
+            provenance={
+                **provenance,
+                "devices": {source.domain: devices[source.domain] for source in sources},
+                "conditions": {"start": before, "end": instruments.conditions()},
+            },
+        )
+
+    plan = Plan(
+        workload.batches,
+        instruments.sources,
+        effort.max_seconds,
+        effort.needs_p99,
+        instruments.lag_unknown,
+        instruments.allowed,
+        timing=effort.timing if task.timed else "none",
+        in_pairs=effort.in_pairs,
+        uncounted=instruments.uncounted,
+    )
+    driver = _Driver(workload, instruments, effort, run, task, inside, repeats)
+    measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
+    repeats.judge()
+    done = run(replace(measured, notes=(*measured.notes, *_marked(measured), *driver.spinning.notes)))
+    names = tuple(dict.fromkeys((*effort.count, *prepared.count)))
+    with set_aside(task.watched):
+        return (yield from _doing(partial(_with_counts, done, names, workload, clock, effort.tell), awaits=task.awaits)), outputs
+
+
+async def _with_counts(run: Run, names: tuple[str, ...], workload: Workload, clock: Clock, tell: Telling) -> Run:
+    """The run with what is to be counted beside it, now that nothing is timed or metered any more."""
+    if not names:
+        return run
+    tell(Tell(f"counting {', '.join(names)}"))
+    counts = await count_figures(names, workload, clock)
+    return replace(run, counts=counts, notes=(*run.notes, *notes_of(counts, workload.queries)))
+
+
+def _first_pass_of(queries: int, clock: Clock, tell: Telling) -> Callable[[int], None]:
+    """Says how far the first pass is, once a batch, with the seconds that the rest of it will take."""
+    start_ns = clock.now_ns()
+    if tell is tell_nobody:
+        return lambda _: None
+
+    def told(done: int) -> None:
+        left_s = (clock.now_ns() - start_ns) / 1e9 / done * (queries - done) if done else 0.0
+        tell(Tell(f"first pass, {done} of {queries} queries", left_s, left_s))
+
+    return told
+
+
+def _telling(effort: Effort, run: Callable[[Measured], Run]) -> Telling:
+    """``effort.tell`` with the figure so far in words, where somebody listens."""
+    if effort.tell is tell_nobody:
+        return tell_nobody
+
+    def told(step: Tell) -> None:
+        figure = effort.figure(run(step.measured)) if step.measured is not None and step.measured.blocks else ""
+        effort.tell(replace(step, figure=figure))
+
+    return told
+
+
+def _marked(measured: Measured) -> tuple[str, ...]:
+    """A note where some blocks were spoiled, and too few to leave no figure."""
+    marks = sorted({mark for block in measured.blocks for mark in block.marks})
+    count = sum(bool(block.marks) for block in measured.blocks)
+    return (f"{count} of {len(measured.blocks)} blocks were marked ({', '.join(marks)})",) if marks else ()
+
+
+class _Driver:
+    """Answers the protocol's asks, one by one."""
+
+    __slots__ = ("_crowd", "_effort", "_inside", "_instruments", "_repeats", "_run", "_task", "_tell", "_workload", "spinning")
+
+    def __init__(
+        self,
+        workload: Workload,
+        instruments: Instruments,
+        effort: Effort,
+        run: Callable[[Measured], Run],
+        task: Task,
+        inside: Inside,
+        repeats: Repeats,
+    ) -> None:
+        self._workload = workload
+        self._instruments = instruments
+        self._effort = effort
+        self._run = run
+        self._tell = _telling(effort, run)
+        self._task = task
+        self._inside = inside
+        self._repeats = repeats
+        self.spinning = Spinning()
+        self._crowd: Callable[[], str] = crowd if is_real(instruments.clock) else str  # simulated time has no machine
+
+    def drive(self, steps: Steps) -> Generator[Doing | Pause, Any, Measured]:
+        """Answer until the protocol returns, but for what concerns other sides, or may have to be awaited: that is passed on.
+
+        A meter lost on the way is thrown into the protocol, so that it can give up that set.
+        """
+        answer: Any = None
+        lost: MeterLostError | None = None
+        while True:
+            try:
+                ask = steps.send(answer) if lost is None else steps.throw(lost)
+            except StopIteration as done:
+                measured: Measured = done.value
+                self._let_others()
+                return measured
+            if isinstance(ask, Agree | Turn):
+                self._let_others()
+                answer, lost = (yield ask, self._run(ask.measured) if isinstance(ask, Turn) else None), None
+                continue
+            try:
+                answer = (yield from _doing(partial(self._do, ask), awaits=self._task.awaits)) if self._may_wait(ask) else self._answer(ask)
+                lost = None
+            except MeterLostError as error:
+                lost = error
+
+    def _let_others(self) -> None:
+        """Leave no idle workers spinning, where another side measures now."""
+        if self._effort.by_turns or self._effort.in_pairs:
+            self.spinning.after(self._instruments.rest())
+
+    def _may_wait(self, ask: Ask) -> bool:
+        return isinstance(ask, Work) or (self._task.awaits and isinstance(ask, Probe | Ticks | Phase | Wait))
+
+    async def _do(self, ask: Ask) -> Any:
+        return await self._work(ask) if isinstance(ask, Work) else await aside(partial(self._answer, ask))
+
+    def _answer(self, ask: Ask) -> Any:
+        answers: Mapping[type, Callable[[Any], Any]] = {
+            Ticks: lambda _: self._instruments.ticks(),
+            Phase: lambda phase: self._instruments.wait_for_phase(phase.fraction),
+            Wait: lambda wait: self._instruments.clock.sleep(wait.seconds),
+            Rest: lambda _: self._instruments.rest(),
+            Spun: lambda _: self.spinning.since_work(self._instruments.clock.now_ns()),
+            Marks: lambda _: self._instruments.marks(),
+            Probe: lambda _: self._instruments.probe(),
+            Learn: lambda learn: self._instruments.learn(learn.sources),
+            Tell: self._tell,
+            Enough: lambda enough: self._effort.enough(self._run(enough.measured)),
+        }
+        return answers[type(ask)](ask)
+
+    async def _work(self, work: Work) -> Any:
+        with set_aside(self._task.watched) as tallies:
+            worked = await self._work_through(work)
+        self._inside.note(worked.start_ns, tallies)
+        return worked
+
+    async def _work_through(self, work: Work) -> Any:
+        clock = self._instruments.clock
+        if work.again:
+            return await self._workload.arun_again(work.part, clock, self._repeats.answered_again)
+        self._repeats.judge()  # before anything is measured
+        if work.timed:
+            return await self._workload.arun_timed(work.part, clock, work.seconds)
+        asleep_ns = clock.asleep_ns()
+        before = self._instruments.read_continuous()
+        self.spinning.begins()
+        worked = await self._workload.arun(work.part, clock)
+        after = self._instruments.read_continuous()
+        self.spinning.ends(worked)
+        return replace(worked, around=between(before, after), asleep_s=(clock.asleep_ns() - asleep_ns) / 1e9, crowd=self._crowd())

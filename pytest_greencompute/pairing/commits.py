@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_greencompute.commits import origin
+from pytest_greencompute.commits.environment import changed_requirements
+from pytest_greencompute.commits.git import Commit, Repository
+from pytest_greencompute.commits.metered import metered_at
+from pytest_greencompute.commits.worktrees import Worktrees
+from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.pairing.process import Side
+from pytest_greencompute.pairing.runs import Rival
+
+DROPPED = ("PYTEST_", "COV_", "GREENCOMPUTE_", "COVERAGE_")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """One other commit, checked out at ``root``; or the reason why nothing can be compared with it."""
+
+    ref: str
+    commit: Commit | None = None
+    root: Path | None = None
+    problem: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.commit.label if self.commit else self.ref
+
+
+@dataclass
+class Bases:
+    """All other commits of a session. ``root`` is where this side's tests run, ``home`` the folder of its project where that is another
+    one. Close it at the end: the worktrees go then.
+    """
+
+    root: Path
+    environ: Mapping[str, str]
+    refs: Sequence[str]
+    python: str | None = None
+    links: Sequence[str] = ()
+    options: Sequence[str] = ()
+    home: Path | None = None
+    notes: list[str] = field(default_factory=list, init=False)
+    _bases: list[Base] = field(default_factory=list, init=False)
+    _worktrees: Worktrees | None = field(default=None, init=False)
+
+    def resolve(self) -> None:
+        """Find the commits. Raises GitError for a ref that names none, before anything is measured."""
+        repository = Repository(self.root, self.environ)
+        self._bases = [Base(ref, repository.resolve(ref)) for ref in self.refs]
+
+    def open(self) -> None:
+        """Check the commits out."""
+        repository = Repository(self.root, self.environ)
+        self._worktrees = Worktrees(repository, self.links)
+        inside = Path(os.path.realpath(self.root)).relative_to(os.path.realpath(repository.top))
+        changed, head = len(repository.changed_files()), repository.head()
+        if changed:
+            self.notes.append(f"{changed} changed file{'' if changed == 1 else 's'} in this tree, measured as they are")
+        self._bases = [self._checked_out(base, inside) for base in self._bases]
+        self.notes += [
+            f"{base.ref} is the commit that is checked out here" for base in self._bases if base.commit and base.commit.sha == head
+        ]
+        self.notes += self._worktrees.notes
+
+    def _checked_out(self, base: Base, inside: Path) -> Base:
+        assert self._worktrees is not None
+        assert base.commit is not None
+        try:
+            root = self._worktrees.checked_out(base.commit) / inside
+        except GreencomputeError as error:
+            return Base(base.ref, base.commit, problem=str(error).rstrip("."))
+        home = self.root if self.home is None else self.home
+        there = Path(os.path.normpath(root / os.path.relpath(os.path.realpath(home), os.path.realpath(self.root))))
+        changed = changed_requirements(home, there) if self.python is None else ()
+        if changed:
+            remedy = "--energy-base-python names a Python that has what it needs"
+            return Base(base.ref, base.commit, root, f"environment changes are not compared: {', '.join(changed)} differ; {remedy}")
+        return Base(base.ref, base.commit, root)
+
+    def metered(self) -> dict[str, list[str]]:
+        """The tests that each commit measures, by its label, as far as the files that have changed since show it."""
+        repository = Repository(self.root, self.environ)
+        return {base.label: metered_at(base.commit.sha, self.root, repository) for base in self._bases if base.commit is not None}
+
+    def rivals(self, node_id: str) -> list[Rival]:
+        """One for each commit, not started yet."""
+        return [Rival(base.label, self._side(base, node_id), problem=base.problem) for base in self._bases]
+
+    def _side(self, base: Base, node_id: str) -> Side | None:
+        if base.root is None:
+            return None
+        head = os.path.realpath(self.root)
+        prepare = (str(Path(origin.__file__)), head, os.path.realpath(base.root), "--")
+        environ = _environ(self.environ)
+        paths = environ.get("PYTHONPATH", "").split(os.pathsep)
+        environ["PYTHONPATH"] = os.pathsep.join(origin.moved(each, Path(head), base.root) if each else each for each in paths)
+        # Another Python may lack the plugins that know these options.
+        options = self.options if self.python is None else ()
+        return Side(base.label, base.root, node_id, environ, self.python or sys.executable, prepare, options)
+
+    def head(self, node_id: str) -> Side:
+        """This side as a process of its own."""
+        return Side("this tree", self.root, node_id, _environ(self.environ), options=self.options)
+
+    def where(self, side: Side) -> dict[str, Any]:
+        """What the process of a side needs to prove where its code comes from; nothing where that is this side."""
+        if side.folder == self.root:
+            return {}
+        links = [str(self.root / link) for link in self.links]
+        return {"head_root": os.path.realpath(self.root), "base_root": os.path.realpath(side.folder), "links": links}
+
+    def close(self) -> None:
+        """Remove the worktrees."""
+        if self._worktrees is not None:
+            self._worktrees.close()
+
+
+def _environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a side's process: no options and no state of this pytest."""
+    return {name: value for name, value in environ.items() if not name.startswith(DROPPED)}

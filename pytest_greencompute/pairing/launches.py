@@ -1,0 +1,113 @@
+"""Base and head launched by turns, one process at a time, where both do not fit into the memory: launches are the samples.
+
+This happens before the test is set up, when nothing of it is loaded. The order is base, head, head, base, …, so that steady drift cancels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pytest_greencompute.estimates.by_metric import of_set
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Rule, judge_runs, percentile_pairs
+from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.pairing.layouts import metered_otherwise, timed_by_set, with_timing
+from pytest_greencompute.pairing.process import NotMeasuredError, Opponent, Side
+from pytest_greencompute.protocol.layout import Layout
+from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.run import Run
+
+ORDER = ("base", "head", "head", "base")
+Timed = Callable[[str | None], Sequence[Metric]]
+
+
+@dataclass
+class Launched:
+    """The launches of both sides, run by run (by name). ``problem``: why there are not as many as there should be.
+
+    ``asked`` is what the base asks of the test (``store.stances``).
+    """
+
+    base: list[Mapping[str | None, Run]] = field(default_factory=list)
+    head: list[Mapping[str | None, Run]] = field(default_factory=list)
+    problem: str = ""
+    missing: bool = False
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, name: str | None, aim: Aim) -> tuple[list[Run], list[Run], str]:
+        """The launches of the run called ``name``, base's and head's, and why they cannot be compared, or an empty text."""
+        base, head = ([launch[name] for launch in side if name in launch] for side in (self.base, self.head))
+        if self.problem or not head:
+            return base, head, self.problem or "this side did not measure it as a process of its own"
+        if not base:
+            return base, head, f"its test measures no run {f'named {name!r}' if name else 'without a name'}"
+        return base, head, metered_otherwise(head[0], base[0], aim)
+
+
+def launch_by_turns(
+    start: Callable[[Side], Opponent], base: Side, head: Side, *, launches: int, compared: Timed, say: Callable[[str], None]
+) -> Launched:
+    """Launch both sides, four times each or ``launches`` if that is more. ``compared``: the metrics of the run of that name."""
+    launched = Launched()
+    layouts: dict[str | None, Layout] = {}
+    count = max(launches, LAUNCHES_FOR_FAIL)
+    for number in range(2 * count):
+        which = ORDER[number % len(ORDER)]
+        side, done = (base, launched.base) if which == "base" else (head, launched.head)
+        say(f"{side.label}, launch {len(done) + 1} of {count}")
+        try:
+            opponent = start(side)
+            done.append(_whole_launch(opponent, layouts, compared, count))
+            launched.asked = opponent.asked if which == "base" else launched.asked
+        except NotMeasuredError as error:
+            launched.problem = f"launch {len(done) + 1} of {side.label}: {error.message.rstrip('.')}"
+            launched.missing = error.means_missing and which == "base"
+            break
+        except OSError as error:
+            launched.problem = f"the process of {side.label} could not be started ({error.strerror})"
+            break
+    return launched
+
+
+def _whole_launch(opponent: Opponent, layouts: dict[str | None, Layout], compared: Timed, launches: int) -> Mapping[str | None, Run]:
+    """Every run of one process, each with the layout that the first launch of it had."""
+    runs: dict[str | None, Run] = {}
+    with contextlib.closing(opponent):
+        while not opponent.has_ended():
+            name = opponent.run_name
+            theirs = opponent.prepare()
+            fewer = replace(theirs, sets=max(UNANIMOUS, theirs.sets // launches))
+            layout = layouts.setdefault(name, with_timing(fewer, compared(name)))
+            if theirs.batches != layout.batches:
+                raise NotMeasuredError(f"it measures {theirs.batches} batches and another launch {layout.batches}: other queries")
+            opponent.lay_out(layout)
+            for index in range(layout.sets):
+                opponent.run_set(index)
+            runs[name] = opponent.end()
+    return runs
+
+
+def judge_launches(metric: Metric, base: Sequence[Run], head: Sequence[Run], rule: Rule, aim: Aim) -> Verdict:
+    """The launches of both sides, by ``pairs.judge_runs``: a launch is the sample."""
+    sides = [[_samples(run, metric, aim) for run in runs] for runs in (base, head)]
+    return judge_runs(
+        *sides,
+        tolerance=rule.tolerance,
+        confidence=rule.confidence,
+        better=rule.better,
+        floor=rule.floor,
+        budgets=rule.budgets,
+    )
+
+
+def _samples(run: Run, metric: Metric, aim: Aim) -> list[float]:
+    """One number a set, or one a section of sets where a percentile needs more batches than a set has."""
+    sets = 1 + max((block.set_index for block in run.blocks), default=-1)
+    if metric.kind == "latency":
+        timed = timed_by_set(run, sets)
+        return [value for value, _ in percentile_pairs(timed, timed, metric.fraction or 0.0)]
+    found = (of_set(run, METRICS[metric.name], index, aim) for index in range(sets))
+    return [value for value in found if value is not None]

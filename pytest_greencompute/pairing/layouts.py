@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pytest_greencompute.estimates.domains import judges_processor
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.comparable import differences, record
+from pytest_greencompute.judging.pairs import UNANIMOUS, batches_for
+from pytest_greencompute.protocol.layout import Layout
+from pytest_greencompute.values.metrics import Metric
+from pytest_greencompute.values.run import Run
+
+TIMED_SHARE = 0.5  # of a set's time, at most, goes to timing batches one by one
+LEAST_TIMED = 20
+
+
+def common(one: Layout, other: Layout) -> Layout:
+    """A layout for both: blocks long enough for the faster side, and as many sets as both have time for."""
+    return replace(
+        one,
+        batch_s=min(one.batch_s, other.batch_s),
+        target_s=max(one.target_s, other.target_s),
+        size=max(one.size, other.size),
+        sets=min(one.sets, other.sets),
+    )
+
+
+def with_timing(layout: Layout, metrics: Sequence[Metric]) -> Layout:
+    """The layout with batches timed after each set, where a latency is compared; the sets are fewer by the time that takes."""
+    wanted = [max(LEAST_TIMED, batches_for(metric.fraction or 0.0)) for metric in metrics if metric.kind == "latency"]
+    if not wanted:
+        return layout
+    set_s = layout.size * layout.target_s
+    timed = max(1, min(max(wanted), int(TIMED_SHARE * set_s / layout.batch_s)))
+    fewer = max(1, int(layout.sets * set_s / (set_s + timed * layout.batch_s)))
+    return replace(layout, timed=timed, sets=min(layout.sets, max(fewer, UNANIMOUS)))
+
+
+def most_pairs(metric: Metric, layout: Layout) -> int:
+    """How many pairs of a metric one launch can give."""
+    if metric.kind != "latency":
+        return layout.sets
+    sets_each = math.ceil(batches_for(metric.fraction or 0.0) / max(1, layout.timed))
+    return max(1, layout.sets // sets_each)
+
+
+def timed_by_set(run: Run, sets: int) -> list[list[float]]:
+    """The seconds of the batches that were timed after each of the first ``sets`` sets."""
+    by_set: list[list[float]] = [[] for _ in range(sets)]
+    for latency in run.latencies:
+        if latency.set_index is not None and latency.set_index < sets:
+            by_set[latency.set_index].append(latency.seconds)
+    return by_set
+
+
+def metered_otherwise(head: Run, base: Run, aim: Aim, metric: str | None = None) -> str:
+    """Why two runs of one session must not be compared after all, by the rules for saved runs; or empty.
+
+    Without ``metric`` what stops all figures, such as another meter, device or batch size; with it what stops that one.
+    """
+    found = differences(record(head), record(base), cpu_judged=judges_processor(head, aim))
+    blocking = [f"{each.name}: {each.ours} here, {each.theirs} there" for each in found if each.blocks and each.concerns(metric)]
+    meters = [tuple(sorted({(each.domain, each.meter, each.method) for each in run.sources})) for run in (head, base)]
+    if not blocking and meters[0] != meters[1]:
+        here, there = (", ".join(" ".join(each) for each in sources) or "none" for sources in meters)
+        blocking = [f"meters: {here} here, {there} there"]
+    return f"it was metered otherwise ({'; '.join(blocking)})" if blocking else ""

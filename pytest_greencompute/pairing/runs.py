@@ -1,0 +1,293 @@
+"""One run of the session against the same test at other commits, set by set in turn, until the comparison is certain.
+
+Pair number i is set i of each side: this side first where i is even, last where it is odd, so that a steady drift cancels. A FAIL is
+seen again in fresh launches of both sides before it is one (``pairs.PairedTest``): after the test's body, when the process that
+measured the base has ended and its memory is free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pytest_greencompute.estimates.by_metric import of_set
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, Rule, percentile_pairs
+from pytest_greencompute.pairing.layouts import common, metered_otherwise, most_pairs, timed_by_set, with_timing
+from pytest_greencompute.pairing.process import MemoryFullError, NotMeasuredError, Opponent, Side
+from pytest_greencompute.protocol.layout import Layout
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
+
+IN_PAIRS = ("energy", "rate", "latency")  # kinds of metrics; scores and answers are compared query by query
+Starting = Callable[[Side], Opponent]
+Saying = Callable[[str], None]
+
+
+@dataclass
+class Rival:
+    """One other commit, for one test: its process, or why it cannot be measured. ``missing``: it does not have the test.
+
+    ``asked`` is what that commit asks of the test (``store.stances``), once its process has told; ``names`` are those of its runs.
+    """
+
+    ref: str
+    side: Side | None
+    opponent: Opponent | None = None
+    problem: str = ""
+    missing: bool = False
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    names: Sequence[str | None] = ()
+
+    def start(self, start: Starting) -> None:
+        """Start its process, which imports what it needs and then waits."""
+        if self.side is not None and not self.problem:
+            try:
+                self.opponent = start(self.side)
+            except OSError as error:
+                self.problem = f"its process could not be started ({error.strerror})"
+
+    def close(self) -> None:
+        """End its process. May be called twice."""
+        if self.opponent is not None:
+            self.asked = self.opponent.asked or self.asked
+            self.names = tuple(self.opponent.names)
+            self.opponent.close()
+            self.opponent = None
+
+
+@dataclass
+class Match:
+    """One run against one rival: a paired test for each metric of ``rules``, once both have agreed on a layout.
+
+    ``base`` is the rival's run; ``problem`` says why it has none, ``missing`` that it does not have the test; ``remark`` is what a
+    reader of an inconclusive verdict should know. ``launched`` are the launches of base and head where launches took turns.
+    """
+
+    rival: Rival
+    rules: Mapping[str, Rule]
+    aim: Aim
+    tests: dict[str, PairedTest] = field(default_factory=dict)
+    layout: Layout | None = None
+    base: Run | None = None
+    problem: str = ""
+    missing: bool = False
+    remark: str = ""
+    launched: tuple[Sequence[Run], Sequence[Run]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.launched is None and self.rival.opponent is None:
+            self.problem, self.missing = self.rival.problem or "its process has ended", self.rival.missing
+
+    @property
+    def asks(self) -> Asks:
+        asked = {test.asks for test in self.tests.values()}
+        return "nothing" if self.problem else "pair" if "pair" in asked else "relaunch" if "relaunch" in asked else "nothing"
+
+    @contextlib.contextmanager
+    def trying(self) -> Iterator[Opponent]:
+        """The rival's process, to ask something of; where it cannot be measured any more it is given up, with the reason."""
+        assert self.rival.opponent is not None
+        try:
+            yield self.rival.opponent
+        except NotMeasuredError as error:
+            self.problem, self.missing = error.message.rstrip("."), error.means_missing
+            if isinstance(error, MemoryFullError):
+                self.problem += "; --energy-base-turns launches measures the sides one after the other"
+            self.rival.problem, self.rival.missing = self.problem, self.missing
+            self.rival.close()
+
+    def begin_tests(self, layout: Layout, launches: int) -> None:
+        """The tests of a comparison that has ``layout`` at most for its first launch."""
+        self.layout = layout
+        for name, rule in self.rules.items():
+            first = most_pairs(METRICS[name], layout)
+            again = max(launches, LAUNCHES_FOR_FAIL) - 1
+            self.tests[name] = PairedTest(rule, first + again * max(UNANIMOUS, first // again), launches, first=first)
+
+    def no_more_pairs(self) -> None:
+        """This launch is over: each test must do with the pairs that it has."""
+        for test in self.tests.values():
+            test.stop()
+
+
+@dataclass
+class Feed:
+    """The pairs of one launch of both sides, each told once to the test of its metric."""
+
+    tests: Mapping[str, PairedTest]
+    aim: Aim
+    _told: dict[str, int] = field(default_factory=dict)
+
+    def tell(self, base: Run, head: Run, sets: int) -> None:
+        """What the first ``sets`` sets of both say."""
+        for name, test in self.tests.items():
+            told = self._told.get(name, 0)
+            if METRICS[name].kind == "latency":
+                pairs = percentile_pairs(timed_by_set(base, sets), timed_by_set(head, sets), METRICS[name].fraction or 0.0)
+                for pair in pairs[told:]:
+                    test.tell(*pair)
+                self._told[name] = len(pairs)
+            else:
+                for index in range(told, sets):
+                    before, now = (of_set(run, METRICS[name], index, self.aim) for run in (base, head))
+                    if before is not None and now is not None:  # a set that one side has lost is no pair
+                        test.tell(before, now)
+                self._told[name] = sets
+
+
+@dataclass
+class Pairing:
+    """The comparison of one run called ``name``. ``start`` starts a side's process; ``head`` is this side as one, for fresh launches."""
+
+    matches: Sequence[Match]
+    head: Side
+    start: Starting
+    aim: Aim
+    launches: int = 1
+    name: str | None = None
+    say: Saying = lambda _: None
+    certain: bool = field(default=False, init=False)
+    _done: int = field(default=0, init=False)
+    _feeds: list[Feed] = field(default_factory=list, init=False)
+
+    def may_end(self, *, certain: bool) -> bool:
+        """Whether this side may stop measuring: its own budgets are ``certain`` and no comparison asks for another pair."""
+        self.certain = certain
+        return certain and not any(match.asks == "pair" for match in self._running())
+
+    def begin(self) -> None:
+        """Wait until no base is importing any more: they load their models when this side has its own, and has warmed up."""
+        for match in self._running():
+            with match.trying() as opponent:
+                opponent.wait_until_collected()
+
+    def agree(self, layout: Layout) -> Layout:
+        """Let each base load and warm up, this side waiting, and find the layout that suits all."""
+        for match in self._running():
+            self.say(f"loading {match.rival.ref}")
+            with match.trying() as opponent:
+                opponent.wait_here(self.name)
+                theirs = opponent.prepare()
+                if theirs.batches != layout.batches:
+                    raise NotMeasuredError(f"it measures {theirs.batches} batches and this side {layout.batches}: other queries")
+                layout = common(layout, theirs)
+        layout = with_timing(layout, [METRICS[name] for match in self._running() for name in match.rules])
+        for match in self._running():
+            match.begin_tests(layout, self.launches)
+            with match.trying() as opponent:
+                opponent.lay_out(layout)
+        self._feeds = [Feed(match.tests, self.aim) for match in self.matches]
+        return layout
+
+    def turn(self, index: int, run: Run) -> bool:
+        """Finish the pairs before set ``index`` of this side, and say whether that set is to run."""
+        self._finish(index, run)
+        if self.may_end(certain=self.certain):
+            return False
+        if index % 2 == 1:
+            self._others_run(index)
+        return True
+
+    def _finish(self, sets: int, run: Run) -> None:
+        if sets > self._done and (sets - 1) % 2 == 0:
+            self._others_run(sets - 1)
+        for match, feed in zip(self.matches, self._feeds, strict=False):
+            if match.base is not None and not match.problem:
+                feed.tell(match.base, run, sets)
+        self._done = sets
+
+    def _others_run(self, index: int) -> None:
+        for match in self._running():
+            with match.trying() as opponent:
+                match.base = opponent.run_set(index)
+
+    def end(self, run: Run) -> None:
+        """This side's run is over: the last pair, and the bases' own ends."""
+        self._finish(1 + max((block.set_index for block in run.blocks), default=-1), run)
+        for match in self._running():
+            with match.trying() as opponent:
+                # Without a meter on this side there was nothing to lay out, but scores and answers can be compared all the same.
+                match.base = opponent.end() if match.layout else opponent.answers_of(self.name)
+            match.no_more_pairs()
+            if not match.problem and match.base is not None:
+                match.problem = metered_otherwise(run, match.base, self.aim)
+
+    def confirm(self) -> None:
+        """The fresh launches that a FAIL needs, or that were asked for. The processes of ``end`` must have ended."""
+        for match in self.matches:
+            launch = 1
+            while match.asks == "relaunch":
+                launch += 1
+                self.say(f"against {match.rival.ref} again, launch {launch} of both")
+                try:
+                    self._relaunch(match, launch)
+                except (NotMeasuredError, OSError) as error:
+                    match.remark = f"launch {launch} was not measured: {error}".rstrip(".")
+                    break
+
+    def _relaunch(self, match: Match, launch: int) -> None:
+        """Fresh launches of one base and of this side, in pairs until the tests ask for something else."""
+        for test in match.tests.values():
+            if test.asks == "relaunch":
+                test.relaunched()
+        try:
+            self._side_by_side(match)
+        except MemoryFullError:
+            self._one_after_the_other(match, launch)
+        match.no_more_pairs()
+
+    def _side_by_side(self, match: Match) -> None:
+        assert match.layout is not None
+        assert match.rival.side is not None
+        with contextlib.ExitStack() as launched:
+            base, head = (launched.enter_context(contextlib.closing(self.start(side))) for side in (match.rival.side, self.head))
+            layout = match.layout
+            for each in (head, base):
+                each.wait_here(self.name)
+                layout = replace(common(layout, each.prepare()), timed=match.layout.timed)
+            for each in (head, base):
+                each.lay_out(layout)
+            feed = Feed(match.tests, self.aim)
+            for sets in by_turns(head, base, layout.sets):
+                feed.tell(base.measured, head.measured, sets)
+                if match.asks != "pair":
+                    break
+
+    def _one_after_the_other(self, match: Match, launch: int) -> None:
+        """Where both do not fit into the memory beside this process: pairs of sets that were measured at different times."""
+        assert match.layout is not None
+        assert match.rival.side is not None
+        sides = {"base": match.rival.side, "head": self.head}
+        runs = {
+            which: whole_run(self.start(sides[which]), self.name, match.layout)
+            for which in (("base", "head") if launch % 2 == 0 else ("head", "base"))
+        }
+        Feed(match.tests, self.aim).tell(runs["base"], runs["head"], match.layout.sets)
+
+    def _running(self) -> list[Match]:
+        return [match for match in self.matches if match.rival.opponent is not None and not match.problem]
+
+
+def by_turns(one: Opponent, other: Opponent, sets: int) -> Iterator[int]:
+    """Let two sides run ``sets`` sets each, first the one first, then the other; yields how many both have run."""
+    for index in range(sets):
+        for each in (one, other) if index % 2 == 0 else (other, one):
+            each.run_set(index)
+        yield index + 1
+
+
+def whole_run(opponent: Opponent, name: str | None, layout: Layout | None) -> Run:
+    """All sets of ``layout`` (None: its own) measured by one process, which ends then. Raises NotMeasuredError."""
+    with contextlib.closing(opponent):
+        opponent.wait_here(name)
+        theirs = opponent.prepare()
+        layout = layout or theirs
+        if theirs.batches != layout.batches:
+            raise NotMeasuredError(f"it measures {theirs.batches} batches, and another launch {layout.batches}")
+        opponent.lay_out(layout)
+        for index in range(layout.sets):
+            opponent.run_set(index)
+        return opponent.end()

@@ -1,0 +1,155 @@
+"""The other commits of a session, and one test's processes at each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.budget import Budget, Limit
+from pytest_greencompute.judging.judge import ALWAYS_COMPARED, lost_runs
+from pytest_greencompute.judging.pairs import Rule
+from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.pairing.commits import Bases
+from pytest_greencompute.pairing.launches import Launched, launch_by_turns
+from pytest_greencompute.pairing.process import Opponent, Side
+from pytest_greencompute.pairing.runs import IN_PAIRS, Match, Pairing, Rival, Saying
+from pytest_greencompute.pairing.verdicts import KIND, judge_match, notes_of
+from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.run import Run
+
+WINDOW = "a window is judged by its budgets: it is not measured by turns with other commits"
+
+
+@dataclass
+class Contest:
+    """One test against all other commits: their processes, started together with the test and ended with it, and what they showed.
+
+    ``by_launches``: whole launches take turns before the test, instead of sets with the test. ``settings`` is what a process of a side
+    is told; ``alarms`` how many verdicts of the session share the error of a FAIL; ``say`` is told what it is waiting for.
+    """
+
+    bases: Bases
+    node_id: str
+    settings: Mapping[str, Any]
+    budget: Budget
+    aim: Aim
+    launches: int = 1
+    alarms: int = 1
+    by_launches: bool = False
+    say: Saying = lambda _: None
+    rivals: list[Rival] = field(default_factory=list, init=False)
+    _pairings: dict[str | None, Pairing] = field(default_factory=dict, init=False)
+    _launched: dict[str, Launched] = field(default_factory=dict, init=False)
+
+    def start(self) -> None:
+        """Start a process for each commit, which imports what it needs and waits; where launches take turns, measure them all now."""
+        self.rivals = self.bases.rivals(self.node_id)
+        for rival in self.rivals:
+            if not self.by_launches:
+                rival.start(self.launch)
+            elif rival.side is not None and not rival.problem:
+                head = self.bases.head(self.node_id)
+                self._launched[rival.ref] = launch_by_turns(
+                    self.launch, rival.side, head, launches=self.launches, compared=self._in_pairs, say=self.say
+                )
+
+    def launch(self, side: Side) -> Opponent:
+        """A process of a side."""
+        return Opponent(side, {**self.settings, **self.bases.where(side)})
+
+    def pairing(self, name: str | None) -> Pairing:
+        """The comparison of the run called ``name``, which is about to be measured."""
+        rules = {metric.name: self._rule(metric) for metric in self._in_pairs(name)}
+        matches = [self._match(rival, rules, name) for rival in self.rivals]
+        pairing = Pairing(matches, self.bases.head(self.node_id), self.launch, self.aim, self.launches, name, self.say)
+        self._pairings[name] = pairing
+        return pairing
+
+    def _match(self, rival: Rival, rules: Mapping[str, Rule], name: str | None) -> Match:
+        launched = self._launched.get(rival.ref)
+        if launched is None:
+            return Match(rival, rules, self.aim)
+        base, head, problem = launched.of(name, self.aim)
+        match = Match(rival, rules, self.aim, base=base[0] if base else None, launched=(base, head))
+        match.problem, match.missing = problem, launched.missing
+        return match
+
+    def _in_pairs(self, name: str | None) -> list[Metric]:
+        """The metrics of a run that are compared set by set, or launch by launch."""
+        return [METRICS[each] for each in self._compared(name) if METRICS[each].kind in IN_PAIRS]
+
+    def _rule(self, metric: Metric) -> Rule:
+        budget = self.budget
+        return Rule(budget.tolerance(metric), budget.confidence, metric.better, budget.floor(metric), self.alarms)
+
+    def _compared(self, name: str | None) -> tuple[str, ...]:
+        """The metrics of a run that are held against other commits: those that always are, and those that have a limit."""
+        return tuple(dict.fromkeys((*ALWAYS_COMPARED, *self._limits(name))))
+
+    def _limits(self, name: str | None) -> dict[str, Limit]:
+        return {**self.budget.limits.get(None, {}), **self.budget.limits.get(name, {})}
+
+    def lost(self, subject: str) -> tuple[Verdict, ...]:
+        """UNMEASURED verdicts for the runs that the test measures at another commit and does not measure any more."""
+        verdicts: list[Verdict] = []
+        for rival in self.rivals:
+            launched = self._launched.get(rival.ref)
+            names = rival.names if launched is None else [name for launch in launched.base for name in launch]
+            verdicts += lost_runs(names, self._pairings, subject, kind=KIND, where=rival.ref)
+        return tuple(verdicts)
+
+    def confirm(self, *, nothing: bool = False) -> None:
+        """Start base and head afresh where a FAIL must be seen again. The processes of the test's own runs end first.
+
+        They come to the end of their tests before, so that what they measure besides is known; where this side has measured ``nothing``,
+        too, but not for windows and candidates alone, which the bases would run in vain.
+        """
+        for rival in self.rivals:
+            if rival.opponent is not None and (self._pairings or nothing):
+                self.say(f"waiting for the end of the test at {rival.ref}")
+                rival.opponent.run_through()
+        self.close()
+        for pairing in self._pairings.values():
+            pairing.confirm()
+
+    def judge(self, run: Run, subject: str) -> tuple[Run, tuple[Verdict, ...]]:
+        """The verdicts of a run against the other commits, and the run with what else there is to say of them."""
+        pairing = self._pairings.get(run.name)
+        if pairing is None:
+            return replace(run, notes=(*run.notes, WINDOW)) if run.window else run, ()
+        names, limits = self._compared(run.name), self._limits(run.name)
+        verdicts = [each for match in pairing.matches for each in judge_match(match, run, names, self.budget, limits, subject)]
+        notes = [note for match in pairing.matches for note in notes_of(match, run)] + self.bases.notes
+        return replace(run, notes=(*run.notes, *notes)), tuple(replace(each, run=run.name) for each in verdicts)
+
+    def asked(self) -> dict[str, Mapping[str, Any]]:
+        """What each commit asks of the test (``store.stances``), by the commit's label; those that told nothing are left out."""
+        found = {}
+        for rival in self.rivals:
+            launched = self._launched.get(rival.ref)
+            told = rival.opponent.asked if rival.opponent else rival.asked or (launched.asked if launched else {})
+            if told:
+                found[rival.ref] = told
+        return found
+
+    def pairs(self, name: str | None) -> list[dict[str, Any]]:
+        """The pairs of sets that a run was measured in, for each commit and metric, as plain JSON values (SI units)."""
+        pairing = self._pairings.get(name)
+        return [
+            {
+                "ref": match.rival.ref,
+                "metric": metric,
+                "unit": METRICS[metric].dimension.si,
+                "pairs": [list(each) for each in test.measured],
+            }
+            for match in (pairing.matches if pairing else ())
+            for metric, test in match.tests.items()
+            if test.measured
+        ]
+
+    def close(self) -> None:
+        """End all processes. May be called twice."""
+        for rival in self.rivals:
+            rival.close()

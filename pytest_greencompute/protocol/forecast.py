@@ -1,0 +1,57 @@
+"""How long the rest of a measurement will take, known before it begins. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pytest_greencompute.protocol.layout import (
+    LAG_WORK_S,
+    LATENCY_BATCHES,
+    LATENCY_BATCHES_P99,
+    LATENCY_SHARE,
+    PROBE_TICKS,
+    SETTLE_S,
+    SHORT_TIMING_S,
+    WARMUP_CHUNK_S,
+    WARMUP_CHUNKS,
+    lag_ticks,
+)
+from pytest_greencompute.protocol.messages import Plan
+from pytest_greencompute.protocol.sets import lay_out, sets_ahead
+
+Step = Literal["probe", "warm-up", "lag", "latency"]
+_ORDER: tuple[Step, ...] = ("probe", "warm-up", "lag", "latency")
+
+
+def ahead(plan: Plan, batch_s: float, *, from_step: Step, spent: float = 0.0) -> tuple[float, float]:
+    """Seconds until the verdicts may first be certain, and until the time limit, from this step on, of which ``spent`` are over.
+
+    ``batch_s`` is what a batch takes, as far as it is known by now.
+    """
+    latency_s = _latency_seconds(plan, batch_s)
+    seconds = {
+        "probe": SETTLE_S + (PROBE_TICKS + 1.5) * plan.tick_s if plan.ticking else 0.0,
+        "warm-up": WARMUP_CHUNKS * max(WARMUP_CHUNK_S, batch_s),
+        "lag": max(LAG_WORK_S, batch_s) + lag_ticks(plan.tick_s) * plan.tick_s if plan.ticking and plan.find_lag else 0.0,
+        "latency": latency_s,
+    }
+    left = sum(seconds[step] for step in _ORDER[_ORDER.index(from_step) :])
+    before_sets = max(left - spent, 0.0)
+    if not plan.sources:
+        return before_sets, before_sets
+    least, most = sets_ahead(plan, lay_out(plan, batch_s, latency_s), batch_s)
+    return before_sets + least, before_sets + most
+
+
+def latency_batches(plan: Plan) -> tuple[int, float]:
+    """How many batches are timed, and the seconds that this may take at most."""
+    want, limit_s = LATENCY_BATCHES_P99 if plan.needs_p99 else LATENCY_BATCHES, LATENCY_SHARE * plan.max_seconds
+    return {"whole": (want, limit_s), "short": (want, min(limit_s, SHORT_TIMING_S)), "none": (0, 0.0)}[plan.timing]
+
+
+def _latency_seconds(plan: Plan, batch_s: float) -> float:
+    want, limit = latency_batches(plan)
+    if not want:
+        return 0.0
+    passes = -(-want // plan.batches)  # whole passes, unless the list is long
+    return min(limit + batch_s, max(want, min(passes * plan.batches, 4 * want)) * batch_s)

@@ -1,0 +1,193 @@
+"""What the measuring protocol asks for and is told: the vocabulary between it and whoever drives it. Values only, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_greencompute.protocol.layout import Layout, Part, Timing
+from pytest_greencompute.values.readings import Block, Idle, Source, Span
+from pytest_greencompute.values.run import Latency
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Find each ticking counter's tick while the device idles. Answer: Probed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Run a part, device synchronised at both ends (``timed``: and around every batch). Answer: Worked.
+
+    ``again``: as timed, and answers and times are held against those of the first pass.
+    """
+
+    part: Part
+    timed: bool = False
+    seconds: float | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """Wait until every ticking counter has changed. Answer: Mapping[domain, Reading], each at its own tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Wait until ``fraction`` of a tick of the slowest counter has passed since one of its ticks. Answer: None."""
+
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait so many seconds. Answer: None."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Wait until idle workers have gone to sleep. Answer: None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spun:
+    """Did idle workers spin since the last Work? Answer: bool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What would spoil a block right now. Answer: tuple of marks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Keep what was found out about the sources for the session's later runs. Answer: None."""
+
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Agree:
+    """The sets are about to begin, laid out like this. Answer: Layout, the same one or one that suits another side as well."""
+
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """May set number ``index`` run now, after what was measured so far? Answer: bool; False ends the measurement."""
+
+    index: int
+    measured: Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """A planned look: are the verdicts certain on what has been measured so far? Answer: bool."""
+
+    measured: Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Say how far it is. Answer: None.
+
+    ``least_s`` to ``most_s``: seconds left until the verdicts may first be certain, and until the time limit; both 0 where not known yet.
+    ``measured``: what there is so far. ``figure``: that in words, filled in by whoever drives the protocol.
+    """
+
+    what: str
+    least_s: float = 0.0
+    most_s: float = 0.0
+    measured: Measured | None = None
+    figure: str = ""
+
+
+Ask = Probe | Work | Ticks | Phase | Wait | Rest | Spun | Marks | Learn | Agree | Turn | Enough | Tell
+Steps = Generator[Ask, Any, "Measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The sources with tick and jitter as seen, and what each domain drew meanwhile: the idle power that later gaps are held against."""
+
+    sources: tuple[Source, ...]
+    quiet: tuple[Idle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What a Work did: monotonic times of its ends, queries run, latencies if timed, readings of the continuous counters.
+
+    ``asleep_s``: how long the machine was suspended meanwhile; ``crowd``: in words, how much is at work on it at the end, where that is
+    more than it has cores.
+    """
+
+    start_ns: int
+    end_ns: int
+    queries: int
+    latencies: tuple[Latency, ...] = ()
+    around: Mapping[str, Span] = field(default_factory=dict)
+    asleep_s: float = 0.0
+    crowd: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure: batches in a pass, the sources found, the limits of effort.
+
+    Whether p99 must be bounded, whether a lag is to be looked for, the marks that the user allowed, and the idle power seen by the probe.
+    ``timing``: how much of the latency pass is wanted (``schedule.Timing``). ``in_pairs``: set by set another side runs the same queries.
+    ``uncounted``: domains whose energy is in no figure that is judged.
+    """
+
+    batches: int
+    sources: tuple[Source, ...]
+    max_seconds: float = 60.0
+    needs_p99: bool = False
+    find_lag: bool = False
+    allowed: frozenset[str] = frozenset()
+    uncounted: frozenset[str] = frozenset()
+    quiet: tuple[Idle, ...] = ()
+    timing: Timing = "whole"
+    in_pairs: bool = False
+
+    @property
+    def ticking(self) -> bool:
+        return any(source.tick_s > 0 for source in self.sources)
+
+    @property
+    def idles_of_processor(self) -> bool:
+        """Whether idle power is read of more than GPUs."""
+        return any(source.tick_s > 0 and not source.domain.startswith("gpu") for source in self.sources)
+
+    @property
+    def tick_s(self) -> float:
+        """The slowest counter's tick; 0 where none ticks."""
+        return max((source.tick_s for source in self.sources), default=0.0)
+
+    @property
+    def lag_s(self) -> float:
+        """The longest lag of any counter."""
+        return max((source.lag_s for source in self.sources), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The raw samples of one measurement, as Run holds them."""
+
+    sources: tuple[Source, ...]
+    blocks: tuple[Block, ...] = ()
+    warmup: tuple[Block, ...] = ()
+    idles: tuple[Idle, ...] = ()
+    latencies: tuple[Latency, ...] = ()
+    notes: tuple[str, ...] = ()
+    looks: int = 1

@@ -1,0 +1,286 @@
+"""The measured part of the protocol: complete sets of blocks, idle power between them, and what makes a set worthless. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
+from pytest_greencompute.protocol.layout import Layout, block_seconds, blocks_per_set, phases, spread
+from pytest_greencompute.protocol.messages import (
+    Agree,
+    Ask,
+    Enough,
+    Marks,
+    Measured,
+    Phase,
+    Plan,
+    Rest,
+    Spun,
+    Steps,
+    Tell,
+    Ticks,
+    Turn,
+    Wait,
+    Work,
+    Worked,
+)
+from pytest_greencompute.stats.looks import MIN_SAMPLES, looks, sets_that_fit
+from pytest_greencompute.values.readings import FOREIGN, Block, Idle, Reading, Source, Span, beside_others, sets_of
+from pytest_greencompute.values.run import Latency
+
+if TYPE_CHECKING:
+    import numpy as np
+
+IDLE_TICKS = 5
+IDLE_SECONDS = 0.05
+IDLE_LAGS = 0.5
+LOST_SETS = 3
+LEAST_SINGLES = 3
+ASLEEP_S = 0.05
+JUMP_TIMES, JUMP_S = 3.0, 1.0
+LEAST_OF_IDLE = 0.5
+FOREIGN_TIMES, FOREIGN_W = 1.5, 10.0
+Readings = Mapping[str, Reading]
+NO_READINGS: Readings = {}
+
+
+def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: float, spent: float) -> Steps:
+    """Complete sets of blocks until the verdicts are certain at a planned look, or the time limit."""
+    layout: Layout = yield Agree(lay_out(plan, batch_s, spent))
+    planned = planned_looks(layout)
+    # Where others take turns, they may have agreed on more sets than fit into this one's share of the time.
+    limit_s = max(plan.max_seconds - spent, layout.sets * _set_seconds(plan, layout, batch_s))
+    run, first = yield from begin(plan, layout, batch_s, rng)
+    measured = replace(measured, looks=len(planned), idles=first)
+    lost = held_up = 0
+    for index in range(planned[-1]):
+        yield Tell(f"set {index + 1} of at most {planned[-1]}", *sets_ahead(plan, layout, batch_s, index), measured)
+        if not (yield Turn(index, measured)):
+            break
+        try:
+            blocks, idles = yield from one_set(run, index, measured.idles)
+        except MeterLostError as error:
+            delay = isinstance(error, HeldUpError)
+            lost, held_up = lost + (not delay), held_up + delay
+            over = max(lost, held_up) >= LOST_SETS
+            if over and not (delay and len(sets_of(measured.blocks)) >= run.least):
+                raise MeterError(f"{max(lost, held_up)} sets were lost: {error.message}", remedy=error.remedy) from error
+            measured = replace(measured, notes=(*measured.notes, f"set {index + 1} was lost: {error.message}"))
+            if over:  # what was measured before is sound, and the machine does not come to rest
+                break
+            yield Wait(plan.lag_s)  # the lost block's energy may still be arriving
+            continue
+        held_up = 0
+        latencies = (yield from _time_batches(layout, index)) if layout.timed else ()
+        measured = replace(
+            measured, blocks=measured.blocks + blocks, idles=measured.idles + idles, latencies=measured.latencies + latencies
+        )
+        if index + 1 in planned and (yield Enough(measured)):
+            break
+        if beside_others(blocks):
+            break  # one block with a stranger on the GPU spoils the run, so there is nothing to wait for
+        if _seconds_of(measured.blocks) > limit_s and index + 1 >= run.least:
+            break  # slower than planned; the time is up whatever the figures say
+    return measured
+
+
+def planned_looks(layout: Layout) -> tuple[int, ...]:
+    """After how many sets to look. A set of phases has an interval of its own (phase.py); single blocks have one from their spread."""
+    return looks(layout.sets) if layout.size == 1 else looks(layout.sets, first=1, growth=2.0)
+
+
+def sets_ahead(plan: Plan, layout: Layout, batch_s: float, done: int = 0) -> tuple[float, float]:
+    """Seconds until the next planned look, and until the last, after ``done`` sets."""
+    planned = planned_looks(layout)
+    set_s = _set_seconds(plan, layout, batch_s)
+    first_idle_s = _idle_seconds(plan.tick_s, plan.lag_s) if done == 0 else 0.0
+    following = next((look for look in planned if look > done), planned[-1])
+    return first_idle_s + (following - done) * set_s, first_idle_s + (planned[-1] - done) * set_s
+
+
+def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
+    """How the sets look: how long a block works, how many there are in a set, and how many sets the time allows."""
+    target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs), batch_s)
+    size = blocks_per_set(plan.tick_s, target_s, plan.lag_s)
+    if size == 1 and not plan.in_pairs and MIN_SAMPLES * plan.batches * batch_s <= plan.max_seconds - spent:
+        # Where the phase does not matter and time allows, each block is a whole pass: blocks and runs then hold the same queries.
+        # Pairs hold the same queries anyway, and short ones share more of what drifts.
+        target_s = max(target_s, plan.batches * batch_s)
+    layout = Layout(plan.batches, batch_s, target_s, size)
+    fit = sets_that_fit(plan.max_seconds - spent, _set_seconds(plan, layout, batch_s))
+    return replace(layout, sets=max(_least(layout), fit))
+
+
+def _least(layout: Layout) -> int:
+    return LEAST_SINGLES if layout.size == 1 else 1  # one block alone has no interval
+
+
+def _set_seconds(plan: Plan, layout: Layout, batch_s: float) -> float:
+    # A block begins on average half a tick after one, and ends half a tick before the next.
+    edges_s = plan.lag_s + (1.5 * plan.tick_s if plan.ticking else 0.0)
+    return layout.size * (len(layout.part(0)) * batch_s + edges_s) + _idle_seconds(plan.tick_s, plan.lag_s)
+
+
+@dataclass
+class Sets:
+    """What all sets of one measurement share. ``disturbed``: somebody else was seen on the GPU."""
+
+    plan: Plan
+    layout: Layout
+    batch_s: float
+    rng: np.random.Generator
+    disturbed: bool
+
+    @property
+    def block_s(self) -> float:
+        return len(self.layout.part(0)) * self.batch_s
+
+    @property
+    def least(self) -> int:
+        return _least(self.layout)
+
+
+def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) -> Generator[Ask, Any, tuple[Sets, tuple[Idle, ...]]]:
+    """What the sets share, and the idle power right before the first of them."""
+    if plan.idles_of_processor:
+        yield Rest()
+    first, _ = yield from read_idle(plan.sources, settle=True)
+    return Sets(plan, layout, batch_s, rng, disturbed=_disturbed(plan.quiet, first, plan.allowed)), first
+
+
+def one_set(
+    run: Sets, index: int, idles: Sequence[Idle], at_phases: Sequence[float] = ()
+) -> Generator[Ask, Any, tuple[tuple[Block, ...], tuple[Idle, ...]]]:
+    """A set and the idle power after it; all blocks are marked where that idle power shows somebody else on the GPU.
+
+    ``at_phases``: one for each block, where they are not to be drawn for this set alone.
+    """
+    blocks: list[Block] = []
+    at = NO_READINGS
+    for number, phase in enumerate(at_phases or phases(run.layout.size, run.rng)):
+        block, at = yield from _one_block(run, index, index * run.layout.size + number, phase, at)
+        check_moved(block.spans, [idle for idle in idles if idle.domain not in run.plan.uncounted])
+        blocks.append(block)
+    gap, _ = yield from read_idle(run.plan.sources, since=at)
+    if run.plan.idles_of_processor and (yield Spun()):  # then the processor was not idle
+        gap = tuple(idle for idle in gap if idle.domain.startswith("gpu"))
+    run.disturbed = run.disturbed or _disturbed(idles, gap, run.plan.allowed)
+    if run.disturbed:
+        return tuple(replace(block, marks=(*block.marks, FOREIGN)) for block in blocks), gap
+    return tuple(blocks), gap
+
+
+def _time_batches(layout: Layout, index: int) -> Generator[Ask, Any, tuple[Latency, ...]]:
+    """Batches timed right after set ``index``, spread over the list, so that another side can time its own beside them."""
+    worked: Worked = yield Work(spread(layout.batches, layout.timed, index), timed=True)
+    return tuple(replace(latency, set_index=index) for latency in worked.latencies)
+
+
+def _one_block(run: Sets, index: int, number: int, phase: float, at: Readings) -> Generator[Ask, Any, tuple[Block, Readings]]:
+    """A block and the readings at its end. ``at``: those at the end of the block before, which are where this one begins.
+
+    One reading serves as the end of a block and the start of the next: a read can cost milliseconds of CPU, and what it rounds away
+    on one side it gives back on the other.
+    """
+    plan = run.plan
+    before, after = at, NO_READINGS
+    if plan.ticking:
+        before = at or (yield Ticks())
+        yield Phase(phase)
+    marks: tuple[str, ...] = yield Marks()
+    worked: Worked = yield Work(run.layout.part(number))
+    marks += yield Marks()
+    if worked.asleep_s > ASLEEP_S:
+        raise HeldUpError(f"the machine was suspended for {worked.asleep_s:.0f} s while the queries ran.", remedy="Measure again.")
+    _check_took(worked, run.block_s)
+    if plan.ticking:
+        yield Wait(plan.lag_s)
+        after = yield Ticks()
+    spans = {**worked.around, **between(before, after)}
+    if before:  # the phase that it really had, since a program may be held up after its wait
+        phase = (worked.start_ns - max(reading.t_ns for reading in before.values())) / 1e9 / plan.tick_s % 1.0
+    return Block(index, phase, worked.queries, worked.start_ns, worked.end_ns, spans, tuple(dict.fromkeys(marks))), after
+
+
+def _seconds_of(blocks: Sequence[Block]) -> float:
+    """What the sets took; between them another side may have had its turn."""
+    return sum(group[-1].end_ns - group[0].start_ns for group in sets_of(blocks)) / 1e9
+
+
+def _check_took(worked: Worked, expected_s: float) -> None:
+    """Raises HeldUpError for a block that took far longer than its batches do."""
+    if worked.seconds > JUMP_TIMES * expected_s + JUMP_S:
+        why = (
+            f"other work held the machine up ({worked.crowd})"
+            if worked.crowd
+            else "the queries stalled, the machine was stopped, or its clock jumped"
+        )
+        raise HeldUpError(
+            f"a block took {worked.seconds:.1f} s instead of {expected_s:.1f} s: {why}.",
+            remedy="Measure again; on a shared machine, keep other work off it.",
+        )
+
+
+def check_moved(spans: Mapping[str, Span], idles: Sequence[Idle]) -> None:
+    """Raises MeterLostError for a counter that moved by less than half of what idle power alone moves it by."""
+    lowest = {idle.domain: idle.watts for idle in sorted(idles, key=lambda idle: -idle.watts)}
+    for domain, span in spans.items():
+        if span.energy_j < LEAST_OF_IDLE * lowest.get(domain, 0.0) * span.seconds:
+            raise MeterLostError(
+                f"the energy counter of {domain} moved by {span.energy_j:.3g} J in {span.seconds:.1f} s, less than idle power alone.",
+                remedy="A driver reload or a reset of the GPU does this; measure again.",
+            )
+
+
+def _disturbed(before: Sequence[Idle], now: Sequence[Idle], allowed: frozenset[str]) -> bool:
+    """Whether a GPU draws far more in this gap than in the quietest one so far: somebody else uses it.
+
+    Process lists are often empty in containers; power in our own gaps shows on every machine. Who was there from the first moment on is
+    not seen this way.
+    """
+    for idle in now:
+        quietest = min((each.watts for each in before if each.domain == idle.domain), default=idle.watts)
+        if idle.domain.startswith("gpu") and idle.watts > FOREIGN_TIMES * quietest + FOREIGN_W:
+            return FOREIGN not in allowed
+    return False
+
+
+def between(before: Readings, after: Readings) -> dict[str, Span]:
+    """The energy of each domain that was read both times; one in between may have been left out. Raises MeterLostError as ``spanned``."""
+    return {domain: spanned(domain, a, after[domain]) for domain, a in before.items() if domain in after}
+
+
+def spanned(domain: str, a: Reading, b: Reading) -> Span:
+    """The energy of a domain between two readings. Raises MeterLostError where the counter ran backwards."""
+    if b.energy_j < a.energy_j:
+        raise MeterLostError(
+            f"the energy counter of {domain} ran backwards by {a.energy_j - b.energy_j:.3g} J.",
+            remedy="A driver reload or a reset of the GPU does this; measure again.",
+        )
+    return Span(b.energy_j - a.energy_j, a.t_ns, b.t_ns)
+
+
+def _idle_seconds(tick: float, lag: float) -> float:
+    return max(IDLE_TICKS * tick, IDLE_SECONDS, IDLE_LAGS * lag) if tick > 0 else 0.0
+
+
+def read_idle(
+    sources: Iterable[Source], *, settle: bool = False, since: Readings = NO_READINGS
+) -> Generator[Ticks | Wait, Any, tuple[tuple[Idle, ...], Readings]]:
+    """Idle power right after work, tick to tick, for the counters that tick, and the readings at the end; others are read without a gap.
+
+    ``settle``: work has just ended and its energy may still be arriving. ``since``: readings at a tick by which it has arrived.
+    """
+    tick = max((source.tick_s for source in sources), default=0.0)
+    lag = max((source.lag_s for source in sources), default=0.0)
+    if tick == 0:
+        return (), NO_READINGS
+    if settle:
+        yield Wait(lag)
+    before: Readings = since or (yield Ticks())
+    yield Wait(_idle_seconds(tick, lag) - tick)
+    after: Readings = yield Ticks()
+    spans = between(before, after)
+    return tuple(Idle(domain, span.energy_j, span.seconds) for domain, span in spans.items()), after

@@ -1,0 +1,301 @@
+"""The run file, schema ``greencompute.report/1``: the JSON report, what ``--energy-save`` keeps, and what can be judged again.
+
+Everything is SI; numbers are finite or null. ``raw`` holds enough to compute every estimate and verdict again.
+The JSON Schema ships beside this module as report.schema.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_greencompute.errors import GreencomputeError, SettingsError
+from pytest_greencompute.estimates.estimate import Estimate, Outcome
+from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.stats.ratios import Ratio
+from pytest_greencompute.values.footprint import Footprint, yearly
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.readings import Block, Idle, Source, Span, sets_of
+from pytest_greencompute.values.run import Count, Latency, Run, Serving, Watched, Watching
+from pytest_greencompute.values.units import MONEY
+
+SCHEMA = "greencompute.report/1"
+_SOURCE_FIELDS = ("meter", "domain", "method", "device", "uuid", "tick_s", "jitter_s", "step_j", "lag_s", "systematic", "note")
+_COUNT_FIELDS = ("value", "where", "note", "queries", "bound")
+_SERVING_COUNTS = ("by_events", "cut", "reconnected", "prompt_tokens")  # files of older versions have none
+_SERVING_FIELDS = ("concurrency", "answered", "failed", "tokens", "first_tokens", "token_gaps", *_SERVING_COUNTS, "cached_tokens")
+_WATCHED_FIELDS = ("name", "calls", "tokens", "reasoning", "share")
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the run file."""
+    loaded: dict[str, Any] = json.loads(Path(__file__).with_name("report.schema.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def run_to_json(
+    run: Run, outcomes: Mapping[str, Outcome], verdicts: Sequence[Verdict], footprint: Footprint | None = None
+) -> dict[str, Any]:
+    """One run with its metrics and verdicts as plain JSON values; with a year of the footprint's traffic, where it has one."""
+    return {
+        "test": run.test,
+        "name": None if run.name is None else str.__str__(run.name),
+        "queries": run.queries,
+        "blocks": len(run.blocks),
+        "seconds": run.seconds,
+        "metered": run.metered,
+        "metrics": {name: _metric(outcome) for name, outcome in outcomes.items() if isinstance(outcome, Estimate)},
+        "verdicts": [verdict_to_json(verdict) for verdict in verdicts],
+        "notes": list(run.notes),
+        "problem": run.problem,
+        "provenance": _plain(run.provenance),
+        "raw": _raw(run),
+        **_year(run, outcomes.get("energy_per_query"), footprint),
+    }
+
+
+def _year(run: Run, energy: Outcome | None, footprint: Footprint | None) -> dict[str, Any]:
+    """What a year of the traffic would use; nothing where it was not asked for, and for a window, which is no query."""
+    if footprint is None or run.window or not isinstance(energy, Estimate):
+        return {}
+    year = yearly(footprint, energy.value, energy.low, energy.high)
+    if year is None:
+        return {}
+    amounts = {"energy_kwh": year.kwh, "carbon_kg": year.kg, "money": year.money}
+    shown: dict[str, Any] = {name: amount._asdict() for name, amount in amounts.items() if amount is not None}
+    return {"year": {"queries": year.queries, **shown, "domain": energy.domain, "method": energy.method}}
+
+
+def footprint_to_json(footprint: Footprint) -> dict[str, Any]:
+    """The factors that were set, and where the carbon of a joule comes from; what was not set is left out."""
+    carbon = {"kg_per_j": footprint.kg_per_j, "carbon_source": footprint.carbon_source}
+    price = {"price_per_j": footprint.price_per_j, "currency": footprint.currency}
+    return {
+        **({} if footprint.kg_per_j is None else carbon),
+        **({"why_no_carbon": footprint.why_no_carbon} if footprint.why_no_carbon else {}),
+        **({} if footprint.price_per_j is None else price),
+        "pue": footprint.pue,
+        **({} if footprint.queries_per_s is None else {"queries_per_s": footprint.queries_per_s}),
+    }
+
+
+def _metric(estimate: Estimate) -> dict[str, Any]:
+    shown: dict[str, Any] = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "unit": estimate.dimension.si}
+    if estimate.dimension.si == MONEY.si and estimate.dimension.prints[0][0]:
+        shown["currency"] = estimate.dimension.prints[0][0]
+    if estimate.domain:
+        shown |= {"domain": estimate.domain, "method": estimate.method, "systematic": estimate.systematic}
+    return shown | {"n": estimate.n, "confidence": estimate.confidence}
+
+
+def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain JSON values; its estimate stands among the run's metrics."""
+    metric = METRICS.get(verdict.metric)
+    return {
+        "metric": verdict.metric,
+        "verdict": verdict.word,
+        "kind": verdict.kind,
+        "limit": verdict.limit,
+        "unit": metric.dimension.si if metric else "J",
+        "reason": verdict.reason,
+        "where": verdict.where,
+        "sees": verdict.sees,
+        "modelled": verdict.modelled,
+        **({} if verdict.base is None else {"base": verdict.base}),
+        **({} if verdict.ratio is None else {"ratio": _open_sides(verdict.ratio)}),
+    }
+
+
+def _open_sides(ratio: Ratio) -> dict[str, float | None]:
+    return {"value": ratio.value, "low": ratio.low or None, "high": ratio.high if math.isfinite(ratio.high) else None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool) or value is None else str(value)
+
+
+def _raw(run: Run) -> dict[str, Any]:
+    return {
+        "batch_size": run.batch_size,
+        "window": run.window,
+        "looks": run.looks,
+        "sources": [{name: getattr(source, name) for name in _SOURCE_FIELDS} for source in run.sources],
+        "sets": [[_block(block) for block in group] for group in sets_of(run.blocks)],
+        "warmup": [_block(block) for block in run.warmup],
+        "idle": [[idle.domain, idle.energy_j, idle.seconds] for idle in run.idles],
+        "latencies": [_latency(latency) for latency in run.latencies],
+        "scores": None if run.scores is None else list(run.scores),
+        "answers": run.answers,
+        **_counted(run),
+    }
+
+
+def _counted(run: Run) -> dict[str, Any]:
+    """What was counted rather than measured; only what was asked for, so that other files stay as they were."""
+    found: dict[str, Any] = {}
+    for name in ("tokens", "reasoning"):
+        counted = getattr(run, name)
+        if counted is not None:
+            found[name] = list(counted)
+    if run.watching is not None:
+        models = [{name: getattr(each, name) for name in _WATCHED_FIELDS} for each in run.watching.models]
+        found["watching"] = {
+            "queries": run.watching.queries,
+            "reached": run.watching.reached,
+            "models": models,
+            "bound": run.watching.bound,
+        }
+    if run.serving is not None:
+        found["serving"] = {name: _plain(getattr(run.serving, name)) for name in _SERVING_FIELDS}
+    if run.counts:
+        found["counts"] = {name: {field: getattr(each, field) for field in _COUNT_FIELDS} for name, each in run.counts.items()}
+    return found
+
+
+def _latency(latency: Latency) -> list[Any]:
+    """A timed batch as one row: queries, seconds, and the set after which it was timed, if it was."""
+    return [latency.queries, latency.seconds, *(() if latency.set_index is None else (latency.set_index,))]
+
+
+def _block(block: Block) -> list[Any]:
+    """A block as one row: set, phase, queries, start and end (ns), spans {domain: [J, ns, ns]}, marks."""
+    spans = {domain: [span.energy_j, span.a_ns, span.b_ns] for domain, span in block.spans.items()}
+    return [block.set_index, block.phase, block.queries, block.start_ns, block.end_ns, spans, list(block.marks)]
+
+
+def run_from_json(data: Mapping[str, Any]) -> Run:
+    """The raw run out of its JSON. Raises KeyError, TypeError, ValueError or GreencomputeError where it is not one."""
+    raw = data["raw"]
+    return Run(
+        test=_typed(data["test"], str),
+        name=_typed(data["name"], str, type(None)),
+        queries=_whole(data["queries"]),
+        batch_size=_whole(raw["batch_size"]),
+        metered=_typed(data["metered"], bool),
+        seconds=_number(data["seconds"]),
+        sources=tuple(_source_from(source) for source in _typed(raw["sources"], list)),
+        blocks=tuple(_block_from(row) for group in _typed(raw["sets"], list) for row in _typed(group, list)),
+        warmup=tuple(_block_from(row) for row in _typed(raw["warmup"], list)),
+        idles=tuple(Idle(_typed(domain, str), _number(joules), _number(seconds)) for domain, joules, seconds in raw["idle"]),
+        latencies=tuple(_latency_from(*row) for row in raw["latencies"]),
+        scores=None if raw["scores"] is None else tuple(_number(score, -math.inf) for score in _typed(raw["scores"], list)),
+        answers=_typed(raw.get("answers", ""), str),  # files of older versions have none
+        tokens=_counts_from(raw.get("tokens")),
+        reasoning=_counts_from(raw.get("reasoning")),
+        watching=_watching_from(raw.get("watching")),
+        serving=_serving_from(raw.get("serving")),
+        counts={name: Count(**{field: each[field] for field in _COUNT_FIELDS}) for name, each in raw.get("counts", {}).items()},
+        notes=tuple(_typed(note, str) for note in _typed(data["notes"], list)),
+        problem=_typed(data["problem"], str),
+        window=_typed(raw["window"], bool),
+        looks=_whole(raw["looks"]),
+        provenance=_typed(data["provenance"], dict),
+    )
+
+
+def _counts_from(counted: Any) -> tuple[int, ...] | None:
+    return None if counted is None else tuple(_whole(each, 0) for each in _typed(counted, list))
+
+
+def _watching_from(seen: Any) -> Watching | None:
+    if seen is None:
+        return None
+    models = tuple(Watched(**{name: each[name] for name in _WATCHED_FIELDS}) for each in seen["models"])
+    return Watching(_whole(seen["queries"]), _whole(seen["reached"], 0), models, seen.get("bound", ""))
+
+
+def _serving_from(seen: Any) -> Serving | None:
+    if seen is None:
+        return None
+    several: dict[str, Any] = {name: tuple(_number(each) for each in seen[name]) for name in ("first_tokens", "token_gaps")}
+    counts: dict[str, Any] = {name: _whole(seen.get(name, 0), 0) for name in _SERVING_COUNTS}
+    return Serving(
+        concurrency=_whole(seen["concurrency"]),
+        answered=_whole(seen["answered"], 0),
+        failed={_typed(reason, str): _whole(count, 0) for reason, count in seen["failed"].items()},
+        tokens=None if seen["tokens"] is None else tuple(_number(each) for each in seen["tokens"]),
+        **several,
+        **counts,
+        cached_tokens=None if seen.get("cached_tokens") is None else _whole(seen["cached_tokens"], 0),
+    )
+
+
+def _latency_from(queries: Any, seconds: Any, set_index: Any = None) -> Latency:
+    return Latency(_whole(queries), _number(seconds), None if set_index is None else _whole(set_index, 0))
+
+
+def _source_from(source: Mapping[str, Any]) -> Source:
+    numbers: dict[str, Any] = {
+        name: _number(source[name]) for name in _SOURCE_FIELDS if name.endswith(("_s", "_j")) or name == "systematic"
+    }
+    texts: dict[str, Any] = {name: _typed(source[name], str) for name in _SOURCE_FIELDS if name not in numbers}
+    return Source(**texts, **numbers)
+
+
+def _block_from(row: Sequence[Any]) -> Block:
+    set_index, phase, queries, start_ns, end_ns, spans, marks = row
+    return Block(
+        _whole(set_index, 0),
+        _number(phase),
+        _whole(queries) if isinstance(queries, int) else _number(queries),
+        _whole(start_ns, -math.inf),
+        _whole(end_ns, -math.inf),
+        {domain: Span(_number(joules), _whole(a, -math.inf), _whole(b, -math.inf)) for domain, (joules, a, b) in spans.items()},
+        tuple(_typed(mark, str) for mark in _typed(marks, list)),
+    )
+
+
+def _typed(value: Any, *kinds: type) -> Any:
+    """``value``, if it is of one of ``kinds``; a bool is no number. Raises TypeError."""
+    if type(value) not in kinds:
+        raise TypeError(f"{value!r} stands where a {' or '.join(kind.__name__ for kind in kinds)} should")
+    return value
+
+
+def _whole(value: Any, least: float = 1) -> int:
+    """``value``, if it is a whole number of at least ``least``. Raises TypeError or ValueError."""
+    whole: int = _typed(value, int)
+    if whole < least:
+        raise ValueError(f"{whole} is less than {least}")
+    return whole
+
+
+def _number(value: Any, least: float = 0.0) -> float:
+    """``value``, if it is a finite number of at least ``least``. Raises TypeError or ValueError."""
+    number = float(_typed(value, int, float))
+    if not math.isfinite(number) or number < least:
+        raise ValueError(f"{number!r} is not a finite number of at least {least}")
+    return number
+
+
+def read_runs(path: Path) -> tuple[Run, ...]:
+    """All runs of a run file. Raises SettingsError, naming the file, where it is cut short, of another schema, or not a run file."""
+    remedy = "Delete it, or restore it from version control."
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}.", remedy=remedy) from error
+    except ValueError as error:
+        raise SettingsError(f"{path} is not a whole run file: {error}.", remedy=remedy) from error
+    found = data.get("schema") if isinstance(data, dict) else None
+    if found != SCHEMA:
+        newer = isinstance(found, str) and found.startswith("greencompute.report/")
+        remedy = "Update pytest-greencompute." if newer else remedy
+        raise SettingsError(f"{path} has schema {found!r}; this version reads {SCHEMA!r}.", remedy=remedy)
+    try:
+        return tuple(run_from_json(run) for run in data["runs"] if run["raw"] is not None)
+    except GreencomputeError as error:
+        raise SettingsError(f"{path}: {error.message}", remedy=remedy) from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise SettingsError(f"{path} is not a whole run file ({type(error).__name__}: {error}).", remedy=remedy) from error

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_greencompute.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_greencompute.judging.verdict import Verdict
+
+_NEXT = {
+    "FAIL": "The limit is in {where}.",
+    "UNMEASURED": "`greencompute doctor` lists the meters; --energy-unmeasured warn lets it pass.",
+    "INCONCLUSIVE": "--energy-max-seconds gives it more time; --energy-inconclusive warn lets it pass.",
+    "PASS": "The figure is modelled, and --energy-modelled fail asks for a measured one.",
+    "ACCEPTED": "",
+}
+
+
+def _sentence(verdict: Verdict, settings: Settings) -> str:
+    """The reason and what to do next, on one line whatever the names in it hold."""
+    from pytest_greencompute.judging.verdict import MORE_SECONDS, narrowed_by
+    from pytest_greencompute.models.counting import NAMES
+    from pytest_greencompute.report.escape import printable
+    from pytest_greencompute.values.metrics import METRICS
+
+    follow = _NEXT[verdict.word].format(where=verdict.where or "the baseline")
+    if verdict.word == "UNMEASURED" and verdict.metric in NAMES:  # no meter would help
+        follow = "--energy-unmeasured warn lets it pass."
+    more = MORE_SECONDS if verdict.metric not in METRICS else narrowed_by(METRICS[verdict.metric], verdict.estimate)
+    if verdict.word == "INCONCLUSIVE" and more != MORE_SECONDS:  # time would change nothing
+        follow = f"{more[0].upper()}{more[1:]} would tell more; --energy-inconclusive warn lets it pass."
+    if verdict.kind == "comparison":
+        follow = "" if verdict.word in {"FAIL", "UNMEASURED"} else follow
+    if verdict.kind == "base_ref":
+        follow = "" if verdict.word != "INCONCLUSIVE" else follow
+    if verdict.kind == "baseline" and verdict.word == "FAIL":
+        follow = (
+            f"If it is meant to cost more: pytest --energy-budget --energy-save NAME keeps a new baseline; {settings.baseline!r} stays."
+        )
+    return printable(f"{verdict.reason} {follow}".strip())

@@ -1,0 +1,517 @@
+"""One pytest session's measuring: what is open, what each metered test measured, and what its verdicts do.
+
+Everything comes in as an argument, so that tests drive it with a simulated GPU and clock. Nothing here knows pytest's hooks;
+it raises plain exceptions that plugin.py places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
+from pytest_greencompute.machine.tracers import tracers
+from pytest_greencompute.session.candidates import Compared
+from pytest_greencompute.session.opened import _terminate
+from pytest_greencompute.session.sentences import _sentence
+from pytest_greencompute.session.tests import BudgetsFailedError, BudgetsSkippedError, MeteredTest
+from pytest_greencompute.session.verdicts import _nothing, _of_attempts
+from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.values.provenance import TRACED
+
+if TYPE_CHECKING:
+    from pytest_greencompute.estimates.estimate import Outcome
+    from pytest_greencompute.judging.budget import Budget, Terms
+    from pytest_greencompute.judging.judge import Bench
+    from pytest_greencompute.judging.laxer import Stance
+    from pytest_greencompute.judging.verdict import Verdict
+    from pytest_greencompute.machine.clock import Clock
+    from pytest_greencompute.measuring.task import Telling
+    from pytest_greencompute.measuring.window import Window
+    from pytest_greencompute.meters.instruments import Instruments
+    from pytest_greencompute.pairing.commits import Bases
+    from pytest_greencompute.pairing.tests import Contest
+    from pytest_greencompute.pairing.worker import Worker
+    from pytest_greencompute.results.session import Facts
+    from pytest_greencompute.values.footprint import Footprint
+    from pytest_greencompute.values.readings import Reading
+    from pytest_greencompute.values.run import Run
+
+
+class Session:
+    """Opens the meters when the first metered test is set up, measures, judges, and keeps the total."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        environ: Mapping[str, str],
+        *,
+        clock: Clock | None = None,
+        extra_meters: Mapping[str, Any] | None = None,
+        tell: Telling | None = None,
+        waiting: Callable[[str], None] = lambda _: None,
+        today: datetime.date | None = None,
+        worker: Worker | None = None,
+        alarms: int = 1,
+        side_options: Sequence[str] = (),
+    ) -> None:
+        self.settings = settings
+        self.worker = worker
+        self.max_seconds, self.needs_p99 = 60.0, False
+        self.count: tuple[str, ...] = ()
+        self.bases: Bases | None = None
+        self._alarms = max(1, alarms)
+        self.root = root
+        self.home = settings.folder or root
+        self.environ = environ
+        self.extra_meters = dict(extra_meters or {})
+        self.problem = ""
+        self.seconds = 0.0
+        self.instruments: Instruments | None = None
+        self.machine: dict[str, Any] = {}
+        self.loosened: tuple[str, ...] = ()
+        self._clock = clock
+        self._tell = tell
+        self._waiting = waiting
+        self._today = today or datetime.datetime.now(tz=datetime.timezone.utc).date()
+        self._first: dict[str, Reading] = {}
+        self._last: dict[str, Reading] = {}
+        self._start_ns = 0
+        self._total_problem = ""
+        self._refusal = ""
+        self.saved: Sequence[Sequence[Run]] = ()
+        self._signal: Any = None
+        if settings.baseline is not None and settings.enabled:
+            from pytest_greencompute.store.baselines import load
+
+            self.saved = load(self.home, settings.baseline)
+        if settings.base_refs and settings.enabled:
+            from pytest_greencompute.pairing.commits import Bases
+
+            links = settings.base_link if self.home == root else [str(self.home / link) for link in settings.base_link]
+            self.bases = Bases(root, environ, settings.base_refs, settings.base_python, links, side_options, self.home)
+            self.bases.resolve()
+
+    # --- opening and the total ---
+
+    @property
+    def clock(self) -> Clock:
+        if self._clock is None:
+            from pytest_greencompute.machine.clock import RealClock
+
+            self._clock = RealClock()
+        return self._clock
+
+    @property
+    def footprint(self) -> Footprint | None:
+        """What energy is turned into; None where nobody asked."""
+        return self.settings.footprint
+
+    def open(self) -> None:
+        """Open the meters once; a session without any goes on, and says why each energy is unmeasured."""
+        if self.instruments is not None:
+            return
+        from pytest_greencompute.machine import facts as machine
+        from pytest_greencompute.measuring.script import open_instruments
+        from pytest_greencompute.meters.instruments import Instruments
+        from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT
+
+        options: dict[str, Any] = {"lock_folder": self.settings.lock_folder, "allowed_marks": self.settings.allow}
+        try:
+            self.instruments = open_instruments(
+                self.settings.meters or ORDER_BY_DEFAULT,
+                clock=self.clock,
+                environ=self.environ,
+                extra=self.extra_meters,
+                cpu_watts_per_core=self.settings.cpu_watts_per_core,
+                family=None if self.worker is None else os.getppid(),  # the process that compares, whose other side shares the device
+                domains=self.settings.domains,
+                **options,
+            )
+        except NoMeterError as error:
+            self.problem = str(error).removeprefix("No meter works here. ")
+            self.instruments = Instruments((), self.clock, refusals=error.refusals, **options)
+        self.machine = machine.facts(self.environ, self.root)
+        self._refusal = self._missing_gpu()
+        self.problem = self._refusal or self.problem
+        self._start_ns = self.clock.now_ns()
+        self._handle_termination()
+        self._first = self._last = self._read_total()
+        if self.bases is not None:
+            self.bases.open()
+
+    def _missing_gpu(self) -> str:
+        """Why no energy may be judged where a GPU is here that could not be metered: its joules would be missing; or empty."""
+        from pytest_greencompute.errors import NothingThereError
+        from pytest_greencompute.meters.base import traits_of
+        from pytest_greencompute.meters.registry import meter
+        from pytest_greencompute.values.readings import WHOLES
+
+        assert self.instruments is not None
+        if self.settings.domains != ("auto",) or any(source.domain in WHOLES for source in self.instruments.sources):
+            return ""
+        refusals = [each for each in self.instruments.refusals if not isinstance(each[1], NothingThereError)]
+        refused = [error for name, error in refusals if traits_of(meter(name, self.extra_meters)).reads_gpus]
+        return f"a GPU is here that could not be metered: {refused[0]} Or judge other energy by name: domains = 'cpu'" if refused else ""
+
+    @property
+    def why_unmeasured(self) -> str:
+        """Why a run has no energy; the whole reason is said once, at the end of the session. Empty where it has."""
+        if not self.problem:
+            return ""
+        # Of a device that is here and refuses, the remedy is worth saying at every budget; of hardware that is not here, once.
+        return self._refusal or "no energy meter works here"
+
+    def note_total(self) -> None:
+        """Read the counters once more: the total ends here unless another metered test follows."""
+        if self.instruments is not None:
+            self._last = self._read_total()
+            self.seconds = (self.clock.now_ns() - self._start_ns) / 1e9
+
+    def _read_total(self) -> dict[str, Reading]:
+        assert self.instruments is not None
+        try:
+            return self.instruments.read()
+        except MeterError as error:
+            self._total_problem = str(error)
+            return self._last
+
+    def facts(self) -> Facts:
+        """What this session is, besides its runs. Cheap: it reads nothing."""
+        from pytest_greencompute.results.session import Facts, Refusal
+
+        parts, why = self._total()
+        meters = self.instruments
+        return Facts(
+            machine=self.machine,
+            sources=() if meters is None else tuple(meters.sources),
+            refusals=() if meters is None else tuple(Refusal.of(*each) for each in meters.refusals),
+            problem=self.problem,
+            seconds=self.seconds,
+            total_j=sum(parts.values()) if parts else None,
+            by_domain=parts,
+            why_no_total=why,
+            loosened=self.loosened,
+        )
+
+    def _total(self) -> tuple[dict[str, float], str]:
+        """Joules by domain from the first metered test's set-up to the end of the last; or none, and why there is no honest figure."""
+        if self.instruments is None or not self._first or self._total_problem:
+            return {}, self.problem or self._total_problem
+        dropped = self.instruments.dropped_j
+        read = [domain for domain in self._last if domain in self._first]
+        spent = {domain: self._last[domain].energy_j - self._first[domain].energy_j + dropped.get(domain, 0.0) for domain in read}
+        # What a model forgets when a process ends was used all the same; a counter that starts anew has lost something nobody knows.
+        reset = [source.domain for source in self.instruments.sources if source.domain in dropped and source.method != "modelled"]
+        stopped = self.instruments.stopped(self._first)
+        if reset or stopped or min(spent.values(), default=0.0) < 0:
+            from pytest_greencompute.values.units import ENERGY, show
+
+            at_least = show(sum(spent.values()) + sum(stopped.values()), ENERGY)
+            how = "was reset" if reset or not stopped else "stopped working"
+            return {}, f"the energy counter of {' and '.join(reset or stopped) or 'a domain'} {how}; at least {at_least} were used"
+        return spent, ""
+
+    def _handle_termination(self) -> None:
+        """Make SIGTERM end the session as Ctrl-C does, so that a cancelled CI job still writes what it has."""
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            self._signal = signal.signal(signal.SIGTERM, _terminate)
+
+    def close(self) -> None:
+        """Close the meters and put the signal handler back; may be called twice."""
+        if self._signal is not None:
+            signal.signal(signal.SIGTERM, self._signal)
+            self._signal = None
+        if self.instruments is not None:
+            self.instruments.close()
+        if self.bases is not None:
+            self.bases.close()
+
+    # --- other commits ---
+
+    def contend(self, test: MeteredTest) -> None:
+        """Start the test at the other commits, if there are any: they import what they need while this side's fixtures load."""
+        if self.bases is None:
+            return
+        from pytest_greencompute.pairing.tests import Contest
+        from pytest_greencompute.protocol.messages import Tell
+
+        budget, settings = self.budget(test), self.settings
+        test.told = test.plan(budget)
+        aim = replace(self.bench().aim, confidence=budget.confidence)
+        tell = self.tell(test)
+        test.contest = Contest(
+            self.bases,
+            test.node_id,
+            self.told_to_sides(budget),
+            budget,
+            aim,
+            settings.launches,
+            self._alarms,
+            settings.base_turns == "launches",
+            lambda what: tell(Tell(what)),
+        )
+        with self.lock() if settings.base_turns == "launches" else contextlib.nullcontext():
+            test.contest.start()
+
+    def told_to_sides(self, budget: Budget) -> dict[str, Any]:
+        """What a process that measures one side needs to know of the settings (``settings.of_side``)."""
+        from pytest_greencompute.models.counting import asked_by
+
+        settings = self.settings
+        return {
+            "max_seconds": budget.max_seconds,
+            "budget_file": self._budget_file(),
+            "needs_p99": any("latency_p99" in limits for limits in budget.limits.values()),
+            "count": list(asked_by(name for limits in budget.limits.values() for name in limits)),
+            "benchmarks": settings.benchmarks,
+            "domains": list(settings.domains),
+            "meters": list(settings.meters),
+            "allow": sorted(settings.allow),
+            "cpu_watts_per_core": settings.cpu_watts_per_core,
+            "footprint": None if settings.footprint is None else asdict(settings.footprint),
+            "reasoning_markers": settings.reasoning_markers,
+        }
+
+    def _budget_file(self) -> str | None:
+        """The named budget file as another commit's checkout has it; one outside of the project is the same file for all."""
+        named = self.settings.budget_file
+        if named is None:
+            return None
+        path = named.resolve()
+        return os.path.relpath(path, self.root.resolve()) if self.home.resolve() in path.parents else str(path)
+
+    def _compare_stances(self, test: MeteredTest, contest: Contest) -> None:
+        """Note which limits of the test are laxer here than at the other commits."""
+        from pytest_greencompute.judging.laxer import laxer
+
+        if test.asked:
+            found: list[str] = []
+            for ref, asked in contest.asked().items():
+                unread = test.asked.get("unread") or asked.get("unread")
+                if unread:
+                    found.append(f"{test.subject}: whether limits are laxer than at {ref} is not known: {unread}")
+                else:
+                    found += laxer(self._stance(test, asked), self._stance(test, test.asked), test.subject)
+            self.loosened = tuple(dict.fromkeys((*self.loosened, *found)))
+
+    def _stance(self, test: MeteredTest, asked: Mapping[str, Any]) -> Stance:
+        """What was asked at a commit, under this session's options and on its hardware."""
+        from pytest_greencompute.judging.budget import COMMAND_LINE
+        from pytest_greencompute.judging.laxer import Stance
+        from pytest_greencompute.settings.stances import acceptances_from_json, line_from_json
+
+        # Another version does not tell of pytest's own file: then its options are taken to be those of the command line.
+        given = self._given_here(test.asked["lines"]) if "settings" in asked else self.settings.terms
+        lines = [line_from_json(told) for told in asked["lines"]]
+        lines = [replace(line, terms=given.over(line.terms)) if line.where == COMMAND_LINE else line for line in lines]
+        budget = self.budget(replace(test, lines=tuple(lines), reread=None))
+        accept = acceptances_from_json(asked["accept"])
+        return Stance(budget, accept, asked["policy"], asked.get("settings", {}), asked.get("group", {}))
+
+    def _given_here(self, lines: Sequence[Mapping[str, Any]]) -> Terms:
+        """The terms that the command line gives, without those that pytest's configuration file adds to it."""
+        from pytest_greencompute.judging.budget import COMMAND_LINE, TERMS, Terms
+
+        added: Mapping[str, Any] = next((told["terms"] for told in lines if told["where"] == COMMAND_LINE), {})
+        terms = self.settings.terms
+        return Terms(**{name: getattr(terms, name) for name in TERMS if getattr(terms, name) != added.get(name)})
+
+    def part(self, test: MeteredTest) -> None:
+        """End the test's processes at the other commits."""
+        if test.contest is not None:
+            test.contest.close()
+            test.contest = None
+
+    # --- judging ---
+
+    def budget(self, test: MeteredTest) -> Budget:
+        """What holds for a test on the hardware that is open."""
+        from pytest_greencompute.judging.budget import resolve
+        from pytest_greencompute.judging.judge import hardware_of
+
+        lines = test.now()
+        if not self.machine and any(line.on for line in lines):
+            from pytest_greencompute.machine import facts as machine
+
+            self.machine = machine.facts(self.environ, self.root)
+        sources = self.instruments.sources if self.instruments is not None else ()
+        hardware = hardware_of(test.runs, self.machine)
+        hardware["gpu"] += tuple(source.device for source in sources if source.domain.startswith("gpu"))
+        hardware["meter"] += tuple(source.meter for source in sources)
+        return resolve(lines, hardware)
+
+    def bench(self) -> Bench:
+        """What all tests are judged against."""
+        from pytest_greencompute.estimates.estimate import Aim
+        from pytest_greencompute.judging.judge import Bench
+        from pytest_greencompute.values.footprint import Footprint
+
+        settings = self.settings
+        baseline = settings.baseline if settings.enabled else None
+        return Bench(
+            Aim(domains=settings.domains, footprint=settings.footprint or Footprint()),
+            settings.accuracy_confidence,
+            settings.accept,
+            self._today,
+            baseline,
+            self.saved,
+            alarms=self._alarms,
+            commits=bool(settings.base_refs),
+        )
+
+    def judge(self, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
+        """Judge all that a test measured, keep the results as plain dicts on it, and return the verdicts.
+
+        ``ended``: its body came to its end, so that what it did not measure is missing.
+        """
+        from pytest_greencompute.estimates.by_metric import estimates
+        from pytest_greencompute.judging.judge import judge_run, limits_for, missing_runs
+        from pytest_greencompute.judging.verdict import accepted
+        from pytest_greencompute.results.run_json import run_to_json
+
+        if ended and test.contest is not None:
+            try:
+                test.contest.confirm(nothing=not test.runs and not test.windows)
+            finally:
+                self.told()
+            self._compare_stances(test, test.contest)
+        runs = [*test.runs, *(window.raw() for window in test.windows if self._counts(window))]
+        budget, bench = self.budget(test), self.bench()
+        _check_late(test, budget, runs)
+        test.results = []
+        verdicts: list[Verdict] = []
+        candidates = self._candidates(test, ended=ended)
+        broken: dict[str | None, str] = {}
+        for comparison in test.comparisons:
+            broken |= {comparison.run_name(name): problem for name, problem in comparison.problems.items()}
+        only, names = len(runs) + len(broken) == 1, [run.name for run in runs]
+        lost = self._lost(test, names) if ended else ()
+        for measured in runs:
+            run = measured
+            subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
+            judged = judge_run(run, limits_for(run, budget, only=only), budget, bench, subject)
+            row, chosen = candidates.pop(run.name, (None, ()))
+            judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in chosen)
+            if test.contest is not None:
+                run, compared = test.contest.judge(run, subject)
+                judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in compared)
+            judged += tuple(each for each in lost if each.run == run.name)
+            aim = replace(bench.aim, confidence=budget.confidence)
+            outcomes: dict[str, Outcome] = {**estimates(run, aim)}
+            outcomes |= {each.metric: each.estimate for each in judged if each.estimate is not None and each.metric == "answers_changed"}
+            result = self._marked(run_to_json(run, outcomes, judged, bench.aim.footprint), judged)
+            if test.contest is not None and (against := test.contest.pairs(run.name)):
+                result["against"] = against
+            test.results.append(result | ({} if row is None else {"candidate": row}))
+            verdicts.extend(judged)
+        missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled, broken=broken) if ended else ()
+        missing += tuple(each for each in lost if each.run not in names)
+        for name in dict.fromkeys([*candidates, *(verdict.run for verdict in missing)]):
+            row, chosen = candidates.get(name, (None, ()))
+            mine = [*chosen, *(verdict for verdict in missing if verdict.run == name)]
+            verdicts.extend(mine)
+            test.results.append(self._marked(_nothing(test.node_id, name, mine), mine) | ({} if row is None else {"candidate": row}))
+        for result in test.results:
+            result["notes"] = [*result["notes"], *_of_attempts(test), *test.said]
+        return verdicts
+
+    def _lost(self, test: MeteredTest, names: Sequence[str | None]) -> tuple[Verdict, ...]:
+        """Verdicts on the runs that the test has in the baseline or at another commit, and does not measure any more."""
+        from pytest_greencompute.judging.judge import lost_runs, names_before
+
+        bench = self.bench()
+        found = () if test.contest is None else test.contest.lost(test.subject)
+        if bench.baseline is None:
+            return found
+        return found + lost_runs(names_before(test.node_id, self.saved), names, test.subject, kind="baseline", where=bench.baseline)
+
+    def _candidates(self, test: MeteredTest, *, ended: bool) -> Compared:
+        """Rows and verdicts of the test's comparisons, and of the group whose last test it is, by the name of the run they are about."""
+        found: Compared = {}
+        for comparison in test.comparisons:
+            found |= comparison.by_run()
+        if test.group is not None:
+            aim = replace(self.bench().aim, confidence=self.budget(test).confidence)
+            found |= test.group.judge(test, aim, ended=ended)
+        return found
+
+    def _counts(self, window: Window) -> bool:
+        return not self.settings.enabled or window.closed
+
+    def _marked(self, result: dict[str, Any], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+        """The result with the effect of each verdict on the build beside it."""
+        from pytest_greencompute.judging.verdict import effect
+
+        for shown, verdict in zip(result["verdicts"], verdicts, strict=True):
+            shown["effect"] = effect(verdict, self.settings.policy)
+        return result
+
+    def enforce(self, verdicts: Sequence[Verdict], *, only_failures: bool = False) -> None:
+        """Raise BudgetsFailedError or BudgetsSkippedError with the sentences of the verdicts that ask for it."""
+        from pytest_greencompute.judging.verdict import effect
+
+        by_effect: dict[str, list[str]] = {}
+        for verdict in verdicts:
+            if not only_failures or verdict.word == "FAIL":
+                by_effect.setdefault(effect(verdict, self.settings.policy), []).append(_sentence(verdict, self.settings))
+        if "fail" in by_effect:
+            raise BudgetsFailedError("\n".join(by_effect["fail"]))
+        if "skip" in by_effect:
+            raise BudgetsSkippedError("\n".join(by_effect["skip"]))
+
+    def provenance(self) -> dict[str, Any]:
+        """What ran where, for every run of this session."""
+        watching, footprint = tracers(), self.footprint
+        factors = {} if footprint is None else {"footprint": footprint.factors()}
+        return {"machine": self.machine, **factors, **({TRACED: ", ".join(watching)} if watching else {})}
+
+    # --- what the fixture needs ---
+
+    def tell(self, test: MeteredTest) -> Telling:
+        """Progress of one test, for whoever shows it."""
+        from pytest_greencompute.measuring.task import tell_nobody
+
+        if self._tell is None:
+            return tell_nobody
+        show = self._tell
+        return lambda step: show(replace(step, what=f"{test.subject}: {step.what}"))
+
+    def told(self) -> None:
+        """A measurement has ended: nothing of its progress is to stay on the screen."""
+        clear = getattr(self._tell, "clear", None)
+        if clear is not None:
+            clear()
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """The locks of all metered devices."""
+        assert self.instruments is not None
+        return self.instruments.locked(self._waiting)
+
+
+def _check_late(test: MeteredTest, budget: Budget, runs: Sequence[Run]) -> None:
+    """Raises SettingsError for what a mark asks since a run was measured, and what had to be known before."""
+    from pytest_greencompute.judging.judge import limits_for
+    from pytest_greencompute.models.counting import asked_by
+
+    for run in runs:
+        for before in (test.planned.get(run.name), test.told):
+            if before is None or before[0] is test.lines:
+                continue
+            known, now = before[1].limits, budget.limits.get(limits_for(run, budget, only=len(runs) == 1), {})
+            asked = asked_by({**known.get(None, {}), **known.get(run.name, {})})
+            late = [name for name in asked_by(now) if name not in asked and name not in run.counts]
+            late += ["max_seconds"] if budget.max_seconds != before[1].max_seconds else []
+            if late:
+                raise SettingsError(
+                    f"{test.subject}: the mark that sets {', '.join(late)} came too late: the run had been measured.",
+                    remedy="Mark the test where it is defined, in conftest.py while tests are collected, or before it measures.",
+                )

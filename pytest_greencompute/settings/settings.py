@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_greencompute.judging.budget import Names
+from pytest_greencompute.settings.parse import _markers
+
+if TYPE_CHECKING:
+    from pytest_greencompute.judging.budget import Line, Terms
+    from pytest_greencompute.judging.verdict import Acceptance, Policy
+    from pytest_greencompute.settings.toml_file import TomlFile
+    from pytest_greencompute.values.footprint import Footprint
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a session was told, checked. ``terms`` is what the command line says of every budget, ``file_terms`` what the file says.
+
+    ``footprint`` is what energy is to be turned into; None where nobody asked. ``home`` is the file that holds the budgets, or would, and
+    the keys of their table in it; None where there is no file. ``budget_file`` is the file that an option names for them. ``github`` None:
+    where GitHub Actions runs. ``folder`` is the project's, by its file; None where there is none. ``names`` are what its budgets call
+    tests.
+    """
+
+    enabled: bool
+    policy: Policy
+    meters: tuple[str, ...]
+    domains: tuple[str, ...]
+    terms: Terms
+    file_terms: Terms
+    budgets: Mapping[str, tuple[Line, ...]] = field(default_factory=dict)
+    accept: tuple[Acceptance, ...] = ()
+    total_j: float | None = None
+    save: str | None = None
+    baseline: str | None = None
+    json_path: Path | None = None
+    accuracy_confidence: float | None = None
+    unmetered: str | int = "once"
+    cpu_watts_per_core: float | None = None
+    lock_folder: Path | None = None
+    reasoning_markers: tuple[str, str] | None = None
+    only: bool = False
+    skip: bool = False
+    benchmarks: bool = False
+    allow: frozenset[str] = frozenset()
+    base_refs: tuple[str, ...] = ()
+    base_python: str | None = None
+    base_link: tuple[str, ...] = ()
+    base_turns: str = "sets"
+    launches: int = 1
+    update: str | None = None
+    footprint: Footprint | None = None
+    home: tuple[TomlFile, tuple[str, ...]] | None = None
+    budget_file: Path | None = None
+    html_path: Path | None = None
+    markdown_path: Path | None = None
+    openmetrics_path: Path | None = None
+    codecarbon_csv_path: Path | None = None
+    mlflow: str | None = None
+    opentelemetry: bool | None = None
+    github: bool | None = None
+    xdist: str | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    names: Names = field(default_factory=Names)
+
+
+def of_side(told: Mapping[str, Any]) -> Settings:
+    """The settings of a process that measures one side of a comparison: what the comparing process told it, and nothing from its files."""
+    from pytest_greencompute.judging.budget import Terms
+    from pytest_greencompute.judging.verdict import Policy
+    from pytest_greencompute.values.footprint import Footprint
+
+    return Settings(
+        enabled=True,
+        policy=Policy("warn", "warn", "warn", "warn"),
+        meters=tuple(told["meters"]),
+        domains=tuple(told["domains"]),
+        terms=Terms(),
+        file_terms=Terms(),
+        cpu_watts_per_core=told["cpu_watts_per_core"],
+        reasoning_markers=_markers(told["reasoning_markers"]),
+        allow=frozenset(told["allow"]),
+        benchmarks=told["benchmarks"],
+        footprint=None if told["footprint"] is None else Footprint(**told["footprint"]),
+    )

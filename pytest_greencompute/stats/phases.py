@@ -1,0 +1,69 @@
+"""The error of a mean over stratified phases, from one set or a few: a model of how energy depends on the phase.
+
+A sensor that sees part of the time makes a block's energy a periodic function of its phase. The mean over K evenly spaced phases
+cancels every harmonic of that function but the K-th and its multiples (the trapezoidal rule on a periodic function). Two errors are left:
+
+* noise, the same at every harmonic. It is estimated from the two quietest harmonics, since the signal sits in a few;
+* what aliases from the K-th harmonic. The function is the integral of bounded power, so its harmonics fall at least as 1 / h**2
+  (Zygmund, Trigonometric Series, II.4), which bounds the K-th one by those that are seen.
+
+Checked by simulation in tests/truth/test_phase.py: coverage with and without such a signal.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_greencompute.stats.distributions import student_t_quantile
+
+PHASES = 9
+_HARMONICS = (PHASES - 1) // 2
+# Mean of the two smallest of four independent exponentials of mean one: (1/4 + (1/4 + 1/3)) / 2. The estimate behaves as one with four
+# degrees of freedom (quantiles of the studentised mean agree with Student's t from 90 % to 99.9 % in simulation).
+_TWO_SMALLEST = (2 / _HARMONICS + 1 / (_HARMONICS - 1)) / 2
+_DEGREES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """What is left in the mean of one set: the standard error from noise, and the largest aliased amplitude."""
+
+    noise: float
+    aliased: float
+
+
+def errors(sets: Sequence[Sequence[float]]) -> Errors:
+    """The errors of the mean of one of ``sets``, each PHASES values in order of phase.
+
+    More sets average the harmonics' powers; that they also sharpen the noise estimate is not used, which errs on the wide side.
+    """
+    powers = [0.0] * _HARMONICS
+    for values in sets:
+        for h in range(1, _HARMONICS + 1):
+            turn = [cmath.exp(-2j * math.pi * h * k / PHASES) for k in range(PHASES)]
+            amplitude = 2 * abs(sum(value * each for value, each in zip(values, turn, strict=True))) / PHASES
+            powers[h - 1] += amplitude**2 / len(sets)
+    quietest = sorted(powers)[:2]
+    variance = sum(quietest) / 2 / _TWO_SMALLEST * PHASES / 4
+    aliased = max(math.sqrt(power) * (h / PHASES) ** 2 for h, power in enumerate(powers, 1))
+    return Errors(math.sqrt(variance / PHASES), aliased)
+
+
+def weights(phases: Sequence[float]) -> list[float]:
+    """What share of a tick each of ``phases`` (in [0, 1), in order) stands for: half the way to its neighbours, round the circle.
+
+    Blocks start a little late on a busy machine; with these weights the mean is still the integral over the phase (trapezoidal rule).
+    """
+    last = len(phases) - 1
+    before = [phases[last] - 1, *phases[:last]]
+    after = [*phases[1:], phases[0] + 1]
+    return [(b - a) / 2 for a, b in zip(before, after, strict=True)]
+
+
+def half_width(sets: Sequence[Sequence[float]], confidence: float) -> float:
+    """Half-width of the interval of the mean of ``sets``, where nothing but noise and phase makes them differ."""
+    left = errors(sets)
+    return student_t_quantile((1 + confidence) / 2, _DEGREES) * left.noise / math.sqrt(len(sets)) + left.aliased
