@@ -1,3 +1,5 @@
+"""What is known of the answers: their score, how many changed, how many requests failed."""
+
 from __future__ import annotations
 
 import statistics

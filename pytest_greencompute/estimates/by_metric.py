@@ -1,9 +1,4 @@
-"""From a raw run to estimates: every figure with its interval, or the reason why there is none.
-
-The unit of replication for energy is a complete *set* of blocks: within a set the blocks' phases are stratified, so they
-are not independent. With five sets or more their own spread gives the interval; with fewer, a model of the phase does
-(phase.py), and never less than the spread of the sets that are there.
-"""
+"""Every figure of a run by its metric, with its interval, or the reason why there is none: the one table of kinds."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Figures that are counted, not timed: tokens, calls of watched models, operations and memory."""
+
 from __future__ import annotations
 
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome

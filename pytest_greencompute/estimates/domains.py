@@ -1,3 +1,5 @@
+"""Which domains' energy counts in a run, their idle power, and what of a block is its work."""
+
 from __future__ import annotations
 
 import math

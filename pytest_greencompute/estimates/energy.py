@@ -1,3 +1,5 @@
+"""Energy per query, above idle, per token, in carbon and money, and average power: over sets, stretches of a load, or a window."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""A figure with its interval, or the reason why there is none; and what is asked of a run."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Percentiles of latencies, of times to the first token and from one to the next, by order statistics."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,10 @@
+"""Figures over complete sets of blocks, or over the stretches of a server's load.
+
+The unit of replication is a complete *set* of blocks: within a set the blocks' phases are stratified, so they are not independent. With
+five sets or more their own spread gives the interval; with fewer, a model of the phase does (``stats.phases``), and never less than the
+spread of the sets that are there.
+"""
+
 from __future__ import annotations
 
 import statistics

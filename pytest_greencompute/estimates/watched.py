@@ -1,3 +1,5 @@
+"""Energy of one watched model, shared out by the time that was spent in it."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

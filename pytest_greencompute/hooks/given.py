@@ -1,3 +1,5 @@
+"""What was asked for on the command line and in files, known before any test is collected."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,3 +1,5 @@
+"""Names that several hooks share: the marker, the fixture, the keys of stashes and reports."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,3 +1,5 @@
+"""After collection: settings, budgets and the session that measures, all problems in one usage error."""
+
 from __future__ import annotations
 
 import contextlib

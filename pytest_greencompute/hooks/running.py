@@ -1,3 +1,5 @@
+"""A metered test from its set-up to its verdicts, as pytest calls it."""
+
 from __future__ import annotations
 
 import contextlib

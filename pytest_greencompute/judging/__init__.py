@@ -1,1 +1,1 @@
-"""TODO."""
+"""From estimates to verdicts: budgets, other runs, candidates. Pure."""

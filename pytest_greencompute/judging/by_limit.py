@@ -1,3 +1,5 @@
+"""An estimate against a limit that the user wrote. The whole interval is judged, never the point (but see accuracy)."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""An estimate against that of another run, saved or at another commit: how many times worse, and whether that is for certain."""
+
 from __future__ import annotations
 
 import math

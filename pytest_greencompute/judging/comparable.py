@@ -1,3 +1,5 @@
+"""Which runs may be compared: one table with a row for each thing that two runs may differ in, and what a difference does. Pure."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

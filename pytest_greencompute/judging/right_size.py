@@ -1,3 +1,5 @@
+"""The verdicts on a choice between candidates: whether the configured one is the right size, and whether any is good enough."""
+
 from __future__ import annotations
 
 import math

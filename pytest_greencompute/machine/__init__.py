@@ -1,1 +1,1 @@
-"""TODO."""
+"""This machine: its clock, processes and facts."""

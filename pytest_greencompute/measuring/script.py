@@ -1,3 +1,5 @@
+"""``measure``: a measured run outside pytest, in a script or a notebook."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""What is to be measured and how far: one model on its queries, and the effort that is spent on it."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,3 +1,5 @@
+"""The other commits of a session, each checked out in a worktree of its own."""
+
 from __future__ import annotations
 
 import os

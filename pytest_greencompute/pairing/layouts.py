@@ -1,3 +1,5 @@
+"""How many queries and sets a pair has: both sides measure the same, in blocks that suit the slower one."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Whole passes over the queries, each of them a sample: the protocol of AI Energy Score. No I/O."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""A session's results as every report shows them."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -1,3 +1,5 @@
+"""Arguments of the fixture's methods, checked."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping as MappingABC

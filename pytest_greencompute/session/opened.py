@@ -1,3 +1,5 @@
+"""Ending a session early, and checking meters before one begins."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,3 +1,5 @@
+"""The sentences that a test fails with."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

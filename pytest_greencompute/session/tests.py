@@ -1,3 +1,5 @@
+"""One collected test that may measure, and what its verdicts raise."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

@@ -1,3 +1,5 @@
+"""The verdicts on one test's runs: its budgets, its baseline and other commits, all attempts at it counted."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

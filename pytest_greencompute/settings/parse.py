@@ -1,3 +1,5 @@
+"""One parser for each kind of value that a setting may have, with an error that names where it was written."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,3 +1,5 @@
+"""The settings of a session: frozen, checked, in SI units."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

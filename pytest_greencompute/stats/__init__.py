@@ -1,1 +1,1 @@
-"""TODO."""
+"""Statistics that measuring and judging need. Pure: numbers in, numbers out."""

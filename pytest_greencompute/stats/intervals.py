@@ -1,3 +1,5 @@
+"""Intervals of means and of ratios of sums, from independent samples or from stretches of time."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What data is: quantities, metrics, readings and runs, frozen and validated once. Pure."""

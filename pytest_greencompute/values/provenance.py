@@ -1,3 +1,5 @@
+"""Where the figures of a run come from, as far as names need to be agreed on."""
+
 from __future__ import annotations
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence

@@ -1,3 +1,5 @@
+"""What is read from a meter: sources, readings, spans between two of them, blocks and idle power. Frozen and finite."""
+
 from __future__ import annotations
 
 import math

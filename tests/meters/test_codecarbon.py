@@ -21,10 +21,10 @@ import pytest
 
 codecarbon = pytest.importorskip("codecarbon")
 
-from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.machine.clock import RealClock
-from pytest_greencompute.meters.base import Counter, MeterOptions
-from pytest_greencompute.meters.codecarbon import CodeCarbonMeter, _cpu_mode
+from pytest_greencompute.errors import MeterError, MeterLostError  # noqa: E402
+from pytest_greencompute.machine.clock import RealClock  # noqa: E402
+from pytest_greencompute.meters.base import Counter, MeterOptions  # noqa: E402
+from pytest_greencompute.meters.codecarbon import CodeCarbonMeter, _cpu_mode  # noqa: E402
 
 pytestmark = pytest.mark.alone
 

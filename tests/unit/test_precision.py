@@ -12,15 +12,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pytest_greencompute.errors import CannotError, SettingsError
-from pytest_greencompute.measuring.by_turns import Entrant, run_all_once
-from pytest_greencompute.measuring.task import Task
-from pytest_greencompute.models.alike import share_alike
-from pytest_greencompute.models.answers import digests
-from pytest_greencompute.models.precision import PRECISIONS, at_precision, share_of
-from pytest_greencompute.models.sweeps import Variants, checked_axes
-from pytest_greencompute.models.workload import is_out_of_memory, scores
-from pytest_greencompute.testing.simulated import SimulatedClock
+from pytest_greencompute.errors import CannotError, SettingsError  # noqa: E402
+from pytest_greencompute.measuring.by_turns import Entrant, run_all_once  # noqa: E402
+from pytest_greencompute.measuring.task import Task  # noqa: E402
+from pytest_greencompute.models.alike import share_alike  # noqa: E402
+from pytest_greencompute.models.answers import digests  # noqa: E402
+from pytest_greencompute.models.precision import PRECISIONS, at_precision, share_of  # noqa: E402
+from pytest_greencompute.models.sweeps import Variants, checked_axes  # noqa: E402
+from pytest_greencompute.models.workload import is_out_of_memory, scores  # noqa: E402
+from pytest_greencompute.testing.simulated import SimulatedClock  # noqa: E402
 
 nn: Any = torch.nn
 QUERIES = 64
