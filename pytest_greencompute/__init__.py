@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from pytest_greencompute.judging.pairs import judge_pairs, judge_pairs_sequentially, judge_runs
     from pytest_greencompute.judging.verdict import Verdict
     from pytest_greencompute.measuring.script import measure
+    from pytest_greencompute.models.generator import Generator
     from pytest_greencompute.models.traffic import read_traffic
 
 __version__ = "0.1.0"
 __all__ = [
     "Estimate",
+    "Generator",
     "GreencomputeError",
     "MeasuredRun",
     "MeterError",
@@ -40,16 +42,17 @@ _HOMES = {
     "GreencomputeError": "errors",
     "MeterError": "errors",
     "SettingsError": "errors",
-    "Estimate": "estimate",
-    "MeasuredRun": "measured",
-    "Verdict": "verdict",
-    "judge_limit": "verdict",
-    "judge_pairs": "pairs",
-    "judge_pairs_sequentially": "pairs",
-    "judge_runs": "pairs",
-    "measure": "measuring",
-    "rate": "rating",
-    "read_traffic": "store.traffic",
+    "Estimate": "estimates.estimate",
+    "MeasuredRun": "estimates.measured",
+    "Generator": "models.generator",
+    "Verdict": "judging.verdict",
+    "judge_limit": "judging.by_limit",
+    "judge_pairs": "judging.pairs",
+    "judge_pairs_sequentially": "judging.pairs",
+    "judge_runs": "judging.pairs",
+    "measure": "measuring.script",
+    "rate": "estimates.star_scale",
+    "read_traffic": "models.traffic",
 }
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_greencompute.hooks.ending import _LEDGER, Ledger, _ledger
-from pytest_greencompute.hooks.given import _check_workers, _given, _has_settings, _refuse_value, _settings_of, _workers_asked
-from pytest_greencompute.hooks.names import _TEST, MARKER
-from pytest_greencompute.hooks.preparing import _collected, _prepare
-from pytest_greencompute.hooks.running import _skip, _unplanned
+from pytest_greencompute.hooks.ending import LEDGER, Ledger, ledger_of
+from pytest_greencompute.hooks.given import check_workers, may_have_settings, options_given, refuse_value, settings_of, workers_asked
+from pytest_greencompute.hooks.names import MARKER, TEST
+from pytest_greencompute.hooks.preparing import after_collection, prepare
+from pytest_greencompute.hooks.running import skip_rest, unplanned
 from pytest_greencompute.settings.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -47,18 +47,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "energy_group(name, default=None, margin='20%', floor=None, …): tests that are candidates for one task; compared when the last has"
         " run (pytest-greencompute)",
     )
-    ledger = config.stash[_LEDGER] = Ledger(config)
+    ledger = config.stash[LEDGER] = Ledger(config)
     config.pluginmanager.register(ledger, "greencompute-ledger")
     if config.option.collectonly:
         return
-    given = _given(config)
-    if _workers_asked(config):
-        _check_workers(config, given)
+    given = options_given(config)
+    if workers_asked(config):
+        check_workers(config, given)
     if "budget" in given:
-        _refuse_value(config)
+        refuse_value(config)
     else:
         lone = [option for option in OPTIONS if option.needs_budget and option.key in given]
-        if lone and not _settings_of(config, given).enabled:
+        if lone and not settings_of(config, given).enabled:
             raise pytest.UsageError(f"--energy-{lone[0].name} does nothing without --energy-budget: add it.")
     if "only" in given and "skip" in given:
         raise pytest.UsageError("--energy-only and --energy-skip leave no test to run: use one of them.")
@@ -67,8 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """``-n auto``: a worker for each GPU, where each is to have one of its own."""
-    given = _given(config)
-    settings = _settings_of(config, given) if given or _has_settings(config) else None
+    given = options_given(config)
+    settings = settings_of(config, given) if given or may_have_settings(config) else None
     if settings is None or not settings.enabled or settings.xdist is None:
         return None
     from pytest_greencompute.hooks import workers
@@ -80,7 +80,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Under xdist the tests are collected and run by workers; the controller says, writes and refuses for all of them."""
     if session.config.pluginmanager.hasplugin("dsession"):
-        _prepare(session, session.config, [], [], _given(session.config))
+        prepare(session, session.config, [], [], options_given(session.config))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -90,7 +90,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     yield
     if not config.option.collectonly:
         known = set(before)
-        _collected(session, config, [*before, *(item for item in items if item not in known)], items)
+        after_collection(session, config, [*before, *(item for item in items if item not in known)], items)
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -101,10 +101,10 @@ def energy_meter(request: pytest.FixtureRequest) -> Generator[EnergyMeter, None,
     """Measures model inference: ``energy_meter.measure(model, queries, …)`` and ``energy_meter.window(name)``."""
     from pytest_greencompute.session.energy_meter import EnergyMeter
 
-    measuring = _ledger(request.config).session
-    test = request.node.stash.get(_TEST, None)
+    measuring = ledger_of(request.config).session
+    test = request.node.stash.get(TEST, None)
     if measuring is None or test is None:
-        measuring, test = _unplanned(request)
-    meter = EnergyMeter(measuring, test, _skip)
+        measuring, test = unplanned(request)
+    meter = EnergyMeter(measuring, test, skip_rest)
     yield meter
     meter.close()

@@ -164,9 +164,9 @@ def _listed(keys: Sequence[tuple[str, str | None]]) -> str:
 def _measured(run: Run) -> tuple[Estimate, Conditions]:
     """Energy per query in joules, what cards differ by in its interval, and how it came about. Raises NotRatedError where there is none."""
     from pytest_greencompute.estimates.estimate import Aim, Missing
-    from pytest_greencompute.estimates.stars import energy_of
+    from pytest_greencompute.estimates.stars import rated_energy
 
-    found = energy_of(run, Aim())
+    found = rated_energy(run, Aim())
     if isinstance(found, Missing):
         raise NotRatedError(f"{run.test} has no energy that could be rated: {found.reason}.")
     return found

@@ -11,7 +11,7 @@ from pytest_greencompute.values.metrics import Metric
 from pytest_greencompute.values.run import ANSWER_DIGITS, Run
 
 
-def _errors(run: Run, metric: Metric, aim: Aim) -> Outcome:
+def errors_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """The share of the requests that failed, with its binomial interval. What is judged is the figure: failures come in bursts."""
     if run.serving is None:
         return Missing("only serve_load() counts failed requests")
@@ -23,7 +23,7 @@ def _errors(run: Run, metric: Metric, aim: Aim) -> Outcome:
     return Estimate(failed / n, low, high, metric.dimension, n, aim.confidence)
 
 
-def _score(run: Run, metric: Metric, aim: Aim) -> Outcome:
+def score_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """Mean score of the fixed queries; exact binomial interval where every score is 0 or 1, Student's t otherwise."""
     if not run.scores:
         return Missing("no references were given to measure(), so there is no accuracy")

@@ -5,34 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from pytest_greencompute.estimates.answers import _errors, _score
-from pytest_greencompute.estimates.counted import _calls, _compute, _tokens
-from pytest_greencompute.estimates.energy import _energy
-from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome
-from pytest_greencompute.estimates.latency import _latency, _streamed
-from pytest_greencompute.estimates.over_sets import _throughput
+from pytest_greencompute.estimates.answers import errors_of, score_of
+from pytest_greencompute.estimates.counted import calls_of, compute_of, tokens_of
+from pytest_greencompute.estimates.energy import energy_of
+from pytest_greencompute.estimates.estimate import NOT_MEASURED, Aim, Estimate, Missing, Outcome
+from pytest_greencompute.estimates.latency import latency_of, streamed_of
+from pytest_greencompute.estimates.over_sets import throughput_of
+from pytest_greencompute.estimates.stars import stars_of
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.run import Run
 
-
-def _rating(run: Run, _metric: Metric, aim: Aim) -> Outcome:
-    from pytest_greencompute.estimates.stars import stars_of
-
-    return stars_of(run, aim)
-
-
 _BY_KIND: Mapping[str, Callable[[Run, Metric, Aim], Outcome]] = {
-    "energy": _energy,
-    "latency": _latency,
-    "rate": _throughput,
-    "score": _score,
-    "tokens": _tokens,
-    "calls": _calls,
-    "compute": _compute,
-    "rating": _rating,
-    "first token": _streamed,
-    "token gap": _streamed,
-    "errors": _errors,
+    "energy": energy_of,
+    "latency": latency_of,
+    "rate": throughput_of,
+    "score": score_of,
+    "tokens": tokens_of,
+    "calls": calls_of,
+    "compute": compute_of,
+    "rating": lambda run, _, aim: stars_of(run, aim),
+    "first token": streamed_of,
+    "token gap": streamed_of,
+    "errors": errors_of,
     "answers": lambda *_: Missing("there are no other answers to compare with; --energy-base-ref or --energy-baseline brings some"),
 }
 
@@ -40,7 +34,7 @@ _BY_KIND: Mapping[str, Callable[[Run, Metric, Aim], Outcome]] = {
 def estimate(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """The estimate of one metric of a run, or why there is none."""
     if metric.needs_meter and not run.metered:
-        return Missing("not measured: run pytest with --energy-budget")
+        return NOT_MEASURED
     return _BY_KIND[metric.kind](run, metric, aim)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome
-from pytest_greencompute.estimates.over_sets import _NO_USAGE, _confidence, _over_run, _queries, _tokens_of_server
+from pytest_greencompute.estimates.over_sets import NO_USAGE, look_confidence, over_run, queries_in, tokens_of_server
 from pytest_greencompute.stats.distributions import binomial_interval
 from pytest_greencompute.stats.intervals import mean_interval
 from pytest_greencompute.values.metrics import Metric
@@ -12,7 +12,7 @@ from pytest_greencompute.values.run import Run
 _ASKED_AGAIN = "in a batch, a query that is asked again cannot be told from another one; batch_size=1 makes it exact"
 
 
-def _tokens(run: Run, metric: Metric, aim: Aim) -> Outcome:
+def tokens_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """Mean of the tokens that were counted in each answer; where answers were not counted, those of the watched models.
 
     Of reasoning the larger of the two: an application may show its answers without it.
@@ -33,12 +33,12 @@ def _tokens(run: Run, metric: Metric, aim: Aim) -> Outcome:
 
 
 def _tokens_served(run: Run, metric: Metric, aim: Aim) -> Outcome:
-    tokens = _tokens_of_server(run)
+    tokens = tokens_of_server(run)
     if isinstance(tokens, Missing):
         return tokens
-    value, low, high, n = _over_run(run, lambda group: sum(tokens[each.set_index] for each in group), _queries, _confidence(run, aim))
+    value, low, high, n = over_run(run, lambda group: sum(tokens[each.set_index] for each in group), queries_in, look_confidence(run, aim))
     if run.serving is not None and run.serving.by_events:
-        return Estimate(value, value, None, metric.dimension, n, aim.confidence, note=_NO_USAGE)
+        return Estimate(value, value, None, metric.dimension, n, aim.confidence, note=NO_USAGE)
     return Estimate(value, None if low is None else max(0.0, low), high, metric.dimension, n, aim.confidence)
 
 
@@ -62,7 +62,7 @@ def _tokens_of_watched(run: Run, metric: Metric, aim: Aim) -> Estimate | None:
     return Estimate(sum(seen) / run.watching.queries, None, None, metric.dimension, run.watching.queries, aim.confidence)
 
 
-def _calls(run: Run, metric: Metric, aim: Aim) -> Outcome:
+def calls_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """Calls of watched models, or the share of queries that reached one, with its exact binomial interval."""
     watching = run.watching
     if watching is None:
@@ -77,7 +77,7 @@ def _calls(run: Run, metric: Metric, aim: Aim) -> Outcome:
     return Estimate(calls / watching.queries, None, None, metric.dimension, watching.queries, aim.confidence)
 
 
-def _compute(run: Run, metric: Metric, aim: Aim) -> Outcome:
+def compute_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """What was counted in a pass of its own; of a figure that is only a bound, the other side is open."""
     count = run.counts.get(metric.name)
     if count is None and run.serving is not None:

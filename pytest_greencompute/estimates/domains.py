@@ -84,7 +84,7 @@ def net_energy(block: Block, domain: str, idle_w: float) -> float:
     return span.energy_j - idle_w * (span.seconds - block.busy_s)
 
 
-def _spoiled(run: Run) -> str:
+def why_spoiled(run: Run) -> str:
     """Why the marks of the blocks leave no energy figure; empty if they leave one."""
     marked = [block for block in run.blocks if block.marks]
     if foreign := beside_others(marked):

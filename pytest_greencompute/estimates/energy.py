@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
-from pytest_greencompute.estimates.counted import _tokens
-from pytest_greencompute.estimates.domains import _spoiled, idle_watts, judged_sources, net_energy
-from pytest_greencompute.estimates.estimate import ONE_WINDOW, Aim, Estimate, Missing, Outcome, scaled
+from pytest_greencompute.estimates.counted import tokens_of
+from pytest_greencompute.estimates.domains import idle_watts, judged_sources, net_energy, why_spoiled
+from pytest_greencompute.estimates.estimate import NOT_MEASURED, ONE_WINDOW, Aim, Estimate, Missing, Outcome, scaled
 from pytest_greencompute.estimates.over_sets import (
-    _NO_USAGE,
+    NO_USAGE,
     _above_zero,
-    _busy_s,
-    _confidence,
     _least,
-    _over_run,
-    _queries,
-    _tokens_of_server,
+    busy_s_in,
+    look_confidence,
+    over_run,
+    queries_in,
+    tokens_of_server,
 )
 from pytest_greencompute.stats.intervals import FINEST, positive_low
 from pytest_greencompute.values.metrics import METRICS, Metric
@@ -38,7 +38,7 @@ def _scaled(run: Run, metric: Metric, aim: Aim) -> Outcome:
     factor = _factor(run, metric, aim)
     if isinstance(factor, Missing):
         return factor
-    energy = _energy(run, METRICS["energy_per_query"], aim)
+    energy = energy_of(run, METRICS["energy_per_query"], aim)
     dimension = money(aim.footprint.currency) if metric.per == "money" else metric.dimension
     if isinstance(energy, Missing):
         return energy if energy.coarse is None else replace(energy, coarse=scaled(energy.coarse, factor, dimension))
@@ -47,7 +47,7 @@ def _scaled(run: Run, metric: Metric, aim: Aim) -> Outcome:
 
 def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
     if metric.per == "token":
-        tokens = _tokens(run, METRICS["tokens_per_query"], aim)
+        tokens = tokens_of(run, METRICS["tokens_per_query"], aim)
         if isinstance(tokens, Missing):
             return tokens
         return 1 / tokens.value if tokens.value else Missing("the model generated no token")
@@ -56,22 +56,21 @@ def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
     return Missing(why or _NOT_SET[metric.per]) if found is None else found
 
 
-def _energy(run: Run, metric: Metric, aim: Aim) -> Outcome:
+def energy_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """Joules per query or token, watts, or what a joule emits or costs: over sets, over the stretches of a load, or of a window."""
     if metric.per and not (metric.per == "token" and run.serving is not None):
         return _scaled(run, metric, aim)
-    problem = run.problem or _spoiled(run)
-    if problem:
-        return Missing(problem)
+    problem = run.problem or why_spoiled(run)
+    if not run.metered or problem:
+        return Missing(problem) if run.metered else NOT_MEASURED
     sources = judged_sources(run, aim)
     if isinstance(sources, Missing):
         return sources
-    blocks = run.blocks
-    if not blocks:
+    if not run.blocks:
         return Missing("no block was measured")
     idle = {source.domain: idle_watts(run, source.domain) for source in sources}
-    if run.window:
-        return _window_energy(run, metric, sources, idle, aim)
-    return _energy_over(run, metric, sources, idle, aim)
+    over = _window_energy if run.window else _energy_over
+    return over(run, metric, sources, idle, aim)
 
 
 def _energy_over(run: Run, metric: Metric, sources: Sequence[Source], idle: Mapping[str, tuple[float, float]], aim: Aim) -> Outcome:
@@ -82,13 +81,13 @@ def _energy_over(run: Run, metric: Metric, sources: Sequence[Source], idle: Mapp
     def joules_of(group: Sequence[Block]) -> float:
         return _joules(metric, group, idle)
 
-    value, low, high, n = _over_run(run, joules_of, amount_of, _confidence(run, aim))
+    value, low, high, n = over_run(run, joules_of, amount_of, look_confidence(run, aim))
     amount = amount_of(blocks)
-    extra = _idle_error(metric, blocks, idle, _confidence(run, aim)) / amount
+    extra = _idle_error(metric, blocks, idle, look_confidence(run, aim)) / amount
     extra += sum(source.step_j for source in sources) * len(blocks) / amount
     extra += _stamping(blocks, sources) / amount + FINEST * abs(value)
     found = _widened(metric, value, low, high, extra, sources, n=n, aim=aim)
-    return found if metric.signed else _above_zero(found, lambda: _least(run, joules_of, amount_of, _confidence(run, aim)))
+    return found if metric.signed else _above_zero(found, lambda: _least(run, joules_of, amount_of, look_confidence(run, aim)))
 
 
 def _idle_error(metric: Metric, blocks: Sequence[Block], idle: Mapping[str, tuple[float, float]], confidence: float) -> float:
@@ -122,10 +121,10 @@ def _joules(metric: Metric, group: Sequence[Block], idle: Mapping[str, tuple[flo
 def _amount_of(run: Run, metric: Metric) -> Callable[[Sequence[Block]], float] | Missing:
     """What the energy of blocks is divided by: their seconds, queries, or the tokens that a server generated in them."""
     if metric.name == "average_power":
-        return _busy_s
+        return busy_s_in
     if metric.per != "token":
-        return _queries
-    tokens = Missing(_NO_USAGE) if run.serving is not None and run.serving.by_events else _tokens_of_server(run)
+        return queries_in
+    tokens = Missing(NO_USAGE) if run.serving is not None and run.serving.by_events else tokens_of_server(run)
     return tokens if isinstance(tokens, Missing) else lambda group: sum(tokens[block.set_index] for block in group)
 
 
@@ -156,7 +155,7 @@ def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Ma
     """One block: its interval is what the ticks leave open, the rise above idle power over half a tick at either end."""
     (block,) = run.blocks
     tick = max(source.tick_s for source in sources)
-    amount = _busy_s(run.blocks) if metric.name == "average_power" else _queries(run.blocks)
+    amount = busy_s_in(run.blocks) if metric.name == "average_power" else queries_in(run.blocks)
     value = _joules(metric, run.blocks, idle) / amount
     if block.busy_s < MIN_WINDOW_TICKS * tick:
         need = show(MIN_WINDOW_TICKS * tick, METRICS["latency_p50"].dimension)

@@ -72,6 +72,7 @@ class Missing:
 
 
 Outcome = Estimate | Missing
+NOT_MEASURED = Missing("not measured: run pytest with --energy-budget")
 
 
 def with_systematic(estimate: Estimate) -> Estimate:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome
-from pytest_greencompute.estimates.over_sets import _NO_USAGE
+from pytest_greencompute.estimates.over_sets import NO_USAGE
 from pytest_greencompute.stats.distributions import order_statistic_ranks
 from pytest_greencompute.values.metrics import Metric
 from pytest_greencompute.values.run import Run
 
 
-def _latency(run: Run, metric: Metric, aim: Aim) -> Outcome:
+def latency_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """A percentile over batches: a query's latency is that of its batch, so batches are the independent samples."""
     if not run.latencies:
         return Missing("no latency was measured" if not run.window else "a window has no latency per query; use measure()")
@@ -39,13 +39,13 @@ def _percentile(seconds: Sequence[float], metric: Metric, aim: Aim, what: str) -
     )
 
 
-def _streamed(run: Run, metric: Metric, aim: Aim) -> Outcome:
+def streamed_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """A percentile of the times to the first token, or from one to the next, of what a server streamed."""
     if run.serving is None:
         return Missing("only serve_load() sees when tokens arrive")
     seconds = run.serving.first_tokens if metric.kind == "first token" else run.serving.token_gaps
     if not seconds and run.serving.by_events and metric.kind == "token gap":
-        return Missing(_NO_USAGE)
+        return Missing(NO_USAGE)
     if not seconds:
         return Missing("no token was streamed" if run.serving.answered else "no request was answered")
     return _percentile(seconds, metric, aim, "requests" if metric.kind == "first token" else "tokens")

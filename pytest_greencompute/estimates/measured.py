@@ -11,7 +11,7 @@ from pytest_greencompute.errors import MeterError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome, figure, is_bound, scaled
 from pytest_greencompute.estimates.star_scale import WH_PER_1000_QUERIES, Rating
-from pytest_greencompute.estimates.stars import energy_of, rating_of
+from pytest_greencompute.estimates.stars import rated_energy, rating_of
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
 
@@ -184,7 +184,7 @@ class ScoredRun(MeasuredRun):
         """Wh of GPU energy per 1,000 queries, modelled energy included. Raises MeterError, with the reason, where there is none."""
         if not self.raw.metered:
             self._unmetered("wh_per_1000_queries")
-        found = energy_of(self.raw, self._aim)
+        found = rated_energy(self.raw, self._aim)
         if isinstance(found, Missing):
             raise MeterError(f"There is no wh_per_1000_queries: {found.reason}.")
         return found[0].value / WH_PER_1000_QUERIES

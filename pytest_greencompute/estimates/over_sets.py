@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome
-from pytest_greencompute.stats.intervals import FAR, _alike, _batches, mean_interval, positive_low, ratio_interval
+from pytest_greencompute.stats.intervals import FAR, in_batches, mean_interval, positive_low, ratio_interval, widening
 from pytest_greencompute.stats.looks import share
 from pytest_greencompute.stats.phases import PHASES, errors, half_width, weights
 from pytest_greencompute.values.metrics import Metric
@@ -21,10 +21,10 @@ from pytest_greencompute.values.run import Run
 
 MIN_SETS = 5
 UNLIKELY = 2.0  # standard errors of the noise, by which sets differ in one of twenty cases
-_NO_USAGE = "the server did not say how many tokens its answers have, and an event of a stream may bring several: let it send usage"
+NO_USAGE = "the server did not say how many tokens its answers have, and an event of a stream may bring several: let it send usage"
 
 
-def _confidence(run: Run, aim: Aim) -> float:
+def look_confidence(run: Run, aim: Aim) -> float:
     """The confidence of one look, so that all planned looks together err with probability 1 - aim.confidence (Bonferroni)."""
     return 1 - share(1 - aim.confidence, run.looks)
 
@@ -53,7 +53,7 @@ def _over_phases(group: Sequence[Block], value: Callable[[Sequence[Block]], floa
     return sum(share * value((block,)) for share, block in zip(shares, group, strict=True))
 
 
-def _over_run(
+def over_run(
     run: Run, above: Callable[[Sequence[Block]], float], below: Callable[[Sequence[Block]], float], confidence: float
 ) -> tuple[float, float | None, float | None, int]:
     """The ratio of two sums over blocks, with its interval and number of samples: over sets, or over the stretches of a server's load."""
@@ -77,25 +77,25 @@ def _least(run: Run, above: Callable[[Sequence[Block]], float], below: Callable[
         return 0.0
     if run.serving is None:
         return positive_low([_over_phases(group, lambda part: above(part) / below(part)) for group in sets_of(run.blocks)], chance)
-    batches = _batches([above((block,)) for block in run.blocks], [below((block,)) for block in run.blocks])
+    batches = in_batches([above((block,)) for block in run.blocks], [below((block,)) for block in run.blocks])
     most = max(lower for _, lower in batches)
     return positive_low(
         [upper / most for upper, _ in batches],
         chance,
-        alike=_alike(batches) ** 2,
+        alike=widening(batches) ** 2,
         base=[upper / lower for upper, lower in batches if lower],
     )
 
 
-def _busy_s(group: Sequence[Block]) -> float:
+def busy_s_in(group: Sequence[Block]) -> float:
     return max(sum(block.busy_s for block in group), 1e-9)
 
 
-def _queries(group: Sequence[Block]) -> float:
+def queries_in(group: Sequence[Block]) -> float:
     return sum(block.queries for block in group)
 
 
-def _tokens_of_server(run: Run) -> Mapping[int, float] | Missing:
+def tokens_of_server(run: Run) -> Mapping[int, float] | Missing:
     """Tokens of each stretch by its number, or why there are none."""
     if run.serving is None or run.serving.tokens is None:
         return Missing("the server did not say how many tokens it generated")
@@ -104,15 +104,15 @@ def _tokens_of_server(run: Run) -> Mapping[int, float] | Missing:
     return {block.set_index: tokens for block, tokens in zip(run.blocks, run.serving.tokens, strict=True)}
 
 
-def _throughput(run: Run, metric: Metric, aim: Aim) -> Outcome:
+def throughput_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     blocks = run.blocks
     if not blocks:
         return Missing(run.problem or "no block was measured")
-    value, low, high, n = _over_run(run, _queries, _busy_s, _confidence(run, aim))
+    value, low, high, n = over_run(run, queries_in, busy_s_in, look_confidence(run, aim))
     found = Estimate(value, low, high, metric.dimension, n, aim.confidence)
-    found = _above_zero(found, lambda: _least(run, _queries, _busy_s, _confidence(run, aim)))
+    found = _above_zero(found, lambda: _least(run, queries_in, busy_s_in, look_confidence(run, aim)))
     if high is None:
         return found
     time = Estimate(1 / value, 1 / high, None, metric.dimension, n, aim.confidence)  # of a query, which is positive too
-    least = _above_zero(time, lambda: _least(run, _busy_s, _queries, _confidence(run, aim))).low or 0.0
+    least = _above_zero(time, lambda: _least(run, busy_s_in, queries_in, look_confidence(run, aim))).low or 0.0
     return replace(found, high=1 / least) if least > 1 / high else found

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.errors import NotRatedError, SettingsError
-from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.domains import judged_sources
+from pytest_greencompute.estimates.energy import energy_of
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome, with_systematic
 from pytest_greencompute.estimates.star_scale import LEADERBOARDS, NEWEST, PASSES, WH_PER_1000_QUERIES, Conditions, Rating, rate
 from pytest_greencompute.values.metrics import METRICS
@@ -96,13 +96,13 @@ def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Cond
     )
 
 
-def energy_of(run: Run, aim: Aim) -> tuple[Estimate, Conditions] | Missing:
+def rated_energy(run: Run, aim: Aim) -> tuple[Estimate, Conditions] | Missing:
     """Energy per query in joules, what cards differ by in its interval, and how it came about; or why there is none.
 
     GPUs alone count wherever one is metered, whatever domains ``aim`` names: a rating is of those.
     """
     aim = replace(aim, domains=Aim().domains)
-    energy, sources = estimate(run, METRICS["energy_per_query"], aim), judged_sources(run, aim)
+    energy, sources = energy_of(run, METRICS["energy_per_query"], aim), judged_sources(run, aim)
     if isinstance(energy, Missing):
         return energy
     if isinstance(sources, Missing):
@@ -121,7 +121,7 @@ def rating_of(run: Run, aim: Aim) -> tuple[Rating, Estimate]:
     kept = followed(run)
     if not kept.task:
         raise NotRatedError(f"{run.test} has no task to be rated in: {NO_PROTOCOL}.")
-    found = energy_of(run, aim)
+    found = rated_energy(run, aim)
     if isinstance(found, Missing):
         raise NotRatedError(f"{run.test} has no energy that could be rated: {found.reason}.")
     energy, conditions = found

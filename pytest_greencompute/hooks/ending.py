@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.session.groups import Group
     from pytest_greencompute.session.session import Session
 
-_LEDGER: pytest.StashKey[Ledger] = pytest.StashKey()
+LEDGER: pytest.StashKey[Ledger] = pytest.StashKey()
 
 
 class Ledger:
@@ -165,7 +165,8 @@ class Ledger:
 
         limit = measuring.settings.total_j
         if limit is not None:
-            verdict = judge_total(limit, self._summary(measuring, 0).facts)
+            spent = self._summary(measuring, 0).facts
+            verdict = judge_total(limit, spent.total_j, spent.why_no_total, modelled=spent.total_modelled)
             self.total = {**verdict_to_json(verdict), "effect": effect(verdict, measuring.settings.policy)}
             if self.total["effect"] == "fail":
                 self._redden(session)
@@ -337,5 +338,5 @@ def _short(path: Path) -> str:
         return str(path)
 
 
-def _ledger(config: pytest.Config) -> Ledger:
-    return config.stash[_LEDGER]
+def ledger_of(config: pytest.Config) -> Ledger:
+    return config.stash[LEDGER]

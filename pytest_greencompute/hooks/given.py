@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_greencompute.hooks.ending import _ledger
+from pytest_greencompute.hooks.ending import ledger_of
 from pytest_greencompute.hooks.names import MARKER, is_worker
 from pytest_greencompute.settings.options import OPTIONS
 
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from pytest_greencompute.settings.settings import Settings
 
 
-def _settings_of(config: pytest.Config, given: dict[str, Any]) -> Settings:
+def settings_of(config: pytest.Config, given: dict[str, Any]) -> Settings:
     """The settings, before any test is collected. A file's budget = true is as good as --energy-budget."""
     from pytest_greencompute.errors import SettingsError
 
     try:
-        return _read_settings(config, given)
+        return read_settings(config, given)
     except SettingsError as error:
-        raise _usage(error) from error
+        raise usage_error(error) from error
 
 
-def _usage(error: Exception) -> pytest.UsageError:
+def usage_error(error: Exception) -> pytest.UsageError:
     """The error as pytest ends with: pytest prints all of it as escapes where the terminal lacks one sign of it."""
     from pytest_greencompute.report.escape import fitted
 
     return pytest.UsageError(fitted(str(error), getattr(sys.__stderr__, "encoding", None) or "utf-8"))
 
 
-def _read_settings(config: pytest.Config, given: dict[str, Any], items: Sequence[pytest.Item] = ()) -> Settings:
+def read_settings(config: pytest.Config, given: dict[str, Any], items: Sequence[pytest.Item] = ()) -> Settings:
     """The settings that hold for ``items``; before they are collected, for what is asked for. Raises SettingsError."""
     from pytest_greencompute.settings.build import build
     from pytest_greencompute.settings.finding import read_files
 
-    files = read_files(_where(config, items), given.get("budget_file"), measuring="budget" in given)
+    files = read_files(where_from(config, items), given.get("budget_file"), measuring="budget" in given)
     return build(given, files, os.environ, config.invocation_params.dir)
 
 
-def _where(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> Where:
+def where_from(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> Where:
     """From where the settings are looked for."""
     from pytest_greencompute.settings.finding import Where
 
@@ -58,15 +58,15 @@ def _where(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> Where:
     return Where(config.rootpath, folder, tests, files, config.inipath)
 
 
-def _workers_asked(config: pytest.Config) -> bool:
+def workers_asked(config: pytest.Config) -> bool:
     """Whether xdist is to run the tests in workers, seen from the process that starts them."""
     return not is_worker(config) and bool(getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None))
 
 
-def _check_workers(config: pytest.Config, given: dict[str, Any]) -> None:
+def check_workers(config: pytest.Config, given: dict[str, Any]) -> None:
     """Before a worker is started: whether they may measure, and which GPU is whose."""
-    if given or _has_settings(config):
-        settings = _settings_of(config, given)
+    if given or may_have_settings(config):
+        settings = settings_of(config, given)
         if settings.enabled:
             from pytest_greencompute.hooks import workers
 
@@ -74,13 +74,13 @@ def _check_workers(config: pytest.Config, given: dict[str, Any]) -> None:
             config.pluginmanager.register(workers.OneGpuEach(), "greencompute-workers")
 
 
-def _given(config: pytest.Config) -> dict[str, Any]:
+def options_given(config: pytest.Config) -> dict[str, Any]:
     """Option key -> value for what the command line (or addopts) really gave."""
     values = ((option.key, getattr(config.option, option.dest, None)) for option in OPTIONS)
     return {key: value for key, value in values if value is not None}
 
 
-def _refuse_value(config: pytest.Config) -> None:
+def refuse_value(config: pytest.Config) -> None:
     args = config.invocation_params.args
     for flag, value in itertools.pairwise(args):
         if flag == "--energy-budget" and re.match(r"[\d.]+ ?[a-zA-Zµ%][\w /]*$|[\d.]+$", str(value)) and not Path(str(value)).exists():
@@ -91,16 +91,16 @@ def _refuse_value(config: pytest.Config) -> None:
             )
 
 
-def _has_settings(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> bool:
+def may_have_settings(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> bool:
     """Whether a pyproject.toml may hold settings of ours, for ``items`` or for what is asked for."""
     from pytest_greencompute.settings.finding import mentioned
 
-    return mentioned(_where(config, items))
+    return mentioned(where_from(config, items))
 
 
-def _asked(config: pytest.Config, key: str, given: dict[str, Any]) -> bool:
+def selects(config: pytest.Config, key: str, given: dict[str, Any]) -> bool:
     """Whether --energy-only or --energy-skip holds: by option, or by its TOML twin where neither option is given."""
-    measuring = _ledger(config).session
+    measuring = ledger_of(config).session
     if "only" in given or "skip" in given:
         return key in given
     return measuring is not None and bool(getattr(measuring.settings, key))

@@ -16,9 +16,9 @@ RERUN = "rerun"  # the outcome of an attempt that a plugin has another follow (p
 CRASHED = "???"  # what xdist says of when a test ended whose worker crashed
 MARKER = "energy_budget"
 FIXTURE = "energy_meter"
-_TEST: pytest.StashKey[MeteredTest] = pytest.StashKey()
-_TOLD: pytest.StashKey[bool] = pytest.StashKey()  # a mark that came late
-_SIDE = "GREENCOMPUTE_SIDE"  # set in a process that another pytest has started to measure one side of a comparison (sides/worker.py)
+TEST: pytest.StashKey[MeteredTest] = pytest.StashKey()
+LATE: pytest.StashKey[bool] = pytest.StashKey()  # a mark that came late
+SIDE = "GREENCOMPUTE_SIDE"  # set in a process that another pytest has started to measure one side of a comparison (sides/worker.py)
 
 
 def is_worker(config: pytest.Config) -> bool:

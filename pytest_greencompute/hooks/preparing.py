@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_greencompute.hooks.ending import _ledger
-from pytest_greencompute.hooks.given import _asked, _given, _has_settings, _read_settings, _usage, _where
-from pytest_greencompute.hooks.names import _SIDE, _TEST, FIXTURE, MARKER, is_worker
-from pytest_greencompute.hooks.running import MeteredHooks, _meter_of
+from pytest_greencompute.hooks.ending import ledger_of
+from pytest_greencompute.hooks.given import may_have_settings, options_given, read_settings, selects, usage_error, where_from
+from pytest_greencompute.hooks.names import FIXTURE, MARKER, SIDE, TEST, is_worker
+from pytest_greencompute.hooks.running import MeteredHooks, meter_of
 
 if TYPE_CHECKING:
     from pytest_greencompute.session.session import Session
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 # --- collection -------------------------------------------------------------------------------------------------------
 
 
-def _is_metered(item: pytest.Item) -> bool:
+def is_metered(item: pytest.Item) -> bool:
     return FIXTURE in getattr(item, "fixturenames", ()) or item.get_closest_marker(MARKER) is not None
 
 
-def _collected(session: pytest.Session, config: pytest.Config, every: list[pytest.Item], items: list[pytest.Item]) -> None:
+def after_collection(session: pytest.Session, config: pytest.Config, every: list[pytest.Item], items: list[pytest.Item]) -> None:
     """``every`` test that was collected, and ``items``, those that are to run."""
-    metered = [item for item in every if _is_metered(item)]
-    if _SIDE in os.environ:
+    metered = [item for item in every if is_metered(item)]
+    if SIDE in os.environ:
         _prepare_side(config, every, metered)
         return
-    given = _given(config)
-    if metered or given or _has_settings(config, every):
+    given = options_given(config)
+    if metered or given or may_have_settings(config, every):
         try:
-            _prepare(session, config, every, metered, given)
+            prepare(session, config, every, metered, given)
         except pytest.UsageError as error:
             if not is_worker(config):
                 raise
@@ -46,14 +46,14 @@ def _collected(session: pytest.Session, config: pytest.Config, every: list[pytes
             report_problem(session, str(error))  # a worker that raises is a crash without words to xdist
             items.clear()
             return
-    keep = {"only": True, "skip": False}.get(next((key for key in ("only", "skip") if _asked(config, key, given)), ""))
+    keep = {"only": True, "skip": False}.get(next((key for key in ("only", "skip") if selects(config, key, given)), ""))
     if keep is not None:
         chosen = set(metered)
         config.hook.pytest_deselected(items=[item for item in items if (item in chosen) is not keep])
         items[:] = [item for item in items if (item in chosen) is keep]
 
 
-def _prepare(
+def prepare(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item], given: dict[str, Any]
 ) -> None:
     """Settings, markers and budgets of the collected tests, all problems in one usage error."""
@@ -80,7 +80,7 @@ def _prepare(
             if settings.budget_file is not None and given["budget_file"] == options_in(addopts_of(config.inipath)).get("budget_file"):
                 settings = replace(settings, budget_file=None)  # each commit names its own
             named = None if settings.budget_file is None else str(settings.budget_file)
-            for node_id, asked in asked_here(metered, _where(config, metered), named, MARKER, config.inipath).items():
+            for node_id, asked in asked_here(metered, where_from(config, metered), named, MARKER, config.inipath).items():
                 tests[node_id].asked = asked
         if not config.pluginmanager.hasplugin("dsession"):
             stale_budgets(settings, session, config, items, tests)
@@ -95,7 +95,7 @@ def _prepare(
             side_options=side_options(config),
         )
     except SettingsError as error:
-        raise _usage(error) from error
+        raise usage_error(error) from error
     _register(config, measuring, {item: tests[node_id_of(item)] for item in metered})
 
 
@@ -113,7 +113,7 @@ def _checked_settings(config: pytest.Config, given: dict[str, Any], items: Seque
     from pytest_greencompute.report.forms import check_installed
     from pytest_greencompute.session.opened import check_meters
 
-    settings = _read_settings(config, given, items)
+    settings = read_settings(config, given, items)
     extra = extra_meters(config)
     if settings.enabled:
         from pytest_greencompute.hooks import workers
@@ -136,8 +136,8 @@ def _checked_settings(config: pytest.Config, given: dict[str, Any], items: Seque
 
 def _register(config: pytest.Config, measuring: Session, tests: dict[pytest.Item, MeteredTest]) -> None:
     for item, test in tests.items():
-        item.stash[_TEST] = test
-    ledger = _ledger(config)
+        item.stash[TEST] = test
+    ledger = ledger_of(config)
     ledger.session = measuring
     ledger.metered = {item.nodeid for item in tests}
     if tests or measuring.settings.enabled:
@@ -145,7 +145,7 @@ def _register(config: pytest.Config, measuring: Session, tests: dict[pytest.Item
     if tests and measuring.settings.benchmarks and measuring.settings.enabled:
         from pytest_greencompute.hooks.benchmarks import BenchmarkHooks
 
-        config.pluginmanager.register(BenchmarkHooks(partial(_meter_of, measuring)), "greencompute-benchmarks")
+        config.pluginmanager.register(BenchmarkHooks(partial(meter_of, measuring)), "greencompute-benchmarks")
 
 
 def _prepare_side(config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item]) -> None:
@@ -161,7 +161,7 @@ def _prepare_side(config: pytest.Config, items: list[pytest.Item], metered: list
     measuring = Session(of_side(told), config.rootpath, os.environ, extra_meters=extra_meters(config), worker=worker)
     _add_benchmarks(measuring.settings, items, metered)
     measuring.max_seconds, measuring.needs_p99, measuring.count = told["max_seconds"], told["needs_p99"], tuple(told["count"])
-    asked = asked_here(metered, _where(config, metered), told["budget_file"], MARKER, config.inipath)
+    asked = asked_here(metered, where_from(config, metered), told["budget_file"], MARKER, config.inipath)
     _register(config, measuring, {item: MeteredTest(item.nodeid, item.nodeid, asked=asked.get(item.nodeid, {})) for item in metered})
 
 

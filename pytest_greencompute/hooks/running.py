@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from pytest_greencompute.hooks.ending import _ledger, first_words
-from pytest_greencompute.hooks.given import _usage
-from pytest_greencompute.hooks.names import _TEST, _TOLD, MARKER, METERED
+from pytest_greencompute.hooks.ending import first_words, ledger_of
+from pytest_greencompute.hooks.given import usage_error
+from pytest_greencompute.hooks.names import LATE, MARKER, METERED, TEST
 
 if TYPE_CHECKING:
     from pytest_greencompute.judging.verdict import Verdict
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from pytest_greencompute.session.tests import MeteredTest
 
 
-def _meter_of(measuring: Session, request: pytest.FixtureRequest) -> EnergyMeter | None:
+def meter_of(measuring: Session, request: pytest.FixtureRequest) -> EnergyMeter | None:
     """The meter of a test whose benchmark is to be measured; closed when its fixtures are."""
     from pytest_greencompute.session.energy_meter import EnergyMeter
 
-    test = request.node.stash.get(_TEST, None)
+    test = request.node.stash.get(TEST, None)
     if test is None:
         return None
-    meter = EnergyMeter(measuring, test, _skip)
+    meter = EnergyMeter(measuring, test, skip_rest)
     request.addfinalizer(meter.close)
     return meter
 
 
-def _unplanned(request: pytest.FixtureRequest) -> NoReturn:
+def unplanned(request: pytest.FixtureRequest) -> NoReturn:
     raise pytest.UsageError(
         f"{request.node.nodeid}: energy_meter was asked for at run time (getfixturevalue), so its budgets were not read."
         " Name it in the test's arguments, or mark the test with @pytest.mark.usefixtures('energy_meter')."
     )
 
 
-def _skip(reason: str) -> NoReturn:
+def skip_rest(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
@@ -54,13 +54,13 @@ class MeteredHooks:
         from pytest_greencompute.errors import SettingsError
         from pytest_greencompute.hooks.collecting import collected_whole
 
-        groups = {test.group.name: test.group for item in session.items if (test := item.stash.get(_TEST, None)) and test.group}
+        groups = {test.group.name: test.group for item in session.items if (test := item.stash.get(TEST, None)) and test.group}
         try:
             for group in groups.values():
                 group.choose([item.nodeid for item in session.items], whole=collected_whole(session.config))
         except SettingsError as error:
-            raise _usage(error) from error
-        _ledger(session.config).groups = list(groups.values())
+            raise usage_error(error) from error
+        ledger_of(session.config).groups = list(groups.values())
 
     def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> str:
         """Said before anything is measured, since a plugin that ends the process leaves nobody to say it later."""
@@ -68,12 +68,12 @@ class MeteredHooks:
 
         if not self._session.settings.enabled:
             return ""
-        metered = [item for item in items if _TEST in item.stash]
-        return short_limits(metered, lambda item: self._session.budget(item.stash[_TEST]).max_seconds)
+        metered = [item for item in items if TEST in item.stash]
+        return short_limits(metered, lambda item: self._session.budget(item.stash[TEST]).max_seconds)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
-        test = item.stash.get(_TEST, None)
+        test = item.stash.get(TEST, None)
         if test is not None:
             # A plugin that reruns tests sets one item up several times.
             item.user_properties[:] = [pair for pair in item.user_properties if pair not in test.properties]
@@ -90,7 +90,7 @@ class MeteredHooks:
         """Judge after the body, so that the test itself fails. The body's own assertion wins; a skip does not hide a FAIL."""
         from pytest_greencompute.hooks import unittest_case
 
-        test = item.stash.get(_TEST, None)
+        test = item.stash.get(TEST, None)
         if test is None or self._session.worker is not None:
             answer = yield
             if test is None and self._session.worker is None and self._session.settings.enabled:
@@ -119,7 +119,7 @@ class MeteredHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
-        test = item.stash.get(_TEST, None)
+        test = item.stash.get(TEST, None)
         if test is not None:
             self._session.part(test)
         yield
@@ -133,7 +133,7 @@ class MeteredHooks:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        test = item.stash.get(_TEST, None)
+        test = item.stash.get(TEST, None)
         if test is not None:
             setattr(report, METERED, True)
         if test is not None and call.when == "call":
@@ -150,12 +150,12 @@ class MeteredHooks:
         remedy = "Mark it in conftest.py while tests are collected."
         if test is None and item.get_closest_marker(MARKER) is not None:
             said = f"{item.nodeid} was marked {MARKER} while it ran, and does not use energy_meter: nothing was measured. {remedy}"
-            item.stash[_TOLD] = True
+            item.stash[LATE] = True
             if self._session.settings.policy.unmeasured != "fail":
-                _ledger(item.config).say(said, bad=False)
+                ledger_of(item.config).say(said, bad=False)
                 return
         elif item.get_closest_marker("energy_group") is not None and (test is None or test.group is None):
-            item.stash[_TOLD] = True
+            item.stash[LATE] = True
             said = f"{item.nodeid} was marked energy_group while it ran, when groups had been made. {remedy}"
         else:
             return
@@ -164,7 +164,7 @@ class MeteredHooks:
     def _refuse_marks_after(self, item: pytest.Item, test: MeteredTest | None) -> None:
         """Where a mark of ours came when the test had been judged: an error of its teardown."""
         __tracebackhide__ = True
-        if test is None and not item.stash.get(_TOLD, False):
+        if test is None and not item.stash.get(LATE, False):
             self._refuse_late_marks(item, None)
         if test is None or not test.results:
             return

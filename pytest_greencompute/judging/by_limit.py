@@ -9,7 +9,7 @@ from typing import Literal
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Estimate, Missing, Outcome, figure
 from pytest_greencompute.judging.budget import Limit
-from pytest_greencompute.judging.verdict import Verdict, Word, _far_beyond, _point_word, narrowed_by, word_for
+from pytest_greencompute.judging.verdict import Verdict, Word, far_beyond, narrowed_by, point_word, word_for
 from pytest_greencompute.stats.intervals import mean_interval, positive_low
 from pytest_greencompute.values.metrics import Better, Metric
 from pytest_greencompute.values.units import RATIO, SHARES, show_limit, show_share, significant
@@ -17,22 +17,22 @@ from pytest_greencompute.values.units import RATIO, SHARES, show_limit, show_sha
 
 def judge_budget(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *, by_interval: bool = True) -> Verdict:
     """An absolute budget. ``by_interval`` False (accuracy of fixed queries) judges the figure itself, interval printed beside."""
-    if isinstance(outcome, Missing) and outcome.coarse is not None and _far_beyond(outcome.coarse, limit.value, metric.better):
+    if isinstance(outcome, Missing) and outcome.coarse is not None and far_beyond(outcome.coarse, limit.value, metric.better):
         outcome = outcome.coarse
     if isinstance(outcome, Missing):
         word: Word = "INCONCLUSIVE" if outcome.unclear else "UNMEASURED"
         reason = f"{subject} has no {metric.name} to judge: {outcome.reason}."
         return Verdict(word, metric.name, "budget", reason, limit=limit.value, where=limit.where)
-    word = (word_for if by_interval else _point_word)(outcome, limit.value, metric.better)
+    word = (word_for if by_interval else point_word)(outcome, limit.value, metric.better)
     kind = "budget" if metric.better == "lower" else "floor"
     shown = show_limit(limit.value, outcome.dimension)
     reason = (
         f"{subject} {figure(metric, outcome)}, {_relation(word, metric.better)} its {kind} of {shown}"
         f"{'' if metric.whole else _times(word, outcome, limit.value)}"
     )
-    if word == "FAIL" and by_interval and _far_beyond(outcome, limit.value, metric.better):
+    if word == "FAIL" and by_interval and far_beyond(outcome, limit.value, metric.better):
         reason += f", each of its {outcome.n} samples a thousand times" if outcome.n > 1 else ", in its only sample"
-    reason += "." if word not in {"INCONCLUSIVE", "UNMEASURED"} else f": {_unsure(metric, outcome)}."
+    reason += "." if word not in {"INCONCLUSIVE", "UNMEASURED"} else f": {why_unsure(metric, outcome)}."
     half = outcome.half_width
     sees = outcome.relative if half is not None and by_interval and outcome.value else None
     return Verdict(word, metric.name, "budget", reason, outcome, limit.value, sees, limit.where)
@@ -55,7 +55,7 @@ def _times(word: Word, outcome: Estimate, limit: float) -> str:
     return f" ({significant(times, 2 if times < 100 else 3)} times)" if times >= 1.1 else f" (by {show_share(times - 1)})"
 
 
-def _unsure(metric: Metric, outcome: Estimate) -> str:
+def why_unsure(metric: Metric, outcome: Estimate) -> str:
     if outcome.half_width is None:
         return outcome.note or f"{outcome.n} sample{' is' if outcome.n == 1 else 's are'} too few"
     more = narrowed_by(metric, outcome)

@@ -10,8 +10,8 @@ from statistics import NormalDist
 
 from pytest_greencompute.estimates.estimate import Estimate, Missing, Outcome, figure, is_bound
 from pytest_greencompute.judging.budget import Limit
-from pytest_greencompute.judging.by_limit import _unsure, judge_budget
-from pytest_greencompute.judging.verdict import Kind, Verdict, Word, _bounds, _word_of_bounds, unmeasured
+from pytest_greencompute.judging.by_limit import judge_budget, why_unsure
+from pytest_greencompute.judging.verdict import Kind, Verdict, Word, bounds_of, unmeasured, word_of_bounds
 from pytest_greencompute.stats.distributions import mcnemar_p
 from pytest_greencompute.stats.intervals import bootstrap_low, mean_interval
 from pytest_greencompute.stats.looks import share
@@ -121,7 +121,7 @@ def judge_baseline(
     word = word_for_ratio(ratio, fine)
     limit = base * (1 + tolerance) if metric.better == "lower" else base / (1 + tolerance)
     saved = f"{len(bases)} {'run' if len(bases) == 1 else 'runs'}"
-    unsure = f": {_unsure(metric, outcome)}" if word == "INCONCLUSIVE" and outcome.half_width is None else ""
+    unsure = f": {why_unsure(metric, outcome)}" if word == "INCONCLUSIVE" and outcome.half_width is None else ""
     reason = (
         f"{subject} {figure(metric, outcome)}: {change(ratio)} against baseline {name!r} ({show(base, outcome.dimension)}, {saved}),"
         f" {beside_limit(word, tolerance, fine)}{unsure}."
@@ -208,8 +208,8 @@ def judge_count(
             return max(base * (1 + tolerance), base + floor)
         return min(base / (1 + tolerance), base - floor)
 
-    least, most = _bounds(before)
-    word = _word_of_bounds(_bounds(outcome), (fine(least), fine(most)), metric.better)
+    least, most = bounds_of(before)
+    word = word_of_bounds(bounds_of(outcome), (fine(least), fine(most)), metric.better)
     how = "unchanged" if before.value == outcome.value else f"from {show(before.value, metric.dimension)}"
     beside = {"PASS": "within", "FAIL": "worse than"}.get(word, "not clearly on either side of")
     left_out = f": {outcome.note if is_bound(outcome) else before.note}" if word == "UNMEASURED" else ""

@@ -15,7 +15,6 @@ from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.judging.by_other_run import called, judge_answers, judge_baseline, judge_count, judge_scores
 from pytest_greencompute.judging.comparable import Match, differences, matching, record
 from pytest_greencompute.judging.verdict import Acceptance, Kind, Verdict, Word, accepted, narrowed_by, unmeasured
-from pytest_greencompute.results.session import Facts
 from pytest_greencompute.stats.looks import share
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.readings import SET_BY_APPLICATION, Method
@@ -269,15 +268,14 @@ def names_before(node_id: str, sessions: Sequence[Sequence[Run]]) -> list[str | 
     return next((names for names in found if names), [])
 
 
-def judge_total(limit_j: float, facts: Facts) -> Verdict:
-    """The verdict of ``--energy-total``. The total is one reading: it has no interval."""
-    spent = facts.total_j
-    if spent is None:
-        why = facts.why_no_total or "no metered test ran"
+def judge_total(limit_j: float, spent_j: float | None, why_none: str, *, modelled: bool) -> Verdict:
+    """The verdict of ``--energy-total``: what the session used in joules, or why nobody knows. One reading: it has no interval."""
+    if spent_j is None:
+        why = why_none or "no metered test ran"
         return Verdict("UNMEASURED", "total", "budget", f"The session has no total to judge: {why}", limit=limit_j)
-    word: Word = "PASS" if spent <= limit_j else "FAIL"
+    word: Word = "PASS" if spent_j <= limit_j else "FAIL"
     side = "within" if word == "PASS" else "over"
-    how = " (modelled)" if facts.total_modelled else ""
-    reason = f"The session used {show(spent, ENERGY)}{how}, {side} its total of {show_limit(limit_j, ENERGY)}."
-    method: Method = "modelled" if facts.total_modelled else "counter"
-    return Verdict(word, "total", "budget", reason, Estimate(spent, None, None, ENERGY, 1, 0.99, "all", method), limit_j)
+    how = " (modelled)" if modelled else ""
+    reason = f"The session used {show(spent_j, ENERGY)}{how}, {side} its total of {show_limit(limit_j, ENERGY)}."
+    method: Method = "modelled" if modelled else "counter"
+    return Verdict(word, "total", "budget", reason, Estimate(spent_j, None, None, ENERGY, 1, 0.99, "all", method), limit_j)

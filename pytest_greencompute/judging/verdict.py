@@ -109,14 +109,14 @@ def word_for(estimate: Estimate, limit: float, better: Better) -> Word:
     bound = limit if better == "lower" else -limit
     if high is not None and high <= bound:
         return "PASS"
-    return "FAIL" if (low is not None and low > bound) or _far_beyond(estimate, limit, better) else "INCONCLUSIVE"
+    return "FAIL" if (low is not None and low > bound) or far_beyond(estimate, limit, better) else "INCONCLUSIVE"
 
 
 def _turned(low: float | None, high: float | None) -> tuple[float | None, float | None]:
     return None if high is None else -high, None if low is None else -low
 
 
-def _far_beyond(estimate: Estimate, limit: float, better: Better) -> bool:
+def far_beyond(estimate: Estimate, limit: float, better: Better) -> bool:
     if estimate.extremes is None or limit <= 0:
         return False
     smallest, largest = estimate.extremes
@@ -124,12 +124,12 @@ def _far_beyond(estimate: Estimate, limit: float, better: Better) -> bool:
     return near * FAR <= far or math.isclose(near * FAR, far)
 
 
-def _point_word(estimate: Estimate, limit: float, better: Better) -> Word:
+def point_word(estimate: Estimate, limit: float, better: Better) -> Word:
     """The word of an exact figure. One that is only a bound may be on either side of a limit beyond it: UNMEASURED."""
-    return _word_of_bounds(_bounds(estimate), (limit, limit), better)
+    return word_of_bounds(bounds_of(estimate), (limit, limit), better)
 
 
-def _word_of_bounds(figure: tuple[float, float], limit: tuple[float, float], better: Better) -> Word:
+def word_of_bounds(figure: tuple[float, float], limit: tuple[float, float], better: Better) -> Word:
     """An exact figure and its limit, each with the bounds between which it lies: equal ones, unless something was not counted."""
     (low, high), (least, most) = figure, limit
     if better == "higher":
@@ -139,7 +139,7 @@ def _word_of_bounds(figure: tuple[float, float], limit: tuple[float, float], bet
     return "FAIL" if low > most else "UNMEASURED"
 
 
-def _bounds(estimate: Estimate) -> tuple[float, float]:
+def bounds_of(estimate: Estimate) -> tuple[float, float]:
     """Between what an exact figure lies: it is what it is, unless one side alone is open."""
     if not is_bound(estimate):
         return estimate.value, estimate.value
@@ -175,7 +175,7 @@ def accepted(verdict: Verdict, node_id: str, acceptances: Sequence[Acceptance], 
     alive.sort(key=lambda entry: (entry.expires, entry.up_to if entry.metric.better == "lower" else -entry.up_to))
     for entry in (*expired, *alive[:1]):
         up_to = show_limit(entry.up_to, verdict.estimate.dimension)
-        word = (_point_word if entry.metric.exact else word_for)(verdict.estimate, entry.up_to, entry.metric.better)
+        word = (point_word if entry.metric.exact else word_for)(verdict.estimate, entry.up_to, entry.metric.better)
         if today > entry.expires:
             refused += f" It was accepted until {entry.expires} ({entry.where})."
         elif word == "FAIL":

@@ -11,7 +11,7 @@ from pytest_greencompute.errors import MeterLostError
 from pytest_greencompute.machine.clock import Clock, is_real
 from pytest_greencompute.machine.facts import crowd
 from pytest_greencompute.machine.spinning import Spinning
-from pytest_greencompute.measuring.task import Effort, Task, Telling, _Prepared, tell_nobody
+from pytest_greencompute.measuring.task import Effort, Prepared, Task, Telling, tell_nobody
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.awaiting import aside, finished
 from pytest_greencompute.models.counting import count_figures, notes_of
@@ -64,7 +64,7 @@ def run_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
 
 async def arun_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
     """As ``run_once``, for a model that may have to be awaited."""
-    prepared = _Prepared(task)
+    prepared = Prepared(task)
     with OncePass(task.watched) as seen, prepared.hearing():
         outputs, worked = await prepared.workload.afirst_pass(clock, keep, done=seen.done)
     notes = (
@@ -129,7 +129,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     """``metering``, with all that may have to be awaited handed out, too."""
     import numpy as np
 
-    prepared = _Prepared(task)
+    prepared = Prepared(task)
     workload, clock = prepared.workload, instruments.clock
     repeats = Repeats(workload, cached=task.repeats == "cached")
     asked = prepared.asked()  # before the model has had the queries, which it may change

@@ -87,7 +87,7 @@ class Effort:
     protocol: Protocol = measuring
 
 
-class _Prepared:
+class Prepared:
     """A task whose input has been checked."""
 
     __slots__ = ("_counter", "count", "hearing", "notes", "references", "task", "workload")

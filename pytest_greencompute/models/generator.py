@@ -151,7 +151,7 @@ def apart(generator: Any, max_new_tokens: int) -> dict[str, Callable[..., Any]]:
     if not isinstance(generator, Generator):
         raise SettingsError(
             f"generate was given a {type(generator).__name__}.",
-            remedy="Pass pytest_greencompute.models.generator.Generator(model, tokenizer), or sweep any function over max_new_tokens=[1, 64].",
+            remedy="Pass pytest_greencompute.Generator(model, tokenizer), or sweep any function over max_new_tokens=[1, 64].",
         )
     if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 2:
         raise SettingsError(f"max_new_tokens is {max_new_tokens!r}.", remedy="Decoding begins with the second token: at least 2.")

@@ -8,15 +8,25 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_greencompute.errors import SettingsError
 
 if TYPE_CHECKING:
     from pytest_greencompute.results.summary import Summary
-    from pytest_greencompute.settings.settings import Settings
 
 Place = tuple[str, int]
+
+
+class Wishes(Protocol):
+    """What a session's settings say of reports: whether it measures, whether GitHub is to be told (None: where it runs the session), and
+    under the name of each form's ``setting`` its value, None where it is not asked for."""
+
+    @property
+    def enabled(self) -> bool: ...
+
+    @property
+    def github(self) -> bool | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +140,7 @@ FORMS = (
 )
 
 
-def check_installed(settings: Settings) -> None:
+def check_installed(settings: Wishes) -> None:
     """Raises SettingsError where a report was asked for that needs a package which is not installed: before anything is measured."""
     for form in FORMS:
         if getattr(settings, form.setting) is None:
@@ -149,7 +159,7 @@ def _installed(module: str) -> bool:
         return False
 
 
-def reports(settings: Settings, root: Path, environ: Mapping[str, str]) -> list[Report]:
+def reports(settings: Wishes, root: Path, environ: Mapping[str, str]) -> list[Report]:
     """The reports that were asked for, in the order in which they are to be written. ``root`` is the project's folder."""
     asked = [(form, value) for form in FORMS if (value := getattr(settings, form.setting)) is not None]
     found = [Report(form.name, partial(_make, form.make, value, root)) for form, value in asked]
@@ -161,7 +171,7 @@ def _make(make: Callable[[Summary, Any, Path], None], value: Any, root: Path, su
     make(summary, value, root)
 
 
-def in_github(settings: Settings, environ: Mapping[str, str]) -> bool:
+def in_github(settings: Wishes, environ: Mapping[str, str]) -> bool:
     """Whether GitHub Actions is to be told of a measured session."""
     from pytest_greencompute.report import github
 
@@ -191,7 +201,7 @@ def _github(environ: Mapping[str, str], *, wanted: bool) -> list[Report]:
 
 
 def log_lines(
-    settings: Settings, environ: Mapping[str, str]
+    settings: Wishes, environ: Mapping[str, str]
 ) -> tuple[list[str], Callable[[Summary, Mapping[str, Place], Path], Sequence[str]]]:
     """Lines for the log before the section, and what makes those after it. In GitHub Actions, commands are off in between: names are
     chosen by whoever wrote the tests, and a line that begins like a command would be one."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 
-def _by_name(what: str, given: Any, candidates: Mapping[str, object]) -> Mapping[str, Any]:
+def by_candidate(what: str, given: Any, candidates: Mapping[str, object]) -> Mapping[str, Any]:
     """An argument that is one for all candidates, or one by name. Raises SettingsError where it names others."""
     by_name = given if isinstance(given, MappingABC) else dict.fromkeys(candidates, given)
     if set(by_name) != set(candidates):
@@ -23,7 +23,7 @@ def _by_name(what: str, given: Any, candidates: Mapping[str, object]) -> Mapping
     return by_name
 
 
-def _check_text(name: object, what: str, such: str) -> None:
+def check_name(name: object, what: str, such: str) -> None:
     """Raises SettingsError for a name that is no text, or one that no file could hold."""
     if not isinstance(name, str) or not name:
         raise SettingsError(f"name is {name!r}.", remedy=f"Name {what} with a text, such as {such}.")
@@ -35,7 +35,7 @@ def _check_text(name: object, what: str, such: str) -> None:
         ) from error
 
 
-def _again_and_again(queries: Queries) -> Any:
+def repeatable(queries: Queries) -> Any:
     """Queries that every candidate can have: those of a generator are collected once. Raises SettingsError for what is no list of them."""
     from pytest_greencompute.models.queries import collected
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping as MappingABC
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.session.checks import _again_and_again, _by_name, _check_text
+from pytest_greencompute.session.checks import by_candidate, check_name, repeatable
 
 if TYPE_CHECKING:
     import os
@@ -224,9 +224,9 @@ class EnergyMeter:
         if not isinstance(candidates, MappingABC) or not all(isinstance(each, str) and each for each in candidates):
             raise SettingsError("candidates must be named models.", remedy="Pass a dict such as {'large': f, 'small': g}.")
         candidates = {str.__str__(each): model for each, model in candidates.items()}  # plain, since names travel with the reports
-        listed, given = _again_and_again(queries), listed_references(references)
-        sizes, counted = _by_name("batch_size", batch_size, candidates), _by_name("tokens", tokens, candidates)
-        markers, repeated = self._markers(reasoning), _by_name("repeats", repeats, candidates)
+        listed, given = repeatable(queries), listed_references(references)
+        sizes, counted = by_candidate("batch_size", batch_size, candidates), by_candidate("tokens", tokens, candidates)
+        markers, repeated = self._markers(reasoning), by_candidate("repeats", repeats, candidates)
 
         def entrant(each: str) -> Entrant:
             run, again = run_name(name, each), repeated[each]
@@ -267,7 +267,7 @@ class EnergyMeter:
 
         swept = checked_axes(model, {**({} if isinstance(batch_size, int) else {"batch_size": batch_size}), **axes})
         variants = Variants(model)
-        listed, given = _again_and_again(queries), listed_references(references)
+        listed, given = repeatable(queries), listed_references(references)
 
         def entrant(values: Mapping[str, Any]) -> Entrant:
             size = values.get("batch_size", batch_size)
@@ -308,7 +308,7 @@ class EnergyMeter:
         from pytest_greencompute.session.candidates import run_name
 
         two, markers = apart(generator, max_new_tokens), self._markers(reasoning)
-        listed, given = _again_and_again(prompts), listed_references(references)
+        listed, given = repeatable(prompts), listed_references(references)
 
         def entrant(part: str) -> Entrant:
             answers = given if part == WHOLE else None
@@ -380,6 +380,7 @@ class EnergyMeter:
         from dataclasses import replace
 
         from pytest_greencompute.measuring.energy_score import measure_score
+        from pytest_greencompute.models.contents import digest_of
         from pytest_greencompute.store.score_state import ScoreState, key_of
 
         session = self._session
@@ -389,7 +390,7 @@ class EnergyMeter:
         if problem or not session.instruments.sources:
             return measure_score(task, asked, session.instruments, effort, problem=problem)
         queries: Any = task.queries
-        key = key_of((task.test, task.name), asked, queries, session.instruments.facts(), session.machine)
+        key = key_of((task.test, task.name), asked, (digest_of(queries), len(queries)), session.instruments.facts(), session.machine)
         kept = ScoreState(path, key, session.home)
         earlier, said = kept.begin()
         try:
@@ -463,7 +464,7 @@ class EnergyMeter:
         from pytest_greencompute.session.candidates import run_name
 
         if name is not None:
-            _check_text(name, "a comparison", "name='models'")
+            check_name(name, "a comparison", "name='models'")
         if any(each.name == name for each in self._test.comparisons):
             which = f"named {name!r}" if name else "without a name"
             raise SettingsError(f"This test has a comparison {which} already.", remedy="Tell them apart: compare(..., name='precision').")
@@ -552,7 +553,7 @@ class EnergyMeter:
 
         self._refuse_inside_a_window()
         if name is not None:
-            _check_text(name, "loads", "name='chat'")
+            check_name(name, "loads", "name='chat'")
         several, given = levels(concurrency), listed_references(references)
         named = {each: run_name(name, f"concurrency={each}") for each in several}
         for called in named.values():
@@ -620,7 +621,7 @@ class EnergyMeter:
 
         test = self._test
         if name is not None:
-            _check_text(name, "a watched model", "name='large'")
+            check_name(name, "a watched model", "name='large'")
         made = watched(
             function, self._session.clock, name=name, tokens=tokens, reasoning=self._markers(reasoning), energy=self._watched_energy
         )
@@ -686,7 +687,7 @@ class EnergyMeter:
 
     def _check_name(self, name: str | None) -> None:
         if name is not None:
-            _check_text(name, "a run", "name='prefill'")
+            check_name(name, "a run", "name='prefill'")
         if name in [run.name for run in self._test.runs] + [window.name for window in self._test.windows]:
             which = f"a run named {name!r}" if name else "a run without a name"
             raise SettingsError(f"This test has measured {which} already.", remedy="Tell its runs apart: measure(..., name='large').")

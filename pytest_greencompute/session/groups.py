@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.estimates.estimate import Aim
     from pytest_greencompute.judging.verdict import Verdict
     from pytest_greencompute.session.candidates import Compared
-    from pytest_greencompute.session.tests import MeteredTest
+    from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -91,23 +91,23 @@ class Group:
             raise SettingsError(f"energy_group {self.name!r} has no candidate {self.default!r}.", remedy=known)
         self.problem = f"no candidate {self.default!r} was collected"
 
-    def judge(self, test: MeteredTest, aim: Aim, *, ended: bool) -> Compared:
-        """Take what ``test`` measured; if it is the last of the group, the rows of all, and the verdict on the default.
+    def judge(self, node_id: str, runs: Sequence[Run], aim: Aim, *, ended: bool, windows: bool = False) -> Compared:
+        """Take what the test ``node_id`` measured; if it is the last of the group, the rows of all, and the verdict on the default.
 
         Rows of other tests' runs come under their candidate's name, since this test has no run of theirs.
         """
-        called = self.members.get(test.node_id)
+        called = self.members.get(node_id)
         if called is None:
             return {}
-        run = next((each for each in test.runs if each.name is None), test.runs[0] if len(test.runs) == 1 else None)
-        problem = "its test failed" if not ended else "" if run is not None else _why_none(test)
-        self.found[test.node_id] = Candidate(called, None if problem else run, problem)
-        if not self.chosen or test.node_id != self.chosen[-1]:
+        run = next((each for each in runs if each.name is None), runs[0] if len(runs) == 1 else None)
+        problem = "its test failed" if not ended else "" if run is not None else _why_none(runs, windows=windows)
+        self.found[node_id] = Candidate(called, None if problem else run, problem)
+        if not self.chosen or node_id != self.chosen[-1]:
             return {}
         choice = self._choice(aim)
         if choice is None:
             return {}
-        self.judged_in = test.node_id
+        self.judged_in = node_id
         self.problem = "" if self.verdicts else self.problem
         found: Compared = {}
         for row in rows_of(choice, self.name):
@@ -159,8 +159,8 @@ class Group:
         return tuple(candidates)
 
 
-def _why_none(test: MeteredTest) -> str:
-    if len(test.runs) > 1:
-        named = " and ".join(str(each.name) for each in test.runs)
+def _why_none(runs: Sequence[Run], *, windows: bool) -> str:
+    if len(runs) > 1:
+        named = " and ".join(str(each.name) for each in runs)
         return f"its test measured {named}: leave the name of the one that is to be compared out"
-    return "a window cannot be a candidate: use measure()" if test.windows else "its test measured nothing"
+    return "a window cannot be a candidate: use measure()" if windows else "its test measured nothing"

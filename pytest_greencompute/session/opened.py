@@ -14,7 +14,7 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM, in the clothes that pytest already knows how to end a session for."""
 
 
-def _terminate(_: int, __: FrameType | None) -> None:
+def terminate(_: int, __: FrameType | None) -> None:
     raise _Terminated("terminated (SIGTERM)")
 
 

@@ -18,7 +18,7 @@ _NEXT = {
 }
 
 
-def _sentence(verdict: Verdict, settings: Settings) -> str:
+def sentence_of(verdict: Verdict, settings: Settings) -> str:
     """The reason and what to do next, on one line whatever the names in it hold."""
     from pytest_greencompute.judging.verdict import MORE_SECONDS, narrowed_by
     from pytest_greencompute.models.counting import NAMES

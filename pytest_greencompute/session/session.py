@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
 from pytest_greencompute.machine.tracers import tracers
 from pytest_greencompute.session.candidates import Compared
-from pytest_greencompute.session.opened import _terminate
-from pytest_greencompute.session.sentences import _sentence
+from pytest_greencompute.session.opened import terminate
+from pytest_greencompute.session.sentences import sentence_of
 from pytest_greencompute.session.tests import BudgetsFailedError, BudgetsSkippedError, MeteredTest
-from pytest_greencompute.session.verdicts import _nothing, _of_attempts
+from pytest_greencompute.session.verdicts import nothing_measured, over_attempts
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.values.provenance import TRACED
 
@@ -223,7 +223,7 @@ class Session:
     def _handle_termination(self) -> None:
         """Make SIGTERM end the session as Ctrl-C does, so that a cancelled CI job still writes what it has."""
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            self._signal = signal.signal(signal.SIGTERM, _terminate)
+            self._signal = signal.signal(signal.SIGTERM, terminate)
 
     def close(self) -> None:
         """Close the meters and put the signal handler back; may be called twice."""
@@ -419,9 +419,11 @@ class Session:
             row, chosen = candidates.get(name, (None, ()))
             mine = [*chosen, *(verdict for verdict in missing if verdict.run == name)]
             verdicts.extend(mine)
-            test.results.append(self._marked(_nothing(test.node_id, name, mine), mine) | ({} if row is None else {"candidate": row}))
+            test.results.append(
+                self._marked(nothing_measured(test.node_id, name, mine), mine) | ({} if row is None else {"candidate": row})
+            )
         for result in test.results:
-            result["notes"] = [*result["notes"], *_of_attempts(test), *test.said]
+            result["notes"] = [*result["notes"], *over_attempts(test), *test.said]
         return verdicts
 
     def _lost(self, test: MeteredTest, names: Sequence[str | None]) -> tuple[Verdict, ...]:
@@ -441,7 +443,7 @@ class Session:
             found |= comparison.by_run()
         if test.group is not None:
             aim = replace(self.bench().aim, confidence=self.budget(test).confidence)
-            found |= test.group.judge(test, aim, ended=ended)
+            found |= test.group.judge(test.node_id, test.runs, aim, ended=ended, windows=bool(test.windows))
         return found
 
     def _counts(self, window: Window) -> bool:
@@ -462,7 +464,7 @@ class Session:
         by_effect: dict[str, list[str]] = {}
         for verdict in verdicts:
             if not only_failures or verdict.word == "FAIL":
-                by_effect.setdefault(effect(verdict, self.settings.policy), []).append(_sentence(verdict, self.settings))
+                by_effect.setdefault(effect(verdict, self.settings.policy), []).append(sentence_of(verdict, self.settings))
         if "fail" in by_effect:
             raise BudgetsFailedError("\n".join(by_effect["fail"]))
         if "skip" in by_effect:

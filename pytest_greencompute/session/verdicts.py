@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from pytest_greencompute.judging.verdict import Verdict
 
 
-def _of_attempts(test: MeteredTest) -> tuple[str, ...]:
+def over_attempts(test: MeteredTest) -> tuple[str, ...]:
     """That a plugin ran the test again: a budget that is met at the second try is less sure than its verdict says."""
     after = f", after: {test.why_red}" if test.why_red else ""
     return (f"attempt {test.attempts}{after}",) if test.attempts > 1 else ()
 
 
-def _nothing(node_id: str, name: str | None, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def nothing_measured(node_id: str, name: str | None, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """The result of a run that a budget named and the test did not measure."""
     from pytest_greencompute.results.run_json import verdict_to_json
 

@@ -71,7 +71,7 @@ def bootstrap_low(values: Sequence[float], chance: float) -> float:
     return mean - worst * error if math.isfinite(worst) else -math.inf
 
 
-def _batches(above: Sequence[float], below: Sequence[float]) -> list[tuple[float, float]]:
+def in_batches(above: Sequence[float], below: Sequence[float]) -> list[tuple[float, float]]:
     """Two series over stretches of time as sums over ``BATCHES`` batches of it, or as they are where they are few."""
     count = len(above) if len(above) < 2 * BATCHES else BATCHES
     ends = [round(len(above) * part / count) for part in range(count + 1)]
@@ -84,7 +84,7 @@ def _residuals(batches: Sequence[tuple[float, float]]) -> list[float]:
     return [upper - value * lower for upper, lower in batches]
 
 
-def _alike(batches: Sequence[tuple[float, float]]) -> float:
+def widening(batches: Sequence[tuple[float, float]]) -> float:
     """By how much an interval is wider for what still drifts from batch to batch."""
     residuals = _residuals(batches)
     squares = math.fsum(each * each for each in residuals)
@@ -100,11 +100,11 @@ def ratio_interval(above: Sequence[float], below: Sequence[float], confidence: f
     is widened as for a process with that correlation. It is Student's t over the batches' residuals from the common ratio (Cochran,
     Sampling Techniques, 6.3). A single stretch has none. The sum of ``below`` must not be zero.
     """
-    value, batches = math.fsum(above) / math.fsum(below), _batches(above, below)
+    value, batches = math.fsum(above) / math.fsum(below), in_batches(above, below)
     count = len(batches)
     if count < 2:
         return value, None, None, count
     squares = math.fsum(each * each for each in _residuals(batches))
-    error = _alike(batches) * math.sqrt(squares / (count - 1) * count) / math.fsum(below)
+    error = widening(batches) * math.sqrt(squares / (count - 1) * count) / math.fsum(below)
     half = student_t_quantile((1 + confidence) / 2, count - 1) * error
     return value, value - half, value + half, count

@@ -17,7 +17,7 @@ METHODS: tuple[Method, ...] = ("counter", "integrated", "modelled")
 SET_BY_APPLICATION = "the application set "  # how the note begins that names the flags by which it switched reasoning on
 
 
-def _finite(what: str, *values: float) -> None:
+def check_finite(what: str, *values: float) -> None:
     for value in values:
         if not math.isfinite(value):
             raise MeterError(
@@ -66,7 +66,7 @@ class Reading:
     t_ns: int
 
     def __post_init__(self) -> None:
-        _finite("An energy reading", self.energy_j)
+        check_finite("An energy reading", self.energy_j)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Span:
     b_ns: int
 
     def __post_init__(self) -> None:
-        _finite("The energy of a block", self.energy_j)
+        check_finite("The energy of a block", self.energy_j)
         if self.b_ns < self.a_ns:
             raise MeterError("A block ended before it began.", remedy="The machine's monotonic clock ran backwards; measure again.")
         if self.energy_j < 0:
@@ -110,7 +110,7 @@ class Block:
     marks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _finite("The number of queries of a block", self.queries)
+        check_finite("The number of queries of a block", self.queries)
         if self.queries <= 0:
             raise SettingsError("A block without queries measures nothing.")
         if not 0 <= self.phase < 1:
@@ -136,7 +136,7 @@ class Idle:
     seconds: float
 
     def __post_init__(self) -> None:
-        _finite("An idle reading", self.energy_j, self.seconds)
+        check_finite("An idle reading", self.energy_j, self.seconds)
         if self.seconds <= 0 or self.energy_j < 0:
             raise MeterError(f"The idle power of {self.domain} was read over {self.seconds:g} s as {self.energy_j:g} J.")
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pytest_greencompute.errors import MeterError, SettingsError
-from pytest_greencompute.values.readings import Block, Idle, Source, _finite
+from pytest_greencompute.values.readings import Block, Idle, Source, check_finite
 
 ANSWER_DIGITS = 16  # hexadecimal digits that an answer's digest has
 Bound = Literal["", "least", "most"]
@@ -31,7 +31,7 @@ class Latency:
     set_index: int | None = None
 
     def __post_init__(self) -> None:
-        _finite("A latency", self.seconds)
+        check_finite("A latency", self.seconds)
         if self.queries < 1 or self.seconds < 0:
             raise MeterError(f"A batch of {self.queries} queries cannot take {self.seconds:g} s.")
 
@@ -98,7 +98,7 @@ class Count:
         if self.value is None and not self.note:
             raise SettingsError("A figure that could not be counted says why.")
         if self.value is not None:
-            _finite("A count", self.value)
+            check_finite("A count", self.value)
             if self.value < 0:
                 raise SettingsError(f"A count is {self.value!r}, which is negative.")
 
@@ -128,7 +128,7 @@ class Serving:
     cached_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        _finite("A time or number of tokens", *self.first_tokens, *self.token_gaps, *(self.tokens or ()))
+        check_finite("A time or number of tokens", *self.first_tokens, *self.token_gaps, *(self.tokens or ()))
         counts = (self.answered, self.by_events, self.cut, self.reconnected, self.prompt_tokens, self.cached_tokens or 0)
         numbers = (*counts, *self.failed.values(), *self.first_tokens, *self.token_gaps, *(self.tokens or ()))
         if self.concurrency < 1 or min(numbers) < 0:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_greencompute.hooks.ending import Ledger
-from pytest_greencompute.hooks.preparing import _is_metered
+from pytest_greencompute.hooks.preparing import is_metered
 from tests.quiet import in_steps
 
 pytestmark = pytest.mark.alone
@@ -25,7 +25,7 @@ def test_a_test_without_a_marker_costs_at_most_some_steps_of_python(pytester: py
     def once() -> float:
         start = time.perf_counter()
         for item in items:
-            _is_metered(item)  # at collection
+            is_metered(item)  # at collection
             for _ in range(3):  # set-up, call, teardown
                 ledger.pytest_runtest_logreport(report)  # type: ignore[arg-type]
         return (time.perf_counter() - start) / len(items)

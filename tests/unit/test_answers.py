@@ -23,8 +23,8 @@ from pytest_greencompute.measuring.task import Effort, Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.alike import alike, share_alike
 from pytest_greencompute.models.answers import Keeper, digests, equal, unlike_shapes, untold
+from pytest_greencompute.models.contents import digest_of
 from pytest_greencompute.models.workload import Workload, scores
-from pytest_greencompute.store.score_state import digest_of
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
 

@@ -47,7 +47,7 @@ from pytest_greencompute.models.counting import (
 )
 from pytest_greencompute.models.workload import Workload
 from pytest_greencompute.results.run_json import run_from_json, run_to_json
-from pytest_greencompute.session.sentences import _sentence
+from pytest_greencompute.session.sentences import sentence_of
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
@@ -704,7 +704,7 @@ def test_the_least_that_it_can_be_may_fail_a_budget_and_never_passes_it() -> Non
     assert under.reason == (
         "test_it computed 500.0 kFLOP or more per query, not clearly on either side of its budget of 1 MFLOP: not counted: own::k (1 call)."
     )
-    assert _sentence(under, build({}, (), {}, None)).endswith("(1 call). --energy-unmeasured warn lets it pass.")  # type: ignore[arg-type]
+    assert sentence_of(under, build({}, (), {}, None)).endswith("(1 call). --energy-unmeasured warn lets it pass.")  # type: ignore[arg-type]
 
 
 def test_the_most_that_it_can_be_may_pass_a_budget_and_never_fails_it() -> None:

@@ -23,8 +23,9 @@ from pytest_greencompute.estimates.stars import Asked
 from pytest_greencompute.measuring.energy_score import Progress, measure_score
 from pytest_greencompute.measuring.task import Effort, Task
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.contents import digest_of
 from pytest_greencompute.protocol.messages import Tell
-from pytest_greencompute.store.score_state import ScoreState, digest_of, key_of, path_of
+from pytest_greencompute.store.score_state import ScoreState, key_of, path_of
 from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
@@ -264,7 +265,8 @@ RUN = ("tests/test_x.py::test_y", None)
 
 def key(**other: Any) -> Any:
     given: dict[str, Any] = {"run": RUN, "asked": ASKED, "queries": ["a", "b"], "devices": DEVICES, "machine": MACHINE}
-    return key_of(**{**given, **other})
+    given |= other
+    return key_of(**{**given, "queries": (digest_of(given["queries"]), len(given["queries"]))})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pytest_greencompute.errors import NotRatedError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
 from pytest_greencompute.estimates.star_scale import WH_PER_1000_QUERIES
-from pytest_greencompute.estimates.stars import NO_PROTOCOL, Followed, conditions_of, energy_of, followed, rating_of, stars_of
+from pytest_greencompute.estimates.stars import NO_PROTOCOL, Followed, conditions_of, followed, rated_energy, rating_of, stars_of
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.provenance import PROTOCOL
 from pytest_greencompute.values.run import Run
@@ -109,7 +109,7 @@ def test_only_the_gpu_is_rated_whatever_the_settings_count() -> None:
     made = passed(blocks=blocks, sources=(H100, cpu))
     for domains in (("auto",), ("all",), ("cpu",)):
         assert stars(made, Aim(domains=domains)).value == 5.0
-        energy, conditions = energy_of(made, Aim(domains=domains))  # type: ignore[misc]
+        energy, conditions = rated_energy(made, Aim(domains=domains))  # type: ignore[misc]
         assert (energy.value, conditions.domains) == (pytest.approx(36.0), ("gpu:0",))
 
 
