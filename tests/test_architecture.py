@@ -1,205 +1,162 @@
-"""The seven floors: each module stands on one and imports only from its own floor or from below."""
+"""The house: folders by subject in one order, each importing only from those before it, without a circle, and of a size to live in."""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pytest_greencompute"
+NAME = "pytest_greencompute"
 
-# The table of docs/explanation/architecture.md. A folder's name stands for all modules in it.
-FLOORS: dict[int, tuple[str, ...]] = {
-    0: ("errors", "units", "metrics", "distributions"),
-    1: (
-        "samples",
-        "footprint",
-        "estimate",
-        "budget",
-        "ratio",
-        "verdict",
-        "pairs",
-        "sequential",
-        "phase",
-        "noise",
-        "rating",
-        "rated",
-        "choice",
-        "loosened",
-    ),
-    2: ("clock", "tracing", "ci", "meters", "machine"),
-    3: (
-        "schedule",
-        "asks",
-        "sets",
-        "forecast",
-        "protocol",
-        "ticking",
-        "device_sync",
-        "queries",
-        "fingerprints",
-        "generation",
-        "adapters",
-        "workload",
-        "awaiting",
-        "spinning",
-        "tokens",
-        "calls",
-        "watching",
-        "instruments",
-        "compute",
-        "measured",
-        "repeats",
-        "measuring",
-        "energy_score",
-        "window",
-        "serving",
-        "abreast",
-        "answers",
-        "alike",
-        "sweeping",
-        "precision",
-        "testing",
-    ),
-    4: ("store", "commits"),
-    5: ("report", "judging", "comparing", "comparison", "sides"),
-    6: (
-        "options",
-        "addopts",
-        "toml_file",
-        "finding",
-        "settings",
-        "session",
-        "fixture",
-        "grouping",
-        "marks",
-        "collecting",
-        "updating",
-        "ledger",
-        "reporting",
-        "workers",
-        "other_plugins",
-        "unittest_case",
-        "hookspec",
-        "plugin",
-        "benchmarks",
-        "commands",
-        "cli",
-    ),
-}
-PURE = (
+# The table of docs/explanation/architecture.md: each imports only from those before it.
+ORDER = (
     "errors",
-    "units",
-    "metrics",
-    "distributions",
-    "samples",
-    "estimate",
-    "budget",
-    "ratio",
-    "verdict",
-    "pairs",
-    "sequential",
-    "phase",
-    "noise",
-    "rating",
-    "rated",
-    "choice",
-    "loosened",
-    "footprint",
-    "schedule",
-    "asks",
-    "forecast",
+    "stats",
+    "values",
+    "estimates",
+    "judging",
     "protocol",
-    "sets",
-    "ticking",
-    "serving.wire",
-    "serving.steady",
-    "serving.asked",
+    "machine",
+    "meters",
+    "commits",
+    "results",
+    "store",
+    "models",
+    "measuring",
+    "pairing",
+    "serving",
+    "report",
+    "settings",
+    "session",
+    "hooks",
+    "commands",
+    "testing",
 )
+DOORS = ("__init__", "errors", "plugin", "cli", "generation")
+PURE = ("stats", "values", "estimates", "judging", "protocol")
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
+KNOW_PYTEST = ("hooks", "plugin")
 NOT_AT_IMPORT = {
     *("numpy", "torch", "scipy", "codecarbon", "zeus", "amdsmi", "pynvml", "tabulate", "filelock", "transformers"),
     *("plotly", "jinja2", "fastjsonschema", "prometheus_client", "mlflow", "opentelemetry", "httpx", "httpx_sse", "anyio"),
 }
-PYTEST_BELONGS_TO = 6
-
-
-def floor_of(module: str) -> int:
-    """The floor of a module, named from the package: 'meters.nvml'."""
-    head = module.partition(".")[0]
-    return next(floor for floor, names in FLOORS.items() if head in names)
+MOST_IN_THE_ROOT, MOST_LAZY_IMPORTS = 8, 25
+LONGEST_MODULE, LONGEST_CLASS = 450, 300
+MOST_UNTYPED = 4.0  # mappings of text to anything, for each 1,000 lines
 
 
 def modules() -> dict[str, ast.Module]:
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        if name != "__init__":
-            found[name.removesuffix(".__init__")] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
-
-
-def imported(tree: ast.Module, *, only_at_import: bool = False) -> list[str]:
-    """Full names of the modules that a module imports; those under TYPE_CHECKING count as long as all are asked for."""
-    nodes = list(_run_at_import(tree)) if only_at_import else list(ast.walk(tree))
-    names: list[str] = []
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [f"{node.module}.{alias.name}" if node.module == "pytest_greencompute" else node.module for alias in node.names]
-    return names
-
-
-def _run_at_import(tree: ast.Module) -> list[ast.stmt]:
-    found: list[ast.stmt] = []
-    for node in tree.body:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test):
-            found += [*node.body, *node.orelse]
-        elif not isinstance(node, ast.If):
-            found.append(node)
-    return found
+    """Each module by its name within the package: 'meters.nvml'; a folder stands for its __init__."""
+    paths = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in sorted(PACKAGE.rglob("*.py"))}
+    return {name.removesuffix(".__init__"): ast.parse(path.read_text(encoding="utf-8")) for path, name in paths.items()}
 
 
 MODULES = modules()
 
 
-def test_every_module_stands_on_one_floor() -> None:
-    for module in MODULES:
-        floor_of(module)
-    named = [name for names in FLOORS.values() for name in names]
-    assert sorted(named) == sorted({module.partition(".")[0] for module in MODULES})
+def names_in(statement: ast.AST) -> list[str]:
+    """Full names of the modules that an import statement imports."""
+    if isinstance(statement, ast.Import):
+        return [alias.name for alias in statement.names]
+    if isinstance(statement, ast.ImportFrom) and statement.module:
+        own = statement.module.partition(".")[0] == NAME
+        return [f"{statement.module}.{alias.name}" if own else statement.module for alias in statement.names]
+    return []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_its_own_floor_or_below(module: str) -> None:
-    for name in imported(MODULES[module]):
-        if name.startswith("pytest_greencompute."):
-            other = name.removeprefix("pytest_greencompute.")
-            assert floor_of(other) <= floor_of(module), f"{module} (floor {floor_of(module)}) imports {other} (floor {floor_of(other)})"
+def ours_in(statement: ast.AST) -> set[str]:
+    """The modules of this package that an import statement imports, wherever it stands: at the top, in a function, for types alone."""
+    found = (name.removeprefix(f"{NAME}.") for name in names_in(statement) if name.startswith(f"{NAME}."))
+    return {name if name in MODULES else name.rpartition(".")[0] or "__init__" for name in found}
 
 
-@pytest.mark.parametrize("module", PURE)
+@cache
+def graph() -> dict[str, set[str]]:
+    """Module -> the modules of this package that it imports at any level."""
+    return {name: set().union(*map(ours_in, ast.walk(tree))) - {name, "__init__"} for name, tree in MODULES.items() if name != "__init__"}
+
+
+def run_at_import(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Its statements that are run when it is imported: not those for types alone."""
+    for node in tree.body:
+        if not isinstance(node, ast.If):
+            yield node
+        elif "TYPE_CHECKING" not in ast.dump(node.test):
+            yield from (*node.body, *node.orelse)
+
+
+def heads(tree: ast.Module, *, at_import: bool = False) -> set[str]:
+    statements = run_at_import(tree) if at_import else ast.walk(tree)
+    return {name.partition(".")[0] for statement in statements for name in names_in(statement)}
+
+
+def folder(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_the_root_holds_doors_and_folders() -> None:
+    assert {name for name in MODULES if "." not in name} == {*DOORS, *ORDER}
+    assert len(list(PACKAGE.glob("*.py"))) <= MOST_IN_THE_ROOT
+
+
+@pytest.mark.parametrize("module", sorted(graph()))
+def test_a_module_imports_only_from_its_own_folder_or_from_those_before(module: str) -> None:
+    if folder(module) not in DOORS or module == "errors":
+        allowed = ORDER[: ORDER.index(folder(module)) + 1]
+        assert {other for other in graph()[module] if folder(other) not in allowed} == set()
+
+
+def test_no_circle_at_any_level_of_import() -> None:
+    left = {module: set(others) for module, others in graph().items()}
+    while ended := {module for module, others in left.items() if not others}:
+        left = {module: others - ended for module, others in left.items() if module not in ended}
+    assert left == {}, "each of these imports another of them"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if folder(name) in PURE])
 def test_the_core_is_pure(module: str) -> None:
-    heads = {name.partition(".")[0] for name in imported(MODULES[module])}
-    assert not heads & NOT_IN_PURE
+    assert not heads(MODULES[module]) & NOT_IN_PURE
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_only_the_edge_knows_pytest(module: str) -> None:
-    if floor_of(module) < PYTEST_BELONGS_TO:
-        assert "pytest" not in {name.partition(".")[0] for name in imported(MODULES[module])}
+@pytest.mark.parametrize("module", [name for name in MODULES if folder(name) not in KNOW_PYTEST])
+def test_only_the_hooks_know_pytest(module: str) -> None:
+    assert "pytest" not in heads(MODULES[module])
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_importing_a_module_imports_nothing_heavy(module: str) -> None:
-    heads = {name.partition(".")[0] for name in imported(MODULES[module], only_at_import=True)}
-    assert not heads & NOT_AT_IMPORT
+    assert not heads(MODULES[module], at_import=True) & NOT_AT_IMPORT
 
 
-def test_the_drawing_shows_the_same_table() -> None:
+def test_imports_of_ours_stand_at_the_top() -> None:
+    lazy = []
+    for module, tree in MODULES.items():
+        top = {id(each) for node in tree.body for each in (ast.walk(node) if isinstance(node, ast.If | ast.Try) else (node,))}
+        lazy += [
+            f"{module}:{node.lineno}" for node in ast.walk(tree) if id(node) not in top and isinstance(node, ast.stmt) and ours_in(node)
+        ]
+    assert len(lazy) <= MOST_LAZY_IMPORTS, lazy
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_and_classes_are_of_a_size_to_read(module: str) -> None:
+    tree = MODULES[module]
+    assert max((node.end_lineno or 0 for node in tree.body), default=0) <= LONGEST_MODULE
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    assert [node.name for node in classes if (node.end_lineno or 0) - node.lineno >= LONGEST_CLASS] == []
+
+
+def test_data_is_typed() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+    untyped = sum(len(re.findall(r"(?:dict|Mapping)\[str, (?:Any|object)\]", text)) for text in texts)
+    assert 1000 * untyped / sum(text.count("\n") for text in texts) <= MOST_UNTYPED
+
+
+def test_the_page_shows_the_same_order() -> None:
     page = (PACKAGE.parent / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
-    rows = [line for line in page.splitlines() if line.startswith("| ") and line[2:3].isdigit()]
-    drawn = {int(row.split("|")[1]): sorted(row.split("|")[3].replace("`", "").replace(",", " ").split()) for row in rows}
-    assert drawn == {floor: sorted(names) for floor, names in FLOORS.items()}
+    assert tuple(re.findall(r"^\| \d+ \| `(\w+)", page, flags=re.MULTILINE)) == ORDER
