@@ -19,7 +19,8 @@ from tabulate import tabulate
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate
 from pytest_greencompute.measuring.driver import run_metered
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu

@@ -27,8 +27,9 @@ from tabulate import tabulate
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate
 from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.standin import StandIn, StandInDevice, compile_standin
 from pytest_greencompute.values.metrics import METRICS

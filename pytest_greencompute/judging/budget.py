@@ -8,7 +8,6 @@ file that speak of a test the most specific one that sets a key wins, its ``on``
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.names import unknown_key
 from pytest_greencompute.values.units import RATIO, SHARES, TIME, parse, parse_positive, parse_share
 
 HARDWARE_KEYS = ("gpu", "cpu", "meter")
@@ -153,7 +153,7 @@ def _line(written: Mapping[str, Any], where: Where, problems: list[str], *, on: 
             elif isinstance(value, Mapping):
                 limits[key] = _named_run(key, value, where, problems)
             else:
-                raise _unknown(key, [*METRICS, *TERMS, SET_ON, *(HARDWARE_KEYS if on else ("on",))], "budget key")
+                raise unknown_key(key, [*METRICS, *TERMS, SET_ON, *(HARDWARE_KEYS if on else ("on",))], "budget key")
         except SettingsError as error:
             problems.append(f"{place}: {key}: {error}" if key in METRICS or key in TERMS else f"{place}: {error}")
     return Line(where(), limits, Terms(**terms), on)
@@ -168,7 +168,7 @@ def _named_run(name: str, written: Mapping[str, Any], where: Where, problems: li
                 _cards(value)
                 continue
             if key not in METRICS:
-                raise _unknown(key, [*METRICS, SET_ON], f"budget key of the run {name!r}")
+                raise unknown_key(key, [*METRICS, SET_ON], f"budget key of the run {name!r}")
             limits[key] = _limit(METRICS[key], value, place, written.get(SET_ON))
         except SettingsError as error:
             problems.append(f"{place}: {key}: {error}" if key in METRICS else f"{place}: {error}")
@@ -218,7 +218,7 @@ def _per_metric(key: str, written: object) -> dict[str, float]:
     if isinstance(written, Mapping):
         unknown = [name for name in written if name not in METRICS]
         if unknown:
-            raise _unknown(str(unknown[0]), list(METRICS), f"metric in {key}")
+            raise unknown_key(str(unknown[0]), list(METRICS), f"metric in {key}")
         return {name: _not_negative(value, key, METRICS[name]) for name, value in written.items()}
     if key == "floor":
         raise SettingsError(f"{written!r} has no metric.", remedy='Write a floor per metric, such as { energy_per_query = "1 mJ" }.')
@@ -236,21 +236,6 @@ def _not_negative(written: object, key: str, metric: Metric | None) -> float:
         remedy = "Write the change that is still fine, such as '1 %'."
         raise SettingsError(f"{written!r} is as much as {metric.name} can change, so it can never fail.", remedy=remedy)
     return parse_share(written) if share else value
-
-
-def _unknown(key: object, known: Sequence[str], what: str) -> SettingsError:
-    key = str(key)  # a marker may hold any key
-    near = sorted(difflib.get_close_matches(key, known, n=3, cutoff=0.5), key=lambda each: (-_likeness(key, each), known.index(each)))
-    remedy = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-    return SettingsError(f"{key!r} is not a {what}.", remedy=remedy)
-
-
-def _likeness(one: str, other: str) -> float:
-    """Of names that are as near, the one that stands first in its table is meant."""
-    return difflib.SequenceMatcher(None, other, one).ratio()
-
-
-unknown_key = _unknown
 
 
 def resolve(lines: Iterable[Line], hardware: Mapping[str, Sequence[str]]) -> Budget:

@@ -20,13 +20,13 @@ from pytest_greencompute.estimates.by_metric import estimate, of_set
 from pytest_greencompute.estimates.domains import judged_sources
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome
 from pytest_greencompute.estimates.over_sets import MIN_SETS
-from pytest_greencompute.judging.budget import unknown_key
 from pytest_greencompute.judging.by_other_run import worse_ratio
 from pytest_greencompute.stats.distributions import paired_difference_interval
 from pytest_greencompute.stats.intervals import mean_interval
 from pytest_greencompute.stats.looks import share
 from pytest_greencompute.stats.ratios import Ratio, exp, pairs_ratio
 from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.names import unknown_key
 from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import RATIO, parse_positive, parse_share, show, show_limit, significant
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_greencompute.machine.processes import PROC, descendants
-from pytest_greencompute.protocol.messages import Worked
+from pytest_greencompute.protocol.parts import Worked
 
 LIMIT_S = 0.3  # nothing spins for so long; what is still at work then works
 STEP_S = 0.002

@@ -13,8 +13,10 @@ from typing import Any
 from pytest_greencompute.errors import CannotError, MeterError, SettingsError
 from pytest_greencompute.judging.choice import Candidate, reference_of
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.measuring.driver import Metering, metering, run_once
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.driver import Metering, metering
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.once import run_once
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.alike import share_alike
 from pytest_greencompute.models.precision import share_of

@@ -11,12 +11,18 @@ from pytest_greencompute.errors import MeterLostError
 from pytest_greencompute.machine.clock import Clock, is_real
 from pytest_greencompute.machine.facts import crowd
 from pytest_greencompute.machine.spinning import Spinning
-from pytest_greencompute.measuring.task import Effort, Prepared, Task, Telling, tell_nobody
+from pytest_greencompute.measuring.effort import Effort, Telling, tell_nobody
+from pytest_greencompute.measuring.once import Answered
+from pytest_greencompute.measuring.task import Prepared, Task
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.answers import digests, untold
 from pytest_greencompute.models.awaiting import aside, finished
 from pytest_greencompute.models.counting import count_figures, notes_of
+from pytest_greencompute.models.fingerprints import of_counter, of_queries, of_scoring
+from pytest_greencompute.models.queries import Batches, plain
 from pytest_greencompute.models.repeats import Repeats
-from pytest_greencompute.models.watching import Inside, OncePass, set_aside
+from pytest_greencompute.models.tallies import Inside, OncePass, set_aside
+from pytest_greencompute.models.tokens import check_markers
 from pytest_greencompute.models.workload import Workload
 from pytest_greencompute.protocol.messages import (
     Agree,
@@ -42,7 +48,6 @@ from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-Answered = tuple[Run, list[Any]]
 Pause = tuple[Agree | Turn, Run | None]  # what other sides must answer, with the run so far at a turn
 Metering = Generator[Pause, Any, Answered]
 
@@ -55,25 +60,6 @@ class Doing:
 
 
 _Steps = Generator[Doing | Pause, Any, Answered]
-
-
-def run_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
-    """Every query (or the first ``keep``) once, without a meter: answers and scores only."""
-    return finished(arun_once(task, clock, keep))
-
-
-async def arun_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:
-    """As ``run_once``, for a model that may have to be awaited."""
-    prepared = Prepared(task)
-    with OncePass(task.watched) as seen, prepared.hearing():
-        outputs, worked = await prepared.workload.afirst_pass(clock, keep, done=seen.done)
-    notes = (
-        ()
-        if keep is None or keep >= prepared.workload.queries
-        else (f"unmetered: the first {keep} of {prepared.workload.queries} queries",)
-    )
-    fields = {"scores": prepared.scores(outputs), "watching": seen.found(worked.queries), **prepared.counted(outputs)}
-    return prepared.run(metered=False, seconds=worked.seconds, notes=notes + seen.notes, **fields), outputs
 
 
 def run_metered(task: Task, instruments: Instruments, effort: Effort, problem: str = "") -> Answered:
@@ -132,7 +118,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     prepared = Prepared(task)
     workload, clock = prepared.workload, instruments.clock
     repeats = Repeats(workload, cached=task.repeats == "cached")
-    asked = prepared.asked()  # before the model has had the queries, which it may change
+    asked = _asked(prepared)  # before the model has had the queries, which it may change
     if effort.keep_answers and (opaque := asked["queries"].get("opaque")):
         prepared.notes += (f"queries are {opaque} objects, which show nothing of what is in them: others would not be noticed",)
     start_ns = clock.now_ns()
@@ -141,7 +127,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
         first_pass = partial(workload.afirst_pass, clock, tell=telling, done=seen.done)
         outputs, first = yield from _doing(first_pass, awaits=task.awaits)
     repeats.answered(outputs)
-    scored, answers = prepared.scores(outputs), prepared.told(outputs) if effort.keep_answers else ""
+    scored, answers = prepared.scores(outputs), _told(prepared, outputs) if effort.keep_answers else ""
     counted = prepared.counted(outputs)
     watching, inside = seen.found(workload.queries), Inside()
     before = instruments.conditions()
@@ -190,6 +176,27 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     names = tuple(dict.fromkeys((*effort.count, *prepared.count)))
     with set_aside(task.watched):
         return (yield from _doing(partial(_with_counts, done, names, workload, clock, effort.tell), awaits=task.awaits)), outputs
+
+
+def _asked(prepared: Prepared) -> dict[str, Any]:
+    """What was asked, for the provenance: runs that were asked other things are not compared (``machine.RULES``)."""
+    task, listed = prepared.task, plain(prepared.workload.listed)
+    found: dict[str, Any] = {"queries": of_queries(listed.batches if isinstance(listed, Batches) else listed)}
+    found |= of_scoring(prepared.references, task.score)
+    if task.tokens is not None:
+        found |= {"tokens": of_counter(task.tokens), "reasoning": " ".join(check_markers(task.reasoning))}
+    if task.repeats == "cached":
+        found["repeats"] = task.repeats
+    return found
+
+
+def _told(prepared: Prepared, outputs: list[Any]) -> str:
+    """The digests of the answers; empty where they cannot be told apart, which a note says."""
+    found = digests(outputs)
+    if not found and outputs:
+        what = f"answers are {untold(outputs)} objects, which show nothing of what is in them"
+        prepared.notes += (f"{what}: whether they change cannot be told without a __repr__",)
+    return found
 
 
 async def _with_counts(run: Run, names: tuple[str, ...], workload: Workload, clock: Clock, tell: Telling) -> Run:

@@ -15,9 +15,11 @@ from pytest_greencompute.estimates.estimate import Estimate
 from pytest_greencompute.estimates.stars import Asked
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.measuring.driver import run_metered
-from pytest_greencompute.measuring.task import Effort, Task, Telling, tell_nobody
+from pytest_greencompute.measuring.effort import Effort, Telling, tell_nobody
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
-from pytest_greencompute.protocol.messages import Plan, Steps, Tell, Worked
+from pytest_greencompute.protocol.messages import Plan, Steps, Tell
+from pytest_greencompute.protocol.parts import Worked
 from pytest_greencompute.protocol.passes import measure_passes
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.provenance import PROTOCOL

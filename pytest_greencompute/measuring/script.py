@@ -11,11 +11,12 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.measured import MeasuredRun
 from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.measuring.driver import run_metered
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.base import MeterOptions
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.queries import Queries
-from pytest_greencompute.models.workload import Score
+from pytest_greencompute.models.scoring import Score
 from pytest_greencompute.values.footprint import Footprint
 from pytest_greencompute.values.run import Run
 

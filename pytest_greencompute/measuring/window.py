@@ -13,7 +13,8 @@ from pytest_greencompute.estimates.measured import MeasuredRun
 from pytest_greencompute.machine.spinning import Tail, spun_on
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.devices import synchronizer
-from pytest_greencompute.models.watching import OncePass, WatchedModel
+from pytest_greencompute.models.tallies import OncePass
+from pytest_greencompute.models.watching import WatchedModel
 from pytest_greencompute.protocol.measurement import watch_tail
 from pytest_greencompute.protocol.messages import Learn, Wait
 from pytest_greencompute.protocol.sets import between, read_idle

@@ -6,9 +6,9 @@ The shapes are those of the usual libraries, known by their methods and keys: no
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from pytest_greencompute.models.tallies import Prompts
 from pytest_greencompute.models.tokens import ids_of
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -39,14 +39,6 @@ OFF = frozenset({"", "none", "off", "false", "disabled", "no", "0"})
 def first_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What a call is about: its first argument, or what it was given under one of the usual names."""
     return args[0] if args else next((kwargs[name] for name in PROMPTS if name in kwargs), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Prompts:
-    """What a call asked: ``count`` prompts, None where that cannot be seen, and what tells them apart, None where nothing does."""
-
-    count: int | None
-    keys: tuple[Hashable, ...] | None = None
 
 
 def prompts_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Prompts:

@@ -19,20 +19,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.judging.budget import unknown_key
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.models.generator import padding_of
 from pytest_greencompute.models.workload import Workload
-from pytest_greencompute.protocol.layout import spread
-from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.protocol.parts import spread
 from pytest_greencompute.values.run import Bound, Count
 from pytest_greencompute.values.units import MEMORY as MEMORY_SIZE
 from pytest_greencompute.values.units import show
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-NAMES = tuple(metric.name for metric in METRICS.values() if metric.kind == "compute")
 FLOPS, MEMORY, FAULTS = "flops_per_query", "peak_memory", "page_faults_per_query"
 PADDING = "padding_share"
 PASS_S = 10.0  # a pass that would take longer counts some of the queries
@@ -72,26 +68,6 @@ CHEAP = re.compile(
     r"|fft_r?fftfreq|fft_i?fftshift|_?linalg_(check_errors|vector_norm|cross|diagonal|_powsum)"
     r"|_?(de|re|fake_)?quantize(_.*)?|_?choose_qparams.*"
 )
-
-
-def checked_count(count: Iterable[str] | str) -> tuple[str, ...]:
-    """The names of what is to be counted. Raises SettingsError, with the nearest, for one that is unknown."""
-    names = (count,) if isinstance(count, str) else count
-    if not isinstance(names, Iterable):
-        raise SettingsError(f"count is {count!r}.", remedy=f"Pass a list of names out of {', '.join(NAMES)}.")
-    listed = tuple(names)
-    for name in listed:
-        if not isinstance(name, str):
-            raise SettingsError(f"count has {name!r} in it.", remedy=f"Pass a list of names out of {', '.join(NAMES)}.")
-        if name not in NAMES:
-            raise unknown_key(name, NAMES, "figure that can be counted")
-    return tuple(dict.fromkeys(listed))
-
-
-def asked_by(limits: Iterable[str]) -> tuple[str, ...]:
-    """What budgets on these metrics need to be counted."""
-    wanted = set(limits)
-    return tuple(name for name in NAMES if name in wanted)
 
 
 async def count_figures(names: Sequence[str], workload: Workload, clock: Clock) -> dict[str, Count]:

@@ -24,6 +24,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorT
 from typing import Any
 
 from pytest_greencompute.models.answers import ADDRESS
+from pytest_greencompute.models.queries import is_of_project
 
 DIGITS = 10  # hexadecimal digits of a fingerprint that people see
 MOST_ELEMENTS = 1 << 16  # of an array that are looked at
@@ -282,19 +283,6 @@ def _call_of(value: object) -> Any:
 def _is_users(value: object) -> bool:
     """Whether it is a function of the project, and not of a library: what those do is told by their versions."""
     return is_of_project(value.__code__.co_filename if isinstance(value, FunctionType) else "")
-
-
-@functools.cache
-def _libraries() -> tuple[str, ...]:
-    """The folders of Python and of what is installed."""
-    import sysconfig  # some ten milliseconds
-
-    return tuple(dict.fromkeys(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
-
-
-def is_of_project(path: str | None) -> bool:
-    """Whether a file is the project's own, and no library's."""
-    return bool(path) and not str(path).startswith(_libraries()) and "site-packages" not in str(path)
 
 
 def _is_full(cell: Any) -> bool:

@@ -6,6 +6,7 @@ Libraries are known by what their objects have, or by a module that the test has
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import operator
 import sys
@@ -15,7 +16,6 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.models.fingerprints import is_of_project
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -189,6 +189,19 @@ def _left(query: Any, deep: int) -> Any:
 def _is_no_librarys(kind: type) -> bool:
     """Whether a class is the project's: those of libraries fill themselves lazily, which is no change."""
     return is_of_project(getattr(sys.modules.get(kind.__module__), "__file__", None))
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """The folders of Python and of what is installed."""
+    import sysconfig  # some ten milliseconds
+
+    return tuple(dict.fromkeys(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+
+
+def is_of_project(path: str | None) -> bool:
+    """Whether a file is the project's own, and no library's."""
+    return bool(path) and not str(path).startswith(_libraries()) and "site-packages" not in str(path)
 
 
 def _numbers(query: Any) -> str:

@@ -24,7 +24,6 @@ from pytest_greencompute.models.workload import Stamp, Workload
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-REPEATS = ("fresh", "cached")
 EARLY = 3  # the first batches load, allocate and start threads
 MANY = 8  # not all of so many batches beyond those are slowed by what happens once
 MOST = 0.8  # of the batches
@@ -48,15 +47,6 @@ DECLARE_IT = (
     "If the queries are used up instead, pass a function that makes them: lambda: [open(path) for path in paths]."
 )
 CACHED = 'repeats="cached": answers from memory are part of the figures'
-
-
-def check_repeats(repeats: str) -> str:
-    """``repeats`` as it was given. Raises SettingsError for a word that is none of REPEATS."""
-    if repeats not in REPEATS:
-        raise SettingsError(
-            f"repeats is {repeats!r}.", remedy='Leave it out, or write "cached" where answering from memory is part of the product.'
-        )
-    return repeats
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,11 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.models.answers import Keeper, equal, fields_of
+from pytest_greencompute.models.answers import Keeper, fields_of
 from pytest_greencompute.models.awaiting import finished, settled
 from pytest_greencompute.models.devices import synchronizer
 from pytest_greencompute.models.queries import Batches, Made, plain
-from pytest_greencompute.protocol.layout import Part
-from pytest_greencompute.protocol.messages import Worked
+from pytest_greencompute.protocol.parts import Part, Worked
 from pytest_greencompute.values.run import Latency
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -45,7 +44,6 @@ OUT_OF_MEMORY = ("outofmemoryerror", "out of memory", "resource_exhausted", "fai
 ALONE_IN_IT = 0.9  # of the processor's time: the calling thread does the work
 LAZY = 3  # batches in which a model may still be loading what its device is found by
 ALONE = 64  # batches of a part that are asked one by one, to be held against the first pass
-Score = str | Callable[[Any, Any], float]
 
 
 def is_out_of_memory(said: str) -> bool:
@@ -433,64 +431,3 @@ def _close(answers: Iterable[Any]) -> None:
             answer.close()
         elif isinstance(answer, list | tuple | dict):
             _close(answer.values() if isinstance(answer, dict) else answer)
-
-
-def check_score(score: Score) -> None:
-    """Raises SettingsError for a score that is neither "accuracy" nor callable."""
-    if not callable(score) and score != "accuracy":
-        raise SettingsError(f"score is {score!r}.", remedy="Use 'accuracy' or a function of (answer, reference) that returns a number.")
-
-
-def scores(outputs: Sequence[Any], references: Sequence[Any], score: Score) -> tuple[float, ...]:
-    """One score per answer: 1.0 or 0.0 for "accuracy" (``answers.equal``), or what ``score(answer, reference)`` returns.
-
-    Raises SettingsError for a score that is not a finite number, and for an answer that cannot be compared.
-    """
-    pairs = enumerate(zip(outputs, references, strict=False))
-    if callable(score):
-        return tuple(_number(score(answer, reference), index) for index, (answer, reference) in pairs)
-    return tuple(float(_equal(index, answer, reference)) for index, (answer, reference) in pairs)
-
-
-def listed_references(references: Iterable[Any] | None) -> list[Any] | None:
-    """The references as a list; None where there are none. Raises SettingsError for what is no list of them."""
-    if references is None:
-        return None
-    alone = isinstance(references, str | bytes | Mapping) or getattr(references, "shape", None) == ()
-    if alone or not (hasattr(references, "__iter__") or hasattr(references, "__getitem__")):
-        raise SettingsError(
-            f"references is a {type(references).__name__}.", remedy="Pass a list with one entry per query, or leave it out."
-        )
-    return list(references)
-
-
-def check_references(references: Iterable[Any] | None, queries: int) -> list[Any] | None:
-    """The references as a list, refused before anything is run where their number is wrong."""
-    listed = listed_references(references)
-    if listed is None:
-        return None
-    if len(listed) != queries:
-        raise SettingsError(f"{len(listed)} references for {queries} queries.", remedy="One reference per query, in the same order.")
-    return listed
-
-
-def _equal(index: int, answer: Any, reference: Any) -> bool:
-    try:
-        return equal(answer, reference)
-    except Exception as error:  # whatever an answer's own == raises
-        raise SettingsError(
-            f"Answer {index}, a {type(answer).__name__}, cannot be compared with its reference, a {type(reference).__name__}: {error}.",
-            remedy="Pass score=, a function of (answer, reference).",
-        ) from error
-
-
-def _number(value: Any, index: int) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise SettingsError(
-            f"The score of query {index} is {value!r}, not a number.", remedy="A score must be a number or a bool."
-        ) from error
-    if not math.isfinite(number):
-        raise SettingsError(f"The score of query {index} is {number!r}.", remedy="A score must be a finite number or a bool.")
-    return number

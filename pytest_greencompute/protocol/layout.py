@@ -1,16 +1,16 @@
 """How many queries, blocks, sets and phases: the plan of a measurement, pure.
 
-Terms: a *pass* runs every batch once. A *part* is what one block runs: whole passes, or a share of one where a pass is longer
-than a block should be. A *set* is the blocks whose phases cover a tick period evenly.
+Terms: a *pass* runs every batch once, a *part* is what one block runs (``parts``). A *set* is the blocks whose phases cover a tick
+period evenly.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pytest_greencompute.protocol.parts import Part, part
 from pytest_greencompute.stats.phases import PHASES
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ BLOCK_SECONDS = 0.5
 PAIR_SECONDS = 0.2  # likewise: what drifts on a shared machine drifts within half a second, and short turns have more of it in common
 SET_BLOCKS = PHASES  # nine, odd: ten leave 4 % of error at 50 ms loads on a 100/25 ms sensor
 BLOCK_LAGS = 2
-LONGER = 1.25  # a block of whole passes may take so much longer than it should; else it is a share
 WARMUP_CHUNK_S = 0.2
 WARMUP_CHUNKS = 6  # the last three against the three before them
 LATENCY_BATCHES = 104  # bounds p95 on both sides at 99 %
@@ -39,62 +38,10 @@ MANY_TICKS = 200  # a block of so many ticks is off by at most half a per cent, 
 Timing = Literal["whole", "short", "none"]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """``count`` batches out of ``batches``, from position ``start`` of an endless walk over them in steps of ``step``.
-
-    ``step`` has no common factor with ``batches``, so the walk visits every batch once before it repeats one.
-    """
-
-    batches: int
-    count: int
-    start: int = 0
-    step: int = 1
-
-    def __iter__(self) -> Iterator[int]:
-        for position in range(self.start, self.start + self.count):
-            yield position * self.step % self.batches
-
-    def __len__(self) -> int:
-        return self.count
-
-    def times(self, batch: int) -> int:
-        """How many times the part runs a batch."""
-        position = batch * pow(self.step, -1, self.batches) % self.batches
-        first = self.start + (position - self.start) % self.batches
-        return max(0, -(-(self.start + self.count - first) // self.batches))
-
-
-def whole_pass(batches: int) -> Part:
-    """Every batch once, in order."""
-    return Part(batches, batches)
-
-
 def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False) -> float:
     """Busy time that one block should have: ten ticks, half a second, and twice the lag, which is spent after it. In pairs it is less."""
     ticks, seconds = (PAIR_TICKS, PAIR_SECONDS) if in_pairs else (BLOCK_TICKS, BLOCK_SECONDS)
     return max(ticks * tick_s, seconds, BLOCK_LAGS * lag_s)
-
-
-def spread(batches: int, count: int, index: int = 0) -> Part:
-    """``count`` batches, spread over the list: number ``index`` of the shares that walk over it in steps near the golden section."""
-    step = max(1, round(batches * 0.618))
-    while math.gcd(step, batches) > 1:
-        step += 1
-    return Part(batches, count, index * count % batches, step)
-
-
-def part(index: int, batches: int, batch_s: float, target_s: float) -> Part:
-    """What block number ``index`` runs so that it takes about ``target_s``: whole passes, or a share of one.
-
-    All blocks run the same number of batches, since a phase with more work would weigh more in its set. Shares walk over the batches in
-    steps near the golden section, so that each has short and long queries of a sorted list alike.
-    """
-    pass_s = max(batches * batch_s, 1e-9)
-    passes = math.ceil(target_s / pass_s)
-    if passes * pass_s <= LONGER * target_s:
-        return Part(batches, batches * passes)
-    return spread(batches, max(1, math.ceil(target_s / batch_s)), index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.protocol.forecast import ahead, latency_batches
-from pytest_greencompute.protocol.layout import LAG_WORK_S, SETTLE_S, WARMUP_CHUNK_S, WARMUP_CHUNKS, lag_ticks, part, spread, whole_pass
-from pytest_greencompute.protocol.messages import Ask, Learn, Measured, Plan, Probe, Probed, Steps, Tell, Ticks, Wait, Work, Worked
+from pytest_greencompute.protocol.layout import LAG_WORK_S, SETTLE_S, WARMUP_CHUNK_S, WARMUP_CHUNKS, lag_ticks
+from pytest_greencompute.protocol.messages import Ask, Learn, Measured, Plan, Probe, Probed, Steps, Tell, Ticks, Wait, Work
+from pytest_greencompute.protocol.parts import Worked, part, spread, whole_pass
 from pytest_greencompute.protocol.sets import Readings, measure_sets
 from pytest_greencompute.values.readings import Block, Reading, Source
 from pytest_greencompute.values.run import Latency

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
-from pytest_greencompute.protocol.layout import Layout, Part, Timing
-from pytest_greencompute.values.readings import Block, Idle, Source, Span
+from pytest_greencompute.protocol.layout import Layout, Timing
+from pytest_greencompute.protocol.parts import Part
+from pytest_greencompute.values.readings import Block, Idle, Source
 from pytest_greencompute.values.run import Latency
 
 
@@ -117,27 +118,6 @@ class Probed:
 
     sources: tuple[Source, ...]
     quiet: tuple[Idle, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Worked:
-    """What a Work did: monotonic times of its ends, queries run, latencies if timed, readings of the continuous counters.
-
-    ``asleep_s``: how long the machine was suspended meanwhile; ``crowd``: in words, how much is at work on it at the end, where that is
-    more than it has cores.
-    """
-
-    start_ns: int
-    end_ns: int
-    queries: int
-    latencies: tuple[Latency, ...] = ()
-    around: Mapping[str, Span] = field(default_factory=dict)
-    asleep_s: float = 0.0
-    crowd: str = ""
-
-    @property
-    def seconds(self) -> float:
-        return (self.end_ns - self.start_ns) / 1e9
 
 
 @dataclass(frozen=True, slots=True)

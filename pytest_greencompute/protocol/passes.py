@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.protocol.layout import Layout, block_seconds, phases
 from pytest_greencompute.protocol.measurement import Ready, get_ready
-from pytest_greencompute.protocol.messages import Ask, Measured, Plan, Steps, Tell, Turn, Wait, Worked
+from pytest_greencompute.protocol.messages import Ask, Measured, Plan, Steps, Tell, Turn, Wait
+from pytest_greencompute.protocol.parts import Worked
 from pytest_greencompute.protocol.sets import LOST_SETS, begin, one_set
 from pytest_greencompute.values.run import Run
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
-from pytest_greencompute.protocol.layout import Layout, block_seconds, blocks_per_set, phases, spread
+from pytest_greencompute.protocol.layout import Layout, block_seconds, blocks_per_set, phases
 from pytest_greencompute.protocol.messages import (
     Agree,
     Ask,
@@ -24,8 +24,8 @@ from pytest_greencompute.protocol.messages import (
     Turn,
     Wait,
     Work,
-    Worked,
 )
+from pytest_greencompute.protocol.parts import Worked, spread
 from pytest_greencompute.stats.looks import MIN_SAMPLES, looks, sets_that_fit
 from pytest_greencompute.values.readings import FOREIGN, Block, Idle, Reading, Source, Span, beside_others, sets_of
 from pytest_greencompute.values.run import Latency

@@ -18,12 +18,12 @@ from typing import Any
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.machine.processes import descends, listens_here
-from pytest_greencompute.measuring.task import Effort, tell_nobody
+from pytest_greencompute.measuring.effort import Effort, tell_nobody
 from pytest_greencompute.measuring.window import drive
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.answers import digests
 from pytest_greencompute.models.fingerprints import of_queries, of_scoring
-from pytest_greencompute.models.workload import Score, check_references, check_score, scores
+from pytest_greencompute.models.scoring import Score, check_references, check_score, scores
 from pytest_greencompute.protocol.layout import SETTLE_S, block_seconds
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.protocol.sets import ASLEEP_S, LOST_SETS, between, check_moved, read_idle

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from pytest_greencompute.estimates.stars import Asked as AskedScore
     from pytest_greencompute.judging.choice import Candidate, Choice
     from pytest_greencompute.measuring.by_turns import Entrant
-    from pytest_greencompute.measuring.task import Effort, Task
+    from pytest_greencompute.measuring.effort import Effort
+    from pytest_greencompute.measuring.task import Task
     from pytest_greencompute.measuring.window import Window
     from pytest_greencompute.models.generator import Generator
     from pytest_greencompute.models.queries import Queries
+    from pytest_greencompute.models.scoring import Score
     from pytest_greencompute.models.watching import WatchedModel
-    from pytest_greencompute.models.workload import Score
     from pytest_greencompute.pairing.runs import Pairing
     from pytest_greencompute.pairing.worker import Worker
     from pytest_greencompute.serving.load import Level
@@ -138,7 +139,7 @@ class EnergyMeter:
         return await self._measured(Task(*fields, awaits=True, repeats=repeats))
 
     async def _measured(self, task: Task) -> MeasuredRun:
-        from pytest_greencompute.measuring.driver import arun_once
+        from pytest_greencompute.measuring.once import arun_once
 
         self._check_name(task.name)
         self._refuse_inside_a_window()
@@ -171,8 +172,9 @@ class EnergyMeter:
 
     async def _measure_as_a_side(self, task: Task, worker: Worker) -> tuple[Run, list[Any]]:
         """In the process of another side: measure when told to; the process that compares holds the device's lock."""
-        from pytest_greencompute.measuring.driver import arun_metered, arun_once
-        from pytest_greencompute.measuring.task import Effort
+        from pytest_greencompute.measuring.driver import arun_metered
+        from pytest_greencompute.measuring.effort import Effort
+        from pytest_greencompute.measuring.once import arun_once
 
         session = self._session
         if not worker.wait_to_begin(task.name):
@@ -218,7 +220,7 @@ class EnergyMeter:
         MeterError as ``measure`` does.
         """
         from pytest_greencompute.measuring.by_turns import Entrant
-        from pytest_greencompute.models.workload import listed_references
+        from pytest_greencompute.models.scoring import listed_references
         from pytest_greencompute.session.candidates import run_name
 
         if not isinstance(candidates, MappingABC) or not all(isinstance(each, str) and each for each in candidates):
@@ -261,8 +263,8 @@ class EnergyMeter:
         """
         from pytest_greencompute.judging.choice import grid, sweep_name
         from pytest_greencompute.measuring.by_turns import Entrant
+        from pytest_greencompute.models.scoring import listed_references
         from pytest_greencompute.models.sweeps import Variants, checked_axes
-        from pytest_greencompute.models.workload import listed_references
         from pytest_greencompute.session.candidates import run_name
 
         swept = checked_axes(model, {**({} if isinstance(batch_size, int) else {"batch_size": batch_size}), **axes})
@@ -304,7 +306,7 @@ class EnergyMeter:
         from pytest_greencompute.estimates.measured import Generation
         from pytest_greencompute.measuring.by_turns import Entrant
         from pytest_greencompute.models.generator import PREFILL, WHOLE, apart
-        from pytest_greencompute.models.workload import listed_references
+        from pytest_greencompute.models.scoring import listed_references
         from pytest_greencompute.session.candidates import run_name
 
         two, markers = apart(generator, max_new_tokens), self._markers(reasoning)
@@ -348,7 +350,7 @@ class EnergyMeter:
 
         from pytest_greencompute.estimates.measured import ScoredRun
         from pytest_greencompute.estimates.stars import Asked
-        from pytest_greencompute.measuring.driver import run_once
+        from pytest_greencompute.measuring.once import run_once
         from pytest_greencompute.measuring.task import Task
         from pytest_greencompute.models.queries import Batches, collected, plain
         from pytest_greencompute.store.score_state import path_of
@@ -436,8 +438,8 @@ class EnergyMeter:
         from dataclasses import replace
 
         from pytest_greencompute.judging.choice import Candidate, Choice, asked_of
-        from pytest_greencompute.models.counting import checked_count
         from pytest_greencompute.session.candidates import Comparison
+        from pytest_greencompute.values.names import checked_count
 
         self._refuse_inside_a_window()
         names = checked_count(count)
@@ -478,8 +480,8 @@ class EnergyMeter:
         from dataclasses import replace
 
         from pytest_greencompute.measuring.by_turns import measure_abreast, run_all_once
-        from pytest_greencompute.models.counting import asked_by
         from pytest_greencompute.session.candidates import run_name
+        from pytest_greencompute.values.names import asked_by
 
         session, test = self._session, self._test
 
@@ -546,7 +548,7 @@ class EnergyMeter:
         """
         import os
 
-        from pytest_greencompute.models.workload import listed_references
+        from pytest_greencompute.models.scoring import listed_references
         from pytest_greencompute.serving.load import Level
         from pytest_greencompute.serving.request import asked, levels
         from pytest_greencompute.session.candidates import run_name
@@ -708,10 +710,10 @@ class EnergyMeter:
         from dataclasses import replace
 
         from pytest_greencompute.judging.judge import judge_run, limits_for, times_open
+        from pytest_greencompute.measuring.effort import Effort
         from pytest_greencompute.measuring.script import precise_enough
-        from pytest_greencompute.measuring.task import Effort
-        from pytest_greencompute.models.counting import asked_by
         from pytest_greencompute.values.metrics import METRICS
+        from pytest_greencompute.values.names import asked_by
 
         session, test = self._session, self._test
         budget, bench = session.budget(test), session.bench()

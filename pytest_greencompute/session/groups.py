@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.judging.budget import unknown_key
 from pytest_greencompute.judging.choice import ACCURACY, CONSTRAINTS, DEFAULT_MARGIN, Candidate, Choice, asked_of, parse_margin
 from pytest_greencompute.judging.right_size import judge_floor, judge_right_size
 from pytest_greencompute.session.candidates import rows_of
+from pytest_greencompute.values.names import unknown_key
 
 if TYPE_CHECKING:
     from pytest_greencompute.estimates.estimate import Aim

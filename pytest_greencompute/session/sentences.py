@@ -21,9 +21,9 @@ _NEXT = {
 def sentence_of(verdict: Verdict, settings: Settings) -> str:
     """The reason and what to do next, on one line whatever the names in it hold."""
     from pytest_greencompute.judging.verdict import MORE_SECONDS, narrowed_by
-    from pytest_greencompute.models.counting import NAMES
     from pytest_greencompute.report.escape import printable
     from pytest_greencompute.values.metrics import METRICS
+    from pytest_greencompute.values.names import NAMES
 
     follow = _NEXT[verdict.word].format(where=verdict.where or "the baseline")
     if verdict.word == "UNMEASURED" and verdict.metric in NAMES:  # no meter would help

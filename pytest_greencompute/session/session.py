@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.judging.laxer import Stance
     from pytest_greencompute.judging.verdict import Verdict
     from pytest_greencompute.machine.clock import Clock
-    from pytest_greencompute.measuring.task import Telling
+    from pytest_greencompute.measuring.effort import Telling
     from pytest_greencompute.measuring.window import Window
     from pytest_greencompute.meters.instruments import Instruments
     from pytest_greencompute.pairing.commits import Bases
@@ -264,7 +264,7 @@ class Session:
 
     def told_to_sides(self, budget: Budget) -> dict[str, Any]:
         """What a process that measures one side needs to know of the settings (``settings.of_side``)."""
-        from pytest_greencompute.models.counting import asked_by
+        from pytest_greencompute.values.names import asked_by
 
         settings = self.settings
         return {
@@ -480,7 +480,7 @@ class Session:
 
     def tell(self, test: MeteredTest) -> Telling:
         """Progress of one test, for whoever shows it."""
-        from pytest_greencompute.measuring.task import tell_nobody
+        from pytest_greencompute.measuring.effort import tell_nobody
 
         if self._tell is None:
             return tell_nobody
@@ -502,7 +502,7 @@ class Session:
 def _check_late(test: MeteredTest, budget: Budget, runs: Sequence[Run]) -> None:
     """Raises SettingsError for what a mark asks since a run was measured, and what had to be known before."""
     from pytest_greencompute.judging.judge import limits_for
-    from pytest_greencompute.models.counting import asked_by
+    from pytest_greencompute.values.names import asked_by
 
     for run in runs:
         for before in (test.planned.get(run.name), test.told):

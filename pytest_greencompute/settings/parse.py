@@ -21,9 +21,10 @@ def acceptance(entry: Mapping[str, Any], where: str) -> Acceptance:
     import datetime
 
     from pytest_greencompute.errors import SettingsError
-    from pytest_greencompute.judging.budget import check_share, unknown_key
+    from pytest_greencompute.judging.budget import check_share
     from pytest_greencompute.judging.verdict import Acceptance
     from pytest_greencompute.values.metrics import METRICS
+    from pytest_greencompute.values.names import unknown_key
     from pytest_greencompute.values.units import parse_positive
 
     for key in entry:

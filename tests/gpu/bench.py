@@ -16,8 +16,9 @@ from pytest_greencompute.errors import MeterError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate
 from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.readings import Reading, Source

@@ -21,8 +21,9 @@ from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
 from pytest_greencompute.machine.facts import Processor
 from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters import instruments, zeus_figures
 from pytest_greencompute.meters.base import Counter, MeterOptions
 from pytest_greencompute.meters.registry import open_counters

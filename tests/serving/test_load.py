@@ -17,8 +17,8 @@ from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, is_bo
 from pytest_greencompute.estimates.measured import ServedRun
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.machine.processes import listens_here
+from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
-from pytest_greencompute.measuring.task import Effort
 from pytest_greencompute.results.run_json import run_from_json, run_to_json
 from pytest_greencompute.serving.load import Level, measure_load, open_client
 from pytest_greencompute.serving.request import Asked, asked

@@ -13,8 +13,8 @@ import pytest
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.measured import ServedRun
 from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
-from pytest_greencompute.measuring.task import Effort
 from pytest_greencompute.serving.load import Level, measure_load, open_client
 from pytest_greencompute.serving.request import asked
 from tests.serving.real_server import NEEDED, transformers_serve

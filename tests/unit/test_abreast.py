@@ -11,7 +11,8 @@ from pytest_greencompute.errors import CannotError, MeterError, SettingsError
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.choice import Candidate, Choice
 from pytest_greencompute.measuring.by_turns import Entrant, measure_abreast, run_all_once
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.testing.sensor import Sensor

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.measuring.driver import run_once
+from pytest_greencompute.measuring.once import run_once
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.adapters import adapted
 from pytest_greencompute.models.alike import share_alike
 from pytest_greencompute.models.answers import digests
-from pytest_greencompute.models.workload import scores
+from pytest_greencompute.models.scoring import scores
 from pytest_greencompute.testing.simulated import SimulatedClock
 from tests.quiet import in_steps
 

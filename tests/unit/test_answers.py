@@ -18,13 +18,16 @@ from hypothesis import strategies as st
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.answers import changed_answers
 from pytest_greencompute.estimates.estimate import Estimate
-from pytest_greencompute.measuring.driver import run_metered, run_once
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.once import run_once
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.alike import alike, share_alike
 from pytest_greencompute.models.answers import Keeper, digests, equal, unlike_shapes, untold
 from pytest_greencompute.models.contents import digest_of
-from pytest_greencompute.models.workload import Workload, scores
+from pytest_greencompute.models.scoring import scores
+from pytest_greencompute.models.workload import Workload
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
 

@@ -12,8 +12,10 @@ import pytest
 import trio
 
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.measuring.driver import arun_metered, arun_once, run_metered
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.driver import arun_metered, run_metered
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.once import arun_once
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.awaiting import aside, finished, settled
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu

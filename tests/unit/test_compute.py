@@ -27,8 +27,9 @@ from pytest_greencompute.judging.by_other_run import judge_count
 from pytest_greencompute.judging.judge import Bench, judge_run
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import measure
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models import counting as compute
 from pytest_greencompute.models.awaiting import finished
@@ -38,7 +39,6 @@ from pytest_greencompute.models.counting import (
     FLOPS,
     MEMORY,
     attention_flops,
-    checked_count,
     count_figures,
     grouped_flops,
     has_work,
@@ -51,6 +51,7 @@ from pytest_greencompute.session.sentences import sentence_of
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.names import checked_count
 from pytest_greencompute.values.run import Count
 
 MB = 1_000_000

@@ -10,11 +10,13 @@ from collections.abc import Callable
 import pytest
 
 from pytest_greencompute.machine.clock import RealClock
-from pytest_greencompute.measuring.driver import run_metered, run_once
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.once import run_once
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.workload import Workload
-from pytest_greencompute.protocol.layout import part
+from pytest_greencompute.protocol.parts import part
 from pytest_greencompute.testing.sensor import PROFILES
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.run import Run

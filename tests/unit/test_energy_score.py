@@ -20,8 +20,9 @@ from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate
 from pytest_greencompute.estimates.measured import ScoredRun
 from pytest_greencompute.estimates.stars import Asked
+from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.energy_score import Progress, measure_score
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.contents import digest_of
 from pytest_greencompute.protocol.messages import Tell

@@ -21,7 +21,8 @@ import pytest_greencompute
 from pytest_greencompute.judging.comparable import NO_MATTER, RULES, Difference, differences, record
 from pytest_greencompute.machine.facts import Processor, facts, parse_cpuinfo, read_processor
 from pytest_greencompute.measuring.driver import run_metered
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.footprint import Footprint

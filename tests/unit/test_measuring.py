@@ -16,9 +16,11 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
 from pytest_greencompute.estimates.measured import MeasuredRun
-from pytest_greencompute.measuring.driver import run_metered, run_once
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.once import run_once
 from pytest_greencompute.measuring.script import measure, precise_enough
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.measuring.window import Window
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.protocol.messages import Tell

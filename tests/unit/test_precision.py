@@ -18,8 +18,9 @@ from pytest_greencompute.measuring.task import Task  # noqa: E402
 from pytest_greencompute.models.alike import share_alike  # noqa: E402
 from pytest_greencompute.models.answers import digests  # noqa: E402
 from pytest_greencompute.models.precision import PRECISIONS, at_precision, share_of  # noqa: E402
+from pytest_greencompute.models.scoring import scores  # noqa: E402
 from pytest_greencompute.models.sweeps import Variants, checked_axes  # noqa: E402
-from pytest_greencompute.models.workload import is_out_of_memory, scores  # noqa: E402
+from pytest_greencompute.models.workload import is_out_of_memory  # noqa: E402
 from pytest_greencompute.testing.simulated import SimulatedClock  # noqa: E402
 
 nn: Any = torch.nn

@@ -31,8 +31,8 @@ from pytest_greencompute.protocol.messages import (
     Turn,
     Wait,
     Work,
-    Worked,
 )
+from pytest_greencompute.protocol.parts import Worked
 from pytest_greencompute.protocol.sets import lay_out, spanned
 from pytest_greencompute.values.readings import Idle, Reading, Source, sets_of
 from pytest_greencompute.values.run import Latency

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.protocol.layout import LONGER, SET_BLOCKS, Part, block_seconds, blocks_per_set, part, phases, whole_pass
+from pytest_greencompute.protocol.layout import SET_BLOCKS, block_seconds, blocks_per_set, phases
+from pytest_greencompute.protocol.parts import LONGER, Part, part, whole_pass
 
 batch_counts = st.integers(1, 2000)
 batch_times = st.floats(1e-6, 30)

@@ -20,11 +20,12 @@ from pytest_greencompute.estimates.estimate import Aim, Estimate
 from pytest_greencompute.machine.spinning import SETTINGS, SHOWS_S, Spinning, Tail, anyone_at_work, spun_on, wait_until_quiet
 from pytest_greencompute.measuring.by_turns import Entrant, measure_abreast
 from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.measuring.window import Window
 from pytest_greencompute.meters.instruments import Instruments
-from pytest_greencompute.protocol.messages import Worked
+from pytest_greencompute.protocol.parts import Worked
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
 

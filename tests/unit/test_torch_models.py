@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pytest_greencompute.measuring.driver import run_metered
-from pytest_greencompute.measuring.task import Effort, Task
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.run import Run

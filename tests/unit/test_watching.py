@@ -21,7 +21,8 @@ from pytest_greencompute.judging.budget import Limit
 from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.models.calls import answers_of, flags_in, prompts_in, prompts_of
-from pytest_greencompute.models.watching import PENDING, OncePass, WatchedModel, set_aside, watched
+from pytest_greencompute.models.tallies import OncePass, set_aside
+from pytest_greencompute.models.watching import PENDING, WatchedModel, watched
 from pytest_greencompute.results.run_json import run_from_json, run_to_json
 from pytest_greencompute.testing.simulated import SimulatedClock
 from pytest_greencompute.values.metrics import METRICS

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.models.awaiting import finished
 from pytest_greencompute.models.queries import collected
-from pytest_greencompute.models.workload import Workload, check_references, check_score, scores
-from pytest_greencompute.protocol.layout import part, whole_pass
+from pytest_greencompute.models.scoring import check_references, check_score, scores
+from pytest_greencompute.models.workload import Workload
+from pytest_greencompute.protocol.parts import part, whole_pass
 from pytest_greencompute.testing.simulated import SimulatedClock
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.clock import RealClock
-from pytest_greencompute.measuring.driver import run_once
+from pytest_greencompute.measuring.once import run_once
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.generator import Generator, Text
 from pytest_greencompute.models.tokens import Ids, count_answers, counter_of, ends_of

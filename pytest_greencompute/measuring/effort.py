@@ -1,0 +1,49 @@
+"""How far to measure: the effort that is spent on a task, and what the loop is to tell and to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_greencompute.protocol.layout import Layout, Timing
+from pytest_greencompute.protocol.measurement import Protocol, measuring
+from pytest_greencompute.protocol.messages import Tell
+from pytest_greencompute.values.run import Run
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+Telling = Callable[[Tell], None]
+
+
+def tell_nobody(_: Tell) -> None:
+    """For whoever wants no progress line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure, whether p99 must be bounded, the seed of the phases, and what the loop is to tell and to ask.
+
+    ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, for
+    whom ``tell`` shows its progress to. Where another process measures by turns with this one, ``agree`` gives the layout that both share,
+    and ``turn`` waits until a set may run (False ends the measurement). ``keep_answers``: their digests, to be compared.
+    ``count`` names what a budget needs to be counted (``compute.NAMES``). ``timing`` and ``in_pairs`` as for ``asks.Plan``. ``by_turns``:
+    others in this process take turns with it.
+    ``protocol`` is what is done after the first pass.
+    """
+
+    max_seconds: float = 60.0
+    needs_p99: bool = False
+    seed: int = 0
+    tell: Telling = tell_nobody
+    enough: Callable[[Run], bool] = lambda _: False
+    figure: Callable[[Run], str] = lambda _: ""
+    agree: Callable[[Layout], Layout] = lambda layout: layout
+    turn: Callable[[int, Run], bool] = lambda _index, _run: True
+    keep_answers: bool = False
+    timing: Timing = "whole"
+    in_pairs: bool = False
+    by_turns: bool = False
+    count: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Protocol = measuring
