@@ -64,10 +64,10 @@ def _measured(test: str, root: Path, settings: Any, launches: int, name: str | N
         if session.problem:
             raise NoMeterError(session.problem)
         budget = session.budget(MeteredTest(test, test, lines))
-        told_to_sides = {**session.told_to_sides(budget), "count": []}  # what is counted has no noise to be known
+        told = replace(session.told_to_sides(budget), count=())  # what is counted has no noise to be known
         aim = replace(session.bench().aim, confidence=budget.confidence)
         with session.lock():
-            return measure(root, os.environ, test, told_to_sides, aim, session.clock, launches=launches, name=name, say=_say)
+            return measure(root, os.environ, test, told, aim, session.clock, launches=launches, name=name, say=_say)
     finally:
         session.close()
 

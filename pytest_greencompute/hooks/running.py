@@ -82,7 +82,7 @@ class MeteredHooks:
                 self._session.open()
                 self._session.contend(test)
             if self._session.worker is not None:
-                self._session.worker.wait_to_load(test.asked)
+                self._session.worker.wait_to_load(test.demands)
         yield
 
     @pytest.hookimpl(wrapper=True)
