@@ -17,6 +17,7 @@ else:
     import tomli as tomllib
 
 
+Table = Mapping[str, Any]  # as TOML has it: foreign until it is parsed
 Path_ = tuple[str | int, ...]
 _KEY = re.compile(r"""\s*((?:[\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"(?:[^"\\]|\\.)*"|'[^']*'))*)\s*=""")
 
