@@ -99,7 +99,8 @@ def _write_new(path: Path, text: str) -> bool:
 def _add_settings(path: Path) -> bool:
     """Append [tool.greencompute] to a pyproject.toml that has none; everything in the file stays as it is."""
     from pytest_greencompute.errors import SettingsError
-    from pytest_greencompute.settings.finding import PROJECT, has_settings, upward
+    from pytest_greencompute.settings.finding import has_settings
+    from pytest_greencompute.settings.folders import PROJECT, upward
     from pytest_greencompute.settings.toml_file import TomlFile
     from pytest_greencompute.store.files import write_atomically
 

@@ -15,7 +15,8 @@ from pytest_greencompute.hooks.collecting import node_id_of, tests_of
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.settings.addopts import addopts_of, left_out_by, options_in
 from pytest_greencompute.settings.build import build
-from pytest_greencompute.settings.finding import Where, read_files
+from pytest_greencompute.settings.finding import read_files
+from pytest_greencompute.settings.folders import Where
 from pytest_greencompute.settings.settings import Settings
 
 
@@ -26,7 +27,8 @@ def demands_here(items: Sequence[pytest.Item], where: Where, budget_file: str | 
     """
     try:
         given = options_in(addopts_of(ini))
-        files = read_files(where, budget_file or given.get("budget_file"))
+        own = given.get("budget_file")
+        files = read_files(where, budget_file or (None if own is None else str(own)))
         settings = build({**given, "budget": True}, files, os.environ, where.folder)
         by_itself = build(given, files, os.environ, where.folder).enabled
         tests = tests_of(items, settings, marker)

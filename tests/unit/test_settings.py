@@ -11,7 +11,8 @@ import pytest
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.verdict import Policy
 from pytest_greencompute.settings.build import build
-from pytest_greencompute.settings.finding import Where, read_files
+from pytest_greencompute.settings.finding import read_files
+from pytest_greencompute.settings.folders import Where
 from pytest_greencompute.settings.options import OPTIONS
 from pytest_greencompute.settings.settings import Settings
 
