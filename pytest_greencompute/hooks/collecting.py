@@ -13,6 +13,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.hooks.marks import Written, line_of
 from pytest_greencompute.hooks.names import is_worker
 from pytest_greencompute.judging.budget import COMMAND_LINE, Line, Names, check_clashes, lines_for, narrowest_first, parse_lines
+from pytest_greencompute.meters.base import Meter
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.addopts import addopts_of
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 GROUP_MARKER = "energy_group"
 
 
-def extra_meters(config: pytest.Config) -> dict[str, Any]:
+def extra_meters(config: pytest.Config) -> dict[str, Meter]:
     """Meters that conftest files add through the hook, by name. Raises SettingsError where one returns something else."""
-    found: dict[str, Any] = {}
+    found: dict[str, Meter] = {}
     for meters in config.hook.pytest_greencompute_meters(config=config):
         if not isinstance(meters, Mapping):
             raise SettingsError(
@@ -112,9 +113,9 @@ def _join_group(item: pytest.Item, test: MeteredTest, groups: dict[str, tuple[Gr
         return
     from pytest_greencompute.session.groups import Group
 
-    group, asked = Group.asked(mark.args, mark.kwargs), (mark.args, mark.kwargs)
-    group, before = groups.setdefault(group.name, (group, asked))
-    if before != asked:
+    group, written = Group.asked(mark.args, mark.kwargs), (mark.args, mark.kwargs)
+    group, before = groups.setdefault(group.name, (group, written))
+    if before != written:
         raise SettingsError(
             f"energy_group {group.name!r} asks for other things than in another test.", remedy="Write the same in all of them."
         )
