@@ -22,6 +22,8 @@ from pytest_greencompute.commands import BROKE
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.report.escape import READABLE
 
+COMMANDS = ("doctor", "init", "noise", "compare", "rate", "badge", "report", "history")  # each a module of its own, with ``run``
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
@@ -116,8 +118,8 @@ def _add_stars(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(given: argparse.Namespace) -> int:
-    """The command's own module, imported only when it is called, so that each starts as fast as it can."""
-    module = import_module(f"pytest_greencompute.commands.{given.command}")
+    """The command's own module, by its name in ``COMMANDS``: imported only when it is called, so that each starts as fast as it can."""
+    module = import_module(f"pytest_greencompute.commands.{COMMANDS[COMMANDS.index(given.command)]}")
     run: Callable[[Mapping[str, Any], Path], int] = module.run
     return run(vars(given), Path.cwd())
 

@@ -10,6 +10,10 @@ from typing import Any
 
 from pytest_greencompute.commands import BROKE
 from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.machine import facts as machine
+from pytest_greencompute.machine.clock import RealClock
+from pytest_greencompute.meters.base import Ability, MeterOptions
+from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter, names, reads_energy
 from pytest_greencompute.report.escape import json_text
 
 
@@ -20,25 +24,20 @@ def run(given: Mapping[str, Any], _: Path) -> int:
 
 def doctor(*, as_json: bool) -> int:
     """Print what every meter can do here. 1 where none works that reads rather than models; 4 where one broke besides."""
-    from pytest_greencompute.machine import facts as machine
-    from pytest_greencompute.machine.clock import RealClock
-    from pytest_greencompute.meters.base import Ability, MeterOptions
-    from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter, names, reads_energy
-
     options = MeterOptions(RealClock(), os.environ)
     found: dict[str, list[Ability]] = {}
     readers: list[str] = []
     broken: list[str] = []
     for name in names({}):
         try:
-            asked = meter(name, {})
+            known = meter(name, {})
         except GreencomputeError as error:
             broken.append(name)
             found[name] = [Ability("", works=False, says=error.message, remedy=error.remedy)]
             continue
         try:
-            found[name] = [_as_told(each) for each in asked.abilities(options)]
-            readers += [name] if reads_energy(asked, found[name], options) else []
+            found[name] = [_checked(each) for each in known.abilities(options)]
+            readers += [name] if reads_energy(known, found[name], options) else []
         except GreencomputeError as error:
             found[name] = [Ability("", works=False, says=error.message, remedy=error.remedy)]
         except (Exception, SystemExit) as error:  # noqa: BLE001  one that breaks must not hide the others
@@ -54,16 +53,14 @@ def doctor(*, as_json: bool) -> int:
     return 0 if readers else BROKE if broken else 1
 
 
-def _as_told(told: Any) -> Any:
+def _checked(given: object) -> Ability:
     """An ability as a meter gave it. Raises TypeError for what is none: meters may be anybody's."""
-    from pytest_greencompute.meters.base import Ability
-
-    if not isinstance(told, Ability):
-        raise TypeError(f"{told!r} is no Ability")
-    return told
+    if not isinstance(given, Ability):
+        raise TypeError(f"{given!r} is no Ability")
+    return given
 
 
-def _print_json(found: dict[str, list[Any]], facts: dict[str, Any]) -> None:
+def _print_json(found: Mapping[str, Sequence[Ability]], facts: dict[str, Any]) -> None:
     meters = [
         {"meter": name, "domain": each.domain, "works": each.works, "says": each.says, "remedy": each.remedy}
         for name, abilities in found.items()
@@ -72,7 +69,7 @@ def _print_json(found: dict[str, list[Any]], facts: dict[str, Any]) -> None:
     print(json_text({"machine": facts, "meters": meters}, sys.stdout.encoding))
 
 
-def _print_abilities(found: dict[str, list[Any]], facts: dict[str, Any], default: Sequence[str]) -> None:
+def _print_abilities(found: Mapping[str, Sequence[Ability]], facts: dict[str, Any], default: Sequence[str]) -> None:
     print(f"{facts.get('cpu') or 'unknown processor'}, {facts.get('os')}, Python {facts.get('python')}\n")
     for name, abilities in found.items():
         used = "used by default" if name in default else "only where listed"

@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.settings.finding import has_settings
+from pytest_greencompute.settings.folders import PROJECT, upward
+from pytest_greencompute.settings.toml_file import TomlFile
+from pytest_greencompute.store.files import write_atomically
+
 TEST = '''"""A first energy budget. Replace `model` and `queries` by your own, then tighten the limits."""
 
 import pytest
@@ -86,8 +92,6 @@ def init(folder: Path) -> int:
 
 
 def _write_new(path: Path, text: str) -> bool:
-    from pytest_greencompute.store.files import write_atomically
-
     if path.exists():
         print(f"left as it is: {path}")
         return False
@@ -98,11 +102,6 @@ def _write_new(path: Path, text: str) -> bool:
 
 def _add_settings(path: Path) -> bool:
     """Append [tool.greencompute] to a pyproject.toml that has none; everything in the file stays as it is."""
-    from pytest_greencompute.errors import SettingsError
-    from pytest_greencompute.settings.finding import PROJECT, has_settings, upward
-    from pytest_greencompute.settings.toml_file import TomlFile
-    from pytest_greencompute.store.files import write_atomically
-
     try:
         above = (folder / PROJECT for folder in upward(path.parent) if folder != path.parent.resolve())
         if other := next((each for each in above if has_settings(each)), None):

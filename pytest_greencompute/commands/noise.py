@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_greencompute.errors import NoMeterError, SettingsError
+from pytest_greencompute.judging.budget import COMMAND_LINE, Line, lines_for
+from pytest_greencompute.judging.noise import Noise, noise_of
+from pytest_greencompute.pairing.against_itself import Itself, measure
 from pytest_greencompute.report.escape import json_text
-
-if TYPE_CHECKING:
-    from pytest_greencompute.judging.noise import Noise
-    from pytest_greencompute.pairing.against_itself import Itself
+from pytest_greencompute.session.session import Session
+from pytest_greencompute.session.tests import MeteredTest
+from pytest_greencompute.settings.build import build
+from pytest_greencompute.settings.finding import read_nearest
+from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.values.units import show_share
 
 DEFAULT_SECONDS = 60.0
 MOST_LAUNCHES = 20
@@ -29,10 +34,6 @@ def noise(test: str, root: Path, given: Mapping[str, Any]) -> int:
     """Measure and print. Returns 0, or 3 where no tolerance up to 50 % is supported. Raises GreencomputeError."""
     import numpy as np
 
-    from pytest_greencompute.judging.noise import noise_of
-    from pytest_greencompute.settings.build import build
-    from pytest_greencompute.settings.finding import read_nearest
-
     launches = given["launches"]
     if not 2 <= launches <= MOST_LAUNCHES:
         raise SettingsError(f"--launches is {launches}.", remedy=f"Write a whole number from 2 to {MOST_LAUNCHES}.")
@@ -44,30 +45,23 @@ def noise(test: str, root: Path, given: Mapping[str, Any]) -> int:
     if given.get("json"):
         print(json_text(asdict(found) | {"pair_s": itself.pair_s, "loading_s": itself.loading_s}, sys.stdout.encoding))
     else:
-        print("\n".join(told(found, itself)))
+        print("\n".join(in_words(found, itself)))
     return 0 if found.tolerance is not None else 3
 
 
-def _measured(test: str, root: Path, settings: Any, launches: int, name: str | None) -> Itself:
-    from dataclasses import replace
-
-    from pytest_greencompute.judging.budget import Line, lines_for
-    from pytest_greencompute.pairing.against_itself import measure
-    from pytest_greencompute.session.session import Session
-    from pytest_greencompute.session.tests import MeteredTest
-
+def _measured(test: str, root: Path, settings: Settings, launches: int, name: str | None) -> Itself:
     of_file = lines_for(test, settings.budgets, settings.names)
-    lines = (Line("command line", terms=settings.terms), *of_file, Line("the file", terms=settings.file_terms))
+    lines = (Line(COMMAND_LINE, terms=settings.terms), *of_file, Line("the file", terms=settings.file_terms))
     session = Session(replace(settings, base_refs=(), baseline=None), root, os.environ, waiting=_waiting)
     try:
         session.open()
         if session.problem:
             raise NoMeterError(session.problem)
         budget = session.budget(MeteredTest(test, test, lines))
-        told_to_sides = {**session.told_to_sides(budget), "count": []}  # what is counted has no noise to be known
+        told = replace(session.told_to_sides(budget), count=())  # what is counted has no noise to be known
         aim = replace(session.bench().aim, confidence=budget.confidence)
         with session.lock():
-            return measure(root, os.environ, test, told_to_sides, aim, session.clock, launches=launches, name=name, say=_say)
+            return measure(root, os.environ, test, told, aim, session.clock, launches=launches, name=name, say=_say)
     finally:
         session.close()
 
@@ -80,10 +74,8 @@ def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def told(noise: Noise, itself: Itself) -> list[str]:
+def in_words(noise: Noise, itself: Itself) -> list[str]:
     """The lines for people."""
-    from pytest_greencompute.values.units import show_share
-
     drift = f"a side rises or falls by up to {show_share(noise.drift)} within a launch; pairs share it" if noise.drift else "none seen"
     lines = [
         f"noise of a pair: {show_share(noise.pair)} (standard deviation; {noise.pairs_seen} pairs in {noise.launches} launches)",

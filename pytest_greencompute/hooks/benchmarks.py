@@ -16,18 +16,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.estimates.estimate import Estimate
+from pytest_greencompute.estimates.measured import MeasuredRun
 from pytest_greencompute.models.queries import state_of, worn
 from pytest_greencompute.models.repeats import check_calls, one_object
 from pytest_greencompute.models.workload import uncomputed
-
-if TYPE_CHECKING:
-    from pytest_greencompute.estimates.measured import MeasuredRun
-    from pytest_greencompute.session.energy_meter import EnergyMeter
+from pytest_greencompute.session.energy_meter import EnergyMeter
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -40,6 +39,7 @@ LOOKS = 5
 REPEATS = "energy_repeats"  # in extra_info: "cached" says that answering from memory is wanted
 FELT = 0.001  # of the time: less is not worth taking off
 TRIED = 20  # rounds of nothing
+Named = Mapping[str, Any]  # the arguments of somebody's function, by name
 
 
 def check() -> None:
@@ -89,7 +89,7 @@ class _Metered:
     def pedantic(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The fixture's own, in one window; as many queries as it made calls."""
         pedantic: Callable[..., Any] = super().pedantic  # type: ignore[misc]
-        asked = _Asked.of(pedantic, target, args, kwargs)
+        called = _Pedantic.of(pedantic, target, args, kwargs)
         calls = 0
 
         def counted(*given: Any, **named: Any) -> Any:
@@ -97,8 +97,8 @@ class _Metered:
             calls += 1
             return target(*given, **named)
 
-        planned = asked.calls(self)
-        asked.look()
+        planned = called.calls(self)
+        called.look()
         window = self._energy_meter.window()
         window.apart = True
         with contextlib.ExitStack() as opened:
@@ -107,11 +107,11 @@ class _Metered:
                 self._open()
             answer = pedantic(counted if planned is None else target, *args, **kwargs)
             window.queries = max(calls, 1) if planned is None else planned
-        window.notes = asked.notes
+        window.notes = called.notes
         if self.extra_info.get(REPEATS) is None:
-            window.notes += asked.checked(_rounds(self)) + _promised(answer)
+            window.notes += called.checked(_rounds(self)) + _promised(answer)
         if planned is not None and window.seconds:
-            share = asked.own_seconds(self) / window.seconds
+            share = called.own_seconds(self) / window.seconds
             window.besides = min(share, 1.0) if share > FELT else 0.0
         self._keep(window.result())
         return answer
@@ -136,7 +136,7 @@ class _Metered:
 class _First:
     """The first call of all, before the other plugin's: what a memory keeps, or a call uses up, shows in no later one."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Named) -> None:
         self._function, self._given = function, [*args, *kwargs.values()]
         before = state_of(self._given)
         self._answer, start = None, time.perf_counter()
@@ -163,10 +163,10 @@ def _promised(answer: Any) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What ``pedantic`` was asked for, by the names of its arguments."""
+class _Pedantic:
+    """A call of ``pedantic``: its arguments by name, and what it does with them."""
 
-    arguments: Mapping[str, Any]
+    arguments: Named
     before: list[Any] = field(default_factory=list)
 
     @property
@@ -187,7 +187,7 @@ class _Asked:
         return check_calls(self.arguments["target"], tuple(self.given), rounds[0], later_s, used_up=used_up, same=False)
 
     @classmethod
-    def of(cls, pedantic: Callable[..., Any], target: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Asked:
+    def of(cls, pedantic: Callable[..., Any], target: object, args: Sequence[Any], kwargs: Named) -> _Pedantic:
         """Raises TypeError, as the call itself would, for arguments that ``pedantic`` does not take."""
         bound = inspect.signature(pedantic).bind(target, *args, **kwargs)
         bound.apply_defaults()
@@ -264,8 +264,6 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _extra_info(run: MeasuredRun) -> dict[str, Any]:
-    from pytest_greencompute.estimates.estimate import Estimate
-
     found = run.outcome("energy_per_query") if run.raw.metered else None
     if not isinstance(found, Estimate):
         return {"energy_per_call_j": None, "energy_reason": "not measured" if found is None else found.reason}

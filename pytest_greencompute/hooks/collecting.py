@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +13,22 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.hooks.marks import Written, line_of
 from pytest_greencompute.hooks.names import is_worker
 from pytest_greencompute.judging.budget import COMMAND_LINE, Line, Names, check_clashes, lines_for, narrowest_first, parse_lines
+from pytest_greencompute.meters.base import Meter
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
-from pytest_greencompute.settings.addopts import addopts_of, left_out_by, options_in
+from pytest_greencompute.settings.addopts import addopts_of
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.values.metrics import METRICS
 
 if TYPE_CHECKING:
     from pytest_greencompute.session.groups import Group
-    from pytest_greencompute.settings.finding import Where
 
 GROUP_MARKER = "energy_group"
 
 
-def extra_meters(config: pytest.Config) -> dict[str, Any]:
+def extra_meters(config: pytest.Config) -> dict[str, Meter]:
     """Meters that conftest files add through the hook, by name. Raises SettingsError where one returns something else."""
-    found: dict[str, Any] = {}
+    found: dict[str, Meter] = {}
     for meters in config.hook.pytest_greencompute_meters(config=config):
         if not isinstance(meters, Mapping):
             raise SettingsError(
@@ -108,72 +106,6 @@ def _of_marks(item: pytest.Item, marks: Iterable[pytest.Mark]) -> list[Line]:
     return lines
 
 
-def asked_here(
-    items: Sequence[pytest.Item], where: Where, budget_file: str | None, marker: str, ini: Path | None
-) -> dict[str, dict[str, Any]]:
-    """What this commit asks of each test, by node id, as plain JSON values; the reason where its files or markers do not parse.
-
-    Its options are those of pytest's own configuration file ``ini`` (``addopts``): what stands on the command line is of no commit.
-    """
-    from pytest_greencompute.settings.build import build
-    from pytest_greencompute.settings.finding import read_files
-    from pytest_greencompute.settings.stances import acceptance_to_json, line_to_json
-
-    try:
-        given = options_in(addopts_of(ini))
-        files = read_files(where, budget_file or given.get("budget_file"))
-        settings = build({**given, "budget": True}, files, os.environ, where.folder)
-        by_itself = build(given, files, os.environ, where.folder).enabled
-        tests = tests_of(items, settings, marker)
-    except SettingsError as error:
-        return {node_id_of(item): {"unread": str(error).partition("\n")[0]} for item in items}
-    told = settings_to_json(replace(settings, enabled=by_itself)) | {"left_out": left_out_by(addopts_of(ini))}
-    expected = {node_id_of(item) for item in items if _may_fail(item)}
-    return {
-        node_id: {
-            "lines": [line_to_json(line) for line in test.lines],
-            "accept": [acceptance_to_json(each) for each in settings.accept if each.rank(node_id) is not None],
-            "policy": asdict(settings.policy),
-            "settings": told | {"xfail": node_id in expected},
-            "group": {} if test.group is None else test.group.to_json(),
-        }
-        for node_id, test in tests.items()
-    }
-
-
-def _may_fail(item: pytest.Item) -> bool:
-    """Whether a mark lets the test fail without that anything turns red. A condition in words is taken to hold."""
-    return any(all(mark.args) and mark.kwargs.get("condition", True) for mark in item.iter_markers("xfail"))
-
-
-def settings_to_json(settings: Settings) -> dict[str, Any]:
-    """The settings that can let more pass (``loosened.LAXER``), but for terms, limits, accepted failures and what words do."""
-    footprint = settings.footprint
-    price = None if footprint is None or footprint.price_per_j is None else [footprint.price_per_j, footprint.currency]
-    return {
-        "budget": settings.enabled,
-        "total": settings.total_j,
-        "skip": settings.skip,
-        "meters": list(settings.meters),
-        "baseline": settings.baseline,
-        "base_ref": list(settings.base_refs),
-        "base_python": settings.base_python,
-        "base_turns": settings.base_turns,
-        "launches": settings.launches,
-        "benchmarks": settings.benchmarks,
-        "domains": list(settings.domains),
-        "accuracy_confidence": settings.accuracy_confidence,
-        "unmetered": settings.unmetered,
-        "cpu_watts_per_core": settings.cpu_watts_per_core,
-        "reasoning_markers": settings.reasoning_markers and list(settings.reasoning_markers),
-        "base_link": list(settings.base_link),
-        "allow": sorted(settings.allow),
-        "carbon_intensity": footprint and footprint.kg_per_j,
-        "electricity_price": price,
-        "pue": 1.0 if footprint is None else footprint.pue,
-    }
-
-
 def _join_group(item: pytest.Item, test: MeteredTest, groups: dict[str, tuple[Group, Any]]) -> None:
     """Make a test with the marker energy_group a candidate of its group. Raises SettingsError."""
     mark = item.get_closest_marker(GROUP_MARKER)
@@ -181,9 +113,9 @@ def _join_group(item: pytest.Item, test: MeteredTest, groups: dict[str, tuple[Gr
         return
     from pytest_greencompute.session.groups import Group
 
-    group, asked = Group.asked(mark.args, mark.kwargs), (mark.args, mark.kwargs)
-    group, before = groups.setdefault(group.name, (group, asked))
-    if before != asked:
+    group, written = Group.asked(mark.args, mark.kwargs), (mark.args, mark.kwargs)
+    group, before = groups.setdefault(group.name, (group, written))
+    if before != written:
         raise SettingsError(
             f"energy_group {group.name!r} asks for other things than in another test.", remedy="Write the same in all of them."
         )

@@ -208,7 +208,7 @@ class Ledger:
                     self._redden(session)
             if measuring.settings.enabled and group.default is not None and group.problem:
                 # Where its last test was skipped or broke before it could measure, what the others found must not pass for a green verdict.
-                red = measuring.settings.policy.unmeasured == "fail" and not group.excused
+                red = measuring.settings.policy.fails_unmeasured and not group.excused
                 self.say(f"group {group.name!r} was not judged: {group.problem}", bad=red)
                 if red:
                     self._redden(session)

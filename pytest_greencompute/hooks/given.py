@@ -14,10 +14,10 @@ import pytest
 
 from pytest_greencompute.hooks.ending import ledger_of
 from pytest_greencompute.hooks.names import MARKER, is_worker
+from pytest_greencompute.settings.folders import Where, mentioned
 from pytest_greencompute.settings.options import OPTIONS
 
 if TYPE_CHECKING:
-    from pytest_greencompute.settings.finding import Where
     from pytest_greencompute.settings.settings import Settings
 
 
@@ -49,8 +49,6 @@ def read_settings(config: pytest.Config, given: dict[str, Any], items: Sequence[
 
 def where_from(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> Where:
     """From where the settings are looked for."""
-    from pytest_greencompute.settings.finding import Where
-
     folder = config.invocation_params.dir
     asked = [folder / str(arg).partition("::")[0] for arg in config.args]
     tests = [path if path.is_dir() else path.parent for path in asked if path.exists()]
@@ -93,8 +91,6 @@ def refuse_value(config: pytest.Config) -> None:
 
 def may_have_settings(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> bool:
     """Whether a pyproject.toml may hold settings of ours, for ``items`` or for what is asked for."""
-    from pytest_greencompute.settings.finding import mentioned
-
     return mentioned(where_from(config, items))
 
 

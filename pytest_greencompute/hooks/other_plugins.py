@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.tracers import tracers
-
-if TYPE_CHECKING:
-    from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.settings.settings import Settings
 
 
 def check_tracers(settings: Settings) -> None:

@@ -60,7 +60,7 @@ def prepare(
     from dataclasses import replace
 
     from pytest_greencompute.errors import SettingsError
-    from pytest_greencompute.hooks.collecting import alarms, asked_here, node_id_of, stale_budgets, tests_of, unmetered_members
+    from pytest_greencompute.hooks.collecting import alarms, node_id_of, stale_budgets, tests_of, unmetered_members
     from pytest_greencompute.hooks.other_plugins import side_options
     from pytest_greencompute.session.session import Session
     from pytest_greencompute.settings.addopts import addopts_of, options_in
@@ -80,8 +80,10 @@ def prepare(
             if settings.budget_file is not None and given["budget_file"] == options_in(addopts_of(config.inipath)).get("budget_file"):
                 settings = replace(settings, budget_file=None)  # each commit names its own
             named = None if settings.budget_file is None else str(settings.budget_file)
-            for node_id, asked in asked_here(metered, where_from(config, metered), named, MARKER, config.inipath).items():
-                tests[node_id].asked = asked
+            from pytest_greencompute.hooks.demands import demands_here
+
+            for node_id, demands in demands_here(metered, where_from(config, metered), named, MARKER, config.inipath).items():
+                tests[node_id].demands = demands
         if not config.pluginmanager.hasplugin("dsession"):
             stale_budgets(settings, session, config, items, tests)
         measuring = Session(
@@ -150,19 +152,20 @@ def _register(config: pytest.Config, measuring: Session, tests: dict[pytest.Item
 
 def _prepare_side(config: pytest.Config, items: list[pytest.Item], metered: list[pytest.Item]) -> None:
     """In a process that measures one side: settings come from the process that compares, and budgets are its business."""
-    from pytest_greencompute.hooks.collecting import asked_here, extra_meters
+    from pytest_greencompute.hooks.collecting import extra_meters
+    from pytest_greencompute.hooks.demands import demands_here
     from pytest_greencompute.pairing.worker import Worker
     from pytest_greencompute.session.session import Session
     from pytest_greencompute.session.tests import MeteredTest
-    from pytest_greencompute.settings.settings import of_side
+    from pytest_greencompute.settings.sides import of_side
 
     worker = Worker.of_environment(os.environ)
-    told = worker.settings()
+    told = worker.told()
     measuring = Session(of_side(told), config.rootpath, os.environ, extra_meters=extra_meters(config), worker=worker)
     _add_benchmarks(measuring.settings, items, metered)
-    measuring.max_seconds, measuring.needs_p99, measuring.count = told["max_seconds"], told["needs_p99"], tuple(told["count"])
-    asked = asked_here(metered, where_from(config, metered), told["budget_file"], MARKER, config.inipath)
-    _register(config, measuring, {item: MeteredTest(item.nodeid, item.nodeid, asked=asked.get(item.nodeid, {})) for item in metered})
+    measuring.max_seconds, measuring.needs_p99, measuring.count = told.max_seconds, told.needs_p99, told.count
+    demands = demands_here(metered, where_from(config, metered), told.budget_file, MARKER, config.inipath)
+    _register(config, measuring, {item: MeteredTest(item.nodeid, item.nodeid, demands=demands.get(item.nodeid)) for item in metered})
 
 
 def _progress(config: pytest.Config) -> Any:

@@ -82,7 +82,7 @@ class MeteredHooks:
                 self._session.open()
                 self._session.contend(test)
             if self._session.worker is not None:
-                self._session.worker.wait_to_load(test.asked)
+                self._session.worker.wait_to_load(test.demands)
         yield
 
     @pytest.hookimpl(wrapper=True)
@@ -150,16 +150,22 @@ class MeteredHooks:
         remedy = "Mark it in conftest.py while tests are collected."
         if test is None and item.get_closest_marker(MARKER) is not None:
             said = f"{item.nodeid} was marked {MARKER} while it ran, and does not use energy_meter: nothing was measured. {remedy}"
-            item.stash[LATE] = True
-            if self._session.settings.policy.unmeasured != "fail":
-                ledger_of(item.config).say(said, bad=False)
-                return
+            fails = self._session.settings.policy.fails_unmeasured
         elif item.get_closest_marker("energy_group") is not None and (test is None or test.group is None):
-            item.stash[LATE] = True
             said = f"{item.nodeid} was marked energy_group while it ran, when groups had been made. {remedy}"
+            fails = self._session.settings.policy.enforce == "fail"
         else:
             return
-        pytest.fail(said, pytrace=False)
+        item.stash[LATE] = True
+        self._refuse(item, said, fails=fails)
+
+    @staticmethod
+    def _refuse(item: pytest.Item, said: str, *, fails: bool) -> None:
+        """A mark came too late: a failure, or a sentence at the end of the session."""
+        __tracebackhide__ = True
+        if fails:
+            pytest.fail(said, pytrace=False)
+        ledger_of(item.config).say(said, bad=False)
 
     def _refuse_marks_after(self, item: pytest.Item, test: MeteredTest | None) -> None:
         """Where a mark of ours came when the test had been judged: an error of its teardown."""
@@ -170,9 +176,8 @@ class MeteredHooks:
             return
         judged = test.lines
         if any(line not in judged for line in test.now()):
-            pytest.fail(
-                f"{item.nodeid} was marked {MARKER} when it had been judged. Mark it in conftest.py while tests are collected.", False
-            )
+            said = f"{item.nodeid} was marked {MARKER} when it had been judged. Mark it in conftest.py while tests are collected."
+            self._refuse(item, said, fails=self._session.settings.policy.enforce == "fail")
 
     def _record(self, item: pytest.Item, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
         from pytest_greencompute.report.junit import properties

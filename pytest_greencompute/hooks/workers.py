@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.hooks.collecting import group_of, node_id_of
 from pytest_greencompute.hooks.names import is_worker
-
-if TYPE_CHECKING:
-    from pytest_greencompute.meters.base import Ability, Counter, Meter, MeterOptions
-    from pytest_greencompute.session.tests import MeteredTest
-    from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.meters.base import Ability, Counter, Meter, MeterOptions, traits_of
+from pytest_greencompute.meters.nvml import visible_uuids
+from pytest_greencompute.meters.registry import BUILT_IN, ORDER_BY_DEFAULT, meter
+from pytest_greencompute.session.tests import MeteredTest
+from pytest_greencompute.settings.settings import Settings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ALONE = "--energy-xdist gpu-per-worker measures GPUs alone: the processor and the memory are shared by all workers."
@@ -60,8 +61,6 @@ class OneGpuEach:
 
 def gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The UUIDs of the GPUs that can be handed out. Raises UsageError where there is none."""
-    from pytest_greencompute.meters.nvml import visible_uuids
-
     try:
         return visible_uuids(environ)
     except MeterError as error:
@@ -87,9 +86,6 @@ def _sees_all(name: str) -> str:
 
 def settings_of_worker(settings: Settings, extra: Mapping[str, Meter]) -> tuple[Settings, dict[str, Meter]]:
     """What a worker measures by: its GPU alone; and the meters of others. Raises SettingsError where no meter of a GPU is left."""
-    from pytest_greencompute.meters.base import traits_of
-    from pytest_greencompute.meters.registry import BUILT_IN, ORDER_BY_DEFAULT, meter
-
     named = settings.meters or ORDER_BY_DEFAULT
     shared = [name for name in named if not traits_of(meter(name, extra)).per_worker]
     others = [name for name in shared if name not in BUILT_IN]
@@ -103,8 +99,6 @@ def settings_of_worker(settings: Settings, extra: Mapping[str, Meter]) -> tuple[
 
 def check_tests(settings: Settings, items: Sequence[pytest.Item], tests: Mapping[str, MeteredTest]) -> None:
     """Raises SettingsError for what needs all tests in one process; notes at the tests what a group of xdist's does not do."""
-    from pytest_greencompute.hooks.collecting import group_of, node_id_of
-
     for item in items:
         group, test = group_of(item), tests[node_id_of(item)]
         if group and item.nodeid == test.node_id:

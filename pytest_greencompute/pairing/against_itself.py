@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
@@ -15,6 +14,7 @@ from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.layouts import common
 from pytest_greencompute.pairing.process import Opponent, Side
 from pytest_greencompute.pairing.runs import by_turns
+from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.values.metrics import METRICS
 
 ENERGY = METRICS["energy_per_query"]
@@ -34,7 +34,7 @@ def measure(
     root: Path,
     environ: Mapping[str, str],
     node_id: str,
-    told: Mapping[str, Any],
+    told: Told,
     aim: Aim,
     clock: Clock,
     *,
@@ -57,7 +57,7 @@ def measure(
 
 
 def _one_launch(
-    side: Side, told: Mapping[str, Any], aim: Aim, clock: Clock, name: str | None
+    side: Side, told: Told, aim: Aim, clock: Clock, name: str | None
 ) -> tuple[list[tuple[float, float]], int, tuple[float, float]]:
     """The pairs, how many there could be, and the seconds of loading and of measuring."""
     start_ns = clock.now_ns()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import Field
 from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError
 
 CHUNK = 1 << 16
+Message = Mapping[str, Any]  # ``what`` it is, and what belongs to it: plain JSON values
 
 
 class SideLostError(GreencomputeError):
@@ -31,7 +33,7 @@ class Channel:
         except OSError as error:
             raise SideLostError(f"the other process is gone ({error.strerror or error}).") from error
 
-    def receive(self, timeout_s: float | None = None) -> Mapping[str, Any]:
+    def receive(self, timeout_s: float | None = None) -> Message:
         """The next message. Raises SideLostError at the end of the stream, and where none comes within ``timeout_s``."""
         self._socket.settimeout(timeout_s)
         while b"\n" not in self._rest:
@@ -45,9 +47,14 @@ class Channel:
                 raise SideLostError("the other process is gone.")
             self._rest += chunk
         line, _, self._rest = self._rest.partition(b"\n")
-        message: Mapping[str, Any] = json.loads(line)
+        message: Message = json.loads(line)
         return message
 
     def close(self) -> None:
         """Close this end; the other one sees the end of the stream."""
         self._socket.close()
+
+
+def known(fields: Iterable[Field[Any]], said: Message) -> dict[str, Any]:
+    """What was said of these fields: the other process may run a version that has others, too."""
+    return {field.name: said[field.name] for field in fields if field.name in said}

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pytest_greencompute.commits import origin
 from pytest_greencompute.commits.environment import changed_requirements
@@ -17,6 +16,7 @@ from pytest_greencompute.commits.worktrees import Worktrees
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.pairing.process import Side
 from pytest_greencompute.pairing.runs import Rival
+from pytest_greencompute.pairing.told import Checkouts
 
 DROPPED = ("PYTEST_", "COV_", "GREENCOMPUTE_", "COVERAGE_")
 
@@ -111,12 +111,12 @@ class Bases:
         """This side as a process of its own."""
         return Side("this tree", self.root, node_id, _environ(self.environ), options=self.options)
 
-    def where(self, side: Side) -> dict[str, Any]:
-        """What the process of a side needs to prove where its code comes from; nothing where that is this side."""
+    def where(self, side: Side) -> Checkouts | None:
+        """What the process of a side needs to prove where its code comes from; None where that is this side."""
         if side.folder == self.root:
-            return {}
-        links = [str(self.root / link) for link in self.links]
-        return {"head_root": os.path.realpath(self.root), "base_root": os.path.realpath(side.folder), "links": links}
+            return None
+        links = tuple(str(self.root / link) for link in self.links)
+        return Checkouts(os.path.realpath(self.root), os.path.realpath(side.folder), links)
 
     def close(self) -> None:
         """Remove the worktrees."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Rule, judge_runs, percentile_pairs
 from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import metered_otherwise, timed_by_set, with_timing
 from pytest_greencompute.pairing.process import NotMeasuredError, Opponent, Side
 from pytest_greencompute.protocol.layout import Layout
@@ -28,14 +28,14 @@ Timed = Callable[[str | None], Sequence[Metric]]
 class Launched:
     """The launches of both sides, run by run (by name). ``problem``: why there are not as many as there should be.
 
-    ``asked`` is what the base asks of the test (``store.stances``).
+    ``demands`` are those of the base on the test.
     """
 
     base: list[Mapping[str | None, Run]] = field(default_factory=list)
     head: list[Mapping[str | None, Run]] = field(default_factory=list)
     problem: str = ""
     missing: bool = False
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    demands: Demands | None = None
 
     def of(self, name: str | None, aim: Aim) -> tuple[list[Run], list[Run], str]:
         """The launches of the run called ``name``, base's and head's, and why they cannot be compared, or an empty text."""
@@ -61,7 +61,7 @@ def launch_by_turns(
         try:
             opponent = start(side)
             done.append(_whole_launch(opponent, layouts, compared, count))
-            launched.asked = opponent.asked if which == "base" else launched.asked
+            launched.demands = opponent.demands if which == "base" else launched.demands
         except NotMeasuredError as error:
             launched.problem = f"launch {len(done) + 1} of {side.label}: {error.message.rstrip('.')}"
             launched.missing = error.means_missing and which == "base"

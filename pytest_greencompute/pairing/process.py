@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.models.workload import is_out_of_memory
-from pytest_greencompute.pairing.channel import Channel, SideLostError
+from pytest_greencompute.pairing.channel import Channel, Message, SideLostError
+from pytest_greencompute.pairing.demands import Demands
+from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.pairing.worker import DESCRIPTOR
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.results.run_json import run_from_json
@@ -64,15 +65,16 @@ class Side:
 class Opponent:
     """A running side. Every method raises NotMeasuredError where the process has ended or its test failed.
 
-    ``names`` are those of the runs that its test has come to so far.
+    ``names`` are those of the runs that its test has come to so far, ``demands`` what the side's commit demands of the test, once it has
+    told.
     """
 
-    def __init__(self, side: Side, settings: Mapping[str, Any]) -> None:
+    def __init__(self, side: Side, told: Told) -> None:
         self.side = side
         self.run: Run | None = None
         self.run_name: str | None = None
         self.names: list[str | None] = []
-        self.asked: Mapping[str, Any] = {}
+        self.demands: Demands | None = None
         self._collected = self._loading = self._over = False
         self._ended = ""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
@@ -91,7 +93,7 @@ class Opponent:
                 start_new_session=True,  # Ctrl-C reaches the comparing process alone, which ends this one
             )
         self._channel = Channel(ours)
-        self._channel.send(what="settings", settings=dict(settings))
+        self._channel.send(what="settings", settings=told.to_json())
 
     @property
     def measured(self) -> Run:
@@ -102,7 +104,7 @@ class Opponent:
     def wait_until_collected(self) -> None:
         """Wait until it has imported what its test needs, and stands before the test's set-up."""
         if not self._collected:
-            self.asked = self._expect("collected").get("asked", {})
+            self.demands = Demands.from_json(self._expect("collected").get("asked", {}))
             self._collected = True
 
     def wait_here(self, name: str | None) -> None:
@@ -173,12 +175,12 @@ class Opponent:
             self._take(self._expect("done"))
         return self.measured
 
-    def _take(self, message: Mapping[str, Any]) -> Run:
+    def _take(self, message: Message) -> Run:
         self.run = run_from_json(message["run"])
         self._over = message["what"] == "done"
         return self.run
 
-    def _expect(self, *whats: str) -> Mapping[str, Any]:
+    def _expect(self, *whats: str) -> Message:
         try:
             message = self._channel.receive(LOAD_S)
         except SideLostError as error:

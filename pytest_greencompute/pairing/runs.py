@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, Rule, percentile_pairs
+from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import common, metered_otherwise, most_pairs, timed_by_set, with_timing
 from pytest_greencompute.pairing.process import MemoryFullError, NotMeasuredError, Opponent, Side
 from pytest_greencompute.protocol.layout import Layout
@@ -30,7 +30,7 @@ Saying = Callable[[str], None]
 class Rival:
     """One other commit, for one test: its process, or why it cannot be measured. ``missing``: it does not have the test.
 
-    ``asked`` is what that commit asks of the test (``store.stances``), once its process has told; ``names`` are those of its runs.
+    ``demands`` are those of that commit on the test, once its process has told; ``names`` are those of its runs.
     """
 
     ref: str
@@ -38,7 +38,7 @@ class Rival:
     opponent: Opponent | None = None
     problem: str = ""
     missing: bool = False
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    demands: Demands | None = None
     names: Sequence[str | None] = ()
 
     def start(self, start: Starting) -> None:
@@ -52,7 +52,7 @@ class Rival:
     def close(self) -> None:
         """End its process. May be called twice."""
         if self.opponent is not None:
-            self.asked = self.opponent.asked or self.asked
+            self.demands = self.opponent.demands or self.demands
             self.names = tuple(self.opponent.names)
             self.opponent.close()
             self.opponent = None

@@ -12,9 +12,11 @@ from pytest_greencompute.judging.judge import ALWAYS_COMPARED, lost_runs
 from pytest_greencompute.judging.pairs import Rule
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.commits import Bases
+from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.launches import Launched, launch_by_turns
 from pytest_greencompute.pairing.process import Opponent, Side
 from pytest_greencompute.pairing.runs import IN_PAIRS, Match, Pairing, Rival, Saying
+from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.pairing.verdicts import KIND, judge_match, notes_of
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.run import Run
@@ -26,13 +28,13 @@ WINDOW = "a window is judged by its budgets: it is not measured by turns with ot
 class Contest:
     """One test against all other commits: their processes, started together with the test and ended with it, and what they showed.
 
-    ``by_launches``: whole launches take turns before the test, instead of sets with the test. ``settings`` is what a process of a side
-    is told; ``alarms`` how many verdicts of the session share the error of a FAIL; ``say`` is told what it is waiting for.
+    ``by_launches``: whole launches take turns before the test, instead of sets with the test. ``told`` is what a process of a side is
+    told; ``alarms`` how many verdicts of the session share the error of a FAIL; ``say`` is told what it is waiting for.
     """
 
     bases: Bases
     node_id: str
-    settings: Mapping[str, Any]
+    told: Told
     budget: Budget
     aim: Aim
     launches: int = 1
@@ -57,7 +59,7 @@ class Contest:
 
     def launch(self, side: Side) -> Opponent:
         """A process of a side."""
-        return Opponent(side, {**self.settings, **self.bases.where(side)})
+        return Opponent(side, replace(self.told, checkouts=self.bases.where(side)))
 
     def pairing(self, name: str | None) -> Pairing:
         """The comparison of the run called ``name``, which is about to be measured."""
@@ -124,12 +126,12 @@ class Contest:
         notes = [note for match in pairing.matches for note in notes_of(match, run)] + self.bases.notes
         return replace(run, notes=(*run.notes, *notes)), tuple(replace(each, run=run.name) for each in verdicts)
 
-    def asked(self) -> dict[str, Mapping[str, Any]]:
-        """What each commit asks of the test (``store.stances``), by the commit's label; those that told nothing are left out."""
+    def demands(self) -> dict[str, Demands]:
+        """What each commit demands of the test, by the commit's label; those that told nothing are left out."""
         found = {}
         for rival in self.rivals:
             launched = self._launched.get(rival.ref)
-            told = rival.opponent.asked if rival.opponent else rival.asked or (launched.asked if launched else {})
+            told = rival.opponent.demands if rival.opponent else rival.demands or (launched.demands if launched else None)
             if told:
                 found[rival.ref] = told
         return found

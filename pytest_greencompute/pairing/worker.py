@@ -13,19 +13,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from pytest_greencompute.commits import origin
 from pytest_greencompute.errors import GreencomputeError
-from pytest_greencompute.pairing.channel import Channel
+from pytest_greencompute.pairing.channel import Channel, Message
+from pytest_greencompute.pairing.demands import Demands
+from pytest_greencompute.pairing.told import Checkouts, Told
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.results.run_json import run_to_json
 from pytest_greencompute.values.run import Run
 
-DESCRIPTOR = "GREENCOMPUTE_SIDE"
-
-
-"""The environment variable that holds the number of the open socket, in the process of a side and nowhere else."""
+DESCRIPTOR = "GREENCOMPUTE_SIDE"  # the variable with the number of the open socket, in the process of a side and nowhere else
 
 
 class UnexpectedMessageError(GreencomputeError):
@@ -41,8 +39,8 @@ class Worker:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._told: Run | None = None
-        self._settings: Mapping[str, Any] = {}
+        self._before: Run | None = None
+        self._checkouts: Checkouts | None = None
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, str]) -> Worker:
@@ -51,30 +49,30 @@ class Worker:
         end.set_inheritable(False)
         return cls(Channel(end))
 
-    def settings(self) -> Mapping[str, Any]:
-        """How to measure, which comes first of all."""
-        self._settings = self._expect("settings")["settings"]
-        return self._settings
+    def told(self) -> Told:
+        """How to measure, which comes first of all. Raises SettingsError."""
+        told = Told.from_json(self._expect("settings")["settings"])
+        self._checkouts = told.checkouts
+        return told
 
     def prove_origin(self) -> None:
         """Raises StrangerError where modules come from the files of the side that compares, instead of this side's own."""
-        if "head_root" in self._settings:
-            head, base = Path(self._settings["head_root"]), Path(self._settings["base_root"])
-            found = origin.strangers(sys.modules, head, base, [Path(link) for link in self._settings["links"]])
-            if found:
+        if (here := self._checkouts) is not None:
+            links = [Path(link) for link in here.links]
+            if found := origin.strangers(sys.modules, Path(here.head_root), Path(here.base_root), links):
                 raise StrangerError(origin.said(found))
 
-    def wait_to_load(self, asked: Mapping[str, Any]) -> None:
+    def wait_to_load(self, demands: Demands | None) -> None:
         """The test is about to be set up: its model must not take memory before the other side has what it needs.
 
-        ``asked`` is what this commit asks of the test (``store.stances``); empty where that could not be read.
+        ``demands`` are those of this commit on the test.
         """
-        self._channel.send(what="collected", asked=asked)
+        self._channel.send(what="collected", asked={} if demands is None else demands.to_json())
         self._expect("load")
 
     def wait_to_begin(self, name: str | None) -> bool:
         """A ``measure`` is about to begin; False where it is not to be measured."""
-        self._told = None
+        self._before = None
         self.prove_origin()
         self._channel.send(what="here", name=name)
         return bool(self._expect("prepare", "skip")["what"] == "prepare")
@@ -86,9 +84,9 @@ class Worker:
 
     def turn(self, index: int, run: Run) -> bool:
         """Say what the last set measured, and wait to be told to run the next one."""
-        if self._told is not None or index > 0:
+        if self._before is not None or index > 0:
             self._channel.send(what="measured", run=run_to_json(replace(run, answers="", scores=None), {}, ()))
-        self._told = run
+        self._before = run
         return bool(self._expect("set", "end")["what"] == "set")
 
     def done(self, run: Run) -> None:
@@ -99,7 +97,7 @@ class Worker:
         """The test is over: what pytest calls its outcome, and what it said where it failed."""
         self._channel.send(what="ended", outcome=outcome, said=said)
 
-    def _expect(self, *whats: str) -> Mapping[str, Any]:
+    def _expect(self, *whats: str) -> Message:
         message = self._channel.receive()
         if message["what"] not in whats:
             raise UnexpectedMessageError(f"told {message['what']!r} instead of {' or '.join(map(repr, whats))}.")

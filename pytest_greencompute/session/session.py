@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from pytest_greencompute.values.provenance import TRACED
 
 if TYPE_CHECKING:
     from pytest_greencompute.estimates.estimate import Outcome
-    from pytest_greencompute.judging.budget import Budget, Terms
+    from pytest_greencompute.judging.budget import Budget, Line, Terms
     from pytest_greencompute.judging.judge import Bench
     from pytest_greencompute.judging.laxer import Stance
     from pytest_greencompute.judging.verdict import Verdict
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from pytest_greencompute.measuring.window import Window
     from pytest_greencompute.meters.instruments import Instruments
     from pytest_greencompute.pairing.commits import Bases
+    from pytest_greencompute.pairing.demands import Demands
     from pytest_greencompute.pairing.tests import Contest
+    from pytest_greencompute.pairing.told import Told
     from pytest_greencompute.pairing.worker import Worker
     from pytest_greencompute.results.session import Facts
     from pytest_greencompute.values.footprint import Footprint
@@ -262,68 +264,43 @@ class Session:
         with self.lock() if settings.base_turns == "launches" else contextlib.nullcontext():
             test.contest.start()
 
-    def told_to_sides(self, budget: Budget) -> dict[str, Any]:
-        """What a process that measures one side needs to know of the settings (``settings.of_side``)."""
-        from pytest_greencompute.values.names import asked_by
+    def told_to_sides(self, budget: Budget) -> Told:
+        """What a process that measures one side needs to know of the settings."""
+        from pytest_greencompute.settings.sides import told_to_sides
 
-        settings = self.settings
-        return {
-            "max_seconds": budget.max_seconds,
-            "budget_file": self._budget_file(),
-            "needs_p99": any("latency_p99" in limits for limits in budget.limits.values()),
-            "count": list(asked_by(name for limits in budget.limits.values() for name in limits)),
-            "benchmarks": settings.benchmarks,
-            "domains": list(settings.domains),
-            "meters": list(settings.meters),
-            "allow": sorted(settings.allow),
-            "cpu_watts_per_core": settings.cpu_watts_per_core,
-            "footprint": None if settings.footprint is None else asdict(settings.footprint),
-            "reasoning_markers": settings.reasoning_markers,
-        }
-
-    def _budget_file(self) -> str | None:
-        """The named budget file as another commit's checkout has it; one outside of the project is the same file for all."""
-        named = self.settings.budget_file
-        if named is None:
-            return None
-        path = named.resolve()
-        return os.path.relpath(path, self.root.resolve()) if self.home.resolve() in path.parents else str(path)
+        return told_to_sides(self.settings, budget, self.root, self.home)
 
     def _compare_stances(self, test: MeteredTest, contest: Contest) -> None:
         """Note which limits of the test are laxer here than at the other commits."""
         from pytest_greencompute.judging.laxer import laxer
 
-        if test.asked:
+        if test.demands is not None:
             found: list[str] = []
-            for ref, asked in contest.asked().items():
-                unread = test.asked.get("unread") or asked.get("unread")
+            for ref, demands in contest.demands().items():
+                unread = test.demands.unread or demands.unread
                 if unread:
                     found.append(f"{test.subject}: whether limits are laxer than at {ref} is not known: {unread}")
                 else:
-                    found += laxer(self._stance(test, asked), self._stance(test, test.asked), test.subject)
+                    found += laxer(self._stance(test, demands), self._stance(test, test.demands), test.subject)
             self.loosened = tuple(dict.fromkeys((*self.loosened, *found)))
 
-    def _stance(self, test: MeteredTest, asked: Mapping[str, Any]) -> Stance:
-        """What was asked at a commit, under this session's options and on its hardware."""
+    def _stance(self, test: MeteredTest, demands: Demands) -> Stance:
+        """What was demanded at a commit, under this session's options and on its hardware."""
         from pytest_greencompute.judging.budget import COMMAND_LINE
         from pytest_greencompute.judging.laxer import Stance
-        from pytest_greencompute.settings.stances import acceptances_from_json, line_from_json
 
         # Another version does not tell of pytest's own file: then its options are taken to be those of the command line.
-        given = self._given_here(test.asked["lines"]) if "settings" in asked else self.settings.terms
-        lines = [line_from_json(told) for told in asked["lines"]]
-        lines = [replace(line, terms=given.over(line.terms)) if line.where == COMMAND_LINE else line for line in lines]
+        given = self.settings.terms if demands.settings is None or test.demands is None else self._given_here(test.demands.lines)
+        lines = (replace(line, terms=given.over(line.terms)) if line.where == COMMAND_LINE else line for line in demands.lines)
         budget = self.budget(replace(test, lines=tuple(lines), reread=None))
-        accept = acceptances_from_json(asked["accept"])
-        return Stance(budget, accept, asked["policy"], asked.get("settings", {}), asked.get("group", {}))
+        return Stance(budget, demands.accept, demands.policy, demands.settings or {}, demands.group)
 
-    def _given_here(self, lines: Sequence[Mapping[str, Any]]) -> Terms:
+    def _given_here(self, lines: Sequence[Line]) -> Terms:
         """The terms that the command line gives, without those that pytest's configuration file adds to it."""
         from pytest_greencompute.judging.budget import COMMAND_LINE, TERMS, Terms
 
-        added: Mapping[str, Any] = next((told["terms"] for told in lines if told["where"] == COMMAND_LINE), {})
-        terms = self.settings.terms
-        return Terms(**{name: getattr(terms, name) for name in TERMS if getattr(terms, name) != added.get(name)})
+        terms, added = self.settings.terms, next((line.terms for line in lines if line.where == COMMAND_LINE), Terms())
+        return Terms(**{name: getattr(terms, name) for name in TERMS if getattr(terms, name) != getattr(added, name)})
 
     def part(self, test: MeteredTest) -> None:
         """End the test's processes at the other commits."""

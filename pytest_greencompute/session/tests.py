@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.judging.budget import Budget, Line
     from pytest_greencompute.measuring.window import Window
     from pytest_greencompute.models.watching import WatchedModel
+    from pytest_greencompute.pairing.demands import Demands
     from pytest_greencompute.pairing.tests import Contest
     from pytest_greencompute.session.candidates import Comparison
     from pytest_greencompute.session.groups import Group
@@ -30,7 +31,7 @@ class BudgetsSkippedError(Exception):
 class MeteredTest:
     """One collected test that may measure: its budget's lines, in order of precedence, and what it has measured so far.
 
-    ``asked`` is what this commit alone, without the command line, asks of it (``store.stances``); only where commits are compared.
+    ``demands`` are those of this commit alone, without the command line; only where commits are compared.
     ``attempts`` is how often it was begun, ``why_red`` what the last attempt that failed said. ``reread`` gives the lines as the test's
     marks are now; ``planned`` are the budgets that its runs were measured for, by name, and ``told`` the one that other commits were.
     """
@@ -46,7 +47,7 @@ class MeteredTest:
     comparisons: list[Comparison] = field(default_factory=list)
     group: Group | None = None
     watched: list[WatchedModel] = field(default_factory=list)
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    demands: Demands | None = None
     attempts: int = 0
     why_red: str = ""
     reread: Callable[[], tuple[Line, ...]] | None = None

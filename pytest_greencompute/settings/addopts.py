@@ -7,7 +7,6 @@ import configparser
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.settings.options import OPTIONS
@@ -32,12 +31,12 @@ def addopts_of(path: Path | None) -> list[str]:
         return []
 
 
-def options_in(words: Sequence[str]) -> dict[str, Any]:
+def options_in(words: Sequence[str]) -> dict[str, str | bool]:
     """Our options among ``words``, by key. Those that are not given in full are another's business."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option in OPTIONS:
-        action: dict[str, Any] = {"action": "store_true"} if option.flag else {}
-        parser.add_argument(f"--energy-{option.name}", dest=option.key, default=argparse.SUPPRESS, **action)
+        action = "store_true" if option.flag else "store"
+        parser.add_argument(f"--energy-{option.name}", dest=option.key, default=argparse.SUPPRESS, action=action)
     try:
         return vars(parser.parse_known_args(words)[0])
     except (argparse.ArgumentError, SystemExit):

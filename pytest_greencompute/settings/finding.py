@@ -1,48 +1,22 @@
-"""Where the settings stand: looked for from the tests and from the current folder upward, to the top of the repository.
+"""The files that hold settings, read.
 
-Law: no table of ours is passed over in silence. Two files that have one are an error that names both. Every session looks, so this
-module imports nothing until there is something to read.
+Law: no table of ours is passed over in silence. Two files that have one are an error that names both.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from pytest_greencompute.judging.budget import Names
-    from pytest_greencompute.settings.toml_file import TomlFile
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.judging.budget import Names
+from pytest_greencompute.settings.folders import PROJECT, TABLE, Where, folders, mentions, upward
+from pytest_greencompute.settings.toml_file import Table, TomlFile
 
-PROJECT = "pyproject.toml"
-TABLE = "greencompute"
 PYTESTS = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg")  # where pytest's own settings may stand
-TOPS = (".git", ".hg")  # what the top folder of a repository holds
 OURS = ("greencompute", "pytest_greencompute")  # what a table of ours may have been meant to be called
-
-
-class Where:
-    """From where settings are looked for: pytest's root, the current folder, and the folders of the tests. ``files`` are those of collected
-    tests, by what pytest calls them, ``ini`` is pytest's own configuration. A plain class, as Option is.
-    """
-
-    __slots__ = ("files", "folder", "ini", "named", "root", "tests")
-
-    def __init__(
-        self, root: Path, folder: Path, tests: Iterable[Path] = (), files: Mapping[str, Path] | None = None, ini: Path | None = None
-    ) -> None:
-        self.root, self.folder, self.files = root.resolve(), folder, files or {}
-        self.ini = None if ini is None or ini.name == PROJECT else ini
-        path = None if ini is None or ini.name != PROJECT else ini.resolve()
-        self.named = None if path is None or path.parent in (self.root, *self.root.parents) else path  # -c may name one that is elsewhere
-        named = () if self.named is None else (self.named.parent,)
-        self.tests = tuple(dict.fromkeys([*named, *tests, *(path.parent for path in self.files.values())]))
-
-
-def mentioned(where: Where) -> bool:
-    """Whether some file may hold settings of ours: a look at their texts, so that other projects pay no parsing."""
-    return any(_mentions(folder / PROJECT) for folder in _folders(where)) or (where.ini is not None and _mentions(where.ini))
 
 
 def read_files(where: Where, named: str | None = None, *, measuring: bool = False) -> tuple[TomlFile, ...]:
@@ -51,14 +25,12 @@ def read_files(where: Where, named: str | None = None, *, measuring: bool = Fals
     Raises SettingsError where a file does not parse, and where two hold settings and something is to be measured (``measuring``, or one
     of them says so) without that one is named.
     """
-    from pytest_greencompute.errors import SettingsError
-
-    folders = _folders(where)
-    found = [file for folder in folders if _mentions(folder / PROJECT) and _has_table(file := _file(folder, where))]
+    above = folders(where)
+    found = [file for folder in above if mentions(folder / PROJECT) and _has_table(file := _file(folder, where))]
     mine = [file for file in found if file.path.parent == where.root]
-    others = [folder / name for folder in folders for name in PYTESTS]
+    others = [folder / name for folder in above for name in PYTESTS]
     for path in dict.fromkeys(others if where.ini is None else [where.ini, *others]):
-        if _mentions(path) and (named is None or (where.folder / named).resolve() != path.resolve()):
+        if mentions(path) and (named is None or (where.folder / named).resolve() != path.resolve()):
             _check_ini(path)
     if named is None and len(found) > 1 and (measuring or any(_table(file).get("budget") is True for file in found)):
         one, other = found[0].name, found[1].name
@@ -85,8 +57,6 @@ def read_nearest(folder: Path, test: str = "") -> tuple[TomlFile, ...]:
 
 def _with_named(project: TomlFile | None, named: str | None, where: Where) -> tuple[TomlFile, ...]:
     """The project's file, if there is one, after the one that is named, or that the project's names itself."""
-    from pytest_greencompute.settings.toml_file import TomlFile
-
     base, own = where.folder, None if project is None else _table(project).get("budget_file")
     if named is None and project is not None and isinstance(own, str):
         named, base = own, project.path.parent
@@ -107,42 +77,17 @@ def home_of(folder: Path) -> Path:
 
 def has_settings(path: Path) -> bool:
     """Whether a file has a table of ours. Raises SettingsError where it does not parse."""
-    from pytest_greencompute.settings.toml_file import TomlFile
-
-    return _mentions(path) and _has_table(TomlFile(path))
-
-
-def upward(start: Path) -> Iterator[Path]:
-    """A folder and those above it, up to the top of its repository."""
-    start = start.resolve()
-    for folder in (start, *start.parents):
-        yield folder
-        if any((folder / top).exists() for top in TOPS):
-            return
-
-
-def _folders(where: Where) -> Sequence[Path]:
-    starts = dict.fromkeys((*where.tests, where.folder))
-    return list(dict.fromkeys([where.root, *(each for start in starts for each in upward(start))]))
-
-
-def _mentions(path: Path) -> bool:
-    try:
-        return TABLE.encode() in path.read_bytes().lower()
-    except OSError:
-        return False
+    return mentions(path) and _has_table(TomlFile(path))
 
 
 def _file(folder: Path, where: Where) -> TomlFile:
-    from pytest_greencompute.settings.toml_file import TomlFile
-
     path = folder / PROJECT
     shown = PROJECT if folder == where.root else os.path.relpath(path, where.folder)
     home = where.root if path == where.named else folder
     return TomlFile(path, shown, folder=home, names=_names(where, home))
 
 
-def _table(file: TomlFile) -> Mapping[str, Any]:
+def _table(file: TomlFile) -> Table:
     tool = file.data.get("tool")
     table = tool.get(TABLE) if isinstance(tool, Mapping) else None
     return table if isinstance(table, Mapping) else {}
@@ -150,8 +95,6 @@ def _table(file: TomlFile) -> Mapping[str, Any]:
 
 def _has_table(file: TomlFile) -> bool:
     """Raises SettingsError for a table that nobody reads, since it has another name."""
-    from pytest_greencompute.errors import SettingsError
-
     tool = file.data.get("tool")
     tables = tool if isinstance(tool, Mapping) else {}
     if TABLE in tables:
@@ -168,10 +111,6 @@ def _meant(key: str) -> bool:
 
 def _check_ini(path: Path) -> None:
     """Raises SettingsError for a table of ours in pytest's own configuration."""
-    import re
-
-    from pytest_greencompute.errors import SettingsError
-
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         heading = re.match(r"\[+(?:(?:tool|pytest)[.:])?([\w-]+)[].:]", line)
         if heading and _meant(heading.group(1)):
@@ -182,8 +121,6 @@ def _check_ini(path: Path) -> None:
 
 def _names(where: Where, folder: Path) -> Names:
     """What a file in ``folder`` calls tests that pytest names by their path from its root."""
-    from pytest_greencompute.judging.budget import Names
-
     try:
         both = Path(os.path.commonpath([where.root, folder]))
     except ValueError:  # on two drives

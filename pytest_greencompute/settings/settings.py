@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from pytest_greencompute.judging.budget import Names
-from pytest_greencompute.settings.parse import _markers
-
-if TYPE_CHECKING:
-    from pytest_greencompute.judging.budget import Line, Terms
-    from pytest_greencompute.judging.verdict import Acceptance, Policy
-    from pytest_greencompute.settings.toml_file import TomlFile
-    from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.judging.budget import Line, Names, Terms
+from pytest_greencompute.judging.verdict import Acceptance, Policy
+from pytest_greencompute.settings.toml_file import TomlFile
+from pytest_greencompute.values.footprint import Footprint
 
 
 @dataclass(frozen=True)
@@ -68,24 +63,3 @@ class Settings:
     where: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     names: Names = field(default_factory=Names)
-
-
-def of_side(told: Mapping[str, Any]) -> Settings:
-    """The settings of a process that measures one side of a comparison: what the comparing process told it, and nothing from its files."""
-    from pytest_greencompute.judging.budget import Terms
-    from pytest_greencompute.judging.verdict import Policy
-    from pytest_greencompute.values.footprint import Footprint
-
-    return Settings(
-        enabled=True,
-        policy=Policy("warn", "warn", "warn", "warn"),
-        meters=tuple(told["meters"]),
-        domains=tuple(told["domains"]),
-        terms=Terms(),
-        file_terms=Terms(),
-        cpu_watts_per_core=told["cpu_watts_per_core"],
-        reasoning_markers=_markers(told["reasoning_markers"]),
-        allow=frozenset(told["allow"]),
-        benchmarks=told["benchmarks"],
-        footprint=None if told["footprint"] is None else Footprint(**told["footprint"]),
-    )

@@ -15,6 +15,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.settings.toml_file import Table
 from pytest_greencompute.values.units import Dimension, parse, show
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _like(written: int | float, number: Decimal) -> int | float:
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
-def written_at(data: Mapping[str, Any], keys: Keys) -> Any:
+def written_at(data: Table, keys: Keys) -> Any:
     """What stands at ``keys``; None where nothing does."""
     value: Any = data
     for key in keys:
@@ -118,7 +119,7 @@ def rewritten(text: str, limit: NewLimit) -> str | None:
     return None
 
 
-def _expected(data: dict[str, Any], limit: NewLimit) -> dict[str, Any] | None:
+def _expected(data: Table, limit: NewLimit) -> Table | None:
     data = copy.deepcopy(data)
     table: Any = data
     for key in limit.table:
@@ -215,7 +216,7 @@ def _after_its_like(text: str, parent: Keys) -> int:
     return sum(len(line) for line in lines[:end])
 
 
-def _heading(line: str) -> dict[str, Any]:
+def _heading(line: str) -> Table:
     """The nested tables that a heading names; of a list of tables, its first."""
     try:
         data: Any = tomllib.loads(line)

@@ -214,6 +214,9 @@ def test_a_last_test_that_skips_before_it_measures_is_said_too(project: Project)
     result = project.measure("--energy-unmeasured=fail")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["group 'letters' was not judged: its last test did not run"])
+    result = project.measure("--energy-unmeasured=fail", "--energy-enforce=warn")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["group 'letters' was not judged: its last test did not run"])
 
 
 # --- without --energy-budget ------------------------------------------------------------------------------------------

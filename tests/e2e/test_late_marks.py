@@ -117,6 +117,9 @@ def test_a_late_mark_on_a_test_that_measures_nothing_is_told(project: Project) -
     result = project.measure("--energy-strict")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["test_it.py::test_it was marked energy_budget while it ran, and does not use energy_meter: nothing*"])
+    result = project.measure("--energy-strict", "--energy-enforce=warn")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["test_it.py::test_it was marked energy_budget while it ran, and does not use energy_meter: nothing*"])
     result = project.measure()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["test_it.py::test_it was marked energy_budget while it ran*"])
@@ -127,6 +130,9 @@ def test_a_group_is_too_late_once_tests_run(project: Project) -> None:
     late(project, "body before", "request.applymarker(pytest.mark.energy_group('g'))")
     result = project.measure()
     result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["test_it.py::test_it was marked energy_group while it ran, when groups had been made.*"])
+    result = project.measure("--energy-enforce=warn")
+    result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["test_it.py::test_it was marked energy_group while it ran, when groups had been made.*"])
 
 
@@ -168,6 +174,9 @@ def test_a_mark_that_comes_when_the_test_has_been_judged_is_an_error(project: Pr
     result.stdout.fnmatch_lines(["test_it.py::test_it was marked energy_budget when it had been judged. Mark it in conftest.py while*"])
     result.stdout.fnmatch_lines(["test_it.py::test_plain was marked energy_budget while it ran*"])
     project.measure("--energy-strict").assert_outcomes(passed=2, errors=2)
+    result = project.measure("--energy-strict", "--energy-enforce=warn")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["test_it.py::test_it was marked energy_budget when it had been judged. Mark it in conftest.py while*"])
     project.run().assert_outcomes(passed=2)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.settings.finding import Where, home_of, mentioned, read_files, read_nearest, upward
+from pytest_greencompute.settings.finding import home_of, read_files, read_nearest
+from pytest_greencompute.settings.folders import Where, mentioned, upward
 
 TABLE = "[tool.greencompute]\nstrict = true\n"
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import datetime
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_greencompute.hooks.collecting import settings_to_json
+from pytest_greencompute.hooks.demands import settings_told
 from pytest_greencompute.judging.budget import HARDWARE_KEYS, SET_ON, TERMS, Line, parse_lines, resolve
 from pytest_greencompute.judging.laxer import DIRECTIONS, LAXER, Stance, laxer
 from pytest_greencompute.judging.verdict import Acceptance
+from pytest_greencompute.pairing.demands import Demands, line_from_json, line_to_json
 from pytest_greencompute.session.groups import ASKED
 from pytest_greencompute.settings.addopts import addopts_of, left_out_by, options_in
 from pytest_greencompute.settings.build import FILE_KEYS, build
 from pytest_greencompute.settings.options import OPTIONS
 from pytest_greencompute.settings.parse import ACCEPT_KEYS
-from pytest_greencompute.settings.stances import acceptance_to_json, acceptances_from_json, line_from_json, line_to_json
 from pytest_greencompute.values.metrics import METRICS
 
 POLICY = {"enforce": "fail", "inconclusive": "warn", "unmeasured": "fail", "modelled": "warn"}
@@ -108,14 +109,18 @@ def test_lines_and_accepted_failures_travel_as_plain_values() -> None:
     written = lines(**BEFORE, tolerance={"energy_per_query": "3 %"}, confidence=0.95, on=[{"gpu": "NVIDIA*", "energy_per_query": "2 J"}])
     back = tuple(line_from_json(line_to_json(line)) for line in written)
     assert [(values(line), line.terms, line.on) for line in back] == [(values(line), line.terms, line.on) for line in written]
-    assert acceptances_from_json([acceptance_to_json(accept())]) == (accept(),)
+    there = Demands.from_json(json.loads(json.dumps(Demands(accept=(accept(),)).to_json())))
+    assert there is not None
+    assert there.accept == (accept(),)
 
 
 def test_a_metric_of_another_version_is_left_out() -> None:
     told = line_to_json(lines(energy_per_query="1 J")[0])
     told["limits"][0][1]["energy_per_dream"] = 3.0
     assert list(line_from_json(told).limits[None]) == ["energy_per_query"]
-    assert acceptances_from_json([{**acceptance_to_json(accept()), "metric": "energy_per_dream"}]) == ()
+    told = Demands(accept=(accept(),)).to_json()
+    told["accept"][0]["metric"] = "energy_per_dream"
+    assert Demands.from_json(told) == Demands(settings=None)
 
 
 # Every setting has a row
@@ -132,7 +137,7 @@ def test_every_option_setting_and_key_has_a_row() -> None:
 
 def test_every_row_with_a_direction_is_told_by_each_commit() -> None:
     settings = build({"budget": True}, (), {}, Path())
-    assert set(settings_to_json(settings)) == {key for key, row in LAXER.items() if row.how in DIRECTIONS} - {"meter"}
+    assert set(settings_told(settings)) == {key for key, row in LAXER.items() if row.how in DIRECTIONS} - {"meter"}
 
 
 FIRST = {

@@ -11,7 +11,8 @@ import pytest
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.verdict import Policy
 from pytest_greencompute.settings.build import build
-from pytest_greencompute.settings.finding import Where, read_files
+from pytest_greencompute.settings.finding import read_files
+from pytest_greencompute.settings.folders import Where
 from pytest_greencompute.settings.options import OPTIONS
 from pytest_greencompute.settings.settings import Settings
 
@@ -305,12 +306,12 @@ def test_a_mistake_in_an_accepted_failure_names_its_line(project: Project, chang
 def test_reasoning_markers_are_two_texts_and_the_other_sides_get_the_same(project: Project) -> None:
     import json
 
-    from pytest_greencompute.settings.settings import of_side
+    from pytest_greencompute.pairing.told import Told
+    from pytest_greencompute.settings.sides import of_side
 
     assert project.settings().reasoning_markers is None
     assert project.settings('reasoning_markers = ["[r]", "[/r]"]').reasoning_markers == ("[r]", "[/r]")
     (problem,) = project.problems('reasoning_markers = ["<think>"]')
     assert problem.startswith("pyproject.toml:2: reasoning_markers: The reasoning markers are ['<think>']. Name two texts")
-    told = {"meters": ["nvml"], "domains": ["auto"], "cpu_watts_per_core": None, "allow": [], "footprint": None}
-    told |= {"reasoning_markers": ("[r]", "[/r]"), "benchmarks": False}
-    assert of_side(json.loads(json.dumps(told))).reasoning_markers == ("[r]", "[/r]")
+    told = Told(60.0, meters=("nvml",), reasoning_markers=("[r]", "[/r]")).to_json()
+    assert of_side(Told.from_json(json.loads(json.dumps(told)))).reasoning_markers == ("[r]", "[/r]")

@@ -1,0 +1,57 @@
+"""What a side is told is read by other versions of this package, and what they tell is read here."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.pairing.told import Checkouts, Told
+from pytest_greencompute.values.footprint import Footprint
+
+WHOLE = Told(
+    30.0,
+    needs_p99=True,
+    count=("flops_per_query",),
+    budget_file="budgets.toml",
+    benchmarks=True,
+    domains=("gpu:0",),
+    meters=("nvml",),
+    allow=frozenset({"thermal slowdown"}),
+    cpu_watts_per_core=3.0,
+    footprint=Footprint(kg_per_j=1e-7, carbon_source="set by you", pue=1.2),
+    reasoning_markers=("[r]", "[/r]"),
+    checkouts=Checkouts("/head", "/base", ("/head/data",)),
+)
+
+
+def sent(told: Told) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(told.to_json(), allow_nan=False))
+    return found
+
+
+@pytest.mark.parametrize("told", [WHOLE, Told(60.0)])
+def test_what_a_side_is_told_arrives_as_it_was(told: Told) -> None:
+    assert Told.from_json(sent(told)) == told
+
+
+def test_the_keys_are_those_that_every_version_reads() -> None:
+    always = {"max_seconds", "budget_file", "needs_p99", "count", "benchmarks", "domains", "meters", "allow", "cpu_watts_per_core"}
+    always |= {"footprint", "reasoning_markers"}
+    assert set(sent(Told(60.0))) == always
+    assert set(sent(WHOLE)) == always | {"head_root", "base_root", "links"}
+    assert sent(WHOLE)["allow"] == ["thermal slowdown"]
+
+
+def test_keys_of_another_version_are_passed_over_and_those_that_it_lacks_have_a_value() -> None:
+    more = sent(WHOLE) | {"dreams": 3, "footprint": sent(WHOLE)["footprint"] | {"water_per_j": 1.0}}
+    assert Told.from_json(more) == WHOLE
+    assert Told.from_json({"max_seconds": 60.0, "domains": ["auto"]}) == Told(60.0)
+
+
+@pytest.mark.parametrize("change", [{"max_seconds": 0.0}, {"domains": []}, {"cpu_watts_per_core": -1.0}, {"reasoning_markers": ["[r]"]}])
+def test_what_nobody_can_measure_by_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        Told.from_json(sent(WHOLE) | change)
