@@ -16,25 +16,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
+from pytest_greencompute.errors import MeterError, NoMeterError
 from pytest_greencompute.machine.tracers import tracers
-from pytest_greencompute.session.candidates import Compared
 from pytest_greencompute.session.opened import terminate
-from pytest_greencompute.session.sentences import sentence_of
-from pytest_greencompute.session.tests import BudgetsFailedError, BudgetsSkippedError, MeteredTest
-from pytest_greencompute.session.verdicts import nothing_measured, over_attempts
+from pytest_greencompute.session.tests import MeteredTest
+from pytest_greencompute.session.verdicts import enforce, judged
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.values.provenance import TRACED
 
 if TYPE_CHECKING:
-    from pytest_greencompute.estimates.estimate import Outcome
     from pytest_greencompute.judging.budget import Budget, Line, Terms
     from pytest_greencompute.judging.judge import Bench
     from pytest_greencompute.judging.laxer import Stance
     from pytest_greencompute.judging.verdict import Verdict
     from pytest_greencompute.machine.clock import Clock
     from pytest_greencompute.measuring.effort import Telling
-    from pytest_greencompute.measuring.window import Window
     from pytest_greencompute.meters.instruments import Instruments
     from pytest_greencompute.pairing.commits import Bases
     from pytest_greencompute.pairing.demands import Demands
@@ -346,106 +342,21 @@ class Session:
         )
 
     def judge(self, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
-        """Judge all that a test measured, keep the results as plain dicts on it, and return the verdicts.
+        """Judge all that a test measured, keep the results on it, and return the verdicts.
 
         ``ended``: its body came to its end, so that what it did not measure is missing.
         """
-        from pytest_greencompute.estimates.by_metric import estimates
-        from pytest_greencompute.judging.judge import judge_run, limits_for, missing_runs
-        from pytest_greencompute.judging.verdict import accepted
-        from pytest_greencompute.results.run_json import run_to_json
-
         if ended and test.contest is not None:
             try:
                 test.contest.confirm(nothing=not test.runs and not test.windows)
             finally:
                 self.told()
             self._compare_stances(test, test.contest)
-        runs = [*test.runs, *(window.raw() for window in test.windows if self._counts(window))]
-        budget, bench = self.budget(test), self.bench()
-        _check_late(test, budget, runs)
-        test.results = []
-        verdicts: list[Verdict] = []
-        candidates = self._candidates(test, ended=ended)
-        broken: dict[str | None, str] = {}
-        for comparison in test.comparisons:
-            broken |= {comparison.run_name(name): problem for name, problem in comparison.problems.items()}
-        only, names = len(runs) + len(broken) == 1, [run.name for run in runs]
-        lost = self._lost(test, names) if ended else ()
-        for measured in runs:
-            run = measured
-            subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
-            judged = judge_run(run, limits_for(run, budget, only=only), budget, bench, subject)
-            row, chosen = candidates.pop(run.name, (None, ()))
-            judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in chosen)
-            if test.contest is not None:
-                run, compared = test.contest.judge(run, subject)
-                judged += tuple(accepted(each, run.test, bench.accept, bench.today) for each in compared)
-            judged += tuple(each for each in lost if each.run == run.name)
-            aim = replace(bench.aim, confidence=budget.confidence)
-            outcomes: dict[str, Outcome] = {**estimates(run, aim)}
-            outcomes |= {each.metric: each.estimate for each in judged if each.estimate is not None and each.metric == "answers_changed"}
-            result = self._marked(run_to_json(run, outcomes, judged, bench.aim.footprint), judged)
-            if test.contest is not None and (against := test.contest.pairs(run.name)):
-                result["against"] = against
-            test.results.append(result | ({} if row is None else {"candidate": row}))
-            verdicts.extend(judged)
-        missing = missing_runs(budget, runs, test.subject, metered=self.settings.enabled, broken=broken) if ended else ()
-        missing += tuple(each for each in lost if each.run not in names)
-        for name in dict.fromkeys([*candidates, *(verdict.run for verdict in missing)]):
-            row, chosen = candidates.get(name, (None, ()))
-            mine = [*chosen, *(verdict for verdict in missing if verdict.run == name)]
-            verdicts.extend(mine)
-            test.results.append(
-                self._marked(nothing_measured(test.node_id, name, mine), mine) | ({} if row is None else {"candidate": row})
-            )
-        for result in test.results:
-            result["notes"] = [*result["notes"], *over_attempts(test), *test.said]
-        return verdicts
-
-    def _lost(self, test: MeteredTest, names: Sequence[str | None]) -> tuple[Verdict, ...]:
-        """Verdicts on the runs that the test has in the baseline or at another commit, and does not measure any more."""
-        from pytest_greencompute.judging.judge import lost_runs, names_before
-
-        bench = self.bench()
-        found = () if test.contest is None else test.contest.lost(test.subject)
-        if bench.baseline is None:
-            return found
-        return found + lost_runs(names_before(test.node_id, self.saved), names, test.subject, kind="baseline", where=bench.baseline)
-
-    def _candidates(self, test: MeteredTest, *, ended: bool) -> Compared:
-        """Rows and verdicts of the test's comparisons, and of the group whose last test it is, by the name of the run they are about."""
-        found: Compared = {}
-        for comparison in test.comparisons:
-            found |= comparison.by_run()
-        if test.group is not None:
-            aim = replace(self.bench().aim, confidence=self.budget(test).confidence)
-            found |= test.group.judge(test.node_id, test.runs, aim, ended=ended, windows=bool(test.windows))
-        return found
-
-    def _counts(self, window: Window) -> bool:
-        return not self.settings.enabled or window.closed
-
-    def _marked(self, result: dict[str, Any], verdicts: Sequence[Verdict]) -> dict[str, Any]:
-        """The result with the effect of each verdict on the build beside it."""
-        from pytest_greencompute.judging.verdict import effect
-
-        for shown, verdict in zip(result["verdicts"], verdicts, strict=True):
-            shown["effect"] = effect(verdict, self.settings.policy)
-        return result
+        return judged(test, self.budget(test), self.bench(), self.settings, ended=ended)
 
     def enforce(self, verdicts: Sequence[Verdict], *, only_failures: bool = False) -> None:
         """Raise BudgetsFailedError or BudgetsSkippedError with the sentences of the verdicts that ask for it."""
-        from pytest_greencompute.judging.verdict import effect
-
-        by_effect: dict[str, list[str]] = {}
-        for verdict in verdicts:
-            if not only_failures or verdict.word == "FAIL":
-                by_effect.setdefault(effect(verdict, self.settings.policy), []).append(sentence_of(verdict, self.settings))
-        if "fail" in by_effect:
-            raise BudgetsFailedError("\n".join(by_effect["fail"]))
-        if "skip" in by_effect:
-            raise BudgetsSkippedError("\n".join(by_effect["skip"]))
+        enforce(verdicts, self.settings, only_failures=only_failures)
 
     def provenance(self) -> dict[str, Any]:
         """What ran where, for every run of this session."""
@@ -474,23 +385,3 @@ class Session:
         """The locks of all metered devices."""
         assert self.instruments is not None
         return self.instruments.locked(self._waiting)
-
-
-def _check_late(test: MeteredTest, budget: Budget, runs: Sequence[Run]) -> None:
-    """Raises SettingsError for what a mark asks since a run was measured, and what had to be known before."""
-    from pytest_greencompute.judging.judge import limits_for
-    from pytest_greencompute.values.names import asked_by
-
-    for run in runs:
-        for before in (test.planned.get(run.name), test.told):
-            if before is None or before[0] is test.lines:
-                continue
-            known, now = before[1].limits, budget.limits.get(limits_for(run, budget, only=len(runs) == 1), {})
-            asked = asked_by({**known.get(None, {}), **known.get(run.name, {})})
-            late = [name for name in asked_by(now) if name not in asked and name not in run.counts]
-            late += ["max_seconds"] if budget.max_seconds != before[1].max_seconds else []
-            if late:
-                raise SettingsError(
-                    f"{test.subject}: the mark that sets {', '.join(late)} came too late: the run had been measured.",
-                    remedy="Mark the test where it is defined, in conftest.py while tests are collected, or before it measures.",
-                )

@@ -1,14 +1,108 @@
-"""The verdicts on one test's runs: its budgets, its baseline and other commits, all attempts at it counted."""
+"""The verdicts on one test's runs: its budgets, its baseline and other commits, all attempts at it counted; and what they do to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-from pytest_greencompute.session.tests import MeteredTest
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.estimates.by_metric import estimates
+from pytest_greencompute.estimates.estimate import Outcome
+from pytest_greencompute.judging.budget import Budget
+from pytest_greencompute.judging.judge import Bench, judge_run, limits_for, lost_runs, missing_runs, names_before
+from pytest_greencompute.judging.verdict import Policy, Verdict, accepted, effect
+from pytest_greencompute.results.run_json import run_to_json, verdict_to_json
+from pytest_greencompute.session.candidates import Compared
+from pytest_greencompute.session.sentences import sentence_of
+from pytest_greencompute.session.tests import BudgetsFailedError, BudgetsSkippedError, MeteredTest
+from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.values.names import asked_by
+from pytest_greencompute.values.run import Run
 
-if TYPE_CHECKING:
-    from pytest_greencompute.judging.verdict import Verdict
+
+def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, *, ended: bool) -> list[Verdict]:
+    """Judge all that a test measured, keep the results as plain dicts on it, and return the verdicts.
+
+    ``ended``: its body came to its end, so that what it did not measure is missing. Raises SettingsError for a mark that came too late.
+    """
+    runs = [*test.runs, *(window.raw() for window in test.windows if window.closed or not settings.enabled)]
+    _check_late(test, budget, runs)
+    test.results = []
+    verdicts: list[Verdict] = []
+    candidates = _candidates(test, budget, bench, ended=ended)
+    broken: dict[str | None, str] = {}
+    for comparison in test.comparisons:
+        broken |= {comparison.run_name(name): problem for name, problem in comparison.problems.items()}
+    only, names = len(runs) + len(broken) == 1, [run.name for run in runs]
+    lost = _lost(test, bench, names) if ended else ()
+    for measured in runs:
+        run = measured
+        subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
+        found = judge_run(run, limits_for(run, budget, only=only), budget, bench, subject)
+        row, chosen = candidates.pop(run.name, (None, ()))
+        found += tuple(accepted(each, run.test, bench.accept, bench.today) for each in chosen)
+        if test.contest is not None:
+            run, compared = test.contest.judge(run, subject)
+            found += tuple(accepted(each, run.test, bench.accept, bench.today) for each in compared)
+        found += tuple(each for each in lost if each.run == run.name)
+        aim = replace(bench.aim, confidence=budget.confidence)
+        outcomes: dict[str, Outcome] = {**estimates(run, aim)}
+        outcomes |= {each.metric: each.estimate for each in found if each.estimate is not None and each.metric == "answers_changed"}
+        result = _marked(run_to_json(run, outcomes, found, bench.aim.footprint), found, settings.policy)
+        if test.contest is not None and (against := test.contest.pairs(run.name)):
+            result["against"] = against
+        test.results.append(result | ({} if row is None else {"candidate": row}))
+        verdicts.extend(found)
+    missing = missing_runs(budget, runs, test.subject, metered=settings.enabled, broken=broken) if ended else ()
+    missing += tuple(each for each in lost if each.run not in names)
+    for name in dict.fromkeys([*candidates, *(verdict.run for verdict in missing)]):
+        row, chosen = candidates.get(name, (None, ()))
+        mine = [*chosen, *(verdict for verdict in missing if verdict.run == name)]
+        verdicts.extend(mine)
+        result = _marked(nothing_measured(test.node_id, name, mine), mine, settings.policy)
+        test.results.append(result | ({} if row is None else {"candidate": row}))
+    for result in test.results:
+        result["notes"] = [*result["notes"], *over_attempts(test), *test.said]
+    return verdicts
+
+
+def _lost(test: MeteredTest, bench: Bench, names: Sequence[str | None]) -> tuple[Verdict, ...]:
+    """Verdicts on the runs that the test has in the baseline or at another commit, and does not measure any more."""
+    found = () if test.contest is None else test.contest.lost(test.subject)
+    if bench.baseline is None:
+        return found
+    return found + lost_runs(names_before(test.node_id, bench.sessions), names, test.subject, kind="baseline", where=bench.baseline)
+
+
+def _candidates(test: MeteredTest, budget: Budget, bench: Bench, *, ended: bool) -> Compared:
+    """Rows and verdicts of the test's comparisons, and of the group whose last test it is, by the name of the run they are about."""
+    found: Compared = {}
+    for comparison in test.comparisons:
+        found |= comparison.by_run()
+    if test.group is not None:
+        aim = replace(bench.aim, confidence=budget.confidence)
+        found |= test.group.judge(test.node_id, test.runs, aim, ended=ended, windows=bool(test.windows))
+    return found
+
+
+def _marked(result: dict[str, Any], verdicts: Sequence[Verdict], policy: Policy) -> dict[str, Any]:
+    """The result with the effect of each verdict on the build beside it."""
+    for shown, verdict in zip(result["verdicts"], verdicts, strict=True):
+        shown["effect"] = effect(verdict, policy)
+    return result
+
+
+def enforce(verdicts: Sequence[Verdict], settings: Settings, *, only_failures: bool = False) -> None:
+    """Raise BudgetsFailedError or BudgetsSkippedError with the sentences of the verdicts that ask for it."""
+    by_effect: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if not only_failures or verdict.word == "FAIL":
+            by_effect.setdefault(effect(verdict, settings.policy), []).append(sentence_of(verdict, settings))
+    if "fail" in by_effect:
+        raise BudgetsFailedError("\n".join(by_effect["fail"]))
+    if "skip" in by_effect:
+        raise BudgetsSkippedError("\n".join(by_effect["skip"]))
 
 
 def over_attempts(test: MeteredTest) -> tuple[str, ...]:
@@ -19,8 +113,6 @@ def over_attempts(test: MeteredTest) -> tuple[str, ...]:
 
 def nothing_measured(node_id: str, name: str | None, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """The result of a run that a budget named and the test did not measure."""
-    from pytest_greencompute.results.run_json import verdict_to_json
-
     return {
         "test": node_id,
         "name": name,
@@ -35,3 +127,20 @@ def nothing_measured(node_id: str, name: str | None, verdicts: Sequence[Verdict]
         "provenance": {},
         "raw": None,
     }
+
+
+def _check_late(test: MeteredTest, budget: Budget, runs: Sequence[Run]) -> None:
+    """Raises SettingsError for what a mark asks since a run was measured, and what had to be known before."""
+    for run in runs:
+        for before in (test.planned.get(run.name), test.told):
+            if before is None or before[0] is test.lines:
+                continue
+            known, now = before[1].limits, budget.limits.get(limits_for(run, budget, only=len(runs) == 1), {})
+            asked = asked_by({**known.get(None, {}), **known.get(run.name, {})})
+            late = [name for name in asked_by(now) if name not in asked and name not in run.counts]
+            late += ["max_seconds"] if budget.max_seconds != before[1].max_seconds else []
+            if late:
+                raise SettingsError(
+                    f"{test.subject}: the mark that sets {', '.join(late)} came too late: the run had been measured.",
+                    remedy="Mark the test where it is defined, in conftest.py while tests are collected, or before it measures.",
+                )
