@@ -184,6 +184,7 @@ def test_bad_usage_exits_with_two(args: list[str], tmp_path: Path) -> None:
 WRITTEN = ("tests/test_energy.py", "pyproject.toml", ".github/workflows/energy.yml")
 
 
+@pytest.mark.alone
 def test_init_writes_a_test_that_passes_under_its_budget(project: Project) -> None:
     for name in ("pyproject.toml", "conftest.py", "world.py"):
         (project.path / name).unlink()

@@ -142,6 +142,7 @@ def four_gpus(project: Project, standin_library: Path) -> StandIn:
     return standin
 
 
+@pytest.mark.alone
 def test_each_worker_measures_on_its_gpu_and_the_controller_tells_all(project: Project, four_gpus: StandIn) -> None:
     project.write("test_it.py", FOUR_TESTS.replace("200 J", "350 J"))
     reports = ("--energy-json=energy.json", "--energy-html=energy.html", "--energy-total=10 kJ", "--junitxml=junit.xml")
