@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import hypothesis
 import pytest
 from _pytest.runner import runtestprotocol
 
 from tests.quiet import Others
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a time limit for an example would test the machine
+hypothesis.settings.load_profile("any machine")
 
 TRIES = 3
 # What a busy machine can bring about: another figure, verdict or outcome, a measurement given up, time over. Any other error is ours.

@@ -114,7 +114,7 @@ def test_a_hostile_name_is_text_wherever_it_stands(name: str) -> None:
     assert hostile.text.count(printable(name)[:100]) >= 3
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(min_size=1, max_size=30))
 def test_whatever_things_are_called_the_page_has_the_same_parts(name: str) -> None:
     hostile = _with_names(name)

@@ -95,7 +95,7 @@ def test_a_thousand_runs_are_a_comment() -> None:
     assert len(write([many(1_000, failing=10)])) <= MOST_CHARACTERS
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
 def test_whatever_things_are_called_the_structure_stays(test: str, name: str, reason: str) -> None:
     run = told(measured(), effect="fail", energy_per_query=0.5)

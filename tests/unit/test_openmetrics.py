@@ -78,7 +78,7 @@ def test_a_run_that_was_measured_twice_is_one_sample() -> None:
     assert len(found["greencompute_energy_per_query_joules"].samples) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_names_come_back_as_text(test: str, name: str) -> None:
     from pytest_greencompute.report.escape import printable

@@ -290,7 +290,7 @@ def test_launches_ask_for_a_pass_in_each() -> None:
     assert machine.relaunched == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 80), st.floats(0.9, 1.3), st.floats(0, 0.1), st.integers(1, 4), st.integers(0, 2**32))
 def test_it_never_takes_more_pairs_than_it_may(most: int, factor: float, noise: float, launches: int, seed: int) -> None:
     if most <= UNANIMOUS * (launches - 1):

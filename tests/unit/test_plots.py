@@ -162,7 +162,7 @@ def test_one_session_is_no_history() -> None:
     assert plots.over_sessions(history().points[:1]) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=40))
 def test_no_name_is_markup_to_plotly(name: str) -> None:
     """Plotly takes tags and entities in any text of a figure for markup."""

@@ -145,14 +145,14 @@ def runs(draw: st.DrawFn) -> Run:
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(runs())
 def test_every_run_comes_back_from_its_json_as_it_was(run: Run) -> None:
     text = to_json(run_to_json(run, {}, ()))
     assert run_from_json(json.loads(text)) == run
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(runs())
 def test_every_document_validates_against_the_schema_that_ships(run: Run) -> None:
     VALIDATOR.validate(json.loads(to_json(session([run_to_json(run, {}, ())]))))
