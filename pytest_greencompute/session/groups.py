@@ -153,7 +153,7 @@ class Group:
             found = self.found.get(node_id, Candidate(name, None, why))
             if found.run is not None and found.run.queries != first.queries:
                 found = Candidate(name, None, f"it was given {found.run.queries} queries, and others {first.queries}")
-            if found.run is not None and found.run.provenance.get("queries") != first.provenance.get("queries"):
+            if found.run is not None and found.run.provenance.queries != first.provenance.queries:
                 found = Candidate(name, None, "it was given other queries than the first: put what differs into the model or collate=")
             candidates.append(found)
         return tuple(candidates)
