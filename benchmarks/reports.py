@@ -24,6 +24,7 @@ from pytest_greencompute.results.run_json import run_to_json
 from pytest_greencompute.results.session import Facts
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import Device, Machine, Provenance
 from pytest_greencompute.values.readings import Block, Source, Span
 from pytest_greencompute.values.run import Latency, Run
 
@@ -52,7 +53,9 @@ def a_run(seed: int) -> Run:
         sources=(GPU,),
         blocks=tuple(blocks),
         latencies=latencies,
-        provenance={"machine": {"cpu": "EPYC", "os": "Linux"}, "devices": {"gpu:0": {"driver": "550.54.15", "device": GPU.device}}},
+        provenance=Provenance(
+            machine=Machine(cpu="EPYC", os="Linux"), devices={"gpu:0": Device(GPU.device, facts={"driver": "550.54.15"})}
+        ),
     )
 
 
@@ -66,7 +69,7 @@ def a_session(count: int) -> Summary:
         row = run_to_json(run, estimates(run, Aim()), [verdict])
         row["verdicts"][0]["effect"] = "fail" if verdict.word == "FAIL" else "green"
         rows.append(row)
-    facts = Facts({"cpu": "EPYC", "commit": "0123abcd"}, (GPU,), seconds=70.0 * count, total_j=4e4 * count)
+    facts = Facts(Machine(cpu="EPYC", commit="0123abcd"), (GPU,), seconds=70.0 * count, total_j=4e4 * count)
     return replace(Summary(True, facts, rows, metered=count), created="2026-11-26T18:00:00Z")
 
 

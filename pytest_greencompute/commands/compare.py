@@ -78,7 +78,7 @@ def _budget(run: Run, settings: Settings) -> Budget:
         *lines_for(run.test, settings.budgets),
         Line("the file", terms=settings.file_terms),
     )
-    return resolve(lines, hardware_of([run], run.provenance.get("machine", {})))
+    return resolve(lines, hardware_of([run], run.provenance.machine))
 
 
 def _print(found: Sequence[Compared], names: Mapping[str, str]) -> None:

@@ -15,6 +15,8 @@ from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.meters.base import Ability, MeterOptions
 from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter, names, reads_energy
 from pytest_greencompute.report.escape import json_text
+from pytest_greencompute.results.provenance_json import machine_to_json
+from pytest_greencompute.values.provenance import Machine
 
 
 def run(given: Mapping[str, Any], _: Path) -> int:
@@ -60,17 +62,17 @@ def _checked(given: object) -> Ability:
     return given
 
 
-def _print_json(found: Mapping[str, Sequence[Ability]], facts: dict[str, Any]) -> None:
+def _print_json(found: Mapping[str, Sequence[Ability]], facts: Machine) -> None:
     meters = [
         {"meter": name, "domain": each.domain, "works": each.works, "says": each.says, "remedy": each.remedy}
         for name, abilities in found.items()
         for each in abilities
     ]
-    print(json_text({"machine": facts, "meters": meters}, sys.stdout.encoding))
+    print(json_text({"machine": machine_to_json(facts), "meters": meters}, sys.stdout.encoding))
 
 
-def _print_abilities(found: Mapping[str, Sequence[Ability]], facts: dict[str, Any], default: Sequence[str]) -> None:
-    print(f"{facts.get('cpu') or 'unknown processor'}, {facts.get('os')}, Python {facts.get('python')}\n")
+def _print_abilities(found: Mapping[str, Sequence[Ability]], facts: Machine, default: Sequence[str]) -> None:
+    print(f"{facts.cpu or 'unknown processor'}, {facts.os}, Python {facts.python}\n")
     for name, abilities in found.items():
         used = "used by default" if name in default else "only where listed"
         print(f"{name} ({used})")

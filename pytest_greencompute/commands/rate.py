@@ -6,19 +6,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_greencompute.commands.compare import sessions_of
 from pytest_greencompute.errors import NotRatedError, SettingsError
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
 from pytest_greencompute.estimates.star_scale import LEADERBOARDS, NEWEST, STARS, WH_PER_1000_QUERIES, Conditions, Leaderboard, Rating
 from pytest_greencompute.estimates.star_scale import rate as stars_of
+from pytest_greencompute.estimates.stars import followed, rated_energy, stars_at
+from pytest_greencompute.judging.saved_sessions import Sessions
 from pytest_greencompute.report.escape import json_text
+from pytest_greencompute.store.leaderboard import read_leaderboard
+from pytest_greencompute.values.provenance import Followed
+from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import ENERGY, parse, show, significant
-
-if TYPE_CHECKING:
-    from pytest_greencompute.estimates.estimate import Estimate
-    from pytest_greencompute.estimates.stars import Followed
-    from pytest_greencompute.judging.saved_sessions import Sessions
-    from pytest_greencompute.values.run import Run
 
 NOT_RATED = 3
 _LISTED = 8  # runs that an error names
@@ -42,8 +43,6 @@ class Rated:
     @property
     def stars(self) -> tuple[int, int] | None:
         """The fewest and the most stars within the interval."""
-        from pytest_greencompute.estimates.stars import stars_at
-
         if self.energy is None or self.energy.low is None or self.energy.high is None:
             return None
         return stars_at(self.rating, self.energy.high), stars_at(self.rating, self.energy.low)
@@ -76,8 +75,6 @@ def rated(what: str, root: Path, given: Mapping[str, Any]) -> Rated:
 
     Raises SettingsError for bad input, NotRatedError where there is no measured energy.
     """
-    from pytest_greencompute.estimates.stars import followed
-
     reference = _reference(root, given.get("reference"))
     figure = _figure(what)
     if figure is not None:
@@ -93,8 +90,6 @@ def rated(what: str, root: Path, given: Mapping[str, Any]) -> Rated:
 
 
 def _reference(root: Path, named: str | None) -> str | Leaderboard:
-    from pytest_greencompute.store.leaderboard import read_leaderboard
-
     if named is None or named in LEADERBOARDS:
         return NEWEST if named is None else named
     path = root / named
@@ -129,8 +124,6 @@ def _subject(given: Mapping[str, Any], of_run: Followed | None) -> tuple[str, st
 
 
 def _sessions(what: str, root: Path) -> Sessions:
-    from pytest_greencompute.commands.compare import sessions_of
-
     try:
         return sessions_of(what, root)
     except OSError as error:
@@ -163,9 +156,6 @@ def _listed(keys: Sequence[tuple[str, str | None]]) -> str:
 
 def _measured(run: Run) -> tuple[Estimate, Conditions]:
     """Energy per query in joules, what cards differ by in its interval, and how it came about. Raises NotRatedError where there is none."""
-    from pytest_greencompute.estimates.estimate import Aim, Missing
-    from pytest_greencompute.estimates.stars import rated_energy
-
     found = rated_energy(run, Aim())
     if isinstance(found, Missing):
         raise NotRatedError(f"{run.test} has no energy that could be rated: {found.reason}.")

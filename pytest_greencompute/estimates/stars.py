@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.errors import NotRatedError, SettingsError
@@ -11,7 +11,7 @@ from pytest_greencompute.estimates.energy import energy_of
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome, with_systematic
 from pytest_greencompute.estimates.star_scale import LEADERBOARDS, NEWEST, PASSES, WH_PER_1000_QUERIES, Conditions, Rating, rate
 from pytest_greencompute.values.metrics import METRICS
-from pytest_greencompute.values.provenance import PROTOCOL
+from pytest_greencompute.values.provenance import Followed
 from pytest_greencompute.values.readings import Source
 from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import ENERGY, show
@@ -20,7 +20,6 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 
 BATCH_SIZE = 1
 NO_PROTOCOL = "it did not follow the protocol of AI Energy Score: energy_meter.energy_score() does"
-_FIELDS = ("task", "model_class", "queries_of", "output_of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +51,10 @@ class Asked:
         return Followed(self.task, self.model_class, *claims)
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """What a run kept to, as its provenance says: the task and class it is rated in, and whose queries and answers' length it had.
-
-    Empty, or None for the class, where nothing is said.
-    """
-
-    task: str = ""
-    model_class: str | None = None
-    queries_of: str = ""
-    output_of: str = ""
-
-    def as_json(self) -> dict[str, str | None]:
-        """For the provenance, under ``rating.PROTOCOL``."""
-        return {name: getattr(self, name) for name in _FIELDS}
-
-
 def followed(run: Run) -> Followed:
-    """What the run kept to. Whatever is no text counts as not said; a file may hold anything."""
-    kept = run.provenance.get(PROTOCOL)
-    told = {name: kept.get(name) for name in _FIELDS} if isinstance(kept, Mapping) else {}
-    found = Followed(**{name: each for name, each in told.items() if isinstance(each, str)})
-    return found if found.task else replace(found, task=found.queries_of)
+    """What the run kept to; the task is that of its queries where none is named."""
+    kept = run.provenance.followed or Followed()
+    return kept if kept.task else replace(kept, task=kept.queries_of)
 
 
 def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Conditions:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.finding import read_files
 from pytest_greencompute.settings.folders import Where
 from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.values.provenance import Json
 
 
 def demands_here(items: Sequence[pytest.Item], where: Where, budget_file: str | None, marker: str, ini: Path | None) -> dict[str, Demands]:
@@ -42,7 +42,7 @@ def demands_here(items: Sequence[pytest.Item], where: Where, budget_file: str | 
             tuple(each for each in settings.accept if each.rank(node_id) is not None),
             asdict(settings.policy),
             told | {"xfail": node_id in expected},
-            {} if test.group is None else test.group.to_json(),
+            None if test.group is None else test.group.demand,
         )
         for node_id, test in tests.items()
     }
@@ -53,10 +53,10 @@ def _may_fail(item: pytest.Item) -> bool:
     return any(all(mark.args) and mark.kwargs.get("condition", True) for mark in item.iter_markers("xfail"))
 
 
-def settings_told(settings: Settings) -> dict[str, Any]:
+def settings_told(settings: Settings) -> dict[str, Json]:
     """The settings that can let more pass (``judging.laxer.LAXER``), but for terms, limits, accepted failures and what words do."""
     footprint = settings.footprint
-    price = None if footprint is None or footprint.price_per_j is None else [footprint.price_per_j, footprint.currency]
+    price: Json = None if footprint is None or footprint.price_per_j is None else [footprint.price_per_j, footprint.currency]
     return {
         "budget": settings.enabled,
         "total": settings.total_j,
@@ -75,7 +75,7 @@ def settings_told(settings: Settings) -> dict[str, Any]:
         "reasoning_markers": settings.reasoning_markers and list(settings.reasoning_markers),
         "base_link": list(settings.base_link),
         "allow": sorted(settings.allow),
-        "carbon_intensity": footprint and footprint.kg_per_j,
+        "carbon_intensity": None if footprint is None else footprint.kg_per_j,
         "electricity_price": price,
         "pue": 1.0 if footprint is None else footprint.pue,
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from pytest_greencompute.values.footprint import Factors
 from pytest_greencompute.values.metrics import METRICS
-from pytest_greencompute.values.provenance import PACKAGES, TRACED
+from pytest_greencompute.values.provenance import PACKAGES, Device, Digests, Json, Provenance, Served
 from pytest_greencompute.values.run import Run
 
 OTHER_MODEL = "another model of the same watts gives another figure for the same work"
@@ -29,7 +30,7 @@ NO_MATTER: Mapping[str, str] = {
     "devices.zone": "the name of the counter",
     "devices.wraps_at_j": "the counter's range",
     "conditions": "temperatures and clocks, which come and go; what spoils a block marks it",
-    "ai_energy_score": "how many passes, and whose queries: these have their own row",
+    "followed": "how many passes, and whose queries: these have their own row",
     "served.url": "the port differs from one start to the next",
     "test": "what runs are matched by",
     "name": "what runs are matched by",
@@ -74,19 +75,49 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One row of the policy: where a value lies in the provenance, what it means if it differs, and ``why``.
+class Record:
+    """What the rows look at: what a run ``said`` of where its figures come from, how it was measured, and the devices that are judged.
 
-    ``part`` is ``machine``, ``run`` (top level, a dot leads further down), ``domains`` (the set of domains), ``gpus`` (all GPUs, in order)
-    or ``devices`` (each domain that both runs have). ``blocks`` is ``always``, ``cpu`` (if a CPU domain is judged) or ``never``.
-    ``metrics``: only these are concerned. ``late``: files of older versions lack it, so what only one side has is a warning.
+    ``number`` of queries is None where it is one of the figures.
+    """
+
+    said: Provenance
+    measured_as: str | None = None
+    number: int | None = None
+    devices: Mapping[str, Device] = field(default_factory=dict)
+
+    @property
+    def queries(self) -> Digests:
+        return self.said.queries or Digests()
+
+    @property
+    def footprint(self) -> Factors:
+        return self.said.footprint or Factors()
+
+    @property
+    def served(self) -> Served:
+        return self.said.served or Served()
+
+    @property
+    def gpus(self) -> tuple[str | None, ...]:
+        """The names of all GPUs, in order."""
+        return tuple(device.device for domain, device in self.devices.items() if _family(domain) == "gpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """One row of the policy: a thing that two runs have the same or not, what it does if they do not, and ``why``.
+
+    ``of`` looks it up in a record; or ``of_each`` in each device whose domain both runs have. ``blocks`` is ``always``, ``cpu`` (if a CPU
+    domain is judged) or ``never``. ``metrics``: only these are concerned. ``late``: files of older versions lack it, so what only one side
+    has is a warning.
     """
 
     name: str
-    part: Literal["machine", "run", "domains", "gpus", "devices"]
-    key: str
     blocks: Literal["always", "cpu", "never"]
     why: str
+    of: Callable[[Record], Json] = lambda _: None
+    of_each: Callable[[Device], Json] | None = None
     absent: str = "unknown"
     unit: str = ""
     metrics: tuple[str, ...] = ()
@@ -99,120 +130,118 @@ def _of(*kinds: str, per: Sequence[str] = ()) -> tuple[str, ...]:
 
 ENERGY = _of("energy")
 ANSWERS = _of("score", "answers", "tokens", "calls")  # what depends on what the queries say, and not only on how large they are
-RULES: tuple[Rule, ...] = (
-    Rule("domain", "domains", "", "always", "other parts of the machine were read", absent="none"),
-    Rule("GPU", "gpus", "device", "always", "another device"),
-    Rule("power limit", "devices", "power_limit_w", "always", "moves energy and time", unit=" W"),
-    Rule("meter", "devices", "meter", "always", "meters see other parts of the device"),
-    Rule("method", "devices", "method", "always", "a counter, a sum of samples and a model are not one scale"),
-    Rule("watts per core", "devices", "watts_per_core", "always", OTHER_MODEL, unit=" W", metrics=ENERGY, late=True),
-    Rule("CodeCarbon's CPU mode", "devices", "cpu_mode", "always", OTHER_MODEL, metrics=ENERGY, late=True),
-    Rule("CodeCarbon's tracking mode", "devices", "tracking_mode", "always", "other processes count", metrics=ENERGY, late=True),
-    Rule("CodeCarbon's TDP", "devices", "tdp_w", "always", OTHER_MODEL, unit=" W", metrics=ENERGY, late=True),
-    Rule("measured as", "run", "measured_as", "always", "a window, a load and a loop of queries bill other things"),
-    Rule("batch size", "run", "batch_size", "always", "moves energy and time; of a load it is the requests at a time"),
-    Rule("number of queries", "run", "number", "always", "other queries"),
-    Rule("queries", "run", "queries.alike", "always", "other work", late=True),
-    Rule("order and values of the queries", "run", "queries.exact", "always", "answers to them in pairs", metrics=ANSWERS, late=True),
-    Rule("queries' type", "run", "queries.opaque", "never", "shows nothing of what they hold", absent="known", late=True),
-    Rule("references", "run", "references", "never", "a label that was corrected is no other task", metrics=("accuracy",), late=True),
-    Rule("score", "run", "score", "always", "another scale", metrics=("accuracy",), late=True),
-    Rule("tokens=", "run", "tokens", "always", "another count of the same text", metrics=_of("tokens", per=["token"]), late=True),
-    Rule(
+
+
+def _fact(name: str) -> Callable[[Device], Json]:
+    return lambda device: device.facts.get(name)
+
+
+def _version(package: str) -> Callable[[Record], Json]:
+    return lambda it: it.said.machine.versions.get(package)
+
+
+RULES: tuple[Same, ...] = (
+    Same("domain", "always", "other parts of the machine were read", lambda it: tuple(it.devices)),
+    Same("GPU", "always", "another device", lambda it: it.gpus),
+    Same("power limit", "always", "moves energy and time", of_each=_fact("power_limit_w"), unit=" W"),
+    Same("meter", "always", "meters see other parts of the device", of_each=lambda device: device.meter),
+    Same("method", "always", "a counter, a sum of samples and a model are not one scale", of_each=lambda device: device.method),
+    Same("watts per core", "always", OTHER_MODEL, of_each=_fact("watts_per_core"), unit=" W", metrics=ENERGY, late=True),
+    Same("CodeCarbon's CPU mode", "always", OTHER_MODEL, of_each=_fact("cpu_mode"), metrics=ENERGY, late=True),
+    Same("CodeCarbon's tracking mode", "always", "other processes count", of_each=_fact("tracking_mode"), metrics=ENERGY, late=True),
+    Same("CodeCarbon's TDP", "always", OTHER_MODEL, of_each=_fact("tdp_w"), unit=" W", metrics=ENERGY, late=True),
+    Same("measured as", "always", "a window, a load and a loop of queries bill other things", lambda it: it.measured_as),
+    Same("batch size", "always", "moves energy and time; of a load it is the requests at a time", lambda it: it.said.batch_size),
+    Same("number of queries", "always", "other queries", lambda it: it.number),
+    Same("queries", "always", "other work", lambda it: it.queries.alike, late=True),
+    Same("order and values of the queries", "always", "answers to them in pairs", lambda it: it.queries.exact, metrics=ANSWERS, late=True),
+    Same("queries' type", "never", "shows nothing of what they hold", lambda it: it.queries.opaque, absent="known", late=True),
+    Same(
+        "references",
+        "never",
+        "a label that was corrected is no other task",
+        lambda it: it.said.references,
+        metrics=("accuracy",),
+        late=True,
+    ),
+    Same("score", "always", "another scale", lambda it: it.said.score, metrics=("accuracy",), late=True),
+    Same("tokens=", "always", "another count of the same text", lambda it: it.said.tokens, metrics=_of("tokens", per=["token"]), late=True),
+    Same(
         "reasoning markers",
-        "run",
-        "reasoning",
         "always",
         "other parts of the answer count as reasoning",
+        lambda it: it.said.reasoning,
         metrics=("reasoning_tokens_per_query", "reasoning_default"),
         late=True,
     ),
-    Rule(
+    Same(
         "carbon of a joule",
-        "run",
-        "footprint.carbon_kg_per_j",
         "always",
         "another scale",
+        lambda it: it.footprint.carbon_kg_per_j,
         unit=" kg",
         metrics=_of(per=["carbon"]),
         late=True,
     ),
-    Rule("price of a joule", "run", "footprint.money_per_j", "always", "another scale", metrics=_of(per=["money"]), late=True),
-    Rule("currency", "run", "footprint.currency", "always", "another scale", metrics=_of(per=["money"]), late=True),
-    Rule("tracer", "run", TRACED, "always", "slows what it watches down", absent="none"),
-    Rule("repeats", "run", "repeats", "always", "a memory's answers are another figure than the model's", absent="fresh"),
-    Rule("interface", "run", "served.request", "always", "other requests"),
-    Rule("streaming", "run", "served.stream", "always", "other requests"),
-    Rule("max_tokens", "run", "served.max_tokens", "always", "asks for longer answers"),
-    Rule("options of the requests", "run", "served.options", "always", "other requests"),
-    Rule("model of the server", "run", "served.model", "never", "which model serves is what is judged, and a path may be its name"),
-    Rule("CPU", "machine", "cpu", "cpu", "another device"),
-    Rule("number of cores", "machine", "cores", "never", "moves time, and a job's share of a machine varies"),
-    Rule("driver", "devices", "driver", "never", VERSION),
-    Rule("CUDA driver", "devices", "cuda_driver", "never", VERSION),
-    Rule("greatest clock", "devices", "max_sm_clock_mhz", "never", "another card of that name", unit=" MHz"),
-    Rule("operating system", "machine", "os", "never", VERSION),
-    Rule("kernel", "machine", "kernel", "never", VERSION),
-    Rule("Python", "machine", "python", "never", VERSION),
-    *(Rule(package, "machine", package, "never", VERSION, absent="not installed") for package in PACKAGES),
-    Rule("CodeCarbon", "devices", "codecarbon", "never", VERSION),
-    Rule("Zeus", "devices", "zeus", "never", VERSION),
+    Same("price of a joule", "always", "another scale", lambda it: it.footprint.money_per_j, metrics=_of(per=["money"]), late=True),
+    Same("currency", "always", "another scale", lambda it: it.footprint.currency, metrics=_of(per=["money"]), late=True),
+    Same("tracer", "always", "slows what it watches down", lambda it: it.said.traced, absent="none"),
+    Same("repeats", "always", "a memory's answers are another figure than the model's", lambda it: it.said.repeats, absent="fresh"),
+    Same("interface", "always", "other requests", lambda it: it.served.request),
+    Same("streaming", "always", "other requests", lambda it: it.served.stream),
+    Same("max_tokens", "always", "asks for longer answers", lambda it: it.served.max_tokens),
+    Same("options of the requests", "always", "other requests", lambda it: it.served.options),
+    Same("model of the server", "never", "which model serves is what is judged, and a path may be its name", lambda it: it.served.model),
+    Same("CPU", "cpu", "another device", lambda it: it.said.machine.cpu),
+    Same("number of cores", "never", "moves time, and a job's share of a machine varies", lambda it: it.said.machine.cores),
+    Same("driver", "never", VERSION, of_each=_fact("driver")),
+    Same("CUDA driver", "never", VERSION, of_each=_fact("cuda_driver")),
+    Same("greatest clock", "never", "another card of that name", of_each=_fact("max_sm_clock_mhz"), unit=" MHz"),
+    Same("operating system", "never", VERSION, lambda it: it.said.machine.os),
+    Same("kernel", "never", VERSION, lambda it: it.said.machine.kernel),
+    Same("Python", "never", VERSION, lambda it: it.said.machine.python),
+    *(Same(package, "never", VERSION, _version(package), absent="not installed") for package in PACKAGES),
+    Same("CodeCarbon", "never", VERSION, of_each=_fact("codecarbon")),
+    Same("Zeus", "never", VERSION, of_each=_fact("zeus")),
 )
 
 
-def record(run: Run) -> dict[str, Any]:
-    """What the rules look at: a run's provenance, and what the run itself says of how it was measured."""
-    kind = "a window" if run.window else "a load" if run.serving is not None else "a loop of queries"
-    # How many queries a window or a load answers is one of its figures.
-    return {**run.provenance, "measured_as": kind, "number": None if run.window or run.serving is not None else run.queries}
+def record(run: Run) -> Record:
+    """What the rows look at of a run. How many queries a window or a load answers is one of its figures."""
+    if run.window:
+        return Record(run.provenance, "a window")
+    return Record(run.provenance, "a load") if run.serving is not None else Record(run.provenance, "a loop of queries", run.queries)
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, cpu_judged: bool = False) -> tuple[Difference, ...]:
-    """What differs between the provenance (or ``record``) of two runs, in the order of ``RULES``. Pure.
+def differences(ours: Record, theirs: Record, *, cpu_judged: bool = False) -> tuple[Difference, ...]:
+    """What differs between two runs, in the order of ``RULES``. Pure.
 
     ``cpu_judged`` says that the energy of a CPU or memory domain is judged: then those domains and the CPU's model must agree
     too. Without it only the domains of GPUs must, and another CPU is a warning. A value that one side lacks differs from any
     value: nothing is taken to be equal unseen; where older files lack it, that is a warning. Values that both lack are not compared.
     """
-    left, right = _devices(ours, cpu_judged=cpu_judged), _devices(theirs, cpu_judged=cpu_judged)
+    left, right = (replace(each, devices=_judged(each.said.devices, cpu_judged=cpu_judged)) for each in (ours, theirs))
+    common = [(left.devices[domain], right.devices[domain]) for domain in left.devices if domain in right.devices]
     found = []
-    for rule in RULES:
-        if rule.part == "devices":
-            common = [domain for domain in left if domain in right]
-            a: Any = tuple(left[domain].get(rule.key) for domain in common)
-            b: Any = tuple(right[domain].get(rule.key) for domain in common)
+    for row in RULES:
+        if row.of_each is None:
+            a, b = row.of(left), row.of(right)
         else:
-            a, b = _look(rule, ours, left), _look(rule, theirs, right)
+            a, b = tuple(row.of_each(device) for device, _ in common), tuple(row.of_each(device) for _, device in common)
         if a != b:
-            unknown = rule.late and (_lacking(a) or _lacking(b))
-            blocks = not unknown and (rule.blocks == "always" or (rule.blocks == "cpu" and cpu_judged))
-            found.append(Difference(rule.name, _show(a, rule), _show(b, rule), blocks, rule.metrics))
+            unknown = row.late and (_lacking(a) or _lacking(b))
+            blocks = not unknown and (row.blocks == "always" or (row.blocks == "cpu" and cpu_judged))
+            found.append(Difference(row.name, _show(a, row), _show(b, row), blocks, row.metrics))
     return tuple(found)
 
 
-def _lacking(value: Any) -> bool:
+def _lacking(value: Json) -> bool:
     return value is None or (isinstance(value, tuple) and None in value)
 
 
-def _look(rule: Rule, provenance: Mapping[str, Any], devices: Mapping[str, Mapping[str, Any]]) -> Any:
-    if rule.part == "domains":
-        return tuple(devices)
-    if rule.part == "gpus":
-        return tuple(device.get(rule.key) for domain, device in devices.items() if _family(domain) == "gpu")
-    *path, last = rule.key.split(".") if rule.part == "run" else [rule.key]
-    for name in ("machine",) if rule.part == "machine" else path:
-        provenance = _mapping(provenance.get(name))
-    return provenance.get(last)
-
-
-def _devices(provenance: Mapping[str, Any], *, cpu_judged: bool) -> dict[str, Mapping[str, Any]]:
-    devices = _mapping(provenance.get("devices"))
+def _judged(devices: Mapping[str, Device], *, cpu_judged: bool) -> dict[str, Device]:
     counted = [domain for domain in devices if cpu_judged or _family(domain) not in ("cpu", "dram")]
-    return {domain: _mapping(devices[domain]) for domain in sorted(counted, key=_by_number)}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return {domain: devices[domain] for domain in sorted(counted, key=_by_number)}
 
 
 def _family(domain: str) -> str:
@@ -225,26 +254,23 @@ def _by_number(domain: str) -> tuple[str, int, str]:
     return family, int(index) if index.isdecimal() else -1, index
 
 
-def _show(value: Any, rule: Rule) -> str:
-    """A value for people; several devices as ``2 × NVIDIA H100`` or as a list."""
+def _show(value: Json, row: Same) -> str:
+    """A value for people; several GPUs as ``2 × NVIDIA H100``, else a list, or one value where all are the same."""
     if not isinstance(value, tuple):
-        return rule.absent if value is None else f"{_number(value)}{rule.unit}"
-    if not value:
-        return "none"
-    shown = [_show(item, rule) for item in value]
-    if rule.part == "gpus":
-        kinds = list(dict.fromkeys(shown))
-        return ", ".join(f"{shown.count(kind)} × {kind}" if shown.count(kind) > 1 else kind for kind in kinds)
-    return shown[0] if len(set(shown)) == 1 else ", ".join(shown)
+        return row.absent if value is None else f"{_number(value)}{row.unit}"
+    shown = [_show(item, row) for item in value] or ["none"]
+    if row.of_each is not None:
+        return shown[0] if len(set(shown)) == 1 else ", ".join(shown)
+    return ", ".join(f"{shown.count(kind)} × {kind}" if shown.count(kind) > 1 else kind for kind in dict.fromkeys(shown))
 
 
-def _number(value: Any) -> str:
+def _number(value: Json) -> str:
     """700.0 as 700; all else as it prints."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class Comparable:
     """The saved runs of one test that may be compared with a run, and why the others may not."""
 
     runs: tuple[Run, ...]
@@ -252,18 +278,18 @@ class Match:
     warnings: tuple[Difference, ...]
 
 
-def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool, metric: str | None = None) -> Match:
+def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool, metric: str | None = None) -> Comparable:
     """The saved runs of the same test and name whose ``metric`` (None: any) may be compared: measured alike, on comparable hardware."""
-    runs, refused, warnings = [], {}, {}
+    runs, refused, warnings, ours = [], {}, {}, record(run)
     for session in sessions:
         for other in session:
             if (other.test, other.name) != (run.test, run.name) or not other.metered:
                 continue
-            found = [each for each in differences(record(run), record(other), cpu_judged=cpu_judged) if each.concerns(metric)]
+            found = [each for each in differences(ours, record(other), cpu_judged=cpu_judged) if each.concerns(metric)]
             blocking = [each for each in found if each.blocks]
             if blocking:
                 refused.update({each.name: each for each in blocking})
             else:
                 runs.append(other)
                 warnings.update({each.name: each for each in found})
-    return Match(tuple(runs), tuple(refused.values()), tuple(warnings.values()))
+    return Comparable(tuple(runs), tuple(refused.values()), tuple(warnings.values()))

@@ -13,10 +13,11 @@ from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outco
 from pytest_greencompute.judging.budget import Budget, Limit, Line, Terms
 from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.judging.by_other_run import called, judge_answers, judge_baseline, judge_count, judge_scores
-from pytest_greencompute.judging.comparable import Match, differences, matching, record
+from pytest_greencompute.judging.comparable import Comparable, differences, matching, record
 from pytest_greencompute.judging.verdict import Acceptance, Kind, Verdict, Word, accepted, narrowed_by, unmeasured
 from pytest_greencompute.stats.looks import share
 from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.provenance import Machine
 from pytest_greencompute.values.readings import SET_BY_APPLICATION, Method
 from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import ENERGY, show, show_limit, show_share
@@ -47,12 +48,12 @@ class Bench:
     commits: bool = False
 
 
-def hardware_of(runs: Iterable[Run], machine: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
+def hardware_of(runs: Iterable[Run], machine: Machine) -> dict[str, tuple[str, ...]]:
     """Hardware names by budget key: what ``on`` lines match against."""
     sources = [source for run in runs for source in run.sources]
     return {
         "gpu": tuple(dict.fromkeys(source.device for source in sources if source.domain.startswith("gpu"))),
-        "cpu": (str(machine.get("cpu") or ""),),
+        "cpu": (machine.cpu or "",),
         "meter": tuple(dict.fromkeys(source.meter for source in sources)),
     }
 
@@ -157,7 +158,7 @@ def against_baseline(
     return verdicts
 
 
-def _with_differences(verdict: Verdict, match: Match) -> Verdict:
+def _with_differences(verdict: Verdict, match: Comparable) -> Verdict:
     """The verdict with what may have moved its figure: versions and the like may move a ratio, and some things certain figures only."""
     told = [str(each) for each in match.warnings if each.metrics or verdict.ratio is not None]
     return replace(verdict, reason=f"{verdict.reason} Differs: {'; '.join(told)}.") if told else verdict
@@ -187,7 +188,7 @@ def _is_lost(metric: Metric, run: Run, other: Run, aim: Aim) -> bool:
 
 
 def _ratio(
-    metric: Metric, outcome: Outcome, match: Match, budget: Budget, bench: Bench, aim: Aim, subject: str, again: Sequence[Run]
+    metric: Metric, outcome: Outcome, match: Comparable, budget: Budget, bench: Bench, aim: Aim, subject: str, again: Sequence[Run]
 ) -> Verdict:
     bases = [each for run in match.runs if isinstance(each := estimate(run, metric, aim), Estimate)]
     return judge_baseline(
@@ -222,7 +223,7 @@ def longer_or_dearer(base: Run, run: Run, aim: Aim) -> str:
     return ", ".join(said) if moved else ""
 
 
-def _why_no_match(match: Match, name: str) -> str:
+def _why_no_match(match: Comparable, name: str) -> str:
     save = f"`pytest --energy-budget --energy-save {name}` saves one"
     if match.refused:
         return f"baseline {name!r} was measured otherwise ({'; '.join(str(each) for each in match.refused)}); {save}"

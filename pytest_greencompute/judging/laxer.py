@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pytest_greencompute.judging.budget import Budget, Limit
 from pytest_greencompute.judging.verdict import Acceptance
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import Json
 from pytest_greencompute.values.units import show_limit, show_share
 
 # What each word may do to the build, the strictest first.
@@ -94,17 +95,28 @@ LAXER: Mapping[str, Row] = {
 
 
 @dataclass(frozen=True, slots=True)
+class GroupDemand:
+    """What an energy_group asks of its candidates; ``limits`` by metric, as ``floor`` in SI units. None: it does not ask for it."""
+
+    name: str
+    default: str | None
+    margin: float
+    floor: float | None
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Stance:
     """What one commit asks of one test: its budget, the failures that its file accepts, and what each word does to the build.
 
-    ``settings`` are the values of those that ``DIRECTIONS`` are about, ``group`` what the test's energy_group asks for, by argument.
+    ``settings`` are the values of those that ``DIRECTIONS`` are about, ``group`` what the test's energy_group asks for.
     """
 
     budget: Budget
     accept: tuple[Acceptance, ...] = ()
     policy: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    group: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    group: GroupDemand | None = None
 
 
 def laxer(base: Stance, head: Stance, test: str) -> tuple[str, ...]:
@@ -186,23 +198,19 @@ def _accepted(base: Stance, head: Stance, test: str) -> list[str]:
     return found
 
 
-def _group(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+def _group(base: GroupDemand | None, head: GroupDemand | None) -> list[str]:
     """What the candidates of a group must meet less of now; other settings of another group are not compared."""
-    if not base:
+    if base is None:
         return []
-    called = f"energy_group {base['name']!r}"
-    if head.get("name") != base["name"]:
+    called = f"energy_group {base.name!r}"
+    if head is None or head.name != base.name:
         return [f"{called} has lost a candidate"]
-    found = [
-        f"{called}: {key} was {base.get(key)!r} and is {head.get(key)!r}"
-        for key in ("default",)
-        if base.get(key) not in (None, head.get(key))
-    ]
-    if head["margin"] > base["margin"]:
-        found.append(f"{called}: margin was {show_share(base['margin'])} and is {show_share(head['margin'])}")
-    wanted = {"floor": METRICS["accuracy"], **{key: METRICS[key] for key in base if key in METRICS}}
-    for key, metric in wanted.items():
-        before, now = base.get(key), head.get(key)
+    found = [f"{called}: default was {base.default!r} and is {head.default!r}"] if base.default not in (None, head.default) else []
+    if head.margin > base.margin:
+        found.append(f"{called}: margin was {show_share(base.margin)} and is {show_share(head.margin)}")
+    wanted = {"floor": (METRICS["accuracy"], base.floor, head.floor)}
+    wanted |= {key: (METRICS[key], limit, head.limits.get(key)) for key, limit in base.limits.items()}
+    for key, (metric, before, now) in wanted.items():
         if before is not None and (now is None or _is_laxer(Limit(metric, before, ""), Limit(metric, now, ""))):
             told = "gone" if now is None else show_limit(now, metric.dimension)
             found.append(f"{called}: {key} was {show_limit(before, metric.dimension)} and is {told}")
@@ -220,14 +228,18 @@ def _settings(base: Stance, head: Stance) -> list[str]:
     return found
 
 
-def _of_pytest(base: Mapping[str, Any], head: Mapping[str, Any], test: str) -> list[str]:
+def _of_pytest(base: Mapping[str, Json], head: Mapping[str, Json], test: str) -> list[str]:
     """What pytest's own marks and options let pass: a failure that is expected, and tests that do not run."""
     found = [f"{test}: a failure is expected now (xfail)"] if base.get("xfail") is False and head.get("xfail") else []
-    more = [each for each in head.get("left_out", ()) if each not in base.get("left_out", head.get("left_out"))]
-    return [*found, *(f"addopts leaves tests out: {each}" for each in more)]
+    before, now = (_several(each.get("left_out", head.get("left_out"))) for each in (base, head))
+    return [*found, *(f"addopts leaves tests out: {each}" for each in now if each not in before)]
 
 
-def _shown(value: Any) -> str:
+def _several(value: Json) -> Sequence[Json]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _shown(value: Json) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_shown, value)) or "empty"
     return (

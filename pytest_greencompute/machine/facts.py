@@ -1,8 +1,4 @@
-"""What ran where, and which runs may be compared.
-
-``facts`` looks at the machine once per run and gives plain JSON values. ``differences`` is pure: it takes the provenance
-of two runs and says what differs, by one table, ``RULES``. Nothing here imports the packages whose versions it tells.
-"""
+"""What this machine is, and how busy. Nothing here imports the packages whose versions it tells."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from pytest_greencompute.machine.ci import in_ci
-from pytest_greencompute.values.provenance import PACKAGES
+from pytest_greencompute.values.provenance import PACKAGES, Machine
 
 CPUINFO = Path("/proc/cpuinfo")
 _SECONDS_FOR_A_COMMAND = 5.0
@@ -98,38 +94,36 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git(environ: Mapping[str, str], folder: Path | None) -> dict[str, str | bool | None]:
+def _git(environ: Mapping[str, str], folder: Path | None) -> tuple[str, bool] | tuple[None, None]:
     """Commit and whether tracked files differ from it; both None where there is no git, no repository or no commit yet."""
     # Without optional locks `git status` does not refresh the index: looking writes nothing.
     quiet = {**environ, "GIT_OPTIONAL_LOCKS": "0"}
     told = _output(["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"], quiet, folder)
-    if told is None:
-        return {"commit": None, "dirty": None}
-    commit = re.search(r"^# branch\.oid ([0-9a-f]{40,64})$", told, re.MULTILINE)
-    if commit is None:
-        return {"commit": None, "dirty": None}
-    return {"commit": commit.group(1), "dirty": any(line and not line.startswith("#") for line in told.splitlines())}
+    commit = None if told is None else re.search(r"^# branch\.oid ([0-9a-f]{40,64})$", told, re.MULTILINE)
+    if told is None or commit is None:
+        return None, None
+    return commit.group(1), any(line and not line.startswith("#") for line in told.splitlines())
 
 
-def facts(environ: Mapping[str, str], folder: Path | None = None) -> dict[str, str | int | bool | None]:
-    """What this machine is, as JSON values, for the provenance of a run. Runs ``git`` once; imports no measured package.
+def facts(environ: Mapping[str, str], folder: Path | None = None) -> Machine:
+    """What this machine is. Runs ``git`` once; imports no measured package.
 
-    ``folder`` (default: the working folder) is where the commit is looked up. ``dirty`` counts tracked files only.
-    A package that is not installed has no key. ``ci``: whether this is a build of CI.
+    ``folder`` (default: the working folder) is where the commit is looked up.
     """
     processor = read_processor()
-    versions = {package: version for package in PACKAGES if (version := _version(package)) is not None}
-    return {
-        "cpu": processor.model or None,
-        "cores": os.cpu_count(),
-        "virtual_machine": processor.virtual,
-        "os": platform.system(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        **versions,
-        "ci": in_ci(environ),
-        **_git(environ, folder),
-    }
+    commit, dirty = _git(environ, folder)
+    return Machine(
+        cpu=processor.model or None,
+        cores=os.cpu_count(),
+        virtual_machine=processor.virtual,
+        os=platform.system(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        versions={package: version for package in PACKAGES if (version := _version(package)) is not None},
+        ci=in_ci(environ),
+        commit=commit,
+        dirty=dirty,
+    )
 
 
 def crowd() -> str:

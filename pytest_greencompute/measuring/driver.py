@@ -44,6 +44,7 @@ from pytest_greencompute.protocol.messages import (
     Work,
 )
 from pytest_greencompute.protocol.sets import between
+from pytest_greencompute.values.provenance import Moments, Provenance
 from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -118,8 +119,9 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     prepared = Prepared(task)
     workload, clock = prepared.workload, instruments.clock
     repeats = Repeats(workload, cached=task.repeats == "cached")
-    asked = _asked(prepared)  # before the model has had the queries, which it may change
-    if effort.keep_answers and (opaque := asked["queries"].get("opaque")):
+    asked = _asked(prepared, effort.provenance)  # before the model has had the queries, which it may change
+    opaque = None if asked.queries is None else asked.queries.opaque
+    if effort.keep_answers and opaque:
         prepared.notes += (f"queries are {opaque} objects, which show nothing of what is in them: others would not be noticed",)
     start_ns = clock.now_ns()
     with OncePass(task.watched) as seen, prepared.hearing():
@@ -132,7 +134,6 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     watching, inside = seen.found(workload.queries), Inside()
     before = instruments.conditions()
     devices = instruments.facts()
-    provenance = {**effort.provenance, **asked, "batch_size": workload.batch_size}
 
     def run(measured: Measured) -> Run:
         sources = instruments.kept(measured.sources)
@@ -151,11 +152,11 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
             looks=measured.looks,
             watching=inside.shared(watching, measured.blocks),
             **counted,
-            provenance={
-                **provenance,
-                "devices": {source.domain: devices[source.domain] for source in sources},
-                "conditions": {"start": before, "end": instruments.conditions()},
-            },
+            provenance=replace(
+                asked,
+                devices={source.domain: devices[source.domain] for source in sources},
+                conditions=Moments(before, instruments.conditions()),
+            ),
         )
 
     plan = Plan(
@@ -178,16 +179,20 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
         return (yield from _doing(partial(_with_counts, done, names, workload, clock, effort.tell), awaits=task.awaits)), outputs
 
 
-def _asked(prepared: Prepared) -> dict[str, Any]:
-    """What was asked, for the provenance: runs that were asked other things are not compared (``machine.RULES``)."""
+def _asked(prepared: Prepared, provenance: Provenance) -> Provenance:
+    """The provenance with what was asked: runs that were asked other things are not compared (``judging.comparable``)."""
     task, listed = prepared.task, plain(prepared.workload.listed)
-    found: dict[str, Any] = {"queries": of_queries(listed.batches if isinstance(listed, Batches) else listed)}
-    found |= of_scoring(prepared.references, task.score)
-    if task.tokens is not None:
-        found |= {"tokens": of_counter(task.tokens), "reasoning": " ".join(check_markers(task.reasoning))}
-    if task.repeats == "cached":
-        found["repeats"] = task.repeats
-    return found
+    references, score = of_scoring(prepared.references, task.score)
+    return replace(
+        provenance,
+        queries=of_queries(listed.batches if isinstance(listed, Batches) else listed),
+        references=references,
+        score=score,
+        tokens=None if task.tokens is None else of_counter(task.tokens),
+        reasoning=None if task.tokens is None else " ".join(check_markers(task.reasoning)),
+        repeats="cached" if task.repeats == "cached" else None,
+        batch_size=prepared.workload.batch_size,
+    )
 
 
 def _told(prepared: Prepared, outputs: list[Any]) -> str:

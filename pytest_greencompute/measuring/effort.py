@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from pytest_greencompute.protocol.layout import Layout, Timing
 from pytest_greencompute.protocol.measurement import Protocol, measuring
 from pytest_greencompute.protocol.messages import Tell
+from pytest_greencompute.values.provenance import Provenance
 from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -45,5 +45,5 @@ class Effort:
     in_pairs: bool = False
     by_turns: bool = False
     count: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     protocol: Protocol = measuring

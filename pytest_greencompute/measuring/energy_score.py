@@ -22,7 +22,6 @@ from pytest_greencompute.protocol.messages import Plan, Steps, Tell
 from pytest_greencompute.protocol.parts import Worked
 from pytest_greencompute.protocol.passes import measure_passes
 from pytest_greencompute.values.metrics import METRICS
-from pytest_greencompute.values.provenance import PROTOCOL
 from pytest_greencompute.values.run import Run
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def measure_score(
     if callable(task.model) and effort.tell is not tell_nobody:
         progress = Progress(task.model, len(task.queries), instruments.clock, effort.tell)  # type: ignore[arg-type]  # they were collected
         task, effort = replace(task, model=progress), replace(effort, tell=progress.tell)
-    provenance = {**effort.provenance, PROTOCOL: asked.followed.as_json()}
+    provenance = replace(effort.provenance, followed=asked.followed)
     effort = replace(effort, keep_answers=True, provenance=provenance, turn=turn, protocol=protocol)
     run, outputs = run_metered(task, instruments, effort, problem)
     notes = () if earlier is None else _other_answers(earlier, run)

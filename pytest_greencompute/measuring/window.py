@@ -19,6 +19,7 @@ from pytest_greencompute.protocol.measurement import watch_tail
 from pytest_greencompute.protocol.messages import Learn, Wait
 from pytest_greencompute.protocol.sets import between, read_idle
 from pytest_greencompute.stats.intervals import FINEST
+from pytest_greencompute.values.provenance import Provenance
 from pytest_greencompute.values.readings import Block, Idle, Reading, Source, Span
 from pytest_greencompute.values.run import Run, Watching
 
@@ -90,7 +91,7 @@ class Window:
         tokens: int | None = None,
         watched: Sequence[WatchedModel] = (),
         test: str = "",
-        provenance: Mapping[str, Any] | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         self.name = name
         self.queries = queries
@@ -104,7 +105,7 @@ class Window:
         self._aim = aim
         self._unmetered = unmetered
         self._test = test
-        self._provenance = provenance or {}
+        self._provenance = provenance or Provenance()
         self._times = (0, 0)
         self._a: dict[str, Reading] = {}
         self._b: dict[str, Reading] = {}
@@ -213,7 +214,6 @@ class Window:
         if self._run is None:
             spans, sources = self._billed(between(self._a, self._b))
             block = Block(0, 0.0, self.queries, *self._times, spans, tuple(dict.fromkeys(self._marks)))
-            devices = {"devices": self._instruments.facts(), "batch_size": 1}
             self._run = Run(
                 self._test,
                 self.name,
@@ -226,7 +226,7 @@ class Window:
                 blocks=(block,),
                 idles=self._idles,
                 window=True,
-                provenance={**self._provenance, **devices},
+                provenance=replace(self._provenance, devices=self._instruments.facts(), batch_size=1),
                 problem="" if spans else "no energy meter works here",
             )
         return self._run

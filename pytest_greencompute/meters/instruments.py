@@ -19,6 +19,7 @@ from pytest_greencompute.meters.base import STILL_S, Counter
 from pytest_greencompute.meters.tick_clock import Due, Seen, TickClock
 from pytest_greencompute.protocol.measurement import LAG_SHORTEST_TICK_S
 from pytest_greencompute.protocol.messages import Probed
+from pytest_greencompute.values.provenance import ByDomain, Device
 from pytest_greencompute.values.readings import Idle, Reading, Source, counts, spared
 
 PROBE_CHANGES = 5
@@ -124,20 +125,15 @@ class Instruments:
         """Whether any counter changes in ticks that must be waited for."""
         return bool(self._ticking)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Device]:
         """What the counters know of their devices, by domain, for the provenance."""
         return {
-            counter.source.domain: {
-                **counter.facts(),
-                "device": counter.source.device,
-                "uuid": counter.source.uuid,
-                "meter": counter.source.meter,
-                "method": counter.source.method,
-            }
+            source.domain: Device(source.device, source.uuid, source.meter, source.method, counter.facts())
             for counter in self._live
+            for source in [counter.source]
         }
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> ByDomain:
         """Temperature, clocks and the like of this moment, by domain."""
         return {counter.source.domain: dict(facts) for counter in self._live if (facts := counter.condition().facts)}
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from pytest_greencompute.models.answers import ADDRESS
 from pytest_greencompute.models.queries import is_of_project
+from pytest_greencompute.values.provenance import Digests
 
 DIGITS = 10  # hexadecimal digits of a fingerprint that people see
 MOST_ELEMENTS = 1 << 16  # of an array that are looked at
@@ -41,7 +42,7 @@ ROOTS = tuple("/\\ABCDEFGHIJKLMNOPQRSTUVWXYZ") if os.name == "nt" else ("/",)
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
-def of_queries(queries: Sequence[Any]) -> dict[str, Any]:
+def of_queries(queries: Sequence[Any]) -> Digests:
     """Queries: ``alike`` tells the work they ask for, whatever their order; ``exact`` adds their order and the values of fractions.
 
     ``opaque`` names the types of queries that show nothing of what they hold.
@@ -52,8 +53,8 @@ def of_queries(queries: Sequence[Any]) -> dict[str, Any]:
     else:  # whatever gives slices
         step = math.ceil(len(queries) / MOST_LOOKED_UP)
         texts = [looking.at(queries[index : index + 1]) for index in range(0, len(queries), step)]
-    found = {"alike": _digest(sorted(work for work, _ in texts)), "exact": _digest(work + values for work, values in texts)}
-    return found | ({"opaque": ", ".join(sorted(looking.opaque))} if looking.opaque else {})
+    alike, exact = _digest(sorted(work for work, _ in texts)), _digest(work + values for work, values in texts)
+    return Digests(alike, exact, ", ".join(sorted(looking.opaque)) or None)
 
 
 def of_function(function: object) -> str:
@@ -62,11 +63,11 @@ def of_function(function: object) -> str:
     return f"{name} ({_digest([_Functions().text(function)])})"
 
 
-def of_scoring(references: Sequence[Any] | None, score: object) -> dict[str, str]:
-    """What the answers are held against, and how; nothing where there are no references."""
+def of_scoring(references: Sequence[Any] | None, score: object) -> tuple[str | None, str | None]:
+    """What the answers are held against, and how; None and None where there are no references."""
     if references is None:
-        return {}
-    return {"references": str(of_queries(references)["exact"]), "score": score if isinstance(score, str) else of_function(score)}
+        return None, None
+    return of_queries(references).exact, score if isinstance(score, str) else of_function(score)
 
 
 def of_counter(tokens: object) -> str:

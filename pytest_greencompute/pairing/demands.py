@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pytest_greencompute.judging.budget import Limit, Line, Terms
+from pytest_greencompute.judging.laxer import GroupDemand
 from pytest_greencompute.judging.verdict import Acceptance
 from pytest_greencompute.pairing.channel import Message, known
 from pytest_greencompute.values.metrics import METRICS
-
-Values = Message  # plain JSON values by name
+from pytest_greencompute.values.provenance import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Demands:
     lines: tuple[Line, ...] = ()
     accept: tuple[Acceptance, ...] = ()
     policy: Mapping[str, str] = field(default_factory=dict)
-    settings: Values | None = None
-    group: Values = field(default_factory=dict)
+    settings: Mapping[str, Json] | None = None
+    group: GroupDemand | None = None
     unread: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -41,7 +41,8 @@ class Demands:
             return {"unread": self.unread}
         lines, accept = [line_to_json(line) for line in self.lines], [acceptance_to_json(each) for each in self.accept]
         of_commit = {} if self.settings is None else {"settings": self.settings}
-        return {"lines": lines, "accept": accept, "policy": self.policy, **of_commit, "group": self.group}
+        group = {} if self.group is None else group_to_json(self.group)
+        return {"lines": lines, "accept": accept, "policy": self.policy, **of_commit, "group": group}
 
     @classmethod
     def from_json(cls, said: Message) -> Demands | None:
@@ -50,7 +51,7 @@ class Demands:
             return cls(unread=said["unread"]) if said else None
         lines = tuple(map(line_from_json, said["lines"]))
         accept = tuple(acceptance_from_json(each) for each in said["accept"] if each["metric"] in METRICS)
-        return cls(lines, accept, said["policy"], said.get("settings"), said.get("group", {}))
+        return cls(lines, accept, said["policy"], said.get("settings"), group_from_json(said["group"]) if said.get("group") else None)
 
 
 def line_to_json(line: Line) -> dict[str, Any]:
@@ -73,6 +74,17 @@ def line_from_json(told: Message) -> Line:
         for run, by_metric in told["limits"]
     }
     return Line(where, limits, Terms(**known(fields(Terms), told["terms"])), told["on"], tuple(told.get("rank", ())))
+
+
+def group_to_json(group: GroupDemand) -> dict[str, Json]:
+    """What an energy_group asks for; limits stand beside the rest, by metric."""
+    return {"name": group.name, "default": group.default, "margin": group.margin, "floor": group.floor, **group.limits}
+
+
+def group_from_json(told: Message) -> GroupDemand:
+    """What ``group_to_json`` told. A metric that this version does not know is left out."""
+    limits = {name: limit for name, limit in told.items() if name in METRICS}
+    return GroupDemand(told["name"], told.get("default"), told["margin"], told.get("floor"), limits)
 
 
 def acceptance_to_json(accepted: Acceptance) -> dict[str, Any]:

@@ -143,8 +143,8 @@ def _hash(script: str) -> str:
 
 def _session(summary: Summary, made: Plots) -> SessionPart:
     reds = frozenset(place for place, run in enumerate(summary.results) if any(verdict["effect"] == "fail" for verdict in run["verdicts"]))
-    commit = str(summary.facts.machine.get("commit") or "")
-    changed = " with local changes" if summary.facts.machine.get("dirty") else ""
+    commit = summary.facts.machine.commit or ""
+    changed = " with local changes" if summary.facts.machine.dirty else ""
     when = summary.created.replace("T", " ").removesuffix("Z")
     return SessionPart(
         summary,

@@ -82,8 +82,8 @@ def _verdict_line(session: Summary) -> str:
 
 
 def _about(session: Summary) -> str:
-    commit = str(session.facts.machine.get("commit") or "")[:10]
-    changed = " with local changes" if session.facts.machine.get("dirty") else ""
+    commit = (session.facts.machine.commit or "")[:10]
+    changed = " with local changes" if session.facts.machine.dirty else ""
     parts = [unmetered(session), totals(session), heading(session), f"commit {commit}{changed}" if commit else ""]
     return " · ".join(markdown(part, SENTENCE) for part in parts if part)
 

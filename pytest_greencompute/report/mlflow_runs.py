@@ -81,8 +81,8 @@ def _of_session(summary: Summary) -> dict[str, str]:
     facts = summary.facts
     about = {
         "headline": summary.headline,
-        "commit": facts.machine.get("commit"),
-        "cpu": facts.machine.get("cpu"),
+        "commit": facts.machine.commit,
+        "cpu": facts.machine.cpu,
         "devices": ", ".join(each.device for each in facts.sources),
         "why_no_total": facts.why_no_total,
     }

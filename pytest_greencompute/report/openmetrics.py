@@ -114,8 +114,8 @@ def _session(summary: Summary) -> Iterator[Family]:
         yield _family("session_energy_budget", "budget: all that the meters saw", "J", [({}, summary.total["limit"])])
     yield _family("session_duration", "from the first metered test to the end of the last", "s", [({}, facts.seconds)])
     about = {
-        "commit": facts.machine.get("commit"),
-        "cpu": facts.machine.get("cpu"),
+        "commit": facts.machine.commit,
+        "cpu": facts.machine.cpu,
         "devices": ", ".join(each.device for each in facts.sources),
     }
     yield InfoMetricFamily(f"{PREFIX}_session", "what ran where", {name: printable(str(value)) for name, value in about.items() if value})

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json
 from pytest_greencompute.results.run_json import SCHEMA, footprint_to_json
 from pytest_greencompute.results.session import Facts, Refusal
 from pytest_greencompute.results.summary import Summary
@@ -29,8 +30,8 @@ def document(summary: Summary) -> dict[str, Any]:
             "seconds": facts.seconds,
             "energy_j": facts.total_j,
             "total": None if summary.total is None else dict(summary.total),
-            "commit": facts.machine.get("commit"),
-            "machine": dict(facts.machine),
+            "commit": facts.machine.commit,
+            "machine": machine_to_json(facts.machine),
             "problem": facts.problem,
             "meters": [meter(source) for source in facts.sources],
             "measured": summary.enabled,
@@ -65,7 +66,7 @@ def summary_of(report: Mapping[str, Any]) -> Summary:
     return Summary(
         enabled=told.get("measured", any(run["metered"] for run in report["runs"])),
         facts=Facts(
-            machine=told["machine"],
+            machine=machine_from_json(told["machine"]),
             sources=tuple(_source(each) for each in told["meters"]),
             refusals=tuple(Refusal(**each) for each in told.get("refusals", ())),
             problem=told["problem"],

@@ -15,9 +15,11 @@ from typing import Any
 from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.estimates.estimate import Estimate, Outcome
 from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.results.provenance_json import provenance_from_json, provenance_to_json
 from pytest_greencompute.stats.ratios import Ratio
 from pytest_greencompute.values.footprint import Footprint, yearly
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import plain
 from pytest_greencompute.values.readings import Block, Idle, Source, Span, sets_of
 from pytest_greencompute.values.run import Count, Latency, Run, Serving, Watched, Watching
 from pytest_greencompute.values.units import MONEY
@@ -51,7 +53,7 @@ def run_to_json(
         "verdicts": [verdict_to_json(verdict) for verdict in verdicts],
         "notes": list(run.notes),
         "problem": run.problem,
-        "provenance": _plain(run.provenance),
+        "provenance": provenance_to_json(run.provenance),
         "raw": _raw(run),
         **_year(run, outcomes.get("energy_per_query"), footprint),
     }
@@ -113,16 +115,6 @@ def _open_sides(ratio: Ratio) -> dict[str, float | None]:
     return {"value": ratio.value, "low": ratio.low or None, "high": ratio.high if math.isfinite(ratio.high) else None}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | int | bool) or value is None else str(value)
-
-
 def _raw(run: Run) -> dict[str, Any]:
     return {
         "batch_size": run.batch_size,
@@ -155,7 +147,7 @@ def _counted(run: Run) -> dict[str, Any]:
             "bound": run.watching.bound,
         }
     if run.serving is not None:
-        found["serving"] = {name: _plain(getattr(run.serving, name)) for name in _SERVING_FIELDS}
+        found["serving"] = {name: plain(getattr(run.serving, name)) for name in _SERVING_FIELDS}
     if run.counts:
         found["counts"] = {name: {field: getattr(each, field) for field in _COUNT_FIELDS} for name, each in run.counts.items()}
     return found
@@ -198,7 +190,7 @@ def run_from_json(data: Mapping[str, Any]) -> Run:
         problem=_typed(data["problem"], str),
         window=_typed(raw["window"], bool),
         looks=_whole(raw["looks"]),
-        provenance=_typed(data["provenance"], dict),
+        provenance=provenance_from_json(_typed(data["provenance"], dict)),
     )
 
 
@@ -297,5 +289,5 @@ def read_runs(path: Path) -> tuple[Run, ...]:
         return tuple(run_from_json(run) for run in data["runs"] if run["raw"] is not None)
     except GreencomputeError as error:
         raise SettingsError(f"{path}: {error.message}", remedy=remedy) from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise SettingsError(f"{path} is not a whole run file ({type(error).__name__}: {error}).", remedy=remedy) from error

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, NothingThereError
+from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json
+from pytest_greencompute.values.provenance import Machine
 from pytest_greencompute.values.readings import Source
 
 
@@ -35,7 +37,7 @@ class Facts:
     Invariant: ``seconds`` and ``total_j`` are finite.
     """
 
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    machine: Machine = field(default_factory=Machine)
     sources: tuple[Source, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     problem: str = ""
@@ -56,7 +58,13 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for another process."""
-        return {**asdict(self), "machine": dict(self.machine), "by_domain": dict(self.by_domain)}
+        return {
+            **{each.name: getattr(self, each.name) for each in fields(self)},
+            "machine": machine_to_json(self.machine),
+            "sources": [asdict(source) for source in self.sources],
+            "refusals": [asdict(refusal) for refusal in self.refusals],
+            "by_domain": dict(self.by_domain),
+        }
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Facts:
@@ -64,6 +72,7 @@ class Facts:
         return cls(
             **{
                 **told,
+                "machine": machine_from_json(told["machine"]),
                 "sources": tuple(Source(**each) for each in told["sources"]),
                 "refusals": tuple(Refusal(**each) for each in told["refusals"]),
                 "loosened": tuple(told["loosened"]),
@@ -82,7 +91,7 @@ def together(parts: Sequence[Facts]) -> Facts:
     totals = [part.total_j for part in parts]
     known = [total for total in totals if total is not None]
     return Facts(
-        machine=next((part.machine for part in parts if part.machine), {}),
+        machine=next((part.machine for part in parts if part.machine != Machine()), Machine()),
         sources=tuple(sorted(_once(source for part in parts for source in part.sources), key=lambda each: (len(each.domain), each.domain))),
         refusals=_once(refusal for part in parts for refusal in part.refusals),
         problem="; ".join(_once(part.problem for part in parts if part.problem)),

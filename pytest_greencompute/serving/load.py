@@ -8,11 +8,10 @@ all that was answered, and no phase of a tick needs to be chosen: each border is
 from __future__ import annotations
 
 import gc
-import json
 import random
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
@@ -32,6 +31,7 @@ from pytest_greencompute.serving.client import Client, Wanted
 from pytest_greencompute.serving.request import Asked
 from pytest_greencompute.serving.wire import port_of
 from pytest_greencompute.stats.looks import looks
+from pytest_greencompute.values.provenance import Moments, Provenance, Served
 from pytest_greencompute.values.readings import FOREIGN, Block, Idle, Reading, Source, Span
 from pytest_greencompute.values.run import Latency, Run, Serving
 from pytest_greencompute.values.units import show_share
@@ -187,7 +187,8 @@ class _Load:
         self._client, self._asked, self._level = client, asked, level
         self._instruments, self._effort = instruments, effort
         self._clock = instruments.clock
-        self._asks = {"queries": of_queries(asked.prompts), **of_scoring(level.references, level.score)}
+        references, score = of_scoring(level.references, level.score)
+        self._provenance = replace(effort.provenance, queries=of_queries(asked.prompts), references=references, score=score)
         self._start_ns = self._clock.now_ns()
         self._problem = problem
         self._answers = _Answers()
@@ -420,26 +421,18 @@ class _Load:
             problem=problem,
             looks=self._looks,
             serving=serving,
-            provenance=self._provenance(),
+            provenance=self._whole_provenance(),
         )
 
-    def _provenance(self) -> dict[str, Any]:
-        instruments, asked = self._instruments, self._asked
-        served = {
-            "url": asked.base,
-            "model": self._level.model,
-            "request": asked.request.path,
-            "stream": asked.stream,
-            "max_tokens": asked.max_tokens,
-        }
-        return {
-            **self._effort.provenance,
-            **self._asks,
-            "devices": instruments.facts(),
-            "batch_size": self._level.concurrency,
-            "served": {**served, "options": json.loads(json.dumps(dict(asked.options)))},
-            "conditions": {"start": self._at_start, "end": instruments.conditions()},
-        }
+    def _whole_provenance(self) -> Provenance:
+        asked, instruments = self._asked, self._instruments
+        return replace(
+            self._provenance,
+            batch_size=self._level.concurrency,
+            devices=instruments.facts(),
+            served=Served(asked.base, self._level.model, asked.request.path, asked.stream, asked.max_tokens, dict(asked.options)),
+            conditions=Moments(self._at_start, instruments.conditions()),
+        )
 
     def _said(self, cpu_share: float) -> list[str]:
         """What a reader should know of this load."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.choice import ACCURACY, CONSTRAINTS, DEFAULT_MARGIN, Candidate, Choice, asked_of, parse_margin
+from pytest_greencompute.judging.laxer import GroupDemand
 from pytest_greencompute.judging.right_size import judge_floor, judge_right_size
 from pytest_greencompute.session.candidates import rows_of
 from pytest_greencompute.values.names import unknown_key
@@ -68,9 +69,10 @@ class Group:
         floor, limited = asked_of(kwargs.get("floor"), limits, scored=True)
         return cls(args[0], default, parse_margin(kwargs.get("margin", DEFAULT_MARGIN)), floor, limited)
 
-    def to_json(self) -> dict[str, Any]:
-        """What it asks for, as plain values."""
-        return {"name": self.name, "default": self.default, "margin": self.margin, "floor": self.floor, **self.limits}
+    @property
+    def demand(self) -> GroupDemand:
+        """What it asks for."""
+        return GroupDemand(self.name, self.default, self.margin, self.floor, self.limits)
 
     def choose(self, node_ids: Sequence[str], *, whole: bool) -> None:
         """Only these tests will run, in this order. ``whole``: all tests that there are were collected.
@@ -153,7 +155,7 @@ class Group:
             found = self.found.get(node_id, Candidate(name, None, why))
             if found.run is not None and found.run.queries != first.queries:
                 found = Candidate(name, None, f"it was given {found.run.queries} queries, and others {first.queries}")
-            if found.run is not None and found.run.provenance.get("queries") != first.provenance.get("queries"):
+            if found.run is not None and found.run.provenance.queries != first.provenance.queries:
                 found = Candidate(name, None, "it was given other queries than the first: put what differs into the model or collate=")
             candidates.append(found)
         return tuple(candidates)

@@ -22,7 +22,7 @@ from pytest_greencompute.session.opened import terminate
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.verdicts import enforce, judged
 from pytest_greencompute.settings.settings import Settings
-from pytest_greencompute.values.provenance import TRACED
+from pytest_greencompute.values.provenance import Machine, Provenance
 
 if TYPE_CHECKING:
     from pytest_greencompute.judging.budget import Budget, Line, Terms
@@ -74,7 +74,7 @@ class Session:
         self.problem = ""
         self.seconds = 0.0
         self.instruments: Instruments | None = None
-        self.machine: dict[str, Any] = {}
+        self.machine = Machine()
         self.loosened: tuple[str, ...] = ()
         self._clock = clock
         self._tell = tell
@@ -312,7 +312,7 @@ class Session:
         from pytest_greencompute.judging.judge import hardware_of
 
         lines = test.now()
-        if not self.machine and any(line.on for line in lines):
+        if self.machine == Machine() and any(line.on for line in lines):
             from pytest_greencompute.machine import facts as machine
 
             self.machine = machine.facts(self.environ, self.root)
@@ -358,11 +358,10 @@ class Session:
         """Raise BudgetsFailedError or BudgetsSkippedError with the sentences of the verdicts that ask for it."""
         enforce(verdicts, self.settings, only_failures=only_failures)
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """What ran where, for every run of this session."""
-        watching, footprint = tracers(), self.footprint
-        factors = {} if footprint is None else {"footprint": footprint.factors()}
-        return {"machine": self.machine, **factors, **({TRACED: ", ".join(watching)} if watching else {})}
+        footprint = None if self.footprint is None else self.footprint.factors
+        return Provenance(machine=self.machine, footprint=footprint, traced=", ".join(tracers()) or None)
 
     # --- what the fixture needs ---
 

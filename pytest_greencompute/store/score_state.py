@@ -17,14 +17,13 @@ from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.estimates.stars import BATCH_SIZE, Asked
 from pytest_greencompute.results.run_json import run_from_json, run_to_json
 from pytest_greencompute.store.files import to_json, write_atomically
-from pytest_greencompute.values.provenance import PACKAGES
+from pytest_greencompute.values.provenance import PACKAGES, Device, Machine
 from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 SCHEMA = "greencompute.energy-score-state/1"
 FOLDER = Path(".greencompute") / "energy-score"
-_DEVICE_FACTS = ("meter", "method", "device", "uuid", "power_limit_w")
 _UNSAID = "none"
 Key = Mapping[str, str]
 
@@ -43,12 +42,11 @@ def path_of(root: Path, state: object, test: str, name: str | None) -> Path:
 
 
 def key_of(
-    run: tuple[str, str | None], asked: Asked, queries: tuple[str | None, int], devices: Mapping[str, Any], machine: Mapping[str, Any]
+    run: tuple[str, str | None], asked: Asked, queries: tuple[str | None, int], devices: Mapping[str, Device], machine: Machine
 ) -> Key | None:
     """What must be the same for passes to belong together, in words; None where nothing tells these queries from others.
 
-    ``run`` is the test and the run's name, ``queries`` their digest (``models.contents``) and number, ``devices`` the facts of each domain,
-    ``machine`` what ``machine.facts`` says.
+    ``run`` is the test and the run's name, ``queries`` their digest (``models.contents``) and number, ``devices`` those of each domain.
     """
     digest, count = queries
     if digest is None:
@@ -61,9 +59,10 @@ def key_of(
         "batch size": BATCH_SIZE,
         **{name.replace("_", " "): getattr(asked, name) for name in asked.__dataclass_fields__},
     }
-    for domain, facts in devices.items():
-        rows |= {f"{domain} {fact.removesuffix('_w').replace('_', ' ')}": facts.get(fact) for fact in _DEVICE_FACTS}
-    rows |= {name: machine.get(name) for name in ("commit", "dirty", *PACKAGES)}
+    for domain, device in devices.items():
+        rows |= {f"{domain} {name}": getattr(device, name) for name in ("meter", "method", "device", "uuid")}
+        rows[f"{domain} power limit"] = device.facts.get("power_limit_w")
+    rows |= {"commit": machine.commit, "dirty": machine.dirty, **{name: machine.versions.get(name) for name in PACKAGES}}
     return {name: _UNSAID if value is None else str(value) for name, value in rows.items()}
 
 

@@ -17,6 +17,23 @@ J_PER_KWH = 3.6e6
 
 
 @dataclass(frozen=True, slots=True)
+class Factors:
+    """What a joule of the computers stands for: kg CO2e, and money in ``currency``. None: not set, or of no currency.
+
+    Invariant: finite. Raises SettingsError.
+    """
+
+    carbon_kg_per_j: float | None = None
+    money_per_j: float | None = None
+    currency: str | None = None
+
+    def __post_init__(self) -> None:
+        for value in (self.carbon_kg_per_j, self.money_per_j):
+            if value is not None and not math.isfinite(value):
+                raise SettingsError(f"A joule stands for {value!r}.", remedy="It must be finite.")
+
+
+@dataclass(frozen=True, slots=True)
 class Footprint:
     """The factors that were set. None: not set, so nobody asked for that figure.
 
@@ -53,9 +70,10 @@ class Footprint:
         """What a joule of the computers costs, in ``currency``; None where no price is set."""
         return None if self.price_per_j is None else self.price_per_j * self.pue
 
-    def factors(self) -> dict[str, float | str | None]:
+    @property
+    def factors(self) -> Factors:
         """What a joule of the computers stands for, for the provenance of a run."""
-        return {"carbon_kg_per_j": self.carbon, "money_per_j": self.money, "currency": self.currency or None}
+        return Factors(self.carbon, self.money, self.currency or None)
 
     @property
     def applies(self) -> bool:

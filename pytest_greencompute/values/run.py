@@ -9,9 +9,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.values.provenance import Provenance
 from pytest_greencompute.values.readings import Block, Idle, Source, check_finite
 
 ANSWER_DIGITS = 16  # hexadecimal digits that an answer's digest has
@@ -175,7 +176,7 @@ class Run:
     problem: str = ""
     window: bool = False
     looks: int = 1
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
         if not isinstance(self.test, str) or not (self.name is None or isinstance(self.name, str)):

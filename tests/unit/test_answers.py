@@ -371,7 +371,7 @@ def test_a_note_names_queries_that_cannot_be_told_apart_where_they_are_to_be_com
     hidden, shown = run([(each for each in "a"), 1]), run([Box("a", 1), 1])
     assert "queries are generator objects, which show nothing of what is in them: others would not be noticed" in hidden.notes
     assert not any("queries are" in each for each in shown.notes)
-    assert shown.provenance["queries"] != run([Box("b", 1), 1]).provenance["queries"]
+    assert shown.provenance.queries != run([Box("b", 1), 1]).provenance.queries
 
 
 def test_logits_that_are_no_numbers_are_not_alike_to_ones_that_are() -> None:

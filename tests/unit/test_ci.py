@@ -43,7 +43,7 @@ def test_a_variable_of_a_ci_system_is_enough_but_a_no_in_ci_itself_wins(name: st
 @pytest.mark.parametrize("environ", [{"CI": "no"}, {"CI": "off"}, {"CI": "true"}, {"TF_BUILD": "True"}, {"JENKINS_URL": "http://ci/"}, {}])
 def test_the_settings_and_the_provenance_agree(environ: dict[str, str], tmp_path: Path) -> None:
     strict = build({}, (), environ, tmp_path).policy.unmeasured == "fail"
-    assert facts(environ, tmp_path)["ci"] is strict is in_ci(environ)
+    assert facts(environ, tmp_path).ci is strict is in_ci(environ)
 
 
 def test_it_is_asked_in_one_module() -> None:

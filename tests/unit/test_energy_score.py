@@ -26,10 +26,12 @@ from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.contents import digest_of
 from pytest_greencompute.protocol.messages import Tell
+from pytest_greencompute.results.provenance_json import machine_from_json, provenance_from_json, provenance_to_json
 from pytest_greencompute.store.score_state import ScoreState, key_of, path_of
 from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import Followed, Provenance
 from pytest_greencompute.values.run import Run
 
 FULL = Sensor(update_s=0.1, window_s=0.1)
@@ -134,8 +136,8 @@ def test_without_a_meter_no_pass_is_run() -> None:
 
 def test_the_provenance_says_task_class_and_claims() -> None:
     asked = Asked("text_generation", "B", 2, output_of_protocol=True)
-    kept = {"task": "text_generation", "model_class": "B", "queries_of": "", "output_of": "text_generation"}
-    assert Bench().score(asked=asked, effort=Effort(provenance={"machine": {}})).provenance["ai_energy_score"] == kept
+    kept = Followed("text_generation", "B", "", "text_generation")
+    assert Bench().score(asked=asked, effort=Effort()).provenance.followed == kept
 
 
 # Going on
@@ -267,7 +269,13 @@ RUN = ("tests/test_x.py::test_y", None)
 def key(**other: Any) -> Any:
     given: dict[str, Any] = {"run": RUN, "asked": ASKED, "queries": ["a", "b"], "devices": DEVICES, "machine": MACHINE}
     given |= other
-    return key_of(**{**given, "queries": (digest_of(given["queries"]), len(given["queries"]))})
+    return key_of(
+        given["run"],
+        given["asked"],
+        (digest_of(given["queries"]), len(given["queries"])),
+        provenance_from_json({"devices": given["devices"]}).devices,
+        machine_from_json(given["machine"]),
+    )
 
 
 @pytest.mark.parametrize(
@@ -373,7 +381,7 @@ def test_queries_that_nothing_tells_apart_have_no_digest_and_keep_no_state(tmp_p
 
 def bench_key() -> Any:
     bench = Bench()
-    return key(queries=list(range(100)), devices=bench.instruments.facts())
+    return key(queries=list(range(100)), devices=provenance_to_json(Provenance(devices=bench.instruments.facts()))["devices"])
 
 
 def test_a_state_gives_back_the_run_that_it_kept_and_is_gone_in_the_end(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pytest_greencompute.report import html
 from pytest_greencompute.report.escape import printable, script_json
 from pytest_greencompute.report.html import page
 from pytest_greencompute.store.history import History
+from pytest_greencompute.values.provenance import Machine
 
 
 class Page(HTMLParser):
@@ -125,7 +126,7 @@ def _with_names(name: str) -> Page:
     run = {**measured_blocks(budget=0.5), "test": f"t.py::{name}", "name": name, "notes": [name]}
     run["verdicts"] = [{**run["verdicts"][0], "reason": name, "where": name, "effect": "fail"}]
     run["against"] = [{"ref": name, "metric": "energy_per_query", "unit": "J", "pairs": [[0.5, 0.6]]}]
-    made = session(run, *candidates(name), machine={"commit": "0123abcd"}, loosened=(name,), said=((name, True),))
+    made = session(run, *candidates(name), machine=Machine(commit="0123abcd"), loosened=(name,), said=((name, True),))
     text = page([made], history(name))
     text.encode()
     return Page(text)

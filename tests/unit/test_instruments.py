@@ -260,8 +260,8 @@ def test_marks_are_those_of_all_counters_but_the_allowed_ones() -> None:
 def test_facts_and_conditions_come_by_domain() -> None:
     instruments, _ = made(SLOW, cpu=True)
     facts = instruments.facts()
-    assert facts["gpu:0"]["device"] == "Simulated GPU"
-    assert (facts["cpu"]["meter"], facts["cpu"]["method"]) == ("simulated", "counter")
+    assert facts["gpu:0"].device == "Simulated GPU"
+    assert (facts["cpu"].meter, facts["cpu"].method) == ("simulated", "counter")
     assert instruments.conditions()["gpu:0"]["sm_clock_mhz"] == 1500
 
 

@@ -15,17 +15,23 @@ from pytest_greencompute.judging.judge import Bench, hardware_of, judge_run, lim
 from pytest_greencompute.judging.verdict import Acceptance, Verdict
 from pytest_greencompute.pairing.runs import Match, Rival
 from pytest_greencompute.pairing.verdicts import notes_of
+from pytest_greencompute.results.provenance_json import provenance_from_json
 from pytest_greencompute.values.footprint import Footprint
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import Machine, Provenance
 from pytest_greencompute.values.run import Run, Serving
 
 GPU = {"gpu": "Made GPU", "uuid": "GPU-1", "meter": "made", "method": "counter", "device": "Made GPU", "driver": "550"}
 
 
+def on(device: dict[str, str]) -> Provenance:
+    return provenance_from_json({"devices": {"gpu:0": device}, "batch_size": 1})
+
+
 def measured(joules: float = 100.0, **fields: Any) -> Run:
     """Ten joules a query, to about one per cent."""
     blocks = [block(joules * (1 + 0.002 * (k % 3 - 1)), set_index=k) for k in range(9)]
-    provenance = {"devices": {"gpu:0": GPU}, "batch_size": 1}
+    provenance = on(GPU)
     return run(blocks, **{"provenance": provenance, "latencies": latencies([0.01] * 110), "scores": (1.0,) * 90 + (0.0,) * 10, **fields})
 
 
@@ -222,14 +228,14 @@ def test_without_a_saved_run_it_is_unmeasured_and_says_what_saves_one() -> None:
 
 
 def test_a_saved_run_of_another_gpu_is_unmeasured_and_the_difference_named() -> None:
-    other = measured(provenance={"devices": {"gpu:0": {**GPU, "gpu": "Other GPU", "device": "Other GPU"}}, "batch_size": 1})
+    other = measured(provenance=on({**GPU, "gpu": "Other GPU", "device": "Other GPU"}))
     found = judged(measured(), budget(), baseline="main", sessions=[(other,)])
     assert found["energy_per_query", "baseline"].word == "UNMEASURED"
     assert "Other GPU" in found["energy_per_query", "baseline"].reason
 
 
 def test_another_driver_is_a_warning_in_the_sentence() -> None:
-    older = [(measured(provenance={"devices": {"gpu:0": {**GPU, "driver": "535"}}, "batch_size": 1}),)]
+    older = [(measured(provenance=on({**GPU, "driver": "535"})),)]
     found = judged(measured(), budget(), baseline="main", sessions=older)
     assert found["energy_per_query", "baseline"].word != "UNMEASURED"
     assert "Differs: " in found["energy_per_query", "baseline"].reason
@@ -246,8 +252,8 @@ def test_an_unmetered_run_is_not_compared() -> None:
 
 def test_hardware_is_named_by_key() -> None:
     made = run([], sources=(source("gpu:0", device="A"), source("gpu:1", device="A"), source("cpu", device="C", meter="rapl")))
-    assert hardware_of([made, made], {"cpu": "EPYC"}) == {"gpu": ("A",), "cpu": ("EPYC",), "meter": ("made", "rapl")}
-    assert hardware_of([], {}) == {"gpu": (), "cpu": ("",), "meter": ()}
+    assert hardware_of([made, made], Machine(cpu="EPYC")) == {"gpu": ("A",), "cpu": ("EPYC",), "meter": ("made", "rapl")}
+    assert hardware_of([], Machine()) == {"gpu": (), "cpu": ("",), "meter": ()}
 
 
 def test_a_change_is_split_in_two_only_where_tokens_were_counted_on_both_sides() -> None:
@@ -261,7 +267,7 @@ def test_a_change_is_split_in_two_only_where_tokens_were_counted_on_both_sides()
     assert longer_or_dearer(side(50, 10), side(50, 10), aim) == ""
     assert longer_or_dearer(side(50, None), side(60, 12), aim) == ""
     assert longer_or_dearer(side(50, 10), side(60, None), aim) == ""
-    by_words, by_signs = (replace(side(50, count), provenance={"tokens": str(count)}) for count in (10, 30))
+    by_words, by_signs = (replace(side(50, count), provenance=Provenance(tokens=str(count))) for count in (10, 30))
     assert longer_or_dearer(by_words, by_signs, aim) == ""
     assert longer_or_dearer(side(50, 0), side(60, 10), aim) == ""
     match = Match(Rival("main", None), {}, aim, base=side(50, 10), launched=((), ()))

@@ -14,7 +14,7 @@ from pytest_greencompute.hooks.demands import settings_told
 from pytest_greencompute.judging.budget import HARDWARE_KEYS, SET_ON, TERMS, Line, parse_lines, resolve
 from pytest_greencompute.judging.laxer import DIRECTIONS, LAXER, Stance, laxer
 from pytest_greencompute.judging.verdict import Acceptance
-from pytest_greencompute.pairing.demands import Demands, line_from_json, line_to_json
+from pytest_greencompute.pairing.demands import Demands, group_from_json, group_to_json, line_from_json, line_to_json
 from pytest_greencompute.session.groups import ASKED
 from pytest_greencompute.settings.addopts import addopts_of, left_out_by, options_in
 from pytest_greencompute.settings.build import FILE_KEYS, build
@@ -273,7 +273,11 @@ GROUP = {"name": "g", "default": "large", "margin": 0.2, "floor": 0.9, "latency_
     ],
 )
 def test_what_a_group_asks_less_of_its_candidates_is_named(now: dict[str, Any], said: list[str]) -> None:
-    assert list(laxer(replace(stance(), group=GROUP), replace(stance(), group=now), "t")) == said
+    assert list(laxer(*(replace(stance(), group=group_from_json(each) if each else None) for each in (GROUP, now)), "t")) == said
+
+
+def test_what_a_group_asks_for_travels_as_plain_values() -> None:
+    assert group_to_json(group_from_json(GROUP | {"energy_per_dream": 3.0})) == GROUP
 
 
 def test_cards_travel_with_their_limits() -> None:

@@ -9,7 +9,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,18 @@ from making import block
 from making import run as made_run
 
 import pytest_greencompute
-from pytest_greencompute.judging.comparable import NO_MATTER, RULES, Difference, differences, record
+from pytest_greencompute.judging import comparable
+from pytest_greencompute.judging.comparable import NO_MATTER, RULES, Difference, Record, record
 from pytest_greencompute.machine.facts import Processor, facts, parse_cpuinfo, read_processor
 from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json, provenance_from_json
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
-from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.values.footprint import Factors
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import PACKAGES, Device, Digests, Followed, Moments, Provenance, Served
 from pytest_greencompute.values.readings import Source
 from pytest_greencompute.values.run import Run
 
@@ -89,11 +93,11 @@ def repository(tmp_path: Path) -> Path:
 
 def test_facts_are_json_and_tell_this_machine(tmp_path: Path) -> None:
     found = facts({"PATH": os.environ["PATH"]}, tmp_path)
-    assert json.loads(json.dumps(found)) == found
-    assert found["python"] == platform.python_version()
-    assert found["cores"] == os.cpu_count()
-    assert found["os"] == platform.system()
-    assert found["kernel"] == platform.release()
+    assert machine_from_json(json.loads(json.dumps(machine_to_json(found)))) == found
+    assert found.python == platform.python_version()
+    assert found.cores == os.cpu_count()
+    assert found.os == platform.system()
+    assert found.kernel == platform.release()
 
 
 def test_versions_come_from_metadata_and_only_of_what_is_installed() -> None:
@@ -103,7 +107,7 @@ def test_versions_come_from_metadata_and_only_of_what_is_installed() -> None:
         "assert not {'numpy', 'torch', 'transformers', 'onnxruntime', 'pytest'} & set(sys.modules)\n"
         "from importlib import metadata\n"
         "here = {d.metadata['Name']: d.version for d in metadata.distributions()}\n"
-        "assert {n: found[n] for n in PACKAGES if n in found} == {n: here[n] for n in PACKAGES if n in here}\n"
+        "assert dict(found.versions) == {n: here[n] for n in PACKAGES if n in here}\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
 
@@ -111,16 +115,16 @@ def test_versions_come_from_metadata_and_only_of_what_is_installed() -> None:
 @pytest.mark.parametrize(("value", "ci"), [("true", True), ("1", True), ("no", False), ("0", False), ("", False), (None, False)])
 def test_ci_is_what_the_environment_says(tmp_path: Path, value: str | None, ci: bool) -> None:
     environ = {"PATH": os.environ["PATH"]} | ({} if value is None else {"CI": value})
-    assert facts(environ, tmp_path)["ci"] is ci
+    assert facts(environ, tmp_path).ci is ci
 
 
 def test_the_commit_and_whether_tracked_files_changed(repository: Path) -> None:
     clean = facts(os.environ, repository)
-    assert (clean["commit"], clean["dirty"]) == (git(repository, "rev-parse", "HEAD"), False)
+    assert (clean.commit, clean.dirty) == (git(repository, "rev-parse", "HEAD"), False)
     (repository / "notes.txt").write_text("untracked\n")
-    assert facts(os.environ, repository)["dirty"] is False
+    assert facts(os.environ, repository).dirty is False
     (repository / "model.py").write_text("2\n")
-    assert facts(os.environ, repository)["dirty"] is True
+    assert facts(os.environ, repository).dirty is True
 
 
 def test_looking_at_the_commit_writes_nothing(repository: Path) -> None:
@@ -136,7 +140,7 @@ def test_no_repository_no_commit_yet_and_no_git_give_none(tmp_path: Path) -> Non
     for prepare in (lambda: None, lambda: git(tmp_path, "init", "-q"), lambda: environ.update(PATH=str(tmp_path))):
         prepare()
         found = facts(environ, tmp_path)
-        assert (found["commit"], found["dirty"]) == (None, None)
+        assert (found.commit, found.dirty) == (None, None)
 
 
 # ── differences ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,6 +170,12 @@ def run(
     machine: Mapping[str, Any] = MACHINE, devices: Mapping[str, Any] | None = None, batch_size: Any = 32, **more: Any
 ) -> dict[str, Any]:
     return {"machine": machine, "devices": {"gpu:0": H100, "cpu": CPU} if devices is None else devices, "batch_size": batch_size, **more}
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, cpu_judged: bool = False) -> tuple[Difference, ...]:
+    """Of two runs as files tell them."""
+    left, right = (Record(provenance_from_json(each)) for each in (ours, theirs))
+    return comparable.differences(left, right, cpu_judged=cpu_judged)
 
 
 def told(*found: Difference) -> list[str]:
@@ -259,7 +269,7 @@ def test_what_a_baseline_lacks_is_unknown_and_blocks(theirs: dict[str, Any]) -> 
 
 
 def test_each_rule_has_a_name_of_its_own() -> None:
-    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert len({row.name for row in RULES}) == len(RULES)
 
 
 MODELLED = {**CPU, "meter": "cputime", "method": "modelled", "watts_per_core": 10.0, "watts_from": "10 W per core (default)"}
@@ -345,9 +355,12 @@ def test_a_server_on_another_port_is_no_other_server() -> None:
 def test_a_window_is_no_loop_and_another_number_of_queries_is_other_queries() -> None:
     loop, fewer = made_run([block(1.0)]), made_run([block(1.0)], queries=40)
     window, longer = (made_run([block(1.0)], window=True, queries=queries) for queries in (100, 40))
-    assert [each.name for each in differences(record(loop), record(window)) if each.blocks] == ["measured as", "number of queries"]
-    assert [each.name for each in differences(record(loop), record(fewer)) if each.blocks] == ["number of queries"]
-    assert differences(record(window), record(longer)) == ()
+    assert [each.name for each in comparable.differences(record(loop), record(window)) if each.blocks] == [
+        "measured as",
+        "number of queries",
+    ]
+    assert [each.name for each in comparable.differences(record(loop), record(fewer)) if each.blocks] == ["number of queries"]
+    assert comparable.differences(record(window), record(longer)) == ()
 
 
 # Every field has a row
@@ -361,34 +374,73 @@ def keys_written_in(path: str, *functions: str) -> set[str]:
     return {key.value for node in dicts for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
 
 
-def fields_of_provenance() -> set[str]:
-    clock = SimulatedClock()
-    gpu = SimulatedGpu(clock)
-    task = Task(lambda batch: [clock.sleep(0.01) or each for each in batch], ["a", "b"], references=["a", "b"], tokens=len)
-    measured, _ = run_metered(task, Instruments([gpu.energy_counter()], clock), Effort(max_seconds=2, keep_answers=True))
-    run_level = {name for name in measured.provenance if name not in {"devices", "queries"}}
-    devices = {*measured.provenance["devices"]["gpu:0"]} - {"simulated"}
+CHANGED: Mapping[type, Any] = {
+    str: lambda text: f"{text}x",
+    bool: lambda flag: not flag,
+    int: lambda number: number + 1,
+    float: lambda number: number * 2 + 1,
+}
+
+
+def changes(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each field that a value has on any level, and the value with another one there."""
+    if dataclasses.is_dataclass(value):
+        inner = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        yield from ((name, replace(value, **{first: each})) for first in inner for name, each in changes(inner[first], f"{path}.{first}"))
+    elif isinstance(value, Mapping):  # of devices, by domain; of facts and versions, by name
+        for first, each in value.items():
+            place = path if dataclasses.is_dataclass(each) else f"{path.removesuffix('.facts')}.{first}"
+            yield from ((name, {**value, first: other}) for name, other in changes(each, place))
+    else:
+        yield path.removeprefix("."), CHANGED[type(value)](value)
+
+
+def device_facts() -> dict[str, Any]:
+    """A value for each fact that one of our meters tells of its device."""
+    names = {"codecarbon", "tracking_mode", "cpu_mode", "tdp_w"}
     for module in ("cputime", "rapl", "nvml", "zeus_soc", "zeus_amd"):
-        devices |= keys_written_in(f"meters/{module}.py", "facts", "_facts")
-    devices |= {"codecarbon", "tracking_mode", "cpu_mode", "tdp_w"}
-    served = keys_written_in("serving/load.py", "_provenance") - {"devices", "batch_size", "served", "conditions", "start", "end"}
-    return (
-        run_level
-        | {f"queries.{name}" for name in (*measured.provenance["queries"], "opaque")}
-        | {f"devices.{name}" for name in devices}
-        | {f"machine.{name}" for name in facts(os.environ)}
-        | {f"footprint.{name}" for name in Footprint().factors()}
-        | {f"served.{name}" for name in served}
-    )
+        names |= keys_written_in(f"meters/{module}.py", "facts", "_facts")
+    return dict.fromkeys(names - {field.name for field in dataclasses.fields(Device)}, 1.0)
 
 
-OF_A_RUN = {"queries": "number", "window": "measured_as", "serving": "measured_as", "tokens": "tokens", "reasoning": "reasoning"}
+EVERYTHING = Provenance(
+    machine=replace(
+        facts(os.environ), cpu="EPYC", cores=8, virtual_machine=True, versions=dict.fromkeys(PACKAGES, "1.0"), commit="a", dirty=True
+    ),
+    footprint=Factors(1.0, 2.0, "EUR"),
+    traced="coverage",
+    followed=Followed("asr", "A", "asr", "asr"),
+    queries=Digests("a", "e", "Box"),
+    references="r",
+    score="accuracy",
+    tokens="ids",
+    reasoning="<a> </a>",
+    repeats="cached",
+    batch_size=1,
+    devices={"gpu:0": Device("H100", "GPU-1", "nvml", "counter", device_facts())},
+    served=Served("http://x", "m", "/v1", stream=True, max_tokens=64, options="o"),
+    conditions=Moments({"gpu:0": {"temperature_c": 45.0}}, {"gpu:0": {"temperature_c": 46.0}}),
+)
 
 
-def test_every_field_of_a_run_and_of_its_provenance_has_a_row() -> None:
-    parts = {"run": "", "machine": "machine.", "devices": "devices.", "gpus": "devices.", "domains": "devices."}
-    rows = {f"{parts[rule.part]}{rule.key}" for rule in RULES} | set(NO_MATTER)
-    assert fields_of_provenance() - rows == set()
+def test_every_field_of_a_provenance_has_a_row_or_does_not_matter() -> None:
+    seen = set()
+    for name, other in changes(EVERYTHING):
+        found = comparable.differences(Record(EVERYTHING), Record(other), cpu_judged=True)
+        free = [each for each in NO_MATTER if name == each or name.startswith(f"{each}.")]
+        assert bool(found) is not bool(free), name
+        seen |= {*free, *(each.name for each in found)}
+    of_runs = {"measured as", "number of queries", "domain"}
+    assert {row.name for row in RULES} - seen == of_runs
+    assert set(NO_MATTER) - seen <= {field.name for field in dataclasses.fields(Run)}
+
+
+OF_A_RUN = {"queries": "number of queries", "window": "measured as", "serving": "measured as", "batch_size": "batch size"}
+OF_A_RUN |= {"tokens": "tokens=", "reasoning": "reasoning markers"}
+
+
+def test_every_field_of_a_run_has_a_row_or_does_not_matter() -> None:
+    rows = {row.name for row in RULES} | set(NO_MATTER)
     fields = {OF_A_RUN.get(field.name, field.name) for field in dataclasses.fields(Run)} - {"provenance"}
     assert fields - rows == set()
     assert {field.name for field in dataclasses.fields(Source)} == {
@@ -397,8 +449,17 @@ def test_every_field_of_a_run_and_of_its_provenance_has_a_row() -> None:
     }
 
 
-def test_no_row_says_both_and_each_says_why() -> None:
-    assert not {rule.key for rule in RULES if rule.part == "run"} & set(NO_MATTER)
-    assert all(rule.why for rule in RULES)
+def test_each_row_says_why() -> None:
+    assert all(row.why for row in RULES)
     assert all(NO_MATTER.values())
-    assert {name for rule in RULES for name in rule.metrics} <= set(METRICS)
+    assert {name for row in RULES for name in row.metrics} <= set(METRICS)
+
+
+def test_a_measured_run_says_all_that_a_loop_can_say(tmp_path: Path) -> None:
+    clock = SimulatedClock()
+    gpu = SimulatedGpu(clock)
+    task = Task(lambda batch: [clock.sleep(0.01) or each for each in batch], ["a", "b"], references=["a", "b"], tokens=len)
+    effort = Effort(max_seconds=2, keep_answers=True, provenance=Provenance(machine=facts(os.environ, tmp_path)))
+    measured, _ = run_metered(task, Instruments([gpu.energy_counter()], clock), effort)
+    unsaid = {field.name for field in dataclasses.fields(Provenance) if getattr(measured.provenance, field.name) in (None, {})}
+    assert unsaid == {"footprint", "traced", "followed", "repeats", "served"}

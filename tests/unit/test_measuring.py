@@ -27,6 +27,7 @@ from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import Machine, Provenance
 from pytest_greencompute.values.run import Run
 
 FULL = Sensor(update_s=0.1, window_s=0.1)
@@ -236,11 +237,12 @@ def test_a_generator_is_collected_and_that_is_noted() -> None:
 
 def test_the_provenance_holds_devices_and_conditions() -> None:
     bench = Bench()
-    run = bench.run(provenance={"commit": "abc"}, max_seconds=5)
-    assert run.provenance["commit"] == "abc"
-    assert run.provenance["batch_size"] == 1
-    assert run.provenance["devices"]["gpu:0"]["method"] == "counter"
-    assert run.provenance["conditions"]["start"]["gpu:0"]["temperature_c"] == 45
+    run = bench.run(provenance=Provenance(machine=Machine(commit="abc")), max_seconds=5)
+    assert run.provenance.machine.commit == "abc"
+    assert run.provenance.batch_size == 1
+    assert run.provenance.devices["gpu:0"].method == "counter"
+    assert run.provenance.conditions is not None
+    assert run.provenance.conditions.start["gpu:0"]["temperature_c"] == 45
 
 
 def test_blocks_come_in_complete_sets_whose_phases_cover_the_tick() -> None:

@@ -14,6 +14,7 @@ from telling import CPU, compared, measured, session, told
 from pytest_greencompute.report.openmetrics import UNITS, write
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import Machine
 
 
 def families(made: Summary) -> dict[str, Family]:
@@ -45,7 +46,7 @@ def test_a_verdict_is_a_state_set_that_says_against_what() -> None:
 
 
 def test_the_session_has_its_energy_its_time_and_where_it_ran() -> None:
-    found = families(session(told(measured()), machine={"commit": "0123abcd", "cpu": "EPYC"}))
+    found = families(session(told(measured()), machine=Machine(commit="0123abcd", cpu="EPYC")))
     assert found["greencompute_session_energy_joules"].samples[0].value == 3100.0
     assert found["greencompute_session_duration_seconds"].samples[0].value == 41.0
     assert found["greencompute_session"].samples[0].labels == {"commit": "0123abcd", "cpu": "EPYC", "devices": "NVIDIA H100 80GB HBM3"}

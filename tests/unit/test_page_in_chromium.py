@@ -18,6 +18,7 @@ from telling import compared, session, told
 from pytest_greencompute.report.html import page
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.store.history import History
+from pytest_greencompute.values.provenance import Machine
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -153,7 +154,7 @@ def test_hostile_names_are_text(browser: Browser, hostile: str) -> None:
     run = {**measured_blocks(budget=0.5), "test": f"t.py::{hostile}", "name": hostile, "notes": [hostile]}
     run["verdicts"] = [{**run["verdicts"][0], "reason": hostile or "-", "where": hostile, "effect": "fail"}]
     run["against"] = [{"ref": hostile or "-", "metric": "energy_per_query", "unit": "J", "pairs": [[0.5, 0.6]]}]
-    made = page([session(run, *candidates(hostile or "-"), machine={"commit": hostile})], history(hostile))
+    made = page([session(run, *candidates(hostile or "-"), machine=Machine(commit=hostile))], history(hostile))
     browser.open(made)
     browser.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     for number in range(browser.run("return document.querySelectorAll('.plot').length")):
@@ -239,7 +240,7 @@ def test_two_hundred_runs_open_fast_and_are_small(browser: Browser) -> None:
 
 
 def test_an_empty_session_and_several_are_pages(browser: Browser) -> None:
-    empty = session(machine={}, sources=(), total_j=None)
+    empty = session(machine=Machine(), sources=(), total_j=None)
     for sessions in ([empty], [empty, whole()], [session(told(measured_run_without_energy()))]):
         browser.open(page(sessions, History(problems=("a file is broken",))))
         assert browser.run("return document.querySelector('h1').textContent").startswith("Energy budgets")

@@ -99,7 +99,7 @@ def test_answers_to_other_batches_are_told_apart() -> None:
         bench = Bench()
         effort = Effort(max_seconds=1, keep_answers=True)
         run, _ = run_metered(Task(bench.model, queries), Instruments([bench.gpu.energy_counter()], bench.clock), effort)
-        return str(run.provenance["queries"])
+        return str(run.provenance.queries)
 
     assert digest(loader(batch_size=4)) == digest(loader(batch_size=4)) != digest(loader(batch_size=5))
 

@@ -21,9 +21,10 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.star_scale import Rating, rate
 from pytest_greencompute.report.badge import EDGE, GOLD, GROUND, PLAIN, STRONG, badge
 from pytest_greencompute.report.escape import fitted
+from pytest_greencompute.results.provenance_json import PROTOCOL, provenance_from_json
 from pytest_greencompute.results.run_json import SCHEMA, run_to_json
 from pytest_greencompute.store.files import to_json, write_atomically
-from pytest_greencompute.values.provenance import PROTOCOL
+from pytest_greencompute.values.provenance import Provenance
 from pytest_greencompute.values.run import Run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,7 +36,13 @@ KEPT = {"queries_of": "asr", "output_of": "asr"}
 def measured(**fields: Any) -> Run:
     """A run of ten passes over 1,000 queries as the protocol for asr has it: 36 J a query, which is 10 Wh per 1,000 queries."""
     blocks = [block(36_000.0 * (1 + k / 1000), set_index=k, queries=1000, gap_s=0.0) for k in range(10)]
-    made: dict[str, Any] = {"test": TEST, "queries": 1000, "batch_size": 1, "sources": (H100,), "provenance": {PROTOCOL: KEPT}}
+    made: dict[str, Any] = {
+        "test": TEST,
+        "queries": 1000,
+        "batch_size": 1,
+        "sources": (H100,),
+        "provenance": provenance_from_json({PROTOCOL: KEPT}),
+    }
     return run(**{"blocks": blocks, **made, **fields})
 
 
@@ -161,7 +168,7 @@ def test_a_run_that_followed_the_protocol_is_rated_without_reservation(capsys: p
 
 
 def test_an_interval_that_spans_stars_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    path = saved(measured(provenance={}))
+    path = saved(measured(provenance=Provenance()))
     # 10 Wh is where asr's edge would be if its best model used 0.4 and its worst 48.4.
     Path("2026-08").mkdir()
     Path("2026-08/asr.csv").write_text("model,total_gpu_energy,energy_score\na,0.0004,5\nb,0.0484,1\n", encoding="utf-8")
@@ -180,14 +187,14 @@ def test_an_interval_that_spans_stars_is_said(capsys: pytest.CaptureFixture[str]
         ({"sources": (replace(H100, device=""),)}, ["measured on a GPU without a name"]),
         ({"queries": 100}, ["there were 100 queries"]),
         ({"blocks": [block(36_000.0, queries=1000, set_index=k) for k in range(2)]}, ["passes over the queries: 2"]),
-        ({"provenance": {}}, ["nothing says that the queries", "nothing says that the answers"]),
+        ({"provenance": Provenance()}, ["nothing says that the queries", "nothing says that the answers"]),
         (
-            {"provenance": {PROTOCOL: {"queries_of": 7, "output_of": ["asr"]}}},
+            {"provenance": provenance_from_json({PROTOCOL: {"queries_of": 7, "output_of": ["asr"]}})},
             ["nothing says that the queries", "nothing says that the answers"],
         ),
-        ({"provenance": {PROTOCOL: "asr"}}, ["nothing says that the queries", "nothing says that the answers"]),
+        ({"provenance": provenance_from_json({PROTOCOL: "asr"})}, ["nothing says that the queries", "nothing says that the answers"]),
         (
-            {"provenance": {PROTOCOL: {**KEPT, "output_of": "summarization"}}},
+            {"provenance": provenance_from_json({PROTOCOL: {**KEPT, "output_of": "summarization"}})},
             ["the answers have the length that the protocol for summarization"],
         ),
     ],

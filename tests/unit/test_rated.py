@@ -12,9 +12,10 @@ from pytest_greencompute.errors import NotRatedError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
 from pytest_greencompute.estimates.star_scale import WH_PER_1000_QUERIES
-from pytest_greencompute.estimates.stars import NO_PROTOCOL, Followed, conditions_of, followed, rated_energy, rating_of, stars_of
+from pytest_greencompute.estimates.stars import NO_PROTOCOL, conditions_of, followed, rated_energy, rating_of, stars_of
+from pytest_greencompute.results.provenance_json import PROTOCOL, provenance_from_json, provenance_to_json
 from pytest_greencompute.values.metrics import METRICS
-from pytest_greencompute.values.provenance import PROTOCOL
+from pytest_greencompute.values.provenance import Followed, Provenance
 from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import COUNT
 
@@ -28,8 +29,13 @@ def passed(wh: float = 10.0, *, spread: float = 0.0, kept: object = None, **fiel
     """Ten passes over 1,000 queries of ``wh`` Wh per 1,000 queries, the passes ``spread`` apart from end to end."""
     joules = wh * WH_PER_1000_QUERIES * 1000
     blocks = [block(joules * (1 + spread * (k / 9 - 0.5)), set_index=k, queries=1000, gap_s=0.0) for k in range(10)]
-    kept = ASR.as_json() if kept is None else kept
-    return run(**{"blocks": blocks, "queries": 1000, "sources": (H100,), "provenance": {PROTOCOL: kept}, **fields})
+    said = Provenance(followed=ASR if kept is None else kept) if kept is None or isinstance(kept, Followed) else told(kept)
+    return run(**{"blocks": blocks, "queries": 1000, "sources": (H100,), "provenance": said, **fields})
+
+
+def told(kept: object) -> Provenance:
+    """As a file tells it."""
+    return provenance_from_json({PROTOCOL: kept})
 
 
 def missing(made: Run, aim: Aim = Aim()) -> str:  # noqa: B008  frozen
@@ -76,15 +82,15 @@ def test_blocks_of_one_set_are_no_passes_of_their_own_and_leave_no_interval() ->
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"provenance": {}}, NO_PROTOCOL),
+        ({"provenance": Provenance()}, NO_PROTOCOL),
         ({"kept": {}}, NO_PROTOCOL),
         ({"kept": "asr"}, NO_PROTOCOL),
         ({"kept": {"task": 7, "queries_of": ["asr"]}}, NO_PROTOCOL),
-        ({"kept": Followed("asr", None, "", "asr").as_json()}, "its 5 stars are only indicative: nothing says that the queries are"),
-        ({"kept": Followed("asr", None, "asr", "").as_json()}, "its 5 stars are only indicative: nothing says that the answers have"),
-        ({"kept": Followed("asr", None, "summarization", "asr").as_json()}, "the queries are those of the protocol for summarization"),
-        ({"kept": Followed("poetry", None, "poetry", "poetry").as_json()}, "has no task 'poetry'"),
-        ({"kept": Followed("text_generation", None, "x", "x").as_json()}, "text_generation is rated by class"),
+        ({"kept": Followed("asr", None, "", "asr")}, "its 5 stars are only indicative: nothing says that the queries are"),
+        ({"kept": Followed("asr", None, "asr", "")}, "its 5 stars are only indicative: nothing says that the answers have"),
+        ({"kept": Followed("asr", None, "summarization", "asr")}, "the queries are those of the protocol for summarization"),
+        ({"kept": Followed("poetry", None, "poetry", "poetry")}, "has no task 'poetry'"),
+        ({"kept": Followed("text_generation", None, "x", "x")}, "text_generation is rated by class"),
         ({"sources": (replace(H100, device="NVIDIA A100-SXM4-80GB"),)}, "only indicative: measured on NVIDIA A100-SXM4-80GB"),
         ({"sources": (replace(H100, method="modelled"),)}, "modelled energy is not rated"),
         ({"batch_size": 4}, "only indicative: the batch size was 4"),
@@ -119,7 +125,7 @@ def test_the_processors_energy_is_indicative_where_no_gpu_is_metered() -> None:
 
 
 def test_what_was_kept_to_survives_its_json_and_counts_only_as_text() -> None:
-    assert followed(passed(kept=ASR.as_json())) == ASR
+    assert followed(passed(kept=provenance_to_json(Provenance(followed=ASR))[PROTOCOL])) == ASR
     assert followed(passed(kept={"task": 3, "model_class": 3, "queries_of": "asr"})) == Followed("asr", None, "asr", "")
     assert followed(run()) == Followed()
 
@@ -136,7 +142,7 @@ def test_the_conditions_count_whole_passes_and_name_nameless_gpus() -> None:
 
 
 def test_a_rating_is_given_even_where_it_is_only_indicative_and_not_for_modelled_energy() -> None:
-    rating, energy = rating_of(passed(kept=Followed("asr").as_json()), Aim())
+    rating, energy = rating_of(passed(kept=Followed("asr")), Aim())
     assert (rating.stars, len(rating.indicative), rating.wh_per_1000_queries) == (5, 2, pytest.approx(10.0))
     assert energy.low is not None
     assert energy.low < 36.0 * 0.951

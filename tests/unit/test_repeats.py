@@ -23,7 +23,7 @@ import pytest
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate
-from pytest_greencompute.judging.comparable import differences
+from pytest_greencompute.judging import comparable
 from pytest_greencompute.measuring.driver import arun_metered, run_metered
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.once import run_once
@@ -214,12 +214,12 @@ def test_memory_that_is_declared_is_measured_noted_and_in_the_provenance(bench: 
     run = bench.run(by_dict(bench), repeats="cached")
     assert joules(run) < 0.01
     assert said(run, 'repeats="cached"')
-    assert run.provenance["repeats"] == "cached"
+    assert run.provenance.repeats == "cached"
     fresh = Bench()
     other = fresh.run(lambda batch: fresh.work() or batch)
     assert joules(other) == pytest.approx(6.0, rel=0.02)
     assert not said(other, "repeats")
-    (found,) = [each for each in differences(run.provenance, other.provenance) if each.name == "repeats"]
+    (found,) = [each for each in comparable.differences(*map(comparable.record, (run, other))) if each.name == "repeats"]
     assert (found.ours, found.theirs, found.blocks) == ("cached", "fresh", True)
 
 

@@ -28,13 +28,15 @@ from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.judging.comparable import matching
 from pytest_greencompute.judging.verdict import Verdict, unmeasured
 from pytest_greencompute.results.document import document, summary_of
+from pytest_greencompute.results.provenance_json import provenance_from_json
 from pytest_greencompute.results.run_json import SCHEMA, read_runs, run_from_json, run_to_json, schema, verdict_to_json
 from pytest_greencompute.results.session import Facts, Refusal, together
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.store.baselines import KEPT, folder_of, load, save
 from pytest_greencompute.store.files import to_json, write_atomically
-from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.values.footprint import Factors, Footprint
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import PACKAGES, Device, Digests, Followed, Machine, Moments, Provenance, Served
 from pytest_greencompute.values.readings import METHODS, Block, Idle, Source, Span
 from pytest_greencompute.values.run import Latency, Run
 
@@ -43,7 +45,7 @@ VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 def session(rows: list[dict[str, Any]], exit_status: int = 0) -> dict[str, Any]:
     """The report of a session with these runs."""
-    facts = Facts(machine={"commit": "0123abcd"}, sources=(source(), source("cpu")), seconds=41.2, total_j=3100.2)
+    facts = Facts(machine=Machine(commit="0123abcd"), sources=(source(), source("cpu")), seconds=41.2, total_j=3100.2)
     return document(Summary(enabled=True, facts=facts, results=rows, created="2026-11-23T10:00:00Z", exit_status=exit_status))
 
 
@@ -62,7 +64,11 @@ FULL = made_run(
     scores=(1.0, 0.0, 0.5),
     notes=("a set was lost", "ein Hinweis: µJ"),
     looks=3,
-    provenance={"commit": "0123abcd", "batch_size": 32, "devices": {"gpu:0": {"gpu": "Made GPU", "limit_w": 700.0}}, "none": None},
+    provenance=Provenance(
+        machine=Machine(commit="0123abcd"),
+        batch_size=32,
+        devices={"gpu:0": Device(facts={"gpu": "Made GPU", "limit_w": 700.0, "none": None})},
+    ),
 )
 
 
@@ -98,6 +104,38 @@ def blocks(draw: st.DrawFn, index: int) -> Block:
     }
     phase = draw(st.floats(0, 1, exclude_max=True))
     return Block(index, phase, draw(st.integers(1, 10**6)), start, end, spans, tuple(draw(st.lists(names, max_size=2))))
+
+
+@st.composite
+def provenances(draw: st.DrawFn, facts: st.SearchStrategy[Any]) -> Provenance:
+    """What any version may say: each part of it or none."""
+    text, number = st.none() | names, st.none() | finite
+    seen = st.dictionaries(names, st.dictionaries(names, facts, max_size=2), max_size=2)
+    machines = st.builds(
+        Machine,
+        cpu=text,
+        cores=st.none() | st.integers(),
+        dirty=st.none() | st.booleans(),
+        commit=text,
+        versions=st.dictionaries(st.sampled_from(PACKAGES), names),
+    )
+    device = st.builds(Device, text, text, text, text, st.dictionaries(names, facts, max_size=3))
+    return draw(
+        st.builds(
+            Provenance,
+            machine=machines,
+            footprint=st.none() | st.builds(Factors, number, number, text),
+            followed=st.none() | st.builds(Followed, names, text, names, names),
+            queries=st.none() | st.builds(Digests, text, text, text),
+            traced=text,
+            references=text,
+            tokens=text,
+            batch_size=st.none() | st.integers(),
+            devices=st.dictionaries(names, device, max_size=2),
+            served=st.none() | st.builds(Served, text, text, text, st.none() | st.booleans(), st.none() | st.integers(), facts),
+            conditions=st.none() | st.builds(Moments, seen, seen),
+        )
+    )
 
 
 @st.composite
@@ -139,9 +177,7 @@ def runs(draw: st.DrawFn) -> Run:
         problem=draw(names),
         window=window,
         looks=draw(st.integers(1, 9)),
-        provenance=draw(
-            st.dictionaries(names, plain | st.lists(plain, max_size=2) | st.dictionaries(names, plain, max_size=2), max_size=3)
-        ),
+        provenance=draw(provenances(plain | st.lists(plain, max_size=2) | st.dictionaries(names, plain, max_size=2))),
     )
 
 
@@ -278,7 +314,7 @@ SMALL = made_run(
     latencies=latencies([0.01]),
     scores=(1.0,),
     notes=("a note",),
-    provenance={"commit": "abc"},
+    provenance=Provenance(machine=Machine(commit="abc")),
 )
 # What has no invariant of its own: any JSON is fine there.
 FREE = {"provenance", "metrics", "verdicts", "blocks"}
@@ -348,8 +384,10 @@ def test_json_never_holds_what_is_not_finite() -> None:
 
 
 def test_a_provenance_that_is_not_finite_becomes_null_rather_than_losing_the_report() -> None:
-    odd = replace(SMALL, provenance={"clock": math.nan, "list": [math.inf, 1], "path": Path("x"), 5: ("a", 1)})
-    assert run_to_json(odd, {}, ())["provenance"] == {"clock": None, "list": [None, 1], "path": "x", "5": ["a", 1]}
+    told: Any = {"clock": math.nan, "list": [math.inf, 1], "path": Path("x"), 5: ("a", 1)}
+    odd = replace(SMALL, provenance=Provenance(devices={"gpu:0": Device(facts=told)}))
+    expected = {"clock": None, "list": [None, 1], "path": "x", "5": ["a", 1]}
+    assert run_to_json(odd, {}, ())["provenance"] == {"devices": {"gpu:0": expected}}
     to_json(run_to_json(odd, {}, ()))
 
 
@@ -429,7 +467,8 @@ GPU = {
 def on(joules: float = 100.0, **facts: Any) -> Run:
     device = {**GPU, **facts}
     return made_run(
-        [block(joules, set_index=k) for k in range(5)], provenance={"devices": {"gpu:0": device}, "batch_size": 1, "cpu": "Made CPU"}
+        [block(joules, set_index=k) for k in range(5)],
+        provenance=provenance_from_json({"devices": {"gpu:0": device}, "batch_size": 1, "machine": {"cpu": "Made CPU"}}),
     )
 
 
@@ -487,7 +526,7 @@ def test_unmetered_runs_are_no_baseline() -> None:
 
 def test_a_session_comes_back_from_its_report() -> None:
     facts = Facts(
-        machine={"commit": "0123abcd", "cpu": "Made CPU"},
+        machine=Machine(commit="0123abcd", cpu="Made CPU"),
         sources=(Source("nvml", "gpu:0", "counter", "Made GPU", "GPU-1", 0.1, note="as told"),),
         refusals=(Refusal("rapl", "no permission", absent=False),),
         problem="",
@@ -524,18 +563,18 @@ def test_a_report_of_an_older_version_is_a_session_too() -> None:
 
 
 def test_the_facts_of_a_process_travel_as_plain_values() -> None:
-    facts = Facts({"cpu": "x"}, (source(),), (Refusal("rapl", "why", absent=True),), "a problem", 1.5, None, {}, "no total", ("laxer",))
+    facts = Facts(Machine(cpu="x"), (source(),), (Refusal("rapl", "why", absent=True),), "a problem", 1.5, None, {}, "no total", ("laxer",))
     assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
 
 def test_processes_that_measured_at_the_same_time_add_up() -> None:
     parts = [
-        Facts({"cpu": "x"}, (source(f"gpu:{n}"),), seconds=10.0 + n, total_j=100.0, by_domain={f"gpu:{n}": 90.0, "cpu": 10.0})
+        Facts(Machine(cpu="x"), (source(f"gpu:{n}"),), seconds=10.0 + n, total_j=100.0, by_domain={f"gpu:{n}": 90.0, "cpu": 10.0})
         for n in (10, 2, 0, 1)
     ]
     whole = together(parts)
     assert whole.by_domain == {"gpu:10": 90.0, "gpu:2": 90.0, "gpu:0": 90.0, "gpu:1": 90.0, "cpu": 40.0}
-    assert (whole.total_j, whole.seconds, whole.machine) == (400.0, 20.0, {"cpu": "x"})
+    assert (whole.total_j, whole.seconds, whole.machine) == (400.0, 20.0, Machine(cpu="x"))
     assert [each.domain for each in whole.sources] == ["gpu:0", "gpu:1", "gpu:2", "gpu:10"]
 
 
@@ -546,7 +585,7 @@ def test_one_process_without_a_total_leaves_all_without_one() -> None:
 
 
 def test_a_process_that_ran_no_metered_test_is_no_part_of_the_total() -> None:
-    parts = [Facts({"cpu": "x"}), Facts({"cpu": "x"}, (source(),), seconds=10.0, total_j=100.0)]
+    parts = [Facts(Machine(cpu="x")), Facts(Machine(cpu="x"), (source(),), seconds=10.0, total_j=100.0)]
     assert together(parts).total_j == 100.0
     assert together(parts[:1]).total_j is None
 
