@@ -51,8 +51,11 @@ NO_MATTER: Mapping[str, str] = {
 }
 
 
+_NO_QUERIES, _NO_FACTORS, _NO_REQUESTS = Digests(), Factors(), Served()  # made once: each pair of runs is looked at again
+
+
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Unlike:
     """One thing that two runs do not share. ``blocks``: figures of ``metrics`` (empty: all) must not be compared; else it is a warning."""
 
     name: str
@@ -88,15 +91,15 @@ class Record:
 
     @property
     def queries(self) -> Digests:
-        return self.said.queries or Digests()
+        return self.said.queries or _NO_QUERIES
 
     @property
     def footprint(self) -> Factors:
-        return self.said.footprint or Factors()
+        return self.said.footprint or _NO_FACTORS
 
     @property
     def served(self) -> Served:
-        return self.said.served or Served()
+        return self.said.served or _NO_REQUESTS
 
     @property
     def gpus(self) -> tuple[str | None, ...]:
@@ -213,7 +216,7 @@ def record(run: Run) -> Record:
     return Record(run.provenance, "a load") if run.serving is not None else Record(run.provenance, "a loop of queries", run.queries)
 
 
-def differences(ours: Record, theirs: Record, *, cpu_judged: bool = False) -> tuple[Difference, ...]:
+def differences(ours: Record, theirs: Record, *, cpu_judged: bool = False) -> tuple[Unlike, ...]:
     """What differs between two runs, in the order of ``RULES``. Pure.
 
     ``cpu_judged`` says that the energy of a CPU or memory domain is judged: then those domains and the CPU's model must agree
@@ -231,7 +234,7 @@ def differences(ours: Record, theirs: Record, *, cpu_judged: bool = False) -> tu
         if a != b:
             unknown = row.late and (_lacking(a) or _lacking(b))
             blocks = not unknown and (row.blocks == "always" or (row.blocks == "cpu" and cpu_judged))
-            found.append(Difference(row.name, _show(a, row), _show(b, row), blocks, row.metrics))
+            found.append(Unlike(row.name, _show(a, row), _show(b, row), blocks, row.metrics))
     return tuple(found)
 
 
@@ -274,8 +277,8 @@ class Comparable:
     """The saved runs of one test that may be compared with a run, and why the others may not."""
 
     runs: tuple[Run, ...]
-    refused: tuple[Difference, ...]
-    warnings: tuple[Difference, ...]
+    refused: tuple[Unlike, ...]
+    warnings: tuple[Unlike, ...]
 
 
 def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool, metric: str | None = None) -> Comparable:

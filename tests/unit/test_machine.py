@@ -20,7 +20,7 @@ from making import run as made_run
 
 import pytest_greencompute
 from pytest_greencompute.judging import comparable
-from pytest_greencompute.judging.comparable import NO_MATTER, RULES, Difference, Record, record
+from pytest_greencompute.judging.comparable import NO_MATTER, RULES, Record, Unlike, record
 from pytest_greencompute.machine.facts import Processor, facts, parse_cpuinfo, read_processor
 from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
@@ -172,13 +172,13 @@ def run(
     return {"machine": machine, "devices": {"gpu:0": H100, "cpu": CPU} if devices is None else devices, "batch_size": batch_size, **more}
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, cpu_judged: bool = False) -> tuple[Difference, ...]:
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, cpu_judged: bool = False) -> tuple[Unlike, ...]:
     """Of two runs as files tell them."""
     left, right = (Record(provenance_from_json(each)) for each in (ours, theirs))
     return comparable.differences(left, right, cpu_judged=cpu_judged)
 
 
-def told(*found: Difference) -> list[str]:
+def told(*found: Unlike) -> list[str]:
     return [str(difference) for difference in found]
 
 
