@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pytest_greencompute.commands import BROKE, Given
 from pytest_greencompute.errors import GreencomputeError

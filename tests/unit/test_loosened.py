@@ -12,7 +12,7 @@ import pytest
 
 from pytest_greencompute.hooks.demands import values_of
 from pytest_greencompute.judging.budget import HARDWARE_KEYS, SET_ON, TERMS, Line, parse_lines, resolve
-from pytest_greencompute.judging.laxer import DIRECTIONS, LAXER, Stance, laxer
+from pytest_greencompute.judging.laxer import DIRECTIONS, LAXER, GroupDemand, Stance, laxer
 from pytest_greencompute.judging.verdict import Acceptance
 from pytest_greencompute.pairing.demands import Demands, group_from_json, group_to_json, line_from_json, line_to_json
 from pytest_greencompute.session.groups import ASKED
@@ -124,7 +124,7 @@ def test_a_metric_of_another_version_is_left_out() -> None:
 
 
 def test_the_demands_of_another_version_are_read_as_far_as_they_are_known() -> None:
-    whole = Demands(lines(energy_per_query="1 J", set_on="GPU-1"), (accept(),), POLICY, {"skip": False}, {"name": "g"})
+    whole = Demands(lines(energy_per_query="1 J", set_on="GPU-1"), (accept(),), POLICY, {"skip": False}, GroupDemand("g", None, 0.2, 0.9))
     told = json.loads(json.dumps(whole.to_json()))
     assert set(told) == {"lines", "accept", "policy", "settings", "group"}
     newer = told | {"dreams": 1, "accept": [told["accept"][0] | {"dreams": 1}]}
@@ -135,7 +135,7 @@ def test_the_demands_of_another_version_are_read_as_far_as_they_are_known() -> N
         del line["cards"], line["rank"]
     there = Demands.from_json(older)
     assert there is not None
-    assert (there.settings, there.group) == (None, {})
+    assert (there.settings, there.group) == (None, None)
     assert there.lines[0].limits[None]["energy_per_query"].cards == ()
     assert "settings" not in there.to_json()
     assert Demands.from_json({}) is None
