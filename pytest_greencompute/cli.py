@@ -12,13 +12,12 @@ import argparse
 import io
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from pytest_greencompute.commands import BROKE
+from pytest_greencompute.commands import BROKE, Given
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.report.escape import READABLE
 
@@ -120,7 +119,7 @@ def _add_stars(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(given: argparse.Namespace) -> int:
     """The command's own module, by its name in ``COMMANDS``: imported only when it is called, so that each starts as fast as it can."""
     module = import_module(f"pytest_greencompute.commands.{COMMANDS[COMMANDS.index(given.command)]}")
-    run: Callable[[Mapping[str, Any], Path], int] = module.run
+    run: Callable[[Given, Path], int] = module.run
     return run(vars(given), Path.cwd())
 
 

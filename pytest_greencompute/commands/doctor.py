@@ -6,9 +6,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from pytest_greencompute.commands import BROKE
+from pytest_greencompute.commands import BROKE, Given
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.machine import facts as machine
 from pytest_greencompute.machine.clock import RealClock
@@ -19,7 +18,7 @@ from pytest_greencompute.results.provenance_json import machine_to_json
 from pytest_greencompute.values.provenance import Machine
 
 
-def run(given: Mapping[str, Any], _: Path) -> int:
+def run(given: Given, _: Path) -> int:
     """The command."""
     return doctor(as_json=given["json"])
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from pytest_greencompute.commands import Given
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.settings.finding import has_settings
 from pytest_greencompute.settings.folders import PROJECT, upward
@@ -71,7 +70,7 @@ jobs:
 """
 
 
-def run(given: Mapping[str, Any], _: Path) -> int:
+def run(given: Given, _: Path) -> int:
     """The command."""
     return init(Path(given["folder"]))
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
+from pytest_greencompute.commands import Given
 from pytest_greencompute.errors import NoMeterError, SettingsError
 from pytest_greencompute.judging.budget import COMMAND_LINE, Line, lines_for
 from pytest_greencompute.judging.noise import Noise, noise_of
@@ -25,12 +24,12 @@ DEFAULT_SECONDS = 60.0
 MOST_LAUNCHES = 20
 
 
-def run(given: Mapping[str, Any], root: Path) -> int:
+def run(given: Given, root: Path) -> int:
     """The command."""
     return noise(given["test"], root, given)
 
 
-def noise(test: str, root: Path, given: Mapping[str, Any]) -> int:
+def noise(test: str, root: Path, given: Given) -> int:
     """Measure and print. Returns 0, or 3 where no tolerance up to 50 % is supported. Raises GreencomputeError."""
     import numpy as np
 

@@ -34,14 +34,14 @@ def demands_here(items: Sequence[pytest.Item], where: Where, budget_file: str | 
         tests = tests_of(items, settings, marker)
     except SettingsError as error:
         return {node_id_of(item): Demands(unread=str(error).partition("\n")[0]) for item in items}
-    told = settings_told(replace(settings, enabled=by_itself)) | {"left_out": left_out_by(addopts_of(ini))}
+    values = values_of(replace(settings, enabled=by_itself)) | {"left_out": left_out_by(addopts_of(ini))}
     expected = {node_id_of(item) for item in items if _may_fail(item)}
     return {
         node_id: Demands(
             test.lines,
             tuple(each for each in settings.accept if each.rank(node_id) is not None),
             asdict(settings.policy),
-            told | {"xfail": node_id in expected},
+            values | {"xfail": node_id in expected},
             None if test.group is None else test.group.demand,
         )
         for node_id, test in tests.items()
@@ -53,7 +53,7 @@ def _may_fail(item: pytest.Item) -> bool:
     return any(all(mark.args) and mark.kwargs.get("condition", True) for mark in item.iter_markers("xfail"))
 
 
-def settings_told(settings: Settings) -> dict[str, Json]:
+def values_of(settings: Settings) -> dict[str, Json]:
     """The settings that can let more pass (``judging.laxer.LAXER``), but for terms, limits, accepted failures and what words do."""
     footprint = settings.footprint
     price: Json = None if footprint is None or footprint.price_per_j is None else [footprint.price_per_j, footprint.currency]

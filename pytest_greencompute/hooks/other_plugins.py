@@ -36,10 +36,10 @@ def time_limit(item: pytest.Item) -> float | None:
     if not hasattr(config.hook, "pytest_timeout_set_timer"):
         return None
     marker = item.get_closest_marker("timeout")
-    asked = [marker.kwargs.get("timeout", next(iter(marker.args), None))] if marker is not None else []
-    asked += [config.getoption("timeout", None), os.environ.get("PYTEST_TIMEOUT"), config.getini("timeout")]
+    limits = [marker.kwargs.get("timeout", next(iter(marker.args), None))] if marker is not None else []
+    limits += [config.getoption("timeout", None), os.environ.get("PYTEST_TIMEOUT"), config.getini("timeout")]
     try:
-        seconds = next((float(each) for each in asked if each is not None and each != ""), 0.0)
+        seconds = next((float(each) for each in limits if each is not None and each != ""), 0.0)
     except (TypeError, ValueError):
         return None  # pytest-timeout says itself what is wrong with it
     return seconds or None

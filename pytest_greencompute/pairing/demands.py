@@ -58,22 +58,22 @@ def line_to_json(line: Line) -> dict[str, Any]:
     """One line of a budget. A list of runs rather than a table, since the unnamed run has no name."""
     limits = [[run, {name: limit.value for name, limit in by_metric.items()}] for run, by_metric in line.limits.items()]
     cards = [[run, {name: list(limit.cards) for name, limit in by_metric.items()}] for run, by_metric in line.limits.items()]
-    told = {"where": line.where, "limits": limits, "cards": cards, "terms": asdict(line.terms)}
-    return {**told, "on": dict(line.on), "rank": list(line.rank)}
+    said = {"where": line.where, "limits": limits, "cards": cards, "terms": asdict(line.terms)}
+    return {**said, "on": dict(line.on), "rank": list(line.rank)}
 
 
-def line_from_json(told: Message) -> Line:
+def line_from_json(said: Message) -> Line:
     """What ``line_to_json`` told. A metric that this version does not know is left out."""
-    where, cards = told["where"], dict(told.get("cards", ()))  # other versions do not tell of cards
+    where, cards = said["where"], dict(said.get("cards", ()))  # other versions do not tell of cards
     limits = {
         run: {
             name: Limit(METRICS[name], value, where, tuple(cards.get(run, {}).get(name, ())))
             for name, value in by_metric.items()
             if name in METRICS
         }
-        for run, by_metric in told["limits"]
+        for run, by_metric in said["limits"]
     }
-    return Line(where, limits, Terms(**known(fields(Terms), told["terms"])), told["on"], tuple(told.get("rank", ())))
+    return Line(where, limits, Terms(**known(fields(Terms), said["terms"])), said["on"], tuple(said.get("rank", ())))
 
 
 def group_to_json(group: GroupDemand) -> dict[str, Json]:
@@ -89,12 +89,12 @@ def group_from_json(told: Message) -> GroupDemand:
 
 def acceptance_to_json(accepted: Acceptance) -> dict[str, Any]:
     """A failure that a file accepts."""
-    told = {**asdict(accepted), "metric": accepted.metric.name, "expires": accepted.expires.isoformat()}
-    del told["names"]  # whom it concerns is known where it is told
-    return told
+    said = {**asdict(accepted), "metric": accepted.metric.name, "expires": accepted.expires.isoformat()}
+    del said["names"]  # whom it concerns is known where it is told
+    return said
 
 
-def acceptance_from_json(told: Message) -> Acceptance:
+def acceptance_from_json(said: Message) -> Acceptance:
     """What ``acceptance_to_json`` told, of a metric that this version knows."""
-    found = known(fields(Acceptance), told)
-    return Acceptance(**{**found, "metric": METRICS[told["metric"]], "expires": datetime.date.fromisoformat(told["expires"])})
+    found = known(fields(Acceptance), said)
+    return Acceptance(**{**found, "metric": METRICS[said["metric"]], "expires": datetime.date.fromisoformat(said["expires"])})

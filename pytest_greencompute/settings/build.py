@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -198,22 +197,25 @@ class _Builder:
         return self.parsed(table.data[key], table.where(key), key, parse.names, ())
 
     def _policy(self) -> Policy:
-        unmeasured = "fail" if in_ci(self.environ) else "warn"
-        words = {"enforce": "fail", "inconclusive": "warn", "unmeasured": unmeasured, "modelled": "warn"}
-        chosen: dict[str, Any] = {key: self.choice(key, default) for key, default in words.items()}
-        policy = Policy(**chosen)
-        return Policy(policy.enforce, "fail", "fail", "fail") if self.flag("strict") else policy
+        strict = self.flag("strict")
+
+        def word(key: str, default: str) -> Any:  # the option's choices are those of the policy
+            chosen = self.choice(key, default)
+            return "fail" if strict and key != "enforce" else chosen
+
+        unmeasured = word("unmeasured", "fail" if in_ci(self.environ) else "warn")
+        return Policy(word("enforce", "fail"), word("inconclusive", "warn"), unmeasured, word("modelled", "warn"))
 
     def _terms(self, *, from_file: bool) -> Terms:
         """The terms that the command line gives, or those of the files."""
-        found: dict[str, Any] = {}
-        for key in TERMS:
-            value, where = self.written(key) if from_file else (self.given.get(key), f"--energy-{key.replace('_', '-')}")
-            if value is not None:
-                parsed = self.parsed(value, where, key, partial(_term, key), None)
-                if parsed is not None:
-                    found[key] = parsed
-        return Terms(**found)
+        found = {key: self._term(key, from_file=from_file) for key in TERMS}
+        return Terms(**{key: value for key, value in found.items() if value is not None})
+
+    def _term(self, key: str, *, from_file: bool) -> Any:
+        value, where = self.written(key) if from_file else (self.given.get(key), f"--energy-{key.replace('_', '-')}")
+        if value is None:
+            return None
+        return self.parsed(value, where, key, lambda written: parse_term(key, parse.number_like(written)), None)
 
     def _footprint(self, *, enabled: bool) -> Footprint | None:
         """The factors that the files ask for. A country's table is read only where something is measured."""
@@ -278,7 +280,3 @@ class _Builder:
             except SettingsError as error:
                 self.problems.append(f"{where}: accept: {error}")
         return tuple(parsed)
-
-
-def _term(key: str, written: object) -> Any:
-    return parse_term(key, parse.number_like(written))

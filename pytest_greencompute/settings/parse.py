@@ -10,7 +10,6 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.judging.budget import check_share, parse_term
 from pytest_greencompute.judging.verdict import Acceptance
 from pytest_greencompute.models.tokens import check_markers
-from pytest_greencompute.settings.intensity import of_country
 from pytest_greencompute.settings.toml_file import Table
 from pytest_greencompute.values.footprint import Footprint
 from pytest_greencompute.values.metrics import METRICS
@@ -142,6 +141,8 @@ def pue(value: object) -> float:
 
 def with_country(footprint: Footprint, code: object, *, enabled: bool) -> Footprint:
     """The footprint with the intensity of a country. That CodeCarbon is not here is no mistake in the file: it leaves no carbon."""
+    from pytest_greencompute.settings.intensity import of_country  # CodeCarbon is looked for only where a country is named
+
     if not enabled:
         text(code)
         return footprint

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.hooks.demands import settings_told
+from pytest_greencompute.hooks.demands import values_of
 from pytest_greencompute.judging.budget import HARDWARE_KEYS, SET_ON, TERMS, Line, parse_lines, resolve
-from pytest_greencompute.judging.laxer import DIRECTIONS, LAXER, Stance, laxer
+from pytest_greencompute.judging.laxer import DIRECTIONS, LAXER, GroupDemand, Stance, laxer
 from pytest_greencompute.judging.verdict import Acceptance
 from pytest_greencompute.pairing.demands import Demands, group_from_json, group_to_json, line_from_json, line_to_json
 from pytest_greencompute.session.groups import ASKED
@@ -123,6 +123,25 @@ def test_a_metric_of_another_version_is_left_out() -> None:
     assert Demands.from_json(told) == Demands(settings=None)
 
 
+def test_the_demands_of_another_version_are_read_as_far_as_they_are_known() -> None:
+    whole = Demands(lines(energy_per_query="1 J", set_on="GPU-1"), (accept(),), POLICY, {"skip": False}, GroupDemand("g", None, 0.2, 0.9))
+    told = json.loads(json.dumps(whole.to_json()))
+    assert set(told) == {"lines", "accept", "policy", "settings", "group"}
+    newer = told | {"dreams": 1, "accept": [told["accept"][0] | {"dreams": 1}]}
+    newer["lines"][0]["terms"]["dreams"] = 1
+    assert Demands.from_json(newer) == replace(whole, lines=tuple(line_from_json(line_to_json(line)) for line in whole.lines))
+    older = {key: told[key] for key in ("lines", "accept", "policy")}
+    for line in older["lines"]:
+        del line["cards"], line["rank"]
+    there = Demands.from_json(older)
+    assert there is not None
+    assert (there.settings, there.group) == (None, None)
+    assert there.lines[0].limits[None]["energy_per_query"].cards == ()
+    assert "settings" not in there.to_json()
+    assert Demands.from_json({}) is None
+    assert Demands.from_json(Demands(unread="it is broken").to_json()) == Demands(unread="it is broken")
+
+
 # Every setting has a row
 
 
@@ -137,7 +156,7 @@ def test_every_option_setting_and_key_has_a_row() -> None:
 
 def test_every_row_with_a_direction_is_told_by_each_commit() -> None:
     settings = build({"budget": True}, (), {}, Path())
-    assert set(settings_told(settings)) == {key for key, row in LAXER.items() if row.how in DIRECTIONS} - {"meter"}
+    assert set(values_of(settings)) == {key for key, row in LAXER.items() if row.how in DIRECTIONS} - {"meter"}
 
 
 FIRST = {
