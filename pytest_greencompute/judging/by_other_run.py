@@ -15,7 +15,7 @@ from pytest_greencompute.judging.verdict import Kind, Verdict, Word, bounds_of, 
 from pytest_greencompute.stats.distributions import mcnemar_p
 from pytest_greencompute.stats.intervals import bootstrap_low, mean_interval
 from pytest_greencompute.stats.looks import share
-from pytest_greencompute.stats.ratios import PRIORS, Level, Ratio, launches_ratio
+from pytest_greencompute.stats.ratios import PRIORS, LaunchLevel, Ratio, launches_ratio
 from pytest_greencompute.values.metrics import Better, Metric
 from pytest_greencompute.values.units import show, show_share, significant
 
@@ -42,11 +42,11 @@ def worse_ratio(heads: Sequence[Estimate], bases: Sequence[Estimate], better: Be
     return Ratio(ratio.value, 0.0 if better_open else ratio.low, math.inf if worse_open else ratio.high)
 
 
-def _level(estimate: Estimate, confidence: float) -> Level:
+def _level(estimate: Estimate, confidence: float) -> LaunchLevel:
     """One launch's level; its error by the larger relative distance to an end of the interval that is known, 0 where both are open."""
     ends = [end for end in (estimate.low, estimate.high) if end is not None]
     half = max((abs(end - estimate.value) / estimate.value for end in ends), default=0.0)
-    return Level(math.log(estimate.value), half / NormalDist().inv_cdf((1 + confidence) / 2))
+    return LaunchLevel(math.log(estimate.value), half / NormalDist().inv_cdf((1 + confidence) / 2))
 
 
 def largest_fine(tolerance: float, *, floor: float, level: float, better: Better) -> float:

@@ -57,7 +57,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Gain:
     """How much more (less, if negative) of the queries one candidate gets right than another, with its interval."""
 
     value: float
@@ -261,7 +261,7 @@ class Choice:
                 changes.append(math.log(a / b))
         return changes
 
-    def accuracy_difference(self, one: Candidate, to: Candidate) -> Difference | None:
+    def accuracy_difference(self, one: Candidate, to: Candidate) -> Gain | None:
         """How much better ``one`` answers the same queries than ``to``: Tango's score interval for right and wrong, else Student's t."""
         scores = [each.run.scores if each.run is not None else None for each in (one, to)]
         if not scores[0] or not scores[1] or len(scores[0]) != len(scores[1]):
@@ -270,9 +270,9 @@ class Choice:
         mean = statistics.fmean(gains)
         if all(score in (0.0, 1.0) for each in scores if each for score in each):
             gained, lost = sum(each > 0 for each in gains), sum(each < 0 for each in gains)
-            return Difference(mean, *paired_difference_interval(gained, lost, len(gains), self.aim.confidence))
+            return Gain(mean, *paired_difference_interval(gained, lost, len(gains), self.aim.confidence))
         _, low, high = mean_interval(gains, self.aim.confidence)
-        return Difference(mean, -math.inf if low is None else low, math.inf if high is None else high)
+        return Gain(mean, -math.inf if low is None else low, math.inf if high is None else high)
 
     @property
     def reference(self) -> Candidate:

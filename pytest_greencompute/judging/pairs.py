@@ -18,7 +18,7 @@ from pytest_greencompute.estimates.estimate import Estimate
 from pytest_greencompute.judging.by_other_run import ENOUGH_RUNS, beside_limit, change, few_launches, largest_fine, sees, word_for_ratio
 from pytest_greencompute.judging.verdict import Verdict, Word
 from pytest_greencompute.stats.looks import MIN_SAMPLES, lead, looks, share
-from pytest_greencompute.stats.ratios import Level, Ratio, launches_ratio, pairs_ratio
+from pytest_greencompute.stats.ratios import LaunchLevel, Ratio, launches_ratio, pairs_ratio
 from pytest_greencompute.values.metrics import Better
 from pytest_greencompute.values.units import RATIO
 
@@ -212,9 +212,9 @@ def _listed(what: str, runs: Sequence[Sequence[float]]) -> list[Sequence[float]]
     return listed
 
 
-def _level(run: Sequence[float]) -> Level:
+def _level(run: Sequence[float]) -> LaunchLevel:
     logs = [math.log(sample) for sample in run]
-    return Level(statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0)
+    return LaunchLevel(statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0)
 
 
 def batches_for(fraction: float) -> int:

@@ -14,7 +14,7 @@ Sessions = Sequence[Sequence[Run]]
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedRun:
     """One run of a test on both sides: its verdicts, or why there are none (``only``: "a" or "b", the side that has it)."""
 
     test: str
@@ -28,7 +28,7 @@ class Compared:
         return node if self.name is None else f"{node} ({self.name})"
 
 
-def compared(base: Sessions, head: Sessions, bench: Bench, budget_of: Callable[[Run], Budget]) -> list[Compared]:
+def compared(base: Sessions, head: Sessions, bench: Bench, budget_of: Callable[[Run], Budget]) -> list[ComparedRun]:
     """Every metered run of ``head`` against ``base``, whose name is ``bench.baseline``; then the runs that only ``base`` has.
 
     Several sessions of ``head`` are several launches; the figures shown are those of the newest.
@@ -37,15 +37,15 @@ def compared(base: Sessions, head: Sessions, bench: Bench, budget_of: Callable[[
     theirs, ours = _by_run(base), _by_run(head)
     for (test, name), runs in ours.items():
         if (test, name) not in theirs:
-            found.append(Compared(test, name, only="b"))
+            found.append(ComparedRun(test, name, only="b"))
             continue
         run, budget = runs[-1], budget_of(runs[-1])
         aim = replace(bench.aim, confidence=budget.confidence)
-        subject = Compared(test, name).subject
+        subject = ComparedRun(test, name).subject
         limits = budget.limits.get(name, {})
         verdicts = against_baseline(run, limits, budget, replace(bench, sessions=base), aim, subject, runs[:-1])
-        found.append(Compared(test, name, tuple(replace(each, run=name) for each in verdicts)))
-    return found + [Compared(test, name, only="a") for test, name in theirs if (test, name) not in ours]
+        found.append(ComparedRun(test, name, tuple(replace(each, run=name) for each in verdicts)))
+    return found + [ComparedRun(test, name, only="a") for test, name in theirs if (test, name) not in ours]
 
 
 def _by_run(sessions: Sessions) -> dict[tuple[str, str | None], list[Run]]:

@@ -32,26 +32,26 @@ def judge_match(match: Match, run: Run, names: Sequence[str], budget: Budget, li
     if match.missing:
         return []
     verdicts = []
-    for metric in compared_metrics(run, None if match.problem else match.base, names, match.aim):
-        why = match.problem or (NO_PAIRS if match.base is None else metered_otherwise(run, match.base, match.aim, metric.name))
-        if why or match.base is None:
-            verdicts.append(unmeasured(metric, subject, f"{match.rival.ref}: {why}", kind=KIND, where=match.rival.ref))
+    for metric in compared_metrics(run, None if match.problem else match.run, names, match.aim):
+        why = match.problem or (NO_PAIRS if match.run is None else metered_otherwise(run, match.run, match.aim, metric.name))
+        if why or match.run is None:
+            verdicts.append(unmeasured(metric, subject, f"{match.base.label}: {why}", kind=KIND, where=match.base.label))
         elif metric.kind == "score":
-            verdicts.append(_score(match, metric, run, match.base, budget, subject))
+            verdicts.append(_score(match, metric, run, match.run, budget, subject))
         elif metric.kind in COUNTED:
-            before, after = (estimate(each, metric, match.aim) for each in (match.base, run))
+            before, after = (estimate(each, metric, match.aim) for each in (match.run, run))
             terms = {"tolerance": budget.tolerance(metric), "floor": budget.floor(metric)}
-            verdicts.append(judge_count(metric, after, before, subject, name=match.rival.ref, kind=KIND, **terms))
+            verdicts.append(judge_count(metric, after, before, subject, name=match.base.label, kind=KIND, **terms))
         elif metric.kind == "answers":
-            outcome = changed_answers(match.base.answers, run.answers, metric, match.aim.confidence)
-            verdicts.append(judge_answers(metric, outcome, limits[metric.name], subject, name=match.rival.ref, kind=KIND))
+            outcome = changed_answers(match.run.answers, run.answers, metric, match.aim.confidence)
+            verdicts.append(judge_answers(metric, outcome, limits[metric.name], subject, name=match.base.label, kind=KIND))
         else:
             verdicts.append(_in_pairs(match, metric, run, subject))
     return verdicts
 
 
 def _in_pairs(match: Match, metric: Metric, run: Run, subject: str) -> Verdict:
-    ref, outcome = match.rival.ref, estimate(run, metric, match.aim)
+    ref, outcome = match.base.label, estimate(run, metric, match.aim)
     if not isinstance(outcome, Estimate):
         return unmeasured(metric, subject, outcome.reason, kind=KIND, where=ref)
     if match.launched is not None:
@@ -62,13 +62,13 @@ def _in_pairs(match: Match, metric: Metric, run: Run, subject: str) -> Verdict:
         return unmeasured(metric, subject, f"{ref}: {NO_PAIRS}", kind=KIND, where=ref)
     remark = f" ({match.remark})" if match.remark and found.word == "INCONCLUSIVE" else ""
     reason = f"{subject} {figure(metric, outcome)} against {ref}: {found.reason.removesuffix('.')}{remark}."
-    before = estimate(match.base, metric, match.aim) if match.base is not None else None
+    before = estimate(match.run, metric, match.aim) if match.run is not None else None
     base = before.value if isinstance(before, Estimate) else None
     return replace(found, metric=metric.name, estimate=outcome, reason=reason, limit=None, where=ref, base=base)
 
 
 def _score(match: Match, metric: Metric, run: Run, base: Run, budget: Budget, subject: str) -> Verdict:
-    ref, outcome = match.rival.ref, estimate(run, metric, match.aim)
+    ref, outcome = match.base.label, estimate(run, metric, match.aim)
     if not isinstance(outcome, Estimate):
         return unmeasured(metric, subject, outcome.reason, kind=KIND, where=ref)
     return judge_scores(
@@ -87,16 +87,16 @@ def _score(match: Match, metric: Metric, run: Run, base: Run, budget: Budget, su
 def notes_of(match: Match, run: Run) -> tuple[str, ...]:
     """What a reader should know beside the verdicts: that the test is new, how many answers are others now, and whether they are longer."""
     if match.missing:
-        return (f"{match.rival.ref} does not have this test: nothing to compare with",)
-    if match.base is None or match.problem:
+        return (f"{match.base.label} does not have this test: nothing to compare with",)
+    if match.run is None or match.problem:
         return ()
     notes = []
-    changed = changed_answers(match.base.answers, run.answers, ANSWERS, match.aim.confidence)
+    changed = changed_answers(match.run.answers, run.answers, ANSWERS, match.aim.confidence)
     if isinstance(changed, Estimate) and changed.value:
-        notes.append(f"{round(changed.value * changed.n)} of {changed.n} answers changed against {match.rival.ref}")
-    found = [each for each in differences(record(run), record(match.base)) if each.metrics and not (each.blocks or each.unknown)]
+        notes.append(f"{round(changed.value * changed.n)} of {changed.n} answers changed against {match.base.label}")
+    found = [each for each in differences(record(run), record(match.run)) if each.metrics and not (each.blocks or each.unknown)]
     notes += [
-        f"{each.name} are others than at {match.rival.ref}, so figures of {', '.join(each.metrics)} may not be alike" for each in found
+        f"{each.name} are others than at {match.base.label}, so figures of {', '.join(each.metrics)} may not be alike" for each in found
     ]
-    split = longer_or_dearer(match.base, run, match.aim)
-    return (*notes, *((f"against {match.rival.ref}: {split}",) if split else ()))
+    split = longer_or_dearer(match.run, run, match.aim)
+    return (*notes, *((f"against {match.base.label}: {split}",) if split else ()))

@@ -13,7 +13,7 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.budget import Budget, parse_lines, resolve
 from pytest_greencompute.judging.judge import Bench, hardware_of, judge_run, limits_for, longer_or_dearer, missing_runs
 from pytest_greencompute.judging.verdict import Acceptance, Verdict
-from pytest_greencompute.pairing.runs import Match, Rival
+from pytest_greencompute.pairing.runs import BaseOfTest, Match
 from pytest_greencompute.pairing.verdicts import notes_of
 from pytest_greencompute.results.provenance_json import provenance_from_json
 from pytest_greencompute.values.footprint import Footprint
@@ -270,6 +270,6 @@ def test_a_change_is_split_in_two_only_where_tokens_were_counted_on_both_sides()
     by_words, by_signs = (replace(side(50, count), provenance=Provenance(tokens=str(count))) for count in (10, 30))
     assert longer_or_dearer(by_words, by_signs, aim) == ""
     assert longer_or_dearer(side(50, 0), side(60, 10), aim) == ""
-    match = Match(Rival("main", None), {}, aim, base=side(50, 10), launched=((), ()))
+    match = Match(BaseOfTest("main", None), {}, aim, run=side(50, 10), launched=((), ()))
     assert notes_of(match, side(60, 12)) == ("against main: tokens per query +20 %, energy per token +0.0 %",)
     assert notes_of(match, side(50, 10)) == ()
