@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.judging.budget import Budget
-from pytest_greencompute.judging.judge import Bench, against_baseline
+from pytest_greencompute.judging.judge import Bench, against_baseline, judge_against
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.values.run import Run
 
@@ -35,15 +35,15 @@ def compared(base: Sessions, head: Sessions, bench: Bench, budget_of: Callable[[
     """
     found = []
     theirs, ours = _by_run(base), _by_run(head)
+    bench = replace(bench, sessions=base)
     for (test, name), runs in ours.items():
         if (test, name) not in theirs:
             found.append(ComparedRun(test, name, only="b"))
             continue
-        run, budget = runs[-1], budget_of(runs[-1])
-        aim = replace(bench.aim, confidence=budget.confidence)
-        subject = ComparedRun(test, name).subject
-        limits = budget.limits.get(name, {})
-        verdicts = against_baseline(run, limits, budget, replace(bench, sessions=base), aim, subject, runs[:-1])
+        budget, subject = budget_of(runs[-1]), ComparedRun(test, name).subject
+        figures = bench.figures(runs[-1], budget.confidence)
+        against = against_baseline(figures, budget, bench, subject, runs[:-1])
+        verdicts = judge_against(figures, budget.limits.get(name, {}), budget, against, subject)
         found.append(ComparedRun(test, name, tuple(replace(each, run=name) for each in verdicts)))
     return found + [ComparedRun(test, name, only="a") for test, name in theirs if (test, name) not in ours]
 

@@ -14,7 +14,7 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Rule, judge_runs, percentile_pairs
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.demands import Demands
-from pytest_greencompute.pairing.layouts import metered_otherwise, timed_by_set, with_timing
+from pytest_greencompute.pairing.layouts import blocking, metered_otherwise, timed_by_set, with_timing
 from pytest_greencompute.pairing.process import NotMeasuredError, Process, Side
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.values.metrics import METRICS, Metric
@@ -44,7 +44,7 @@ class Launched:
             return base, head, self.problem or "this side did not measure it as a process of its own"
         if not base:
             return base, head, f"its test measures no run {f'named {name!r}' if name else 'without a name'}"
-        return base, head, metered_otherwise(head[0], base[0], aim)
+        return base, head, metered_otherwise(blocking(head[0], base[0], aim))
 
 
 def launch_by_turns(

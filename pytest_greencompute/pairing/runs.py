@@ -15,7 +15,7 @@ from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, Rule, percentile_pairs
 from pytest_greencompute.pairing.demands import Demands
-from pytest_greencompute.pairing.layouts import common, metered_otherwise, most_pairs, timed_by_set, with_timing
+from pytest_greencompute.pairing.layouts import blocking, common, metered_otherwise, most_pairs, timed_by_set, with_timing
 from pytest_greencompute.pairing.process import MemoryFullError, NotMeasuredError, Process, Side
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.values.metrics import METRICS
@@ -213,7 +213,7 @@ class Pairing:
                 match.run = process.end() if match.layout else process.answers_of(self.name)
             match.no_more_pairs()
             if not match.problem and match.run is not None:
-                match.problem = metered_otherwise(run, match.run, self.aim)
+                match.problem = metered_otherwise(blocking(run, match.run, self.aim))
 
     def confirm(self) -> None:
         """The fresh launches that a FAIL needs, or that were asked for. The processes of ``end`` must have ended."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, Limit
-from pytest_greencompute.judging.judge import ALWAYS_COMPARED, lost_runs
+from pytest_greencompute.judging.judge import ALWAYS_COMPARED, Against, lost_runs
 from pytest_greencompute.judging.pairs import Rule
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.commits import Bases
@@ -17,9 +18,8 @@ from pytest_greencompute.pairing.launches import Launched, launch_by_turns
 from pytest_greencompute.pairing.process import Process, Side
 from pytest_greencompute.pairing.runs import IN_PAIRS, BaseOfTest, Match, Pairing, Saying
 from pytest_greencompute.pairing.told import Told
-from pytest_greencompute.pairing.verdicts import KIND, judge_match, notes_of
+from pytest_greencompute.pairing.verdicts import KIND, against_base, notes_of
 from pytest_greencompute.values.metrics import METRICS, Metric
-from pytest_greencompute.values.run import Run
 
 WINDOW = "a window is judged by its budgets: it is not measured by turns with other commits"
 
@@ -116,15 +116,19 @@ class Contest:
         for pairing in self._pairings.values():
             pairing.confirm()
 
-    def judge(self, run: Run, subject: str) -> tuple[Run, tuple[Verdict, ...]]:
-        """The verdicts of a run against the bases, and the run with what else there is to say of them."""
-        pairing = self._pairings.get(run.name)
-        if pairing is None:
-            return replace(run, notes=(*run.notes, WINDOW)) if run.window else run, ()
-        names, limits = self._compared(run.name), self._limits(run.name)
-        verdicts = [each for match in pairing.matches for each in judge_match(match, run, names, self.budget, limits, subject)]
-        notes = [note for match in pairing.matches for note in notes_of(match, run)] + self.checked_out.notes
-        return replace(run, notes=(*run.notes, *notes)), tuple(replace(each, run=run.name) for each in verdicts)
+    def against(self, head: Figures, subject: str) -> list[Against]:
+        """What a run is held against: the bases that have the test."""
+        return [against_base(match, head, subject) for match in self._matches(head.run.name) if not match.missing]
+
+    def notes(self, head: Figures) -> tuple[str, ...]:
+        """What else there is to say of a run beside the bases."""
+        if head.run.name not in self._pairings:
+            return (WINDOW,) if head.run.window else ()
+        return (*(note for match in self._matches(head.run.name) for note in notes_of(match, head)), *self.checked_out.notes)
+
+    def _matches(self, name: str | None) -> Sequence[Match]:
+        pairing = self._pairings.get(name)
+        return () if pairing is None else pairing.matches
 
     def demands(self) -> dict[str, Demands]:
         """What each commit demands of the test, by the commit's label; those that told nothing are left out."""
@@ -138,7 +142,6 @@ class Contest:
 
     def pairs(self, name: str | None) -> list[dict[str, Any]]:
         """The pairs of sets that a run was measured in, for each base and metric, as plain JSON values (SI units)."""
-        pairing = self._pairings.get(name)
         return [
             {
                 "ref": match.base.label,
@@ -146,7 +149,7 @@ class Contest:
                 "unit": METRICS[metric].dimension.si,
                 "pairs": [list(each) for each in test.measured],
             }
-            for match in (pairing.matches if pairing else ())
+            for match in self._matches(name)
             for metric, test in match.tests.items()
             if test.measured
         ]

@@ -244,7 +244,7 @@ class Session:
 
         budget, settings = self.budget(test), self.settings
         test.told = test.plan(budget)
-        aim = replace(self.bench().aim, confidence=budget.confidence)
+        aim = self.bench().aim.at(budget.confidence)
         tell = self.tell(test)
         test.contest = Contest(
             self.bases,
