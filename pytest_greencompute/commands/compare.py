@@ -70,15 +70,10 @@ def sessions_of(name: str, root: Path) -> Sessions:
 
 
 def _budget(run: Run, settings: Settings) -> Budget:
-    from pytest_greencompute.judging.budget import COMMAND_LINE, Line, lines_for, resolve
+    from pytest_greencompute.judging.budget import resolve
     from pytest_greencompute.judging.judge import hardware_of
 
-    lines = (
-        Line(COMMAND_LINE, terms=settings.terms),
-        *lines_for(run.test, settings.budgets),
-        Line("the file", terms=settings.file_terms),
-    )
-    return resolve(lines, hardware_of([run], run.provenance.machine))
+    return resolve(settings.lines_for(run.test), hardware_of([run], run.provenance.machine))
 
 
 def _print(found: Sequence[ComparedRun], names: Mapping[str, str]) -> None:
