@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Rule, judge_runs, percentile_pairs
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, judge_runs, percentile_pairs
+from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import blocking, metered_otherwise, timed_by_set, with_timing

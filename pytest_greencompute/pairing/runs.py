@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, Rule, percentile_pairs
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, percentile_pairs
+from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import blocking, common, metered_otherwise, most_pairs, timed_by_set, with_timing
 from pytest_greencompute.pairing.process import MemoryFullError, NotMeasuredError, Process, Side

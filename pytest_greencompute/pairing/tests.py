@@ -10,7 +10,7 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, Limit
 from pytest_greencompute.judging.judge import ALWAYS_COMPARED, Against, lost_runs
-from pytest_greencompute.judging.pairs import Rule
+from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands

@@ -14,7 +14,8 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, parse_lines, resolve
 from pytest_greencompute.judging.judge import HELD_AGAINST, Bench, hardware_of, judge_run, limits_for, longer_or_dearer, missing_runs
-from pytest_greencompute.judging.pairs import PairedTest, Rule
+from pytest_greencompute.judging.pairs import PairedTest
+from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Acceptance, Verdict
 from pytest_greencompute.pairing.runs import BaseOfTest, Feed, Match
 from pytest_greencompute.pairing.verdicts import against_base, notes_of
