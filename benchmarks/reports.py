@@ -15,8 +15,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pytest_greencompute.estimates.by_metric import estimate, estimates
+from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Limit
 from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.report.forms import FORMS
@@ -66,7 +67,7 @@ def a_session(count: int) -> Summary:
         run = a_run(number)
         limit = Limit(ENERGY, 0.5 if number % 10 == 0 else 0.8, "pyproject.toml:7")
         verdict = judge_budget(ENERGY, estimate(run, ENERGY, Aim()), limit, run.test)
-        row = run_to_json(run, estimates(run, Aim()), [verdict])
+        row = run_to_json(run, Figures(run, Aim()).every(), [verdict])
         row["verdicts"][0]["effect"] = "fail" if verdict.word == "FAIL" else "green"
         rows.append(row)
     facts = Facts(Machine(cpu="EPYC", commit="0123abcd"), (GPU,), seconds=70.0 * count, total_j=4e4 * count)

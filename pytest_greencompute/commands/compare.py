@@ -13,7 +13,7 @@ from pytest_greencompute.report.escape import json_text
 
 if TYPE_CHECKING:
     from pytest_greencompute.judging.budget import Budget
-    from pytest_greencompute.judging.saved_sessions import Compared, Sessions
+    from pytest_greencompute.judging.saved_sessions import ComparedRun, Sessions
     from pytest_greencompute.settings.settings import Settings
     from pytest_greencompute.values.run import Run
 
@@ -70,18 +70,13 @@ def sessions_of(name: str, root: Path) -> Sessions:
 
 
 def _budget(run: Run, settings: Settings) -> Budget:
-    from pytest_greencompute.judging.budget import COMMAND_LINE, Line, lines_for, resolve
+    from pytest_greencompute.judging.budget import resolve
     from pytest_greencompute.judging.judge import hardware_of
 
-    lines = (
-        Line(COMMAND_LINE, terms=settings.terms),
-        *lines_for(run.test, settings.budgets),
-        Line("the file", terms=settings.file_terms),
-    )
-    return resolve(lines, hardware_of([run], run.provenance.machine))
+    return resolve(settings.lines_for(run.test), hardware_of([run], run.provenance.machine))
 
 
-def _print(found: Sequence[Compared], names: Mapping[str, str]) -> None:
+def _print(found: Sequence[ComparedRun], names: Mapping[str, str]) -> None:
     if not found:
         print(f"Neither {names['a']} nor {names['b']} holds a measured run.")
     for each in found:
@@ -91,7 +86,7 @@ def _print(found: Sequence[Compared], names: Mapping[str, str]) -> None:
             print(f"{'UNMEASURED' if each.only == 'a' else 'note'}: {each.subject}: {ONLY[each.only].format(**names)}")
 
 
-def _as_json(found: Sequence[Compared]) -> list[dict[str, Any]]:
+def _as_json(found: Sequence[ComparedRun]) -> list[dict[str, Any]]:
     from pytest_greencompute.results.run_json import verdict_to_json
 
     return [

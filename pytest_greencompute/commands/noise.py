@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pytest_greencompute.commands import Given
 from pytest_greencompute.errors import NoMeterError, SettingsError
-from pytest_greencompute.judging.budget import COMMAND_LINE, Line, lines_for
 from pytest_greencompute.judging.noise import Noise, noise_of
 from pytest_greencompute.pairing.against_itself import Itself, measure
 from pytest_greencompute.report.escape import json_text
@@ -49,16 +48,14 @@ def noise(test: str, root: Path, given: Given) -> int:
 
 
 def _measured(test: str, root: Path, settings: Settings, launches: int, name: str | None) -> Itself:
-    of_file = lines_for(test, settings.budgets, settings.names)
-    lines = (Line(COMMAND_LINE, terms=settings.terms), *of_file, Line("the file", terms=settings.file_terms))
     session = Session(replace(settings, base_refs=(), baseline=None), root, os.environ, waiting=_waiting)
     try:
         session.open()
         if session.problem:
             raise NoMeterError(session.problem)
-        budget = session.budget(MeteredTest(test, test, lines))
+        budget = session.budget(MeteredTest(test, test, settings.lines_for(test)))
         told = replace(session.told_to_sides(budget), count=())  # what is counted has no noise to be known
-        aim = replace(session.bench().aim, confidence=budget.confidence)
+        aim = session.bench().aim.at(budget.confidence)
         with session.lock():
             return measure(root, os.environ, test, told, aim, session.clock, launches=launches, name=name, say=_say)
     finally:

@@ -12,7 +12,7 @@ from pytest_greencompute.estimates.estimate import NOT_MEASURED, Aim, Estimate, 
 from pytest_greencompute.estimates.latency import latency_of, streamed_of
 from pytest_greencompute.estimates.over_sets import throughput_of
 from pytest_greencompute.estimates.stars import stars_of
-from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.metrics import Metric
 from pytest_greencompute.values.run import Run
 
 _BY_KIND: Mapping[str, Callable[[Run, Metric, Aim], Outcome]] = {
@@ -36,11 +36,6 @@ def estimate(run: Run, metric: Metric, aim: Aim) -> Outcome:
     if metric.needs_meter and not run.metered:
         return NOT_MEASURED
     return _BY_KIND[metric.kind](run, metric, aim)
-
-
-def estimates(run: Run, aim: Aim) -> dict[str, Outcome]:
-    """Every metric of the run by name."""
-    return {name: estimate(run, metric, aim) for name, metric in METRICS.items()}
 
 
 def of_set(run: Run, metric: Metric, index: int, aim: Aim) -> float | None:

@@ -12,9 +12,9 @@ from pytest_greencompute.estimates.domains import idle_watts, judged_sources, ne
 from pytest_greencompute.estimates.estimate import NOT_MEASURED, ONE_WINDOW, Aim, Estimate, Missing, Outcome, scaled
 from pytest_greencompute.estimates.over_sets import (
     NO_USAGE,
-    _above_zero,
-    _least,
+    above_zero,
     busy_s_in,
+    least_of,
     look_confidence,
     over_run,
     queries_in,
@@ -27,27 +27,33 @@ from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import money, show
 
 MIN_WINDOW_TICKS = 10
+Later = Callable[[], Outcome]  # worked out only where it is needed
 _NOT_SET = {
     "carbon": 'no carbon intensity is set: write country = "FRA" or carbon_intensity = "56 g/kWh" in the settings',
     "money": 'no price is set: write electricity_price = "0.25 EUR/kWh" in the settings',
 }
 
 
-def _scaled(run: Run, metric: Metric, aim: Aim) -> Outcome:
-    """Energy per query, divided by its tokens or turned into what it emits and costs."""
-    factor = _factor(run, metric, aim)
+def is_scaled(run: Run, metric: Metric) -> bool:
+    """Whether the metric is the energy per query, divided by its tokens or turned into what it emits and costs."""
+    return bool(metric.per) and not (metric.per == "token" and run.serving is not None)
+
+
+def scaled_energy(metric: Metric, aim: Aim, energy_per_query: Later, tokens_per_query: Later) -> Outcome:
+    """The figure of a metric that is the energy per query times a factor."""
+    factor = _factor(metric, aim, tokens_per_query)
     if isinstance(factor, Missing):
         return factor
-    energy = energy_of(run, METRICS["energy_per_query"], aim)
+    energy = energy_per_query()
     dimension = money(aim.footprint.currency) if metric.per == "money" else metric.dimension
     if isinstance(energy, Missing):
         return energy if energy.coarse is None else replace(energy, coarse=scaled(energy.coarse, factor, dimension))
     return scaled(energy, factor, dimension)
 
 
-def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
+def _factor(metric: Metric, aim: Aim, tokens_per_query: Later) -> float | Missing:
     if metric.per == "token":
-        tokens = tokens_of(run, METRICS["tokens_per_query"], aim)
+        tokens = tokens_per_query()
         if isinstance(tokens, Missing):
             return tokens
         return 1 / tokens.value if tokens.value else Missing("the model generated no token")
@@ -58,8 +64,9 @@ def _factor(run: Run, metric: Metric, aim: Aim) -> float | Missing:
 
 def energy_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """Joules per query or token, watts, or what a joule emits or costs: over sets, over the stretches of a load, or of a window."""
-    if metric.per and not (metric.per == "token" and run.serving is not None):
-        return _scaled(run, metric, aim)
+    if is_scaled(run, metric):
+        per_query, tokens = METRICS["energy_per_query"], METRICS["tokens_per_query"]
+        return scaled_energy(metric, aim, lambda: energy_of(run, per_query, aim), lambda: tokens_of(run, tokens, aim))
     problem = run.problem or why_spoiled(run)
     if not run.metered or problem:
         return Missing(problem) if run.metered else NOT_MEASURED
@@ -87,7 +94,7 @@ def _energy_over(run: Run, metric: Metric, sources: Sequence[Source], idle: Mapp
     extra += sum(source.step_j for source in sources) * len(blocks) / amount
     extra += _stamping(blocks, sources) / amount + FINEST * abs(value)
     found = _widened(metric, value, low, high, extra, sources, n=n, aim=aim)
-    return found if metric.signed else _above_zero(found, lambda: _least(run, joules_of, amount_of, look_confidence(run, aim)))
+    return found if metric.signed else above_zero(found, lambda: least_of(run, joules_of, amount_of, look_confidence(run, aim)))
 
 
 def _idle_error(metric: Metric, blocks: Sequence[Block], idle: Mapping[str, tuple[float, float]], confidence: float) -> float:
@@ -161,11 +168,11 @@ def _window_energy(run: Run, metric: Metric, sources: Sequence[Source], idle: Ma
         need = show(MIN_WINDOW_TICKS * tick, METRICS["latency_p50"].dimension)
         coarse = _widened(metric, value, None, None, 0.0, sources, n=1, aim=aim, note=ONE_WINDOW)
         why = f"the window lasted {block.busy_s:.3g} s; with this meter's ticks it must last {need}"
-        return Missing(why, unclear=True, coarse=_above_zero(coarse, float) if block.busy_s >= tick and not metric.signed else None)
+        return Missing(why, unclear=True, coarse=above_zero(coarse, float) if block.busy_s >= tick and not metric.signed else None)
     half = 0.0
     for source in sources:
         power = net_energy(block, source.domain, idle[source.domain][0]) / max(block.busy_s, 1e-9)
         half += abs(power - idle[source.domain][0]) * source.tick_s + source.step_j
     half /= amount
     found = _widened(metric, value, value - half, value + half, 0.0, sources, n=1, aim=aim, note=ONE_WINDOW)
-    return found if metric.signed else _above_zero(found, lambda: positive_low([value], (1 - aim.confidence) / 2))
+    return found if metric.signed else above_zero(found, lambda: positive_low([value], (1 - aim.confidence) / 2))

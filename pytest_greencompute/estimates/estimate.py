@@ -106,6 +106,10 @@ class Aim:
     domains: tuple[str, ...] = ("auto",)
     footprint: Footprint = field(default_factory=Footprint)
 
+    def at(self, confidence: float) -> Aim:
+        """The same, as sure as that."""
+        return replace(self, confidence=confidence)
+
 
 def is_bound(estimate: Estimate) -> bool:
     """Whether an exact figure is only known to be so much at least, or at most (one side of it alone is open)."""

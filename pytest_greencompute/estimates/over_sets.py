@@ -62,7 +62,7 @@ def over_run(
     return interval_over_sets(run.blocks, lambda group: above(group) / below(group), confidence)
 
 
-def _above_zero(found: Estimate, least: Callable[[], float]) -> Estimate:
+def above_zero(found: Estimate, least: Callable[[], float]) -> Estimate:
     """The estimate of a positive quantity, its low end no lower than ``least()``. That is not worked out where it could change nothing."""
     if found.low is None:
         return replace(found, extremes=(found.value, found.value)) if found.n == 1 and found.value > 0 else found
@@ -70,7 +70,7 @@ def _above_zero(found: Estimate, least: Callable[[], float]) -> Estimate:
     return found if found.low >= most else replace(found, low=max(found.low, least()))
 
 
-def _least(run: Run, above: Callable[[Sequence[Block]], float], below: Callable[[Sequence[Block]], float], confidence: float) -> float:
+def least_of(run: Run, above: Callable[[Sequence[Block]], float], below: Callable[[Sequence[Block]], float], confidence: float) -> float:
     """The least that the ratio of two positive sums over blocks may be, whatever the distribution of its samples."""
     chance = (1 - confidence) / 2
     if any(above((block,)) < 0 for block in run.blocks):
@@ -110,9 +110,9 @@ def throughput_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
         return Missing(run.problem or "no block was measured")
     value, low, high, n = over_run(run, queries_in, busy_s_in, look_confidence(run, aim))
     found = Estimate(value, low, high, metric.dimension, n, aim.confidence)
-    found = _above_zero(found, lambda: _least(run, queries_in, busy_s_in, look_confidence(run, aim)))
+    found = above_zero(found, lambda: least_of(run, queries_in, busy_s_in, look_confidence(run, aim)))
     if high is None:
         return found
     time = Estimate(1 / value, 1 / high, None, metric.dimension, n, aim.confidence)  # of a query, which is positive too
-    least = _above_zero(time, lambda: _least(run, busy_s_in, queries_in, look_confidence(run, aim))).low or 0.0
+    least = above_zero(time, lambda: least_of(run, busy_s_in, queries_in, look_confidence(run, aim))).low or 0.0
     return replace(found, high=1 / least) if least > 1 / high else found

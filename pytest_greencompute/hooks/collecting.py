@@ -12,7 +12,7 @@ import pytest
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.hooks.marks import Written, line_of
 from pytest_greencompute.hooks.names import is_worker
-from pytest_greencompute.judging.budget import COMMAND_LINE, Line, Names, check_clashes, lines_for, narrowest_first, parse_lines
+from pytest_greencompute.judging.budget import Line, Names, check_clashes, narrowest_first, parse_lines
 from pytest_greencompute.meters.base import Meter
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
@@ -74,8 +74,7 @@ def tests_of(items: Iterable[pytest.Item], settings: Settings, marker: str) -> d
 
 def _reader(item: pytest.Item, settings: Settings, marker: str) -> Callable[[], tuple[Line, ...]]:
     """Gives the lines of a test's budget as its marks are now: fixtures and the body may add some. What has been read is kept."""
-    of_file = lines_for(node_id_of(item), settings.budgets, settings.names)
-    rest = (Line(COMMAND_LINE, terms=settings.terms), *of_file, Line("the file", terms=settings.file_terms))
+    rest = settings.lines_for(node_id_of(item))
     read: list[tuple[list[pytest.Mark], tuple[Line, ...]]] = []
 
     def lines() -> tuple[Line, ...]:
@@ -84,9 +83,9 @@ def _reader(item: pytest.Item, settings: Settings, marker: str) -> Callable[[], 
             read.append((marks, (*_of_marks(item, marks), *rest)))
         return read[-1][1]
 
-    for on in {tuple(sorted(line.on.items())): line.on for line in of_file}.values():  # the rest depends on the hardware
+    for on in {tuple(sorted(line.on.items())): line.on for line in rest}.values():  # the rest depends on the hardware
         try:
-            check_clashes(line for line in of_file if line.on == on)
+            check_clashes(line for line in rest if line.on == on)
         except SettingsError as error:
             raise SettingsError(f"{error} ({item.nodeid})") from error
     return lines

@@ -219,6 +219,9 @@ def _per_metric(key: str, written: object) -> dict[str, float]:
         unknown = [name for name in written if name not in METRICS]
         if unknown:
             raise unknown_key(str(unknown[0]), list(METRICS), f"metric in {key}")
+        for name in written:
+            if METRICS[name].kind == "rating":
+                raise SettingsError(f"{name} has no {key}: it is not compared with other runs.", remedy=f"Remove {name} from {key}.")
         return {name: _not_negative(value, key, METRICS[name]) for name, value in written.items()}
     if key == "floor":
         raise SettingsError(f"{written!r} has no metric.", remedy='Write a floor per metric, such as { energy_per_query = "1 mJ" }.')

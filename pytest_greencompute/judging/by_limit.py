@@ -14,6 +14,8 @@ from pytest_greencompute.stats.intervals import mean_interval, positive_low
 from pytest_greencompute.values.metrics import Better, Metric
 from pytest_greencompute.values.units import RATIO, SHARES, show_limit, show_share, significant
 
+LARGE = 1e150  # the square of what is larger has no float
+
 
 def judge_budget(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *, by_interval: bool = True) -> Verdict:
     """An absolute budget. ``by_interval`` False (accuracy of fixed queries) judges the figure itself, interval printed beside."""
@@ -62,6 +64,11 @@ def why_unsure(metric: Metric, outcome: Estimate) -> str:
     return f"the interval holds the limit; {more} {'narrows' if more.startswith('a ') else 'narrow'} it"
 
 
+def _finite(end: float | None, scale: float) -> float | None:
+    """An end of an interval in the unit of the samples; None where no float is as large."""
+    return None if end is None or math.isinf(end * scale) else end * scale
+
+
 def judge_limit(
     samples: Sequence[float],
     limit: float,
@@ -89,10 +96,12 @@ def judge_limit(
         raise SettingsError("A sample or the limit is not a finite number.")
     if not values:
         return Verdict("UNMEASURED", "samples", "budget", "There are no samples to judge.", limit=limit)
-    mean, low, high = mean_interval(values, confidence)
+    scale = max(map(abs, values)) if max(map(abs, values)) > LARGE else 1.0  # sums of such values have no float, their mean has one
+    mean, low, high = mean_interval([value / scale for value in values], confidence)
     positive = not signed and min(values) > 0
     if low is not None and not signed and min(values) >= 0:
-        low = max(low, positive_low(values, (1 - confidence) / 2))
+        low = max(low, positive_low([value / scale for value in values], (1 - confidence) / 2))
+    mean, low, high = mean * scale, _finite(low, scale), _finite(high, scale)
     estimate = Estimate(mean, low, high, RATIO, len(values), confidence, extremes=(min(values), max(values)) if positive else None)
     word = word_for(estimate, limit, "lower" if direction == "max" else "higher")
     shown = "with no interval" if low is None or high is None else f"[{low:.4g}, {high:.4g}]"

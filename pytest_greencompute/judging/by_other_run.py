@@ -5,23 +5,33 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from pytest_greencompute.estimates.estimate import Estimate, Missing, Outcome, figure, is_bound
 from pytest_greencompute.judging.budget import Limit
 from pytest_greencompute.judging.by_limit import judge_budget, why_unsure
-from pytest_greencompute.judging.verdict import Kind, Verdict, Word, bounds_of, unmeasured, word_of_bounds
+from pytest_greencompute.judging.verdict import Verdict, Word, bounds_of, unmeasured, word_of_bounds
 from pytest_greencompute.stats.distributions import mcnemar_p
 from pytest_greencompute.stats.intervals import bootstrap_low, mean_interval
 from pytest_greencompute.stats.looks import share
-from pytest_greencompute.stats.ratios import PRIORS, Level, Ratio, launches_ratio
+from pytest_greencompute.stats.ratios import PRIORS, LaunchLevel, Ratio, launches_ratio
 from pytest_greencompute.values.metrics import Better, Metric
 from pytest_greencompute.values.units import show, show_share, significant
 
 ENOUGH_RUNS = 3  # launches that show their own spread; with fewer it is mostly assumed (ratio.PRIORS), and said
 MANY_TIMES = 10.0
 FINE_PRINT = 0.02  # an interval of a ratio so narrow that whole per cents would not tell its ends apart
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """The other run: ``kind`` and ``where`` are the verdicts', ``called`` is what sentences call it, ``at`` the word before that."""
+
+    kind: str
+    where: str
+    called: str
+    at: str
 
 
 def worse_ratio(heads: Sequence[Estimate], bases: Sequence[Estimate], better: Better, confidence: float, alarms: int = 1) -> Ratio:
@@ -42,11 +52,11 @@ def worse_ratio(heads: Sequence[Estimate], bases: Sequence[Estimate], better: Be
     return Ratio(ratio.value, 0.0 if better_open else ratio.low, math.inf if worse_open else ratio.high)
 
 
-def _level(estimate: Estimate, confidence: float) -> Level:
+def _level(estimate: Estimate, confidence: float) -> LaunchLevel:
     """One launch's level; its error by the larger relative distance to an end of the interval that is known, 0 where both are open."""
     ends = [end for end in (estimate.low, estimate.high) if end is not None]
     half = max((abs(end - estimate.value) / estimate.value for end in ends), default=0.0)
-    return Level(math.log(estimate.value), half / NormalDist().inv_cdf((1 + confidence) / 2))
+    return LaunchLevel(math.log(estimate.value), half / NormalDist().inv_cdf((1 + confidence) / 2))
 
 
 def largest_fine(tolerance: float, *, floor: float, level: float, better: Better) -> float:
@@ -147,11 +157,10 @@ def judge_scores(
     base: Sequence[float],
     outcome: Estimate,
     subject: str,
+    other: Other,
     *,
-    name: str,
     tolerance: float,
     confidence: float = 0.99,
-    kind: Kind = "baseline",
 ) -> Verdict:
     """A drop of the score against another run, paired query by query (exact McNemar for right/wrong scores, else a bootstrap).
 
@@ -159,8 +168,8 @@ def judge_scores(
     differences must lie as well. Other scores have odd distributions, so their drops are resampled (``bootstrap_low``).
     """
     if len(head) != len(base) or not head:
-        why = f"{called(kind, name)} has {len(base)} scores and this run {len(head)}: other queries"
-        return unmeasured(metric, subject, why, kind=kind, where=name)
+        why = f"{other.called} has {len(base)} scores and this run {len(head)}: other queries"
+        return unmeasured(metric, subject, why, kind=other.kind, where=other.where)
     drops = [before - now for before, now in zip(base, head, strict=True)]
     drop = statistics.fmean(drops)
     before = statistics.fmean(base)
@@ -176,10 +185,10 @@ def judge_scores(
         word = "FAIL" if sure else "INCONCLUSIVE"
     judged = {"PASS": "no drop beyond the tolerance", "FAIL": "a drop"}.get(word, "a drop that chance may explain")
     reason = (
-        f"{subject} {figure(metric, outcome)} against {significant(before, 3)} {'in' if kind == 'baseline' else 'at'} {called(kind, name)}:"
+        f"{subject} {figure(metric, outcome)} against {significant(before, 3)} {other.at} {other.called}:"
         f" {judged} ({changed} of {len(drops)} scores changed)."
     )
-    return Verdict(word, metric.name, kind, reason, outcome, before - tolerance, None, name, base=before)
+    return Verdict(word, metric.name, other.kind, reason, outcome, before - tolerance, None, other.where, base=before)
 
 
 def judge_count(
@@ -187,20 +196,19 @@ def judge_count(
     outcome: Outcome,
     before: Outcome,
     subject: str,
+    other: Other,
     *,
-    name: str,
     tolerance: float,
     floor: float = 0.0,
-    kind: Kind = "baseline",
 ) -> Verdict:
     """A figure that was counted over the same queries, against another run's: the figures themselves are compared, since they are exact."""
     found = next((each for each in (outcome, before) if isinstance(each, Missing)), None)
     if isinstance(outcome, Missing) or isinstance(before, Missing):
-        why = found.reason if found is outcome and found is not None else f"{called(kind, name)} has no {metric.name}"
-        return unmeasured(metric, subject, why, kind=kind, where=name)
+        why = found.reason if found is outcome and found is not None else f"{other.called} has no {metric.name}"
+        return unmeasured(metric, subject, why, kind=other.kind, where=other.where)
     if metric.kind == "compute" and outcome.n != before.n:
-        why = f"it was counted over {outcome.n} queries here and over {before.n} in {called(kind, name)}"
-        return unmeasured(metric, subject, why, kind=kind, where=name)
+        why = f"it was counted over {outcome.n} queries here and over {before.n} in {other.called}"
+        return unmeasured(metric, subject, why, kind=other.kind, where=other.where)
 
     def fine(base: float) -> float:
         """The largest figure (or the smallest) that is no regression from ``base``."""
@@ -213,9 +221,11 @@ def judge_count(
     how = "unchanged" if before.value == outcome.value else f"from {show(before.value, metric.dimension)}"
     beside = {"PASS": "within", "FAIL": "worse than"}.get(word, "not clearly on either side of")
     left_out = f": {outcome.note if is_bound(outcome) else before.note}" if word == "UNMEASURED" else ""
-    reason = f"{subject} {figure(metric, outcome)} against {called(kind, name)}: {how}, {beside} the tolerance of {show_share(tolerance)}"
+    reason = f"{subject} {figure(metric, outcome)} against {other.called}: {how}, {beside} the tolerance of {show_share(tolerance)}"
     ratio = _exact_ratio(metric, before, outcome)
-    return Verdict(word, metric.name, kind, f"{reason}{left_out}.", outcome, fine(before.value), None, name, base=before.value, ratio=ratio)
+    fine_at = fine(before.value)
+    told = f"{reason}{left_out}."
+    return Verdict(word, metric.name, other.kind, told, outcome, fine_at, None, other.where, base=before.value, ratio=ratio)
 
 
 def _exact_ratio(metric: Metric, before: Estimate, now: Estimate) -> Ratio | None:
@@ -226,16 +236,11 @@ def _exact_ratio(metric: Metric, before: Estimate, now: Estimate) -> Ratio | Non
     return Ratio(times, times, times)
 
 
-def called(kind: Kind, name: str) -> str:
-    """The other run in a sentence: "baseline 'main'", or the commit."""
-    return f"baseline {name!r}" if kind == "baseline" else name
-
-
-def judge_answers(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *, name: str, kind: Kind) -> Verdict:
+def judge_answers(metric: Metric, outcome: Outcome, limit: Limit, subject: str, other: Other) -> Verdict:
     """How many answers to the fixed queries differ from another run's: the share itself is judged, its interval printed beside."""
-    against = f"{subject}, against {called(kind, name)},"
+    against = f"{subject}, against {other.called},"
     verdict = judge_budget(metric, outcome, limit, against, by_interval=False)
     if isinstance(outcome, Estimate):
         count = f"{round(outcome.value * outcome.n)} of {outcome.n} answers changed"
         verdict = replace(verdict, reason=f"{verdict.reason.removesuffix('.')} ({count}).")
-    return replace(verdict, kind=kind)
+    return replace(verdict, kind=other.kind)

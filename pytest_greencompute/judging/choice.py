@@ -16,9 +16,10 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.answers import changed_answers
-from pytest_greencompute.estimates.by_metric import estimate, of_set
+from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.domains import judged_sources
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.estimates.over_sets import MIN_SETS
 from pytest_greencompute.judging.by_other_run import worse_ratio
 from pytest_greencompute.stats.distributions import paired_difference_interval
@@ -57,7 +58,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Gain:
     """How much more (less, if negative) of the queries one candidate gets right than another, with its interval."""
 
     value: float
@@ -93,8 +94,7 @@ class Choice:
     by_turns: bool = True
     looks: int = 1
     subject: str = "the test"
-    _figures: dict[tuple[str, str], Outcome] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _aims: dict[str, Aim] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _figures: dict[str, Figures] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [each.name for each in self.candidates]
@@ -128,15 +128,9 @@ class Choice:
 
     def outcome(self, candidate: Candidate, metric: Metric) -> Outcome:
         """A figure of a candidate, or why there is none. Energy that came out as nothing or less is none: no ratio can be made of it."""
-        key = (candidate.name, metric.name)
-        if key not in self._figures:
-            self._figures[key] = self._estimated(candidate, metric)
-        return self._figures[key]
-
-    def _estimated(self, candidate: Candidate, metric: Metric) -> Outcome:
         if candidate.run is None:
             return Missing(candidate.problem or "it was not measured")
-        found = estimate(candidate.run, metric, self._aim_of(candidate))
+        found = self._of(candidate, candidate.run).of(metric)
         if metric is ENERGY and isinstance(found, Estimate) and found.value <= 0:
             return Missing(f"its energy came out as {show(found.value, metric.dimension)} per query, too little for this meter to tell")
         return found
@@ -152,15 +146,15 @@ class Choice:
             return False
         return not isinstance(judged_sources(candidate.run, replace(self.aim, domains=("all",))), Missing)
 
-    def _aim_of(self, candidate: Candidate) -> Aim:
-        """The domains that count for a candidate, by its whole run: a single set is too short to tell an idle GPU by."""
-        if candidate.name not in self._aims:
+    def _of(self, candidate: Candidate, run: Run) -> Figures:
+        """A candidate's figures; the domains that count are those of its whole run, since a set is too short to tell an idle GPU by."""
+        if candidate.name not in self._figures:
             aim = replace(self.aim, domains=("all",)) if self.everywhere else self.aim
-            sources = Missing("") if candidate.run is None else judged_sources(candidate.run, aim)
+            sources = judged_sources(run, aim)
             if not isinstance(sources, Missing):
                 aim = replace(aim, domains=tuple(source.domain for source in sources))
-            self._aims[candidate.name] = aim
-        return self._aims[candidate.name]
+            self._figures[candidate.name] = Figures(run, aim)
+        return self._figures[candidate.name]
 
     def value(self, candidate: Candidate, metric: Metric) -> float | None:
         """The figure itself, SI; None where there is none."""
@@ -244,24 +238,25 @@ class Choice:
 
     def _at(self, candidate: Candidate, error: float) -> Outcome:
         """The energy with an interval that errs by ``error`` on each side, less what the looks share: the comparison's, or a run's own."""
-        aim = replace(self._aim_of(candidate), confidence=1 - 2 * error)
         if candidate.run is None:
             return Missing("")
-        return estimate(replace(candidate.run, looks=self.looks) if self.by_turns else candidate.run, ENERGY, aim)
+        own = self._of(candidate, candidate.run).at(1 - 2 * error)
+        return Figures(replace(candidate.run, looks=self.looks), own.aim).of(ENERGY) if self.by_turns else own.of(ENERGY)
 
     def _changes(self, one: Candidate, to: Candidate) -> list[float]:
         """The logarithm of each pair's ratio."""
         if one.run is None or to.run is None:
             return []
+        aims = self._of(one, one.run).aim, self._of(to, to.run).aim
         sets = {block.set_index for block in one.run.blocks} & {block.set_index for block in to.run.blocks}
         changes = []
         for index in sorted(sets):
-            a, b = of_set(one.run, ENERGY, index, self._aim_of(one)), of_set(to.run, ENERGY, index, self._aim_of(to))
+            a, b = of_set(one.run, ENERGY, index, aims[0]), of_set(to.run, ENERGY, index, aims[1])
             if a is not None and b is not None and min(a, b) > 0:
                 changes.append(math.log(a / b))
         return changes
 
-    def accuracy_difference(self, one: Candidate, to: Candidate) -> Difference | None:
+    def accuracy_difference(self, one: Candidate, to: Candidate) -> Gain | None:
         """How much better ``one`` answers the same queries than ``to``: Tango's score interval for right and wrong, else Student's t."""
         scores = [each.run.scores if each.run is not None else None for each in (one, to)]
         if not scores[0] or not scores[1] or len(scores[0]) != len(scores[1]):
@@ -270,9 +265,9 @@ class Choice:
         mean = statistics.fmean(gains)
         if all(score in (0.0, 1.0) for each in scores if each for score in each):
             gained, lost = sum(each > 0 for each in gains), sum(each < 0 for each in gains)
-            return Difference(mean, *paired_difference_interval(gained, lost, len(gains), self.aim.confidence))
+            return Gain(mean, *paired_difference_interval(gained, lost, len(gains), self.aim.confidence))
         _, low, high = mean_interval(gains, self.aim.confidence)
-        return Difference(mean, -math.inf if low is None else low, math.inf if high is None else high)
+        return Gain(mean, -math.inf if low is None else low, math.inf if high is None else high)
 
     @property
     def reference(self) -> Candidate:

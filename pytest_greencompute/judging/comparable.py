@@ -281,18 +281,22 @@ class Comparable:
     warnings: tuple[Unlike, ...]
 
 
-def matching(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool, metric: str | None = None) -> Comparable:
-    """The saved runs of the same test and name whose ``metric`` (None: any) may be compared: measured alike, on comparable hardware."""
-    runs, refused, warnings, ours = [], {}, {}, record(run)
-    for session in sessions:
-        for other in session:
-            if (other.test, other.name) != (run.test, run.name) or not other.metered:
-                continue
-            found = [each for each in differences(ours, record(other), cpu_judged=cpu_judged) if each.concerns(metric)]
-            blocking = [each for each in found if each.blocks]
-            if blocking:
-                refused.update({each.name: each for each in blocking})
-            else:
-                runs.append(other)
-                warnings.update({each.name: each for each in found})
+def unlike(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool) -> list[tuple[Run, tuple[Difference, ...]]]:
+    """The metered runs of the same test and name in saved sessions, the oldest first, each with what it does not share with ``run``."""
+    ours = record(run)
+    same = [each for session in sessions for each in session if (each.test, each.name) == (run.test, run.name) and each.metered]
+    return [(each, differences(ours, record(each), cpu_judged=cpu_judged)) for each in same]
+
+
+def matching(found: Sequence[tuple[Run, tuple[Difference, ...]]], metric: str | None = None) -> Comparable:
+    """Of runs with what they do not share: whose ``metric`` (None: any) may be compared, measured alike on comparable hardware."""
+    runs, refused, warnings = [], {}, {}
+    for run, differing in found:
+        concern = {each.name: each for each in differing if each.concerns(metric)}
+        blocking = {name: each for name, each in concern.items() if each.blocks}
+        if blocking:
+            refused.update(blocking)
+        else:
+            runs.append(run)
+            warnings.update(concern)
     return Comparable(tuple(runs), tuple(refused.values()), tuple(warnings.values()))

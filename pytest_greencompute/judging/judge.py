@@ -1,20 +1,23 @@
-"""Which verdicts a test's runs get: its budgets, its baseline, what the file accepts. Takes values, gives values."""
+"""Which verdicts a run gets: its limits, and one ladder for whatever it is held against. Takes values, gives values.
+
+A new kind of comparison is a row of ``HELD_AGAINST`` and something that makes an ``Against``: which run is the base, metric by metric, and
+how a ratio is judged. All else (what is compared, what is missing on either side, scores, counts and answers) is asked here, of all alike.
+"""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pytest_greencompute.estimates.answers import changed_answers
-from pytest_greencompute.estimates.by_metric import estimate
-from pytest_greencompute.estimates.domains import judges_processor
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome, with_systematic
-from pytest_greencompute.judging.budget import Budget, Limit, Line, Terms
+from pytest_greencompute.estimates.of_run import Figures
+from pytest_greencompute.judging.budget import Budget, Limit
 from pytest_greencompute.judging.by_limit import judge_budget
-from pytest_greencompute.judging.by_other_run import called, judge_answers, judge_baseline, judge_count, judge_scores
-from pytest_greencompute.judging.comparable import Comparable, differences, matching, record
-from pytest_greencompute.judging.verdict import Acceptance, Kind, Verdict, Word, accepted, narrowed_by, unmeasured
+from pytest_greencompute.judging.by_other_run import Other, judge_answers, judge_baseline, judge_count, judge_scores
+from pytest_greencompute.judging.comparable import Difference, differences, matching, record, unlike
+from pytest_greencompute.judging.verdict import Acceptance, Verdict, Word, accepted, narrowed_by, unmeasured
 from pytest_greencompute.stats.looks import share
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.provenance import Machine
@@ -28,6 +31,8 @@ COUNTED = ("tokens", "calls", "compute", "errors")  # kinds of metrics whose fig
 SPLIT = {"tokens_per_query": "tokens per query", "energy_per_token": "energy per token"}  # their product is the energy per query
 LEAST_SAID = 0.005
 TIMES = ("latency", "first token", "token gap")
+# What a run can be held against: the verdicts' kind, what sentences call the other run, and the word before that.
+HELD_AGAINST: Mapping[str, tuple[str, str]] = {"baseline": ("baseline {!r}", "in"), "base_ref": ("{}", "at")}
 EARLY = 0.1  # of the error of a verdict on times: what all looks together may use that might end a load early
 
 
@@ -46,6 +51,56 @@ class Bench:
     sessions: Sequence[Sequence[Run]] = ()
     alarms: int = 1
     commits: bool = False
+    _saved: dict[tuple[int, float], Figures] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def figures(self, run: Run, confidence: float) -> Figures:
+        """The figures of a run that was measured here, as sure as that."""
+        return Figures(run, self.aim.at(confidence))
+
+    def saved(self, run: Run, confidence: float) -> Figures:
+        """Those of a run of ``sessions``, which are kept: a session looks at them again and again."""
+        key = (id(run), confidence)
+        if key not in self._saved:
+            self._saved[key] = Figures(run, self.aim.at(confidence))
+        return self._saved[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a run is held against in one metric: the figures of the newest run that may be compared, or ``why`` there is none.
+
+    ``differs`` is what may have moved its figure all the same.
+    """
+
+    figures: Figures | None = None
+    why: str = ""
+    differs: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What a run is held against: ``kind`` (of ``HELD_AGAINST``) and ``name`` are those of the verdicts.
+
+    ``base`` finds what the run is compared with in a metric, and ``ratio`` judges a figure by how many times worse it is. ``newest`` is the
+    other run however it was measured, since it tells what a test has lost. ``told``: the sentence on energy says why it changed.
+    """
+
+    kind: str
+    name: str
+    base: Callable[[Metric], Base]
+    ratio: Callable[[Metric, Estimate], Verdict]
+    newest: Figures | None = None
+    told: bool = False
+
+    @property
+    def other(self) -> Other:
+        return named(self.kind, self.name)
+
+
+def named(kind: str, name: str) -> Other:
+    """The other run in verdicts and in sentences."""
+    called, at = HELD_AGAINST[kind]
+    return Other(kind, name, called.format(name), at)
 
 
 def hardware_of(runs: Iterable[Run], machine: Machine) -> dict[str, tuple[str, ...]]:
@@ -63,48 +118,53 @@ def limits_for(run: Run, budget: Budget, *, only: bool) -> str | None:
     return None if only and run.name not in budget.limits and run.name not in budget.other_hardware else run.name
 
 
-def judge_run(run: Run, key: str | None, budget: Budget, bench: Bench, subject: str) -> tuple[Verdict, ...]:
-    """All verdicts of one run, budgets first. ``key`` is the run name whose limits hold for it."""
-    aim = replace(bench.aim, confidence=budget.confidence)
+def judge_run(
+    head: Figures, key: str | None, budget: Budget, bench: Bench, subject: str, against: Sequence[Against] = ()
+) -> tuple[Verdict, ...]:
+    """All verdicts of one run: on its limits, against the baseline of ``bench``, and ``against`` what else there is.
+
+    ``key`` is the run name whose limits hold for it.
+    """
+    run, limits = head.run, budget.limits.get(key, {})
     verdicts = []
-    for name, limit in budget.limits.get(key, {}).items():
+    for name, limit in limits.items():
         metric = METRICS[name]
         elsewhere = metric.kind == "answers" and (bench.commits or bench.baseline is not None)
         if not elsewhere and (run.metered or not metric.needs_meter):
-            verdicts.append(replace(_by_limit(run, metric, limit, bench, aim, subject), where=limit.where))
+            verdicts.append(replace(_by_limit(head, metric, limit, bench, subject), where=limit.where))
     for name in sorted(budget.other_hardware.get(key, ())):
         if run.metered or not METRICS[name].needs_meter:
             verdicts.append(unmeasured(METRICS[name], subject, "no limit for this hardware"))
-    if bench.baseline is not None and run.metered:
-        verdicts.extend(against_baseline(run, budget.limits.get(key, {}), budget, bench, aim, subject))
+    saved = () if bench.baseline is None else (against_baseline(head, budget, bench, subject),)
+    for each in (*saved, *against) if run.metered else ():
+        verdicts.extend(judge_against(head, limits, budget, each, subject))
     return tuple(replace(accepted(verdict, run.test, bench.accept, bench.today), run=run.name) for verdict in verdicts)
 
 
-def times_open(run: Run, key: str | None, budget: Budget, bench: Bench, subject: str) -> bool:
+def times_open(head: Figures, key: str | None, budget: Budget, bench: Bench, subject: str) -> bool:
     """Whether going on with a server's load could decide a verdict on its times that is not certain by now.
 
     Intervals of times do not share their error among the looks, as those of energy do, so a look that ends a load must be surer by itself.
     """
-    if run.serving is None:
+    if head.run.serving is None:
         return False
-    sure = Terms(confidence=1 - EARLY * share(1 - budget.confidence, run.looks))
-    surer = replace(budget, lines=(Line("", terms=sure), *budget.lines))
-    verdicts = judge_run(run, key, surer, bench, subject)
+    surer = head.at(1 - EARLY * share(1 - budget.confidence, head.run.looks))
+    verdicts = judge_run(surer, key, budget, bench, subject)
     return any(each.word == "INCONCLUSIVE" and METRICS[each.metric].kind in TIMES for each in verdicts)
 
 
-def _by_limit(run: Run, metric: Metric, limit: Limit, bench: Bench, aim: Aim, subject: str) -> Verdict:
+def _by_limit(head: Figures, metric: Metric, limit: Limit, bench: Bench, subject: str) -> Verdict:
     by_interval = not metric.exact or (metric.kind == "score" and bench.accuracy_confidence is not None)
     if metric.kind == "score" and bench.accuracy_confidence is not None:
-        aim = replace(aim, confidence=bench.accuracy_confidence)
-    outcome, card = _across_cards(run, estimate(run, metric, aim), limit)
+        head = head.at(bench.accuracy_confidence)
+    outcome, card = _across_cards(head.run, head.of(metric), limit)
     verdict = judge_budget(metric, outcome, limit, subject, by_interval=by_interval)
-    card += _set_by_application(run, metric)
+    card += _set_by_application(head.run, metric)
     told = replace(verdict, reason=verdict.reason + card)
     if verdict.word != "FAIL" or not by_interval or bench.alarms == 1:
         return told
-    surer = replace(aim, confidence=1 - share(1 - aim.confidence, 1, budgets=bench.alarms))
-    if judge_budget(metric, _across_cards(run, estimate(run, metric, surer), limit)[0], limit, subject).word == "FAIL":
+    surer = head.at(1 - share(1 - head.aim.confidence, 1, budgets=bench.alarms))
+    if judge_budget(metric, _across_cards(head.run, surer.of(metric), limit)[0], limit, subject).word == "FAIL":
         return told
     more = narrowed_by(metric, verdict.estimate)
     more = f"{more} {'makes' if more.startswith('a ') else 'make'} it clear"
@@ -127,107 +187,108 @@ def _across_cards(run: Run, outcome: Outcome, limit: Limit) -> tuple[Outcome, st
     return with_systematic(outcome), f" The limit was set on another card ({', '.join(others)}), so {differ}."
 
 
-def against_baseline(
-    run: Run, limits: Mapping[str, Limit], budget: Budget, bench: Bench, aim: Aim, subject: str, again: Sequence[Run] = ()
-) -> list[Verdict]:
-    """The verdicts of a run against the saved sessions of ``bench``; ``again`` are further launches of the same side."""
-    name = bench.baseline or ""
-    cpu_judged, newest = judges_processor(run, aim), newest_of(run, bench.sessions)
-    verdicts = []
-    for metric in compared_metrics(run, newest, limits, aim):
-        match = matching(run, bench.sessions, cpu_judged=cpu_judged, metric=metric.name)
-        outcome = estimate(run, metric, aim)
-        if not match.runs:
-            verdicts.append(unmeasured(metric, subject, _why_no_match(match, name), kind="baseline", where=name))
-        elif metric.kind == "score" and isinstance(outcome, Estimate):
-            base, tolerance = match.runs[-1].scores or (), budget.tolerance(metric)
-            verdicts.append(
-                judge_scores(metric, run.scores or (), base, outcome, subject, name=name, tolerance=tolerance, confidence=aim.confidence)
-            )
+def judge_against(head: Figures, limits: Mapping[str, Limit], budget: Budget, against: Against, subject: str) -> list[Verdict]:
+    """The ladder: a verdict on each metric of a run that is compared, whatever the run is held against.
+
+    What has no base, or no figure here, is UNMEASURED; scores are compared query by query, counts as they are, answers by their limit, and
+    all else by its ratio.
+    """
+    verdicts, other_run = [], against.other
+    for metric in compared_metrics(head, against.newest, limits):
+        base, outcome = against.base(metric), head.of(metric)
+        if base.figures is None:
+            verdict = unmeasured(metric, subject, base.why, kind=against.kind, where=against.name)
+        elif metric.kind == "answers":
+            changed = changed_answers(base.figures.run.answers, head.run.answers, metric, head.aim.confidence)
+            verdict = judge_answers(metric, changed, limits[metric.name], subject, other_run)
+        elif isinstance(outcome, Missing):
+            verdict = unmeasured(metric, subject, outcome.reason, kind=against.kind, where=against.name)
+        elif metric.kind == "score":
+            now, before = head.run.scores or (), base.figures.run.scores or ()
+            tolerance, confidence = budget.tolerance(metric), head.aim.confidence
+            verdict = judge_scores(metric, now, before, outcome, subject, other_run, tolerance=tolerance, confidence=confidence)
         elif metric.kind in COUNTED:
-            before, tolerance, floor = estimate(match.runs[-1], metric, aim), budget.tolerance(metric), budget.floor(metric)
-            verdicts.append(judge_count(metric, outcome, before, subject, name=name, tolerance=tolerance, floor=floor))
-        elif metric.kind != "answers":
-            verdict = _ratio(metric, outcome, match, budget, bench, aim, subject, again)
-            split = longer_or_dearer(match.runs[-1], run, aim) if metric.name == "energy_per_query" else ""
-            verdicts.append(replace(verdict, reason=f"{verdict.reason} In two: {split}.") if split else verdict)
+            terms = {"tolerance": budget.tolerance(metric), "floor": budget.floor(metric)}
+            verdict = judge_count(metric, outcome, base.figures.of(metric), subject, other_run, **terms)
         else:
-            changed = changed_answers(match.runs[-1].answers, run.answers, metric, aim.confidence)
-            verdicts.append(judge_answers(metric, changed, limits[metric.name], subject, name=name, kind="baseline"))
-        verdicts[-1] = _with_differences(verdicts[-1], match)
+            verdict = against.ratio(metric, outcome)
+            split = longer_or_dearer(base.figures, head) if against.told and metric is METRICS["energy_per_query"] else ""
+            verdict = replace(verdict, reason=f"{verdict.reason} In two: {split}.") if split else verdict
+        verdicts.append(_with_differences(verdict, base.differs))
     return verdicts
 
 
-def _with_differences(verdict: Verdict, match: Comparable) -> Verdict:
+def _with_differences(verdict: Verdict, differs: Sequence[Difference]) -> Verdict:
     """The verdict with what may have moved its figure: versions and the like may move a ratio, and some things certain figures only."""
-    told = [str(each) for each in match.warnings if each.metrics or verdict.ratio is not None]
+    told = [str(each) for each in differs if each.metrics or verdict.ratio is not None]
     return replace(verdict, reason=f"{verdict.reason} Differs: {'; '.join(told)}.") if told else verdict
 
 
-def newest_of(run: Run, sessions: Sequence[Sequence[Run]]) -> Run | None:
-    """The newest saved run of the same test and name, however it was measured."""
-    same = (each for session in reversed(sessions) for each in session if (each.test, each.name) == (run.test, run.name) and each.metered)
-    return next(same, None)
-
-
-def compared_metrics(run: Run, other: Run | None, limits: Iterable[str], aim: Aim) -> list[Metric]:
+def compared_metrics(head: Figures, other_run: Figures | None, limits: Iterable[str]) -> list[Metric]:
     """What of a run is held against another one: what always is, what has a limit, and what the other has and this one does not.
 
     Stars of one dated leaderboard have nothing to be compared with, and accuracy is of those that have references.
     """
-    scored = run.scores is not None or (other is not None and other.scores is not None)
-    asked = [metric for metric in METRICS.values() if metric.kind in ASKED_FOR]
-    lost = [] if other is None else [metric.name for metric in asked if _is_lost(metric, run, other, aim)]
-    told = [name for name in lost if METRICS[name].kind != "tokens"] + [name for name in lost if METRICS[name].kind == "tokens"][:1]
-    names = dict.fromkeys((*ALWAYS_COMPARED, *limits, *told))  # tokens= gives several counts, and one of them is told
+    scored = head.run.scores is not None or (other_run is not None and other_run.run.scores is not None)
+    asked_for = [metric for metric in METRICS.values() if metric.kind in ASKED_FOR]
+    lost = [] if other_run is None else [metric.name for metric in asked_for if _is_lost(metric, head, other_run)]
+    first = [name for name in lost if METRICS[name].kind != "tokens"] + [name for name in lost if METRICS[name].kind == "tokens"][:1]
+    names = dict.fromkeys((*ALWAYS_COMPARED, *limits, *first))  # tokens= gives several counts, and one of them is told
     return [METRICS[name] for name in names if METRICS[name].kind != "rating" and (METRICS[name].kind != "score" or scored)]
 
 
-def _is_lost(metric: Metric, run: Run, other: Run, aim: Aim) -> bool:
-    return isinstance(estimate(run, metric, aim), Missing) and isinstance(estimate(other, metric, aim), Estimate)
+def _is_lost(metric: Metric, head: Figures, other_run: Figures) -> bool:
+    return isinstance(head.of(metric), Missing) and isinstance(other_run.of(metric), Estimate)
 
 
-def _ratio(
-    metric: Metric, outcome: Outcome, match: Comparable, budget: Budget, bench: Bench, aim: Aim, subject: str, again: Sequence[Run]
-) -> Verdict:
-    bases = [each for run in match.runs if isinstance(each := estimate(run, metric, aim), Estimate)]
-    return judge_baseline(
-        metric,
-        outcome,
-        bases,
-        subject,
-        name=bench.baseline or "",
-        tolerance=budget.tolerance(metric),
-        floor=budget.floor(metric),
-        confidence=aim.confidence,
-        alarms=bench.alarms,
-        again=[each for run in again if isinstance(each := estimate(run, metric, aim), Estimate)],
-    )
+def against_baseline(head: Figures, budget: Budget, bench: Bench, subject: str, again: Sequence[Run] = ()) -> Against:
+    """The saved sessions of ``bench``, for one run; ``again`` are further launches of the same side."""
+    name, confidence = bench.baseline or "", head.aim.confidence
+    found = unlike(head.run, bench.sessions, cpu_judged=head.of_processor)
+
+    def base(metric: Metric) -> Base:
+        match = matching(found, metric.name)
+        if match.runs:
+            return Base(bench.saved(match.runs[-1], confidence), differs=match.warnings)
+        what = f"was measured otherwise ({'; '.join(map(str, match.refused))})" if match.refused else "has no run of it"
+        return Base(why=f"baseline {name!r} {what}; `pytest --energy-budget --energy-save {name}` saves one")
+
+    def ratio(metric: Metric, outcome: Estimate) -> Verdict:
+        befores = [bench.saved(each, confidence).of(metric) for each in matching(found, metric.name).runs]
+        others = [bench.saved(each, confidence).of(metric) for each in again]
+        return judge_baseline(
+            metric,
+            outcome,
+            [each for each in befores if isinstance(each, Estimate)],
+            subject,
+            name=name,
+            tolerance=budget.tolerance(metric),
+            floor=budget.floor(metric),
+            confidence=confidence,
+            alarms=bench.alarms,
+            again=[each for each in others if isinstance(each, Estimate)],
+        )
+
+    newest = bench.saved(found[-1][0], confidence) if found else None
+    return Against("baseline", name, base, ratio, newest, told=True)
 
 
-def longer_or_dearer(base: Run, run: Run, aim: Aim) -> str:
+def longer_or_dearer(base: Figures, head: Figures) -> str:
     """A change of the energy per query in two: 'tokens per query +12 %, energy per token -1.0 %'.
 
     Empty where tokens were not counted on both sides, or not alike, and where neither has changed by as much as is printed.
     """
-    if any(each.blocks and each.name == "tokens=" for each in differences(record(run), record(base))):
+    if any(each.blocks and each.name == "tokens=" for each in differences(record(head.run), record(base.run))):
         return ""
     said, moved = [], False
     for name, words in SPLIT.items():
-        before, now = (estimate(each, METRICS[name], aim) for each in (base, run))
+        before, now = (each.of(METRICS[name]) for each in (base, head))
         if not isinstance(before, Estimate) or not isinstance(now, Estimate) or before.value <= 0:
             return ""
         by = now.value / before.value - 1
         moved |= abs(by) >= LEAST_SAID
         said.append(f"{words} {'-' if by < -0.0005 else '+'}{show_share(abs(by))}")  # less than that is printed as 0.0 %
     return ", ".join(said) if moved else ""
-
-
-def _why_no_match(match: Comparable, name: str) -> str:
-    save = f"`pytest --energy-budget --energy-save {name}` saves one"
-    if match.refused:
-        return f"baseline {name!r} was measured otherwise ({'; '.join(str(each) for each in match.refused)}); {save}"
-    return f"baseline {name!r} has no run of it; {save}"
 
 
 def missing_runs(
@@ -254,11 +315,12 @@ def missing_runs(
     return tuple(verdicts)
 
 
-def lost_runs(before: Iterable[str | None], now: Container[str | None], subject: str, *, kind: Kind, where: str) -> tuple[Verdict, ...]:
+def lost_runs(before: Iterable[str | None], now: Container[str | None], subject: str, *, kind: str, where: str) -> tuple[Verdict, ...]:
     """UNMEASURED verdicts for runs, by name, that another run of the test had ``before`` and that it measures no more."""
     verdicts = []
     for name in dict.fromkeys(name for name in before if name not in now):
-        why = f"{called(kind, where)} has a run {f'named {name!r}' if name else 'without a name'} of it, which it does not measure any more"
+        which = f"named {name!r}" if name else "without a name"
+        why = f"{named(kind, where).called} has a run {which} of it, which it does not measure any more"
         verdicts.append(replace(unmeasured(METRICS["energy_per_query"], subject, why, kind=kind, where=where), run=name))
     return tuple(verdicts)
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, PairedTest, Rule
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, PairedTest
+from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.stats.distributions import student_t_quantile
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ from typing import Literal
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Estimate
-from pytest_greencompute.judging.by_other_run import ENOUGH_RUNS, beside_limit, change, few_launches, largest_fine, sees, word_for_ratio
+from pytest_greencompute.judging.by_other_run import ENOUGH_RUNS, beside_limit, change, few_launches, sees, word_for_ratio
+from pytest_greencompute.judging.rule import Rule, check_count, is_number, rule_of
 from pytest_greencompute.judging.verdict import Verdict, Word
 from pytest_greencompute.stats.looks import MIN_SAMPLES, lead, looks, share
-from pytest_greencompute.stats.ratios import Level, Ratio, launches_ratio, pairs_ratio
+from pytest_greencompute.stats.ratios import LaunchLevel, Ratio, launches_ratio, pairs_ratio
 from pytest_greencompute.values.metrics import Better
 from pytest_greencompute.values.units import RATIO
 
@@ -31,68 +32,6 @@ LAUNCHES_FOR_FAIL = 4
 UNANIMOUS = 4
 LEAD_ERROR = 0.0875  # 15 % with the 6.25 % of the four: what two modes leave for a true ratio right at the tolerance
 Asks = Literal["pair", "relaunch", "nothing"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What a regression is, and how sure a verdict must be.
-
-    ``tolerance`` is the share by which head may be worse (0.05: 5 %), ``floor`` the difference that does not matter, in the unit of
-    the samples; a FAIL is beyond both. At a true ratio right at the tolerance, PASS has a probability of at most
-    (1 - ``confidence``) / 2, and FAIL of that divided by ``budgets``, the number of verdicts in which a FAIL would be an alarm.
-    Raises SettingsError for values that make no sense.
-    """
-
-    tolerance: float = 0.05
-    confidence: float = 0.99
-    better: Better = "lower"
-    floor: float = 0.0
-    budgets: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("tolerance", "floor"):
-            value = getattr(self, name)
-            if not _is_number(value) or value < 0:
-                raise SettingsError(f"{name} is {value!r}.", remedy="Write a number that is not negative, like 0.05 for 5 %.")
-        if not _is_number(self.confidence) or not 0 < self.confidence < 1:
-            raise SettingsError(f"confidence is {self.confidence!r}.", remedy="Write it like 0.99.")
-        if self.better not in {"lower", "higher"}:
-            raise SettingsError(f"better is {self.better!r}.", remedy="Write 'lower' or 'higher'.")
-        _count("budgets", self.budgets)
-
-    @property
-    def pass_error(self) -> float:
-        return (1 - self.confidence) / 2
-
-    @property
-    def fail_error(self) -> float:
-        return share(self.pass_error, 1, budgets=self.budgets)
-
-    def change(self, base: float, head: float) -> float:
-        """The logarithm of how many times worse ``head`` is."""
-        worse = math.log(head) - math.log(base)
-        return worse if self.better == "lower" else -worse
-
-    def limit(self, level: float) -> float:
-        """The largest ratio that is fine, ``level`` being the base's figure."""
-        return largest_fine(self.tolerance, floor=self.floor, level=level, better=self.better)
-
-
-def _rule(tolerance: float, confidence: float, better: Better, floor: float, budgets: int) -> Rule:
-    """A rule as people write it: a tolerance of 1 or 5 is meant as per cent, and is none."""
-    rule = Rule(tolerance, confidence, better, floor, budgets)
-    if tolerance >= 1:
-        raise SettingsError(f"tolerance is {tolerance!r}, which is {100 * tolerance:g} %.", remedy="Write a share, like 0.05 for 5 %.")
-    return rule
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SettingsError(f"{name} is {value!r}.", remedy="Write a whole number, at least 1.")
 
 
 def _numbers(what: str, samples: Sequence[float]) -> list[float]:
@@ -136,7 +75,7 @@ def judge_pairs(
     is zero or negative, is UNMEASURED; one pair is INCONCLUSIVE. Raises SettingsError for lists of different lengths, for what is
     not a finite number, and for settings that make no sense (``Rule``).
     """
-    rule = _rule(tolerance, confidence, better, floor, budgets)
+    rule = rule_of(tolerance, confidence, better, floor, budgets)
     bases, heads = _numbers("base", base), _numbers("head", head)
     if len(bases) != len(heads):
         what = f"base has {len(bases)} samples and head {len(heads)}"
@@ -179,7 +118,7 @@ def judge_runs(
     negative is UNMEASURED. A launch of one sample does not show its own noise: INCONCLUSIVE, unless its side has three launches.
     Raises SettingsError for what is not a finite number and for settings that make no sense (``Rule``).
     """
-    rule = _rule(tolerance, confidence, better, floor, budgets)
+    rule = rule_of(tolerance, confidence, better, floor, budgets)
     bases, heads = ([_numbers(what, run) for run in _listed(what, runs)] for what, runs in (("base", base_runs), ("head", head_runs)))
     if not bases or not heads or not all([*bases, *heads]):
         return _unmeasured("runs", "There is no launch of one side, or nothing was measured in one.", rule)
@@ -212,9 +151,9 @@ def _listed(what: str, runs: Sequence[Sequence[float]]) -> list[Sequence[float]]
     return listed
 
 
-def _level(run: Sequence[float]) -> Level:
+def _level(run: Sequence[float]) -> LaunchLevel:
     logs = [math.log(sample) for sample in run]
-    return Level(statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0)
+    return LaunchLevel(statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0)
 
 
 def batches_for(fraction: float) -> int:
@@ -229,7 +168,7 @@ def percentile_pairs(base: Sequence[Sequence[float]], head: Sequence[Sequence[fl
     (sectioning: Asmussen and Glynn, Stochastic Simulation, III.5; Nakayama 2014). What is left over is too small for a section and
     is left out. Raises SettingsError where the sides differ in the number of sets, and for a ``fraction`` outside 0..1.
     """
-    if not _is_number(fraction) or not 0 < fraction < 1:
+    if not is_number(fraction) or not 0 < fraction < 1:
         raise SettingsError(f"fraction is {fraction!r}.", remedy="Write it like 0.95.")
     if len(base) != len(head):
         raise SettingsError(f"base has {len(base)} sets and head {len(head)}.", remedy="Pass sets that were measured side by side.")
@@ -305,13 +244,13 @@ class PairedTest:
 
     def __post_init__(self) -> None:
         for name in ("max_pairs", "launches", "for_fail"):
-            _count(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         kept = UNANIMOUS * (self.launches - 1)
         if kept >= self.max_pairs:
             raise SettingsError(f"max_pairs is {self.max_pairs}.", remedy=f"{self.launches} launches need at least {kept + 1}.")
         longest = self.max_pairs - kept
         if self.first is not None:
-            _count("first", self.first)
+            check_count("first", self.first)
             longest = min(longest, self.first)
         self._plan = looks(longest, first=MIN_SAMPLES, growth=LOOKS_GROW)
 
@@ -442,7 +381,7 @@ def judge_pairs_sequentially(
     ``budgets`` is how many verdicts share the error of a FAIL. Raises SettingsError as ``judge_pairs`` does, and lets through what
     ``next_pair`` and ``relaunch`` raise.
     """
-    rule = _rule(tolerance, confidence, better, floor, budgets)
+    rule = rule_of(tolerance, confidence, better, floor, budgets)
     if relaunch is None and launches > 1:
         raise SettingsError(f"launches is {launches} without a relaunch.", remedy="Pass relaunch, which starts both afresh.")
     test = PairedTest(rule, max_pairs, launches, for_fail=1 if relaunch is None else LAUNCHES_FOR_FAIL)

@@ -21,7 +21,6 @@ from pytest_greencompute.values.units import show_limit
 
 ORDER = ("FAIL", "UNMEASURED", "INCONCLUSIVE", "ACCEPTED", "PASS")
 Word = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNMEASURED", "ACCEPTED"]
-Kind = Literal["budget", "baseline", "base_ref", "comparison"]
 Effect = Literal["green", "warn", "fail", "skip"]
 MORE_SECONDS = "more seconds (--energy-max-seconds)"
 
@@ -30,14 +29,14 @@ MORE_SECONDS = "more seconds (--energy-max-seconds)"
 class Verdict:
     """One budget's result. ``reason`` is a whole sentence; ``sees`` the smallest relative regression that this data could show.
 
-    ``limit`` is an SI float (for a baseline: the largest value still fine); None where there was none to judge. ``pairs`` is how many
-    pairs of base and head were measured for it. Against another run ``base`` is its figure (SI) and ``ratio`` how many times worse this
-    one is, where they can be had.
+    ``kind`` is "budget", "comparison" (of candidates) or what the run was held against (``judge.HELD_AGAINST``). ``limit`` is an SI float
+    (for a baseline: the largest value still fine); None where there was none to judge. ``pairs`` is how many pairs of base and head were
+    measured for it. Against another run ``base`` is its figure (SI) and ``ratio`` how many times worse this one is, where they can be had.
     """
 
     word: Word
     metric: str
-    kind: Kind
+    kind: str
     reason: str
     estimate: Estimate | None = None
     limit: float | None = None
@@ -153,7 +152,7 @@ def narrowed_by(metric: Metric, outcome: Estimate | None) -> str:
     return "a longer window" if outcome is not None and outcome.note == ONE_WINDOW else MORE_SECONDS
 
 
-def unmeasured(metric: Metric, subject: str, why: str, *, kind: Kind = "budget", where: str = "") -> Verdict:
+def unmeasured(metric: Metric, subject: str, why: str, *, kind: str = "budget", where: str = "") -> Verdict:
     """An UNMEASURED verdict with its sentence."""
     return Verdict("UNMEASURED", metric.name, kind, f"{subject} has no {metric.name} to judge: {why}.", where=where)
 

@@ -12,7 +12,7 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.layouts import common
-from pytest_greencompute.pairing.process import Opponent, Side
+from pytest_greencompute.pairing.process import Process, Side
 from pytest_greencompute.pairing.runs import by_turns
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.values.metrics import METRICS
@@ -62,7 +62,7 @@ def _one_launch(
     """The pairs, how many there could be, and the seconds of loading and of measuring."""
     start_ns = clock.now_ns()
     with contextlib.ExitStack() as launched:
-        both = [launched.enter_context(contextlib.closing(Opponent(side, told))) for _ in range(2)]
+        both = [launched.enter_context(contextlib.closing(Process(side, told))) for _ in range(2)]
         for each in both:
             each.wait_here(name)
         layout = common(both[0].prepare(), both[1].prepare())

@@ -1,4 +1,4 @@
-"""The other commits of a session, each checked out in a worktree of its own."""
+"""The bases of a session: the other commits, each checked out in a worktree of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_greencompute.commits.metered import metered_at
 from pytest_greencompute.commits.worktrees import Worktrees
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.pairing.process import Side
-from pytest_greencompute.pairing.runs import Rival
+from pytest_greencompute.pairing.runs import BaseOfTest
 from pytest_greencompute.pairing.told import Checkouts
 
 DROPPED = ("PYTEST_", "COV_", "GREENCOMPUTE_", "COVERAGE_")
@@ -37,7 +37,7 @@ class Base:
 
 @dataclass
 class Bases:
-    """All other commits of a session. ``root`` is where this side's tests run, ``home`` the folder of its project where that is another
+    """All bases of a session. ``root`` is where this side's tests run, ``home`` the folder of its project where that is another
     one. Close it at the end: the worktrees go then.
     """
 
@@ -91,9 +91,9 @@ class Bases:
         repository = Repository(self.root, self.environ)
         return {base.label: metered_at(base.commit.sha, self.root, repository) for base in self._bases if base.commit is not None}
 
-    def rivals(self, node_id: str) -> list[Rival]:
-        """One for each commit, not started yet."""
-        return [Rival(base.label, self._side(base, node_id), problem=base.problem) for base in self._bases]
+    def of_test(self, node_id: str) -> list[BaseOfTest]:
+        """Each base for one test, not started yet."""
+        return [BaseOfTest(base.label, self._side(base, node_id), problem=base.problem) for base in self._bases]
 
     def _side(self, base: Base, node_id: str) -> Side | None:
         if base.root is None:

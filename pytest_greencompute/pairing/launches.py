@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Rule, judge_runs, percentile_pairs
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, judge_runs, percentile_pairs
+from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.demands import Demands
-from pytest_greencompute.pairing.layouts import metered_otherwise, timed_by_set, with_timing
-from pytest_greencompute.pairing.process import NotMeasuredError, Opponent, Side
+from pytest_greencompute.pairing.layouts import blocking, metered_otherwise, timed_by_set, with_timing
+from pytest_greencompute.pairing.process import NotMeasuredError, Process, Side
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.run import Run
@@ -44,11 +45,11 @@ class Launched:
             return base, head, self.problem or "this side did not measure it as a process of its own"
         if not base:
             return base, head, f"its test measures no run {f'named {name!r}' if name else 'without a name'}"
-        return base, head, metered_otherwise(head[0], base[0], aim)
+        return base, head, metered_otherwise(blocking(head[0], base[0], aim))
 
 
 def launch_by_turns(
-    start: Callable[[Side], Opponent], base: Side, head: Side, *, launches: int, compared: Timed, say: Callable[[str], None]
+    start: Callable[[Side], Process], base: Side, head: Side, *, launches: int, compared: Timed, say: Callable[[str], None]
 ) -> Launched:
     """Launch both sides, four times each or ``launches`` if that is more. ``compared``: the metrics of the run of that name."""
     launched = Launched()
@@ -59,9 +60,9 @@ def launch_by_turns(
         side, done = (base, launched.base) if which == "base" else (head, launched.head)
         say(f"{side.label}, launch {len(done) + 1} of {count}")
         try:
-            opponent = start(side)
-            done.append(_whole_launch(opponent, layouts, compared, count))
-            launched.demands = opponent.demands if which == "base" else launched.demands
+            process = start(side)
+            done.append(_whole_launch(process, layouts, compared, count))
+            launched.demands = process.demands if which == "base" else launched.demands
         except NotMeasuredError as error:
             launched.problem = f"launch {len(done) + 1} of {side.label}: {error.message.rstrip('.')}"
             launched.missing = error.means_missing and which == "base"
@@ -72,21 +73,21 @@ def launch_by_turns(
     return launched
 
 
-def _whole_launch(opponent: Opponent, layouts: dict[str | None, Layout], compared: Timed, launches: int) -> Mapping[str | None, Run]:
+def _whole_launch(process: Process, layouts: dict[str | None, Layout], compared: Timed, launches: int) -> Mapping[str | None, Run]:
     """Every run of one process, each with the layout that the first launch of it had."""
     runs: dict[str | None, Run] = {}
-    with contextlib.closing(opponent):
-        while not opponent.has_ended():
-            name = opponent.run_name
-            theirs = opponent.prepare()
+    with contextlib.closing(process):
+        while not process.has_ended():
+            name = process.run_name
+            theirs = process.prepare()
             fewer = replace(theirs, sets=max(UNANIMOUS, theirs.sets // launches))
             layout = layouts.setdefault(name, with_timing(fewer, compared(name)))
             if theirs.batches != layout.batches:
                 raise NotMeasuredError(f"it measures {theirs.batches} batches and another launch {layout.batches}: other queries")
-            opponent.lay_out(layout)
+            process.lay_out(layout)
             for index in range(layout.sets):
-                opponent.run_set(index)
-            runs[name] = opponent.end()
+                process.run_set(index)
+            runs[name] = process.end()
     return runs
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pytest_greencompute.estimates.domains import judges_processor
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.judging.comparable import differences, record
+from pytest_greencompute.judging.comparable import Difference, differences, record
 from pytest_greencompute.judging.pairs import UNANIMOUS, batches_for
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.values.metrics import Metric
@@ -57,15 +57,17 @@ def timed_by_set(run: Run, sets: int) -> list[list[float]]:
     return by_set
 
 
-def metered_otherwise(head: Run, base: Run, aim: Aim, metric: str | None = None) -> str:
-    """Why two runs of one session must not be compared after all, by the rules for saved runs; or empty.
-
-    Without ``metric`` what stops all figures, such as another meter, device or batch size; with it what stops that one.
-    """
+def blocking(head: Run, base: Run, aim: Aim) -> tuple[Difference, ...]:
+    """Why two runs of one session, or certain figures of them, must not be compared after all: by the rules for saved runs."""
     found = differences(record(head), record(base), cpu_judged=judges_processor(head, aim))
-    blocking = [f"{each.name}: {each.ours} here, {each.theirs} there" for each in found if each.blocks and each.concerns(metric)]
     meters = [tuple(sorted({(each.domain, each.meter, each.method) for each in run.sources})) for run in (head, base)]
-    if not blocking and meters[0] != meters[1]:
-        here, there = (", ".join(" ".join(each) for each in sources) or "none" for sources in meters)
-        blocking = [f"meters: {here} here, {there} there"]
-    return f"it was metered otherwise ({'; '.join(blocking)})" if blocking else ""
+    here, there = (", ".join(" ".join(each) for each in sources) or "none" for sources in meters)
+    others = (Difference("meters", here, there, blocks=True),) if here != there else ()
+    return (*(each for each in found if each.blocks), *others)
+
+
+def metered_otherwise(found: Sequence[Difference], metric: str | None = None) -> str:
+    """What is ``blocking`` for the metric of that name in words, or empty. None: what stops all figures, such as another meter."""
+    concern = [each for each in found if each.concerns(metric)]
+    said = [f"{each.name}: {each.ours} here, {each.theirs} there" for each in concern if each.name != "meters" or len(concern) == 1]
+    return f"it was metered otherwise ({'; '.join(said)})" if said else ""

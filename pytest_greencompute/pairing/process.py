@@ -62,8 +62,8 @@ class Side:
     options: Sequence[str] = ()
 
 
-class Opponent:
-    """A running side. Every method raises NotMeasuredError where the process has ended or its test failed.
+class Process:
+    """A side that runs. Every method raises NotMeasuredError where the process has ended or its test failed.
 
     ``names`` are those of the runs that its test has come to so far, ``demands`` what the side's commit demands of the test, once it has
     told.

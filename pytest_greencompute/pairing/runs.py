@@ -13,29 +13,30 @@ from dataclasses import dataclass, field, replace
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, Rule, percentile_pairs
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, percentile_pairs
+from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing.demands import Demands
-from pytest_greencompute.pairing.layouts import common, metered_otherwise, most_pairs, timed_by_set, with_timing
-from pytest_greencompute.pairing.process import MemoryFullError, NotMeasuredError, Opponent, Side
+from pytest_greencompute.pairing.layouts import blocking, common, metered_otherwise, most_pairs, timed_by_set, with_timing
+from pytest_greencompute.pairing.process import MemoryFullError, NotMeasuredError, Process, Side
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
 
 IN_PAIRS = ("energy", "rate", "latency")  # kinds of metrics; scores and answers are compared query by query
-Starting = Callable[[Side], Opponent]
+Starting = Callable[[Side], Process]
 Saying = Callable[[str], None]
 
 
 @dataclass
-class Rival:
-    """One other commit, for one test: its process, or why it cannot be measured. ``missing``: it does not have the test.
+class BaseOfTest:
+    """A base, for one test: its process, or why it cannot be measured. ``missing``: it does not have the test.
 
     ``demands`` are those of that commit on the test, once its process has told; ``names`` are those of its runs.
     """
 
-    ref: str
+    label: str
     side: Side | None
-    opponent: Opponent | None = None
+    process: Process | None = None
     problem: str = ""
     missing: bool = False
     demands: Demands | None = None
@@ -45,59 +46,59 @@ class Rival:
         """Start its process, which imports what it needs and then waits."""
         if self.side is not None and not self.problem:
             try:
-                self.opponent = start(self.side)
+                self.process = start(self.side)
             except OSError as error:
                 self.problem = f"its process could not be started ({error.strerror})"
 
     def close(self) -> None:
         """End its process. May be called twice."""
-        if self.opponent is not None:
-            self.demands = self.opponent.demands or self.demands
-            self.names = tuple(self.opponent.names)
-            self.opponent.close()
-            self.opponent = None
+        if self.process is not None:
+            self.demands = self.process.demands or self.demands
+            self.names = tuple(self.process.names)
+            self.process.close()
+            self.process = None
 
 
 @dataclass
 class Match:
-    """One run against one rival: a paired test for each metric of ``rules``, once both have agreed on a layout.
+    """One run against one base: a paired test for each metric of ``rules``, once both have agreed on a layout.
 
-    ``base`` is the rival's run; ``problem`` says why it has none, ``missing`` that it does not have the test; ``remark`` is what a
+    ``run`` is the base's; ``problem`` says why it has none, ``missing`` that it does not have the test; ``remark`` is what a
     reader of an inconclusive verdict should know. ``launched`` are the launches of base and head where launches took turns.
     """
 
-    rival: Rival
+    base: BaseOfTest
     rules: Mapping[str, Rule]
     aim: Aim
     tests: dict[str, PairedTest] = field(default_factory=dict)
     layout: Layout | None = None
-    base: Run | None = None
+    run: Run | None = None
     problem: str = ""
     missing: bool = False
     remark: str = ""
     launched: tuple[Sequence[Run], Sequence[Run]] | None = None
 
     def __post_init__(self) -> None:
-        if self.launched is None and self.rival.opponent is None:
-            self.problem, self.missing = self.rival.problem or "its process has ended", self.rival.missing
+        if self.launched is None and self.base.process is None:
+            self.problem, self.missing = self.base.problem or "its process has ended", self.base.missing
 
     @property
     def asks(self) -> Asks:
-        asked = {test.asks for test in self.tests.values()}
-        return "nothing" if self.problem else "pair" if "pair" in asked else "relaunch" if "relaunch" in asked else "nothing"
+        wanted = {test.asks for test in self.tests.values()}
+        return "nothing" if self.problem else "pair" if "pair" in wanted else "relaunch" if "relaunch" in wanted else "nothing"
 
     @contextlib.contextmanager
-    def trying(self) -> Iterator[Opponent]:
-        """The rival's process, to ask something of; where it cannot be measured any more it is given up, with the reason."""
-        assert self.rival.opponent is not None
+    def trying(self) -> Iterator[Process]:
+        """The base's process, to ask something of; where it cannot be measured any more it is given up, with the reason."""
+        assert self.base.process is not None
         try:
-            yield self.rival.opponent
+            yield self.base.process
         except NotMeasuredError as error:
             self.problem, self.missing = error.message.rstrip("."), error.means_missing
             if isinstance(error, MemoryFullError):
                 self.problem += "; --energy-base-turns launches measures the sides one after the other"
-            self.rival.problem, self.rival.missing = self.problem, self.missing
-            self.rival.close()
+            self.base.problem, self.base.missing = self.problem, self.missing
+            self.base.close()
 
     def begin_tests(self, layout: Layout, launches: int) -> None:
         """The tests of a comparison that has ``layout`` at most for its first launch."""
@@ -115,27 +116,27 @@ class Match:
 
 @dataclass
 class Feed:
-    """The pairs of one launch of both sides, each told once to the test of its metric."""
+    """The pairs of one launch of both sides, each fed once to the test of its metric."""
 
     tests: Mapping[str, PairedTest]
     aim: Aim
-    _told: dict[str, int] = field(default_factory=dict)
+    _fed: dict[str, int] = field(default_factory=dict)
 
     def tell(self, base: Run, head: Run, sets: int) -> None:
         """What the first ``sets`` sets of both say."""
         for name, test in self.tests.items():
-            told = self._told.get(name, 0)
+            fed = self._fed.get(name, 0)
             if METRICS[name].kind == "latency":
                 pairs = percentile_pairs(timed_by_set(base, sets), timed_by_set(head, sets), METRICS[name].fraction or 0.0)
-                for pair in pairs[told:]:
+                for pair in pairs[fed:]:
                     test.tell(*pair)
-                self._told[name] = len(pairs)
+                self._fed[name] = len(pairs)
             else:
-                for index in range(told, sets):
+                for index in range(fed, sets):
                     before, now = (of_set(run, METRICS[name], index, self.aim) for run in (base, head))
                     if before is not None and now is not None:  # a set that one side has lost is no pair
                         test.tell(before, now)
-                self._told[name] = sets
+                self._fed[name] = sets
 
 
 @dataclass
@@ -161,24 +162,24 @@ class Pairing:
     def begin(self) -> None:
         """Wait until no base is importing any more: they load their models when this side has its own, and has warmed up."""
         for match in self._running():
-            with match.trying() as opponent:
-                opponent.wait_until_collected()
+            with match.trying() as process:
+                process.wait_until_collected()
 
     def agree(self, layout: Layout) -> Layout:
         """Let each base load and warm up, this side waiting, and find the layout that suits all."""
         for match in self._running():
-            self.say(f"loading {match.rival.ref}")
-            with match.trying() as opponent:
-                opponent.wait_here(self.name)
-                theirs = opponent.prepare()
+            self.say(f"loading {match.base.label}")
+            with match.trying() as process:
+                process.wait_here(self.name)
+                theirs = process.prepare()
                 if theirs.batches != layout.batches:
                     raise NotMeasuredError(f"it measures {theirs.batches} batches and this side {layout.batches}: other queries")
                 layout = common(layout, theirs)
         layout = with_timing(layout, [METRICS[name] for match in self._running() for name in match.rules])
         for match in self._running():
             match.begin_tests(layout, self.launches)
-            with match.trying() as opponent:
-                opponent.lay_out(layout)
+            with match.trying() as process:
+                process.lay_out(layout)
         self._feeds = [Feed(match.tests, self.aim) for match in self.matches]
         return layout
 
@@ -195,25 +196,25 @@ class Pairing:
         if sets > self._done and (sets - 1) % 2 == 0:
             self._others_run(sets - 1)
         for match, feed in zip(self.matches, self._feeds, strict=False):
-            if match.base is not None and not match.problem:
-                feed.tell(match.base, run, sets)
+            if match.run is not None and not match.problem:
+                feed.tell(match.run, run, sets)
         self._done = sets
 
     def _others_run(self, index: int) -> None:
         for match in self._running():
-            with match.trying() as opponent:
-                match.base = opponent.run_set(index)
+            with match.trying() as process:
+                match.run = process.run_set(index)
 
     def end(self, run: Run) -> None:
         """This side's run is over: the last pair, and the bases' own ends."""
         self._finish(1 + max((block.set_index for block in run.blocks), default=-1), run)
         for match in self._running():
-            with match.trying() as opponent:
+            with match.trying() as process:
                 # Without a meter on this side there was nothing to lay out, but scores and answers can be compared all the same.
-                match.base = opponent.end() if match.layout else opponent.answers_of(self.name)
+                match.run = process.end() if match.layout else process.answers_of(self.name)
             match.no_more_pairs()
-            if not match.problem and match.base is not None:
-                match.problem = metered_otherwise(run, match.base, self.aim)
+            if not match.problem and match.run is not None:
+                match.problem = metered_otherwise(blocking(run, match.run, self.aim))
 
     def confirm(self) -> None:
         """The fresh launches that a FAIL needs, or that were asked for. The processes of ``end`` must have ended."""
@@ -221,7 +222,7 @@ class Pairing:
             launch = 1
             while match.asks == "relaunch":
                 launch += 1
-                self.say(f"against {match.rival.ref} again, launch {launch} of both")
+                self.say(f"against {match.base.label} again, launch {launch} of both")
                 try:
                     self._relaunch(match, launch)
                 except (NotMeasuredError, OSError) as error:
@@ -241,9 +242,9 @@ class Pairing:
 
     def _side_by_side(self, match: Match) -> None:
         assert match.layout is not None
-        assert match.rival.side is not None
+        assert match.base.side is not None
         with contextlib.ExitStack() as launched:
-            base, head = (launched.enter_context(contextlib.closing(self.start(side))) for side in (match.rival.side, self.head))
+            base, head = (launched.enter_context(contextlib.closing(self.start(side))) for side in (match.base.side, self.head))
             layout = match.layout
             for each in (head, base):
                 each.wait_here(self.name)
@@ -259,8 +260,8 @@ class Pairing:
     def _one_after_the_other(self, match: Match, launch: int) -> None:
         """Where both do not fit into the memory beside this process: pairs of sets that were measured at different times."""
         assert match.layout is not None
-        assert match.rival.side is not None
-        sides = {"base": match.rival.side, "head": self.head}
+        assert match.base.side is not None
+        sides = {"base": match.base.side, "head": self.head}
         runs = {
             which: whole_run(self.start(sides[which]), self.name, match.layout)
             for which in (("base", "head") if launch % 2 == 0 else ("head", "base"))
@@ -268,10 +269,10 @@ class Pairing:
         Feed(match.tests, self.aim).tell(runs["base"], runs["head"], match.layout.sets)
 
     def _running(self) -> list[Match]:
-        return [match for match in self.matches if match.rival.opponent is not None and not match.problem]
+        return [match for match in self.matches if match.base.process is not None and not match.problem]
 
 
-def by_turns(one: Opponent, other: Opponent, sets: int) -> Iterator[int]:
+def by_turns(one: Process, other: Process, sets: int) -> Iterator[int]:
     """Let two sides run ``sets`` sets each, first the one first, then the other; yields how many both have run."""
     for index in range(sets):
         for each in (one, other) if index % 2 == 0 else (other, one):
@@ -279,15 +280,15 @@ def by_turns(one: Opponent, other: Opponent, sets: int) -> Iterator[int]:
         yield index + 1
 
 
-def whole_run(opponent: Opponent, name: str | None, layout: Layout | None) -> Run:
+def whole_run(process: Process, name: str | None, layout: Layout | None) -> Run:
     """All sets of ``layout`` (None: its own) measured by one process, which ends then. Raises NotMeasuredError."""
-    with contextlib.closing(opponent):
-        opponent.wait_here(name)
-        theirs = opponent.prepare()
+    with contextlib.closing(process):
+        process.wait_here(name)
+        theirs = process.prepare()
         layout = layout or theirs
         if theirs.batches != layout.batches:
             raise NotMeasuredError(f"it measures {theirs.batches} batches, and another launch {layout.batches}")
-        opponent.lay_out(layout)
+        process.lay_out(layout)
         for index in range(layout.sets):
-            opponent.run_set(index)
-        return opponent.end()
+            process.run_set(index)
+        return process.end()

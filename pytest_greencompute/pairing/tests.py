@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, Limit
-from pytest_greencompute.judging.judge import ALWAYS_COMPARED, lost_runs
-from pytest_greencompute.judging.pairs import Rule
+from pytest_greencompute.judging.judge import ALWAYS_COMPARED, Against, lost_runs
+from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.launches import Launched, launch_by_turns
-from pytest_greencompute.pairing.process import Opponent, Side
-from pytest_greencompute.pairing.runs import IN_PAIRS, Match, Pairing, Rival, Saying
+from pytest_greencompute.pairing.process import Process, Side
+from pytest_greencompute.pairing.runs import IN_PAIRS, BaseOfTest, Match, Pairing, Saying
 from pytest_greencompute.pairing.told import Told
-from pytest_greencompute.pairing.verdicts import KIND, judge_match, notes_of
+from pytest_greencompute.pairing.verdicts import KIND, against_base, notes_of
 from pytest_greencompute.values.metrics import METRICS, Metric
-from pytest_greencompute.values.run import Run
 
 WINDOW = "a window is judged by its budgets: it is not measured by turns with other commits"
 
 
 @dataclass
 class Contest:
-    """One test against all other commits: their processes, started together with the test and ended with it, and what they showed.
+    """One test against all bases: their processes, started together with the test and ended with it, and what they showed.
 
     ``by_launches``: whole launches take turns before the test, instead of sets with the test. ``told`` is what a process of a side is
     told; ``alarms`` how many verdicts of the session share the error of a FAIL; ``say`` is told what it is waiting for.
     """
 
-    bases: Bases
+    checked_out: Bases
     node_id: str
     told: Told
     budget: Budget
@@ -41,40 +41,40 @@ class Contest:
     alarms: int = 1
     by_launches: bool = False
     say: Saying = lambda _: None
-    rivals: list[Rival] = field(default_factory=list, init=False)
+    bases: list[BaseOfTest] = field(default_factory=list, init=False)
     _pairings: dict[str | None, Pairing] = field(default_factory=dict, init=False)
     _launched: dict[str, Launched] = field(default_factory=dict, init=False)
 
     def start(self) -> None:
-        """Start a process for each commit, which imports what it needs and waits; where launches take turns, measure them all now."""
-        self.rivals = self.bases.rivals(self.node_id)
-        for rival in self.rivals:
+        """Start a process for each base, which imports what it needs and waits; where launches take turns, measure them all now."""
+        self.bases = self.checked_out.of_test(self.node_id)
+        for base in self.bases:
             if not self.by_launches:
-                rival.start(self.launch)
-            elif rival.side is not None and not rival.problem:
-                head = self.bases.head(self.node_id)
-                self._launched[rival.ref] = launch_by_turns(
-                    self.launch, rival.side, head, launches=self.launches, compared=self._in_pairs, say=self.say
+                base.start(self.launch)
+            elif base.side is not None and not base.problem:
+                head = self.checked_out.head(self.node_id)
+                self._launched[base.label] = launch_by_turns(
+                    self.launch, base.side, head, launches=self.launches, compared=self._in_pairs, say=self.say
                 )
 
-    def launch(self, side: Side) -> Opponent:
+    def launch(self, side: Side) -> Process:
         """A process of a side."""
-        return Opponent(side, replace(self.told, checkouts=self.bases.where(side)))
+        return Process(side, replace(self.told, checkouts=self.checked_out.where(side)))
 
     def pairing(self, name: str | None) -> Pairing:
         """The comparison of the run called ``name``, which is about to be measured."""
         rules = {metric.name: self._rule(metric) for metric in self._in_pairs(name)}
-        matches = [self._match(rival, rules, name) for rival in self.rivals]
-        pairing = Pairing(matches, self.bases.head(self.node_id), self.launch, self.aim, self.launches, name, self.say)
+        matches = [self._match(base, rules, name) for base in self.bases]
+        pairing = Pairing(matches, self.checked_out.head(self.node_id), self.launch, self.aim, self.launches, name, self.say)
         self._pairings[name] = pairing
         return pairing
 
-    def _match(self, rival: Rival, rules: Mapping[str, Rule], name: str | None) -> Match:
-        launched = self._launched.get(rival.ref)
+    def _match(self, base: BaseOfTest, rules: Mapping[str, Rule], name: str | None) -> Match:
+        launched = self._launched.get(base.label)
         if launched is None:
-            return Match(rival, rules, self.aim)
-        base, head, problem = launched.of(name, self.aim)
-        match = Match(rival, rules, self.aim, base=base[0] if base else None, launched=(base, head))
+            return Match(base, rules, self.aim)
+        bases, heads, problem = launched.of(name, self.aim)
+        match = Match(base, rules, self.aim, run=bases[0] if bases else None, launched=(bases, heads))
         match.problem, match.missing = problem, launched.missing
         return match
 
@@ -87,19 +87,19 @@ class Contest:
         return Rule(budget.tolerance(metric), budget.confidence, metric.better, budget.floor(metric), self.alarms)
 
     def _compared(self, name: str | None) -> tuple[str, ...]:
-        """The metrics of a run that are held against other commits: those that always are, and those that have a limit."""
+        """The metrics of a run that are held against bases: those that always are, and those that have a limit."""
         return tuple(dict.fromkeys((*ALWAYS_COMPARED, *self._limits(name))))
 
     def _limits(self, name: str | None) -> dict[str, Limit]:
         return {**self.budget.limits.get(None, {}), **self.budget.limits.get(name, {})}
 
     def lost(self, subject: str) -> tuple[Verdict, ...]:
-        """UNMEASURED verdicts for the runs that the test measures at another commit and does not measure any more."""
+        """UNMEASURED verdicts for the runs that the test measures at a base and does not measure any more."""
         verdicts: list[Verdict] = []
-        for rival in self.rivals:
-            launched = self._launched.get(rival.ref)
-            names = rival.names if launched is None else [name for launch in launched.base for name in launch]
-            verdicts += lost_runs(names, self._pairings, subject, kind=KIND, where=rival.ref)
+        for base in self.bases:
+            launched = self._launched.get(base.label)
+            names = base.names if launched is None else [name for launch in launched.base for name in launch]
+            verdicts += lost_runs(names, self._pairings, subject, kind=KIND, where=base.label)
         return tuple(verdicts)
 
     def confirm(self, *, nothing: bool = False) -> None:
@@ -108,50 +108,53 @@ class Contest:
         They come to the end of their tests before, so that what they measure besides is known; where this side has measured ``nothing``,
         too, but not for windows and candidates alone, which the bases would run in vain.
         """
-        for rival in self.rivals:
-            if rival.opponent is not None and (self._pairings or nothing):
-                self.say(f"waiting for the end of the test at {rival.ref}")
-                rival.opponent.run_through()
+        for base in self.bases:
+            if base.process is not None and (self._pairings or nothing):
+                self.say(f"waiting for the end of the test at {base.label}")
+                base.process.run_through()
         self.close()
         for pairing in self._pairings.values():
             pairing.confirm()
 
-    def judge(self, run: Run, subject: str) -> tuple[Run, tuple[Verdict, ...]]:
-        """The verdicts of a run against the other commits, and the run with what else there is to say of them."""
-        pairing = self._pairings.get(run.name)
-        if pairing is None:
-            return replace(run, notes=(*run.notes, WINDOW)) if run.window else run, ()
-        names, limits = self._compared(run.name), self._limits(run.name)
-        verdicts = [each for match in pairing.matches for each in judge_match(match, run, names, self.budget, limits, subject)]
-        notes = [note for match in pairing.matches for note in notes_of(match, run)] + self.bases.notes
-        return replace(run, notes=(*run.notes, *notes)), tuple(replace(each, run=run.name) for each in verdicts)
+    def against(self, head: Figures, subject: str) -> list[Against]:
+        """What a run is held against: the bases that have the test."""
+        return [against_base(match, head, subject) for match in self._matches(head.run.name) if not match.missing]
+
+    def notes(self, head: Figures) -> tuple[str, ...]:
+        """What else there is to say of a run beside the bases."""
+        if head.run.name not in self._pairings:
+            return (WINDOW,) if head.run.window else ()
+        return (*(note for match in self._matches(head.run.name) for note in notes_of(match, head)), *self.checked_out.notes)
+
+    def _matches(self, name: str | None) -> Sequence[Match]:
+        pairing = self._pairings.get(name)
+        return () if pairing is None else pairing.matches
 
     def demands(self) -> dict[str, Demands]:
         """What each commit demands of the test, by the commit's label; those that told nothing are left out."""
         found = {}
-        for rival in self.rivals:
-            launched = self._launched.get(rival.ref)
-            told = rival.opponent.demands if rival.opponent else rival.demands or (launched.demands if launched else None)
+        for base in self.bases:
+            launched = self._launched.get(base.label)
+            told = base.process.demands if base.process else base.demands or (launched.demands if launched else None)
             if told:
-                found[rival.ref] = told
+                found[base.label] = told
         return found
 
     def pairs(self, name: str | None) -> list[dict[str, Any]]:
-        """The pairs of sets that a run was measured in, for each commit and metric, as plain JSON values (SI units)."""
-        pairing = self._pairings.get(name)
+        """The pairs of sets that a run was measured in, for each base and metric, as plain JSON values (SI units)."""
         return [
             {
-                "ref": match.rival.ref,
+                "ref": match.base.label,
                 "metric": metric,
                 "unit": METRICS[metric].dimension.si,
                 "pairs": [list(each) for each in test.measured],
             }
-            for match in (pairing.matches if pairing else ())
+            for match in self._matches(name)
             for metric, test in match.tests.items()
             if test.measured
         ]
 
     def close(self) -> None:
         """End all processes. May be called twice."""
-        for rival in self.rivals:
-            rival.close()
+        for base in self.bases:
+            base.close()

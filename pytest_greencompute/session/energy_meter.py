@@ -723,16 +723,16 @@ class EnergyMeter:
 
         def enough(run: Run) -> bool:
             """Whether all that more blocks could make certain is certain."""
-            key = limits_for(run, budget, only=True)
+            key, figures = limits_for(run, budget, only=True), bench.figures(run, budget.confidence)
             verdicts = [
-                each for each in judge_run(run, key, budget, bench, test.subject) if METRICS[each.metric].kind in {"energy", "rate"}
+                each for each in judge_run(figures, key, budget, bench, test.subject) if METRICS[each.metric].kind in {"energy", "rate"}
             ]
             certain = all(each.word != "INCONCLUSIVE" for each in verdicts)
             # A run that others will be compared with must be precise, not only certain of its own verdicts.
             compared = session.settings.save or test.group is not None
             alone = not verdicts and pairing is None
             done = precise(run) if compared or alone else certain and presentable(run)
-            done = done and not times_open(run, key, budget, bench, test.subject)
+            done = done and not times_open(figures, key, budget, bench, test.subject)
             return done if pairing is None else pairing.may_end(certain=done)
 
         limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
@@ -761,9 +761,7 @@ class EnergyMeter:
 
     def _aim(self) -> Aim:
         """What is asked of this test's runs: the session's, as sure as the test's budget wants it."""
-        from dataclasses import replace
-
-        return replace(self._session.bench().aim, confidence=self._session.budget(self._test).confidence)
+        return self._session.bench().aim.at(self._session.budget(self._test).confidence)
 
     def _kept_unmetered(self) -> int | None:
         """How many queries run without a meter, None for all; where none is to run, the test is skipped."""

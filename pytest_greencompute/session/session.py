@@ -86,6 +86,7 @@ class Session:
         self._total_problem = ""
         self._refusal = ""
         self.saved: Sequence[Sequence[Run]] = ()
+        self._bench: Bench | None = None
         self._signal: Any = None
         if settings.baseline is not None and settings.enabled:
             from pytest_greencompute.store.baselines import load
@@ -244,7 +245,7 @@ class Session:
 
         budget, settings = self.budget(test), self.settings
         test.told = test.plan(budget)
-        aim = replace(self.bench().aim, confidence=budget.confidence)
+        aim = self.bench().aim.at(budget.confidence)
         tell = self.tell(test)
         test.contest = Contest(
             self.bases,
@@ -323,14 +324,16 @@ class Session:
         return resolve(lines, hardware)
 
     def bench(self) -> Bench:
-        """What all tests are judged against."""
+        """What all tests are judged against; made once, since it keeps the figures of the saved runs."""
+        if self._bench is not None:
+            return self._bench
         from pytest_greencompute.estimates.estimate import Aim
         from pytest_greencompute.judging.judge import Bench
         from pytest_greencompute.values.footprint import Footprint
 
         settings = self.settings
         baseline = settings.baseline if settings.enabled else None
-        return Bench(
+        self._bench = Bench(
             Aim(domains=settings.domains, footprint=settings.footprint or Footprint()),
             settings.accuracy_confidence,
             settings.accept,
@@ -340,6 +343,7 @@ class Session:
             alarms=self._alarms,
             commits=bool(settings.base_refs),
         )
+        return self._bench
 
     def judge(self, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
         """Judge all that a test measured, keep the results on it, and return the verdicts.

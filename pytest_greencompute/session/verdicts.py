@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimates.by_metric import estimates
-from pytest_greencompute.estimates.estimate import Outcome
 from pytest_greencompute.judging.budget import Budget
 from pytest_greencompute.judging.judge import Bench, judge_run, limits_for, lost_runs, missing_runs, names_before
 from pytest_greencompute.judging.verdict import Policy, Verdict, accepted, effect
@@ -36,22 +34,22 @@ def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, 
         broken |= {comparison.run_name(name): problem for name, problem in comparison.problems.items()}
     only, names = len(runs) + len(broken) == 1, [run.name for run in runs]
     lost = _lost(test, bench, names) if ended else ()
-    for measured in runs:
-        run = measured
+    for run in runs:
+        head = bench.figures(run, budget.confidence)
         subject = test.subject if run.name is None else f"{test.subject} ({run.name})"
-        found = judge_run(run, limits_for(run, budget, only=only), budget, bench, subject)
+        against = () if test.contest is None else test.contest.against(head, subject)
+        found = judge_run(head, limits_for(run, budget, only=only), budget, bench, subject, against)
         row, chosen = candidates.pop(run.name, (None, ()))
         found += tuple(accepted(each, run.test, bench.accept, bench.today) for each in chosen)
-        if test.contest is not None:
-            run, compared = test.contest.judge(run, subject)
-            found += tuple(accepted(each, run.test, bench.accept, bench.today) for each in compared)
         found += tuple(each for each in lost if each.run == run.name)
-        aim = replace(bench.aim, confidence=budget.confidence)
-        outcomes: dict[str, Outcome] = {**estimates(run, aim)}
+        outcomes = head.every()
         outcomes |= {each.metric: each.estimate for each in found if each.estimate is not None and each.metric == "answers_changed"}
-        result = _marked(run_to_json(run, outcomes, found, bench.aim.footprint), found, settings.policy)
-        if test.contest is not None and (against := test.contest.pairs(run.name)):
-            result["against"] = against
+        notes = () if test.contest is None else test.contest.notes(head)
+        result = _marked(
+            run_to_json(replace(run, notes=(*run.notes, *notes)), outcomes, found, bench.aim.footprint), found, settings.policy
+        )
+        if test.contest is not None and (pairs := test.contest.pairs(run.name)):
+            result["against"] = pairs
         test.results.append(result | ({} if row is None else {"candidate": row}))
         verdicts.extend(found)
     missing = missing_runs(budget, runs, test.subject, metered=settings.enabled, broken=broken) if ended else ()
@@ -81,8 +79,7 @@ def _candidates(test: MeteredTest, budget: Budget, bench: Bench, *, ended: bool)
     for comparison in test.comparisons:
         found |= comparison.by_run()
     if test.group is not None:
-        aim = replace(bench.aim, confidence=budget.confidence)
-        found |= test.group.judge(test.node_id, test.runs, aim, ended=ended, windows=bool(test.windows))
+        found |= test.group.judge(test.node_id, test.runs, bench.aim.at(budget.confidence), ended=ended, windows=bool(test.windows))
     return found
 
 

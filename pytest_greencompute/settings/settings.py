@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_greencompute.judging.budget import Line, Names, Terms
+from pytest_greencompute.judging.budget import COMMAND_LINE, Line, Names, Terms, lines_for
 from pytest_greencompute.judging.verdict import Acceptance, Policy
 from pytest_greencompute.settings.toml_file import TomlFile
 from pytest_greencompute.values.footprint import Footprint
@@ -63,3 +63,8 @@ class Settings:
     where: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     names: Names = field(default_factory=Names)
+
+    def lines_for(self, node_id: str) -> tuple[Line, ...]:
+        """The lines on a test behind those of its marks, in order of precedence: the command line, the file on it, the file on all."""
+        of_file = lines_for(node_id, self.budgets, self.names)
+        return (Line(COMMAND_LINE, terms=self.terms), *of_file, Line("the file", terms=self.file_terms))

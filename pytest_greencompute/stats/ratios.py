@@ -37,7 +37,7 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class LaunchLevel:
     """What one launch measured: the logarithm of its figure, and the standard error of that within the launch."""
 
     log: float
@@ -97,7 +97,7 @@ def _lows(ordered: Sequence[float], chance: float) -> list[float]:
     return [mean + student_t_quantile(PLAIN_SHARE * chance, n - 1) * error, ordered[rank - 1]]
 
 
-def launches_ratio(base: Sequence[Level], head: Sequence[Level], *, low_error: float, high_error: float) -> Ratio:
+def launches_ratio(base: Sequence[LaunchLevel], head: Sequence[LaunchLevel], *, low_error: float, high_error: float) -> Ratio:
     """The ratio of the mean levels of launches (at least one a side), by a random-effects model.
 
     The variance between launches is the moment estimate of DerSimonian and Laird (1986), shrunk towards the prior as Smyth (2004)
@@ -110,7 +110,7 @@ def launches_ratio(base: Sequence[Level], head: Sequence[Level], *, low_error: f
     return Ratio(exp(change), exp(low), exp(high))
 
 
-def _half_width(sides: Sequence[Sequence[Level]], prior: Prior, chance: float) -> float:
+def _half_width(sides: Sequence[Sequence[LaunchLevel]], prior: Prior, chance: float) -> float:
     """Half-width, on the log scale, of the difference of the two sides' means."""
     seen = degrees = within = fewer = 0.0
     for side in sides:

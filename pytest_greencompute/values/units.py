@@ -100,7 +100,7 @@ _S_OF = {
     **dict.fromkeys(("y", "year"), YEAR_S),
 }
 _THOUSANDS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))\s*(.*?)\s*", re.IGNORECASE)
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))\s*(.*?)\s*", re.IGNORECASE)
 _PER_QUERIES = re.compile(r"(\S*?)\s*(?:/|\bper\b)\s*([\d.,_ ]*?)\s*quer(?:y|ies)")
 _WHOLE = re.compile(r"[\d_]*|\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+")  # 1,000 is a thousand; 1,5 is not fifteen
 _PER = re.compile(r"(.*?)\s*(?:/|\b(?:per|an?)\b)\s*(\w+)")

@@ -13,6 +13,7 @@ from pytest_greencompute.errors import GreencomputeError, MeterError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
 from pytest_greencompute.estimates.measured import ServedRun
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, Limit
 from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.judging.judge import Bench, judge_run, times_open
@@ -144,8 +145,8 @@ def test_a_file_of_an_older_version_has_none_of_these_counts() -> None:
 )
 def test_a_load_may_go_on_for_a_time_that_is_not_certain(metric: str, limit: float, open_: bool) -> None:
     budget = Budget({None: {metric: Limit(METRICS[metric], limit, "")}}, (), {})
-    assert times_open(RUN, None, budget, Bench(Aim()), "it") is open_
-    assert not times_open(replace(RUN, serving=None), None, budget, Bench(Aim()), "it")
+    assert times_open(Figures(RUN, Aim(budget.confidence)), None, budget, Bench(Aim()), "it") is open_
+    assert not times_open(Figures(replace(RUN, serving=None), Aim(budget.confidence)), None, budget, Bench(Aim()), "it")
 
 
 def test_a_look_that_ends_a_load_is_surer_than_its_verdict() -> None:
@@ -153,8 +154,8 @@ def test_a_look_that_ends_a_load_is_surer_than_its_verdict() -> None:
     seconds = [*[0.1] * 40, *[0.2] * 20]
     run = replace(RUN, latencies=tuple(Latency(1, each) for each in seconds), looks=8)
     budget = Budget({None: {"latency_p50": Limit(METRICS["latency_p50"], 0.15, "")}}, (), {})
-    assert judge_run(run, None, budget, Bench(Aim()), "it")[0].word == "INCONCLUSIVE"
-    assert times_open(run, None, budget, Bench(Aim()), "it")
+    assert judge_run(Figures(run, Aim(budget.confidence)), None, budget, Bench(Aim()), "it")[0].word == "INCONCLUSIVE"
+    assert times_open(Figures(run, Aim(budget.confidence)), None, budget, Bench(Aim()), "it")
 
 
 def test_a_stranger_in_one_stretch_spoils_the_run() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from making import block, latencies, run, source
 
-from pytest_greencompute.estimates.by_metric import estimate, estimates
+from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Limit
 from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.judging.verdict import Verdict, Word
@@ -42,7 +43,7 @@ def told(
         metric = METRICS[name]
         outcome = estimate(made, metric, Aim())
         verdicts.append(judge_budget(metric, outcome, Limit(metric, value, where), "test_y", by_interval=metric.kind != "score"))
-    row = run_to_json(made, estimates(made, Aim()), [*verdicts, *extra])
+    row = run_to_json(made, Figures(made, Aim()).every(), [*verdicts, *extra])
     for verdict in row["verdicts"]:
         verdict["effect"] = effect
     return row

@@ -124,6 +124,8 @@ def test_on_lines_hold_where_their_hardware_matches() -> None:
         ({"accuracy": 0}, "accuracy: 0 is not greater than zero."),
         ({"energy_per_query": "0.4 Wh/1,5 queries"}, "is per '1,5' queries, which is no whole number."),
         ({"tolerance": {"energy": 0.1}}, "tolerance: 'energy' is not a metric in tolerance."),
+        ({"floor": {"stars": 5}}, "floor: stars has no floor: it is not compared with other runs. Remove stars from floor."),
+        ({"tolerance": {"stars": "5 %"}}, "tolerance: stars has no tolerance: it is not compared with other runs."),
         ({"floor": "1 mJ"}, "floor: '1 mJ' has no metric."),
         ({"floor": {"energy_per_query": "1 ms"}}, "is a time, not an energy."),
         ({"confidence": 1.0}, "confidence: 1.0 is not between 0.5 and 1."),

@@ -13,7 +13,7 @@ from scipy.stats import binomtest, t
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
-from pytest_greencompute.judging.choice import ACCURACY, ENERGY, Candidate, Choice, Difference, grid, sweep_name
+from pytest_greencompute.judging.choice import ACCURACY, ENERGY, Candidate, Choice, Gain, grid, sweep_name
 from pytest_greencompute.judging.right_size import judge_floor, judge_right_size, times
 from pytest_greencompute.models.answers import digests
 from pytest_greencompute.stats.distributions import paired_difference_interval
@@ -278,7 +278,7 @@ def test_the_difference_of_accuracy_is_paired() -> None:
     assert found is not None
     assert found.value == pytest.approx(0.05)
     assert (found.low, found.high) == pytest.approx(paired_difference_interval(5, 0, 100, 0.99))
-    assert str(Difference(0.05, 0.01, -0.02)) == "+5.0 points [+1.0, -2.0]"
+    assert str(Gain(0.05, 0.01, -0.02)) == "+5.0 points [+1.0, -2.0]"
 
 
 def test_scores_that_are_not_right_or_wrong_are_compared_by_students_t() -> None:

@@ -22,9 +22,10 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Missing
 from pytest_greencompute.estimates.measured import MeasuredRun
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, parse_lines, resolve
 from pytest_greencompute.judging.by_other_run import judge_count
-from pytest_greencompute.judging.judge import Bench, judge_run
+from pytest_greencompute.judging.judge import Bench, judge_run, named
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
@@ -687,7 +688,7 @@ def test_the_run_file_keeps_what_was_counted_as_it_is() -> None:
 
 def judged(count: Count, limit: str = "1 MFLOP", name: str = FLOPS) -> Verdict:
     budget: Budget = resolve(parse_lines({name: limit}, lambda *_: "here"), {})
-    (verdict,) = judge_run(run([], counts={name: count}), None, budget, Bench(Aim()), "test_it")
+    (verdict,) = judge_run(Figures(run([], counts={name: count}), Aim()), None, budget, Bench(Aim()), "test_it")
     return verdict
 
 
@@ -716,7 +717,9 @@ def test_the_most_that_it_can_be_may_pass_a_budget_and_never_fails_it() -> None:
 
 
 def compared(now: Count, before: Count, name: str = FLOPS, **terms: Any) -> Verdict:
-    return judge_count(METRICS[name], outcome(now, name), outcome(before, name), "t", name="main", **{"tolerance": 0.05, **terms})
+    return judge_count(
+        METRICS[name], outcome(now, name), outcome(before, name), "t", named("baseline", "main"), **{"tolerance": 0.05, **terms}
+    )
 
 
 @pytest.mark.parametrize(

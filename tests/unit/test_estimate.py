@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from making import block, idle, latencies, run, source
 from scipy.stats import binomtest, poisson
 
-from pytest_greencompute.estimates.by_metric import estimate, estimates
+from pytest_greencompute.estimates import of_run
+from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.domains import idle_watts, judged_sources, stood_idle
-from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, with_systematic
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome, with_systematic
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.verdict import word_for
 from pytest_greencompute.stats.distributions import student_t_quantile
 from pytest_greencompute.stats.intervals import FAR, FINEST, bootstrap_low, mean_interval, positive_low
 from pytest_greencompute.stats.looks import looks
 from pytest_greencompute.values.footprint import Footprint
-from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.run import Run
 
 AIM = Aim()
@@ -242,7 +244,7 @@ def test_more_than_half_the_blocks_marked_leave_no_energy(marked: int, spoiled: 
 
 def test_a_problem_is_the_reason_for_every_energy_figure() -> None:
     made = run([], problem="the GPU has no counter", latencies=latencies([0.01] * 9), scores=(1.0,))
-    outcomes = estimates(made, AIM)
+    outcomes = Figures(made, AIM).every()
     assert [name for name, outcome in outcomes.items() if isinstance(outcome, Estimate)] == [
         "latency_p50",
         "latency_p95",
@@ -561,6 +563,28 @@ def test_the_interval_of_a_percentile_covers_as_often_as_it_promises() -> None:
         found = figured(run([], latencies=latencies(rng.exponential(size=120))), "latency_p95")
         covered += found.low <= truth <= found.high  # type: ignore[operator]
     assert covered / 1000 >= 0.985
+
+
+def test_a_figure_is_worked_out_once_and_as_it_would_be_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = run([block(100 + k % 2, set_index=k) for k in range(8)], scores=(1.0,) * 9, tokens=(5,) * 100, latencies=latencies([0.1] * 9))
+    aim = replace(AIM, footprint=Footprint(1e-7, "set by you", 1e-7, "EUR"))
+    alone = {name: estimate(made, metric, aim) for name, metric in METRICS.items()}
+    asked: list[str] = []
+
+    def once(run: Run, metric: Metric, aim: Aim) -> Outcome:
+        asked.append(metric.name)
+        return estimate(run, metric, aim)
+
+    monkeypatch.setattr(of_run, "estimate", once)
+    figures = Figures(made, aim)
+    assert str(figures.every()) == str(alone)
+    assert str(figures.every()) == str(alone)
+    assert len(asked) == len(set(asked))
+    assert asked.count("energy_per_query") == 1
+    assert not {"energy_per_token", "carbon_per_query", "cost_per_query"} & set(asked)  # made of the energy per query
+    assert figures.at(0.9) is figures.at(0.9)
+    assert figures.at(0.99) is figures
+    assert str(figures.at(0.9).of(METRICS["accuracy"])) == str(estimate(made, METRICS["accuracy"], replace(aim, confidence=0.9)))
 
 
 def test_an_estimate_compares_by_its_figure_and_prints_its_precision() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +11,20 @@ import pytest
 from making import block, latencies, run, source
 
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, parse_lines, resolve
-from pytest_greencompute.judging.judge import Bench, hardware_of, judge_run, limits_for, longer_or_dearer, missing_runs
+from pytest_greencompute.judging.judge import HELD_AGAINST, Bench, hardware_of, judge_run, limits_for, longer_or_dearer, missing_runs
+from pytest_greencompute.judging.pairs import PairedTest
+from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Acceptance, Verdict
-from pytest_greencompute.pairing.runs import Match, Rival
-from pytest_greencompute.pairing.verdicts import notes_of
+from pytest_greencompute.pairing.runs import BaseOfTest, Feed, Match
+from pytest_greencompute.pairing.verdicts import against_base, notes_of
 from pytest_greencompute.results.provenance_json import provenance_from_json
+from pytest_greencompute.results.run_json import schema
 from pytest_greencompute.values.footprint import Footprint
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.provenance import Machine, Provenance
-from pytest_greencompute.values.run import Run, Serving
+from pytest_greencompute.values.run import Count, Run, Serving
 
 GPU = {"gpu": "Made GPU", "uuid": "GPU-1", "meter": "made", "method": "counter", "device": "Made GPU", "driver": "550"}
 
@@ -32,7 +37,9 @@ def measured(joules: float = 100.0, **fields: Any) -> Run:
     """Ten joules a query, to about one per cent."""
     blocks = [block(joules * (1 + 0.002 * (k % 3 - 1)), set_index=k) for k in range(9)]
     provenance = on(GPU)
-    return run(blocks, **{"provenance": provenance, "latencies": latencies([0.01] * 110), "scores": (1.0,) * 90 + (0.0,) * 10, **fields})
+    return run(
+        **{"blocks": blocks, "provenance": provenance, "latencies": latencies([0.01] * 110), "scores": (1.0,) * 90 + (0.0,) * 10, **fields}
+    )
 
 
 def budget(**written: Any) -> Budget:
@@ -40,7 +47,11 @@ def budget(**written: Any) -> Budget:
 
 
 def judged(made: Run, limits: Budget, key: str | None = None, **bench: Any) -> dict[tuple[str, str], Verdict]:
-    return {(each.metric, each.kind): each for each in judge_run(made, key, limits, Bench(Aim(), **bench), "t")}
+    return {(each.metric, each.kind): each for each in judge_run(figures(made, limits), key, limits, Bench(Aim(), **bench), "t")}
+
+
+def figures(made: Run, limits: Budget) -> Figures:
+    return Figures(made, Aim(limits.confidence))
 
 
 def words(verdicts: dict[tuple[str, str], Verdict]) -> dict[str, str]:
@@ -114,7 +125,8 @@ def test_what_is_a_thousand_times_over_in_every_sample_fails(made: Run, alarms: 
     limits = {"energy_per_query": "1 nJ", "average_power": "0.001 mW", "carbon_per_query": 1e-21, "cost_per_query": 1e-21}
     limits = {**limits, "latency_p50": "1 µs", "latency_p99": "1 µs", "throughput": "1000000 /s"}
     bench = Bench(Aim(footprint=Footprint(1e-10, "set by you", 1e-10, "EUR")), alarms=alarms)
-    found = {each.metric: each for each in judge_run(made, None, budget(**limits), bench, "t")}
+    head = bench.figures(made, 0.99)
+    found = {each.metric: each for each in judge_run(head, None, budget(**limits), bench, "t")}
     judgeable = [name for name in found if not (made.window and name.startswith("latency"))]
     assert {name: found[name].word for name in judgeable} == dict.fromkeys(judgeable, "FAIL")
     assert all("not clearly" not in each.reason for each in found.values())
@@ -247,6 +259,134 @@ def test_an_unmetered_run_is_not_compared() -> None:
     assert judged(made, budget(), baseline="main", sessions=[(measured(),)]) == {}
 
 
+# One ladder: whatever a run is held against, the same situation gets the same word
+
+
+def saved(base: Run | None, head: Figures, limits: Budget) -> tuple[Verdict, ...]:
+    """Against four saved runs that are alike."""
+    sessions = [] if base is None else [(base,)] * 4
+    return judge_run(head, None, limits, Bench(Aim(), baseline="main", sessions=sessions), "t")
+
+
+def at_commit(match: Match, head: Figures, limits: Budget) -> tuple[Verdict, ...]:
+    return judge_run(head, None, limits, Bench(Aim(), commits=True), "t", [against_base(match, head, "t")])
+
+
+def rules(limits: Budget) -> dict[str, Rule]:
+    return {name: Rule(limits.tolerance(METRICS[name]), better=METRICS[name].better) for name in ("energy_per_query", "latency_p50")}
+
+
+def in_launches(base: Run | None, head: Figures, limits: Budget) -> tuple[Verdict, ...]:
+    """Against a commit in four launches of each."""
+    launched = ([], [head.run] * 4) if base is None else ([base] * 4, [head.run] * 4)
+    return at_commit(Match(BaseOfTest("main", None), rules(limits), Aim(), run=base, launched=launched), head, limits)
+
+
+def in_pairs(base: Run | None, head: Figures, limits: Budget) -> tuple[Verdict, ...]:
+    """Against a commit in nine pairs of sets."""
+    match = Match(BaseOfTest("main", None), rules(limits), Aim(), run=base)
+    match.problem = ""
+    match.tests = {name: PairedTest(rule, for_fail=1, first=9) for name, rule in match.rules.items()}
+    if base is not None:
+        Feed(match.tests, match.aim).tell(base, head.run, 9)
+    match.no_more_pairs()
+    return at_commit(match, head, limits)
+
+
+def said(**provenance: Any) -> dict[str, Any]:
+    """A provenance that says more than the one of ``measured``."""
+    devices = {"gpu:0": {**GPU, **provenance.pop("gpu", {})}}
+    return {"provenance": provenance_from_json({"devices": devices, "batch_size": 1, **provenance})}
+
+
+def answers(*each: int) -> dict[str, Any]:
+    return {"answers": "".join(f"{number:016x}" for number in each)}
+
+
+def faults(value: float) -> dict[str, Any]:
+    return {"counts": {"page_faults_per_query": Count(value, 100)}}
+
+
+TOKENS: dict[str, Any] = {"tokens": (5,) * 100}
+NONE, UNSCORED, SPOILED = {"scores": None}, {"scores": None, **said(batch_size=2)}, {"problem": "the meter stopped"}
+RIGHT = (1.0,) * 90 + (0.0,) * 10
+ENERGY, ACCURACY, CHANGED, PAGES = "energy_per_query", "accuracy", "answers_changed", "page_faults_per_query"
+FINE = {ENERGY: "PASS", ACCURACY: "PASS"}
+# What the base has, what this run has, what is limited besides, and the words of all that is compared.
+LADDER: dict[str, tuple[dict[str, Any] | None, dict[str, Any], dict[str, Any], dict[str, str]]] = {
+    "the same": ({}, {}, {}, FINE),
+    "twice the energy": ({}, {"joules": 200.0}, {}, {**FINE, ENERGY: "FAIL"}),
+    "half the energy": ({}, {"joules": 50.0}, {}, FINE),
+    "worse answers": ({}, {"scores": (1.0,) * 60 + (0.0,) * 40}, {}, {**FINE, ACCURACY: "FAIL"}),
+    "references= dropped": ({}, NONE, {}, {**FINE, ACCURACY: "UNMEASURED"}),
+    "references= are new": (NONE, {}, {}, {**FINE, ACCURACY: "UNMEASURED"}),
+    "never any references=": (NONE, NONE, {}, {ENERGY: "PASS"}),
+    "fewer references": ({}, {"scores": RIGHT[:50]}, {}, {**FINE, ACCURACY: "UNMEASURED"}),
+    "another score": (said(score="a"), said(score="b"), {}, {**FINE, ACCURACY: "UNMEASURED"}),
+    "references= dropped, and another batch size": ({}, UNSCORED, {}, {ENERGY: "UNMEASURED", ACCURACY: "UNMEASURED"}),
+    "tokens= dropped": (TOKENS, {}, {}, {**FINE, "tokens_per_query": "UNMEASURED"}),
+    "tokens= dropped, and another batch size": (
+        {**TOKENS, **said(batch_size=2)},
+        {},
+        {},
+        dict.fromkeys((*FINE, "tokens_per_query"), "UNMEASURED"),
+    ),
+    "tokens= are new": ({}, TOKENS, {}, FINE),
+    "tokens= are new and limited": ({}, TOKENS, {"tokens_per_query": 9}, {**FINE, "tokens_per_query": "UNMEASURED"}),
+    "more tokens": (TOKENS, {"tokens": (9,) * 100}, {"tokens_per_query": 9}, {**FINE, "tokens_per_query": "FAIL"}),
+    "another count of tokens": (
+        {**TOKENS, **said(tokens="a")},
+        {**TOKENS, **said(tokens="b")},
+        {"tokens_per_query": 9},
+        {**FINE, "tokens_per_query": "UNMEASURED"},
+    ),
+    "count= dropped": (faults(3), {}, {}, {**FINE, PAGES: "UNMEASURED"}),
+    "a count of none as before": (faults(0), faults(0), {PAGES: 9}, {**FINE, PAGES: "PASS"}),
+    "a count where there was none": (faults(0), faults(3), {PAGES: 9}, {**FINE, PAGES: "FAIL"}),
+    "another query": (said(queries={"alike": "a"}), said(queries={"alike": "b"}), {}, dict.fromkeys(FINE, "UNMEASURED")),
+    "another order": (said(queries={"exact": "a"}), said(queries={"exact": "b"}), {}, {**FINE, ACCURACY: "UNMEASURED"}),
+    "another batch size": ({}, said(batch_size=2), {}, dict.fromkeys(FINE, "UNMEASURED")),
+    "another power limit": ({}, said(gpu={"power_limit_w": 300}), {}, dict.fromkeys(FINE, "UNMEASURED")),
+    "other watts": (said(gpu={"watts_per_core": 5}), said(gpu={"watts_per_core": 7}), {}, {**FINE, ENERGY: "UNMEASURED"}),
+    "another driver": ({}, said(gpu={"driver": "560"}), {}, FINE),
+    "other references": (said(references="a"), said(references="b"), {}, FINE),
+    "what older files do not say": ({}, said(score="a", queries={"alike": "a"}), {}, FINE),
+    "as many answers as before": (answers(1, 2, 3), answers(1, 2, 3), {CHANGED: 0.5}, {**FINE, CHANGED: "PASS"}),
+    "other answers": (answers(1, 2, 3), answers(1, 4, 5), {CHANGED: 0.5}, {**FINE, CHANGED: "FAIL"}),
+    "fewer answers": (answers(1, 2, 3), answers(1, 2), {CHANGED: 0.5}, {**FINE, CHANGED: "UNMEASURED"}),
+    "answers that were not kept": ({}, answers(1, 2), {CHANGED: 0.5}, {**FINE, CHANGED: "UNMEASURED"}),
+    "a latency that is new": ({"latencies": ()}, {}, {"latency_p50": "1 s"}, {**FINE, "latency_p50": "UNMEASURED"}),
+    "a latency no more": ({}, {"latencies": ()}, {"latency_p50": "1 s"}, {**FINE, "latency_p50": "UNMEASURED"}),
+    "stars are of one leaderboard": ({}, {}, {"stars": 3}, FINE),
+    "no base": (None, {}, {}, dict.fromkeys(FINE, "UNMEASURED")),
+    "no base, and limits": (None, {}, {CHANGED: 0.5, PAGES: 9}, dict.fromkeys((*FINE, CHANGED, PAGES), "UNMEASURED")),
+    "no energy there": (SPOILED, {}, {}, {**FINE, ENERGY: "UNMEASURED"}),
+    "no energy here": ({}, SPOILED, {}, {**FINE, ENERGY: "UNMEASURED"}),
+    "none at all there": ({"joules": 0.0}, {}, {}, {**FINE, ENERGY: "UNMEASURED"}),
+    "none at all here": ({}, {"joules": 0.0}, {}, {**FINE, ENERGY: "UNMEASURED"}),
+    "not metered": ({}, {"metered": False, "sources": (), "blocks": ()}, {}, {}),
+}
+
+
+@pytest.mark.parametrize("judge", [saved, in_pairs, in_launches])
+@pytest.mark.parametrize(("before", "now", "limited", "expected"), LADDER.values(), ids=LADDER)
+def test_the_same_situation_gets_the_same_word_against_saved_runs_and_against_a_commit(
+    judge: Callable[[Run | None, Figures, Budget], tuple[Verdict, ...]],
+    before: dict[str, Any] | None,
+    now: dict[str, Any],
+    limited: dict[str, Any],
+    expected: dict[str, str],
+) -> None:
+    limits = budget(tolerance="40 %", **limited)
+    base, head = None if before is None else measured(**before), Figures(measured(**now), Aim())
+    assert {each.metric: each.word for each in judge(base, head, limits) if each.kind != "budget"} == expected
+
+
+def test_every_kind_of_comparison_is_in_the_schema() -> None:
+    kinds = schema()["$defs"]["verdict"]["properties"]["kind"]["enum"]
+    assert set(kinds) == {"budget", "comparison", *HELD_AGAINST}
+
+
 # Hardware
 
 
@@ -257,19 +397,18 @@ def test_hardware_is_named_by_key() -> None:
 
 
 def test_a_change_is_split_in_two_only_where_tokens_were_counted_on_both_sides() -> None:
-    def side(joules: float, tokens: int | None) -> Run:
+    def side(joules: float, tokens: int | None, **fields: Any) -> Figures:
         blocks = [block(joules, set_index=index, gap_s=0.0) for index in range(6)]
-        return run(blocks, queries=2, tokens=None if tokens is None else (tokens, tokens))
+        return Figures(run(blocks, queries=2, tokens=None if tokens is None else (tokens, tokens), **fields), Aim())
 
-    aim = Aim()
-    assert longer_or_dearer(side(50, 10), side(60, 12), aim) == "tokens per query +20 %, energy per token +0.0 %"
-    assert longer_or_dearer(side(50, 20), side(45, 10), aim) == "tokens per query -50 %, energy per token +80 %"
-    assert longer_or_dearer(side(50, 10), side(50, 10), aim) == ""
-    assert longer_or_dearer(side(50, None), side(60, 12), aim) == ""
-    assert longer_or_dearer(side(50, 10), side(60, None), aim) == ""
-    by_words, by_signs = (replace(side(50, count), provenance=Provenance(tokens=str(count))) for count in (10, 30))
-    assert longer_or_dearer(by_words, by_signs, aim) == ""
-    assert longer_or_dearer(side(50, 0), side(60, 10), aim) == ""
-    match = Match(Rival("main", None), {}, aim, base=side(50, 10), launched=((), ()))
+    assert longer_or_dearer(side(50, 10), side(60, 12)) == "tokens per query +20 %, energy per token +0.0 %"
+    assert longer_or_dearer(side(50, 20), side(45, 10)) == "tokens per query -50 %, energy per token +80 %"
+    assert longer_or_dearer(side(50, 10), side(50, 10)) == ""
+    assert longer_or_dearer(side(50, None), side(60, 12)) == ""
+    assert longer_or_dearer(side(50, 10), side(60, None)) == ""
+    by_words, by_signs = (side(50, count, provenance=Provenance(tokens=str(count))) for count in (10, 30))
+    assert longer_or_dearer(by_words, by_signs) == ""
+    assert longer_or_dearer(side(50, 0), side(60, 10)) == ""
+    match = Match(BaseOfTest("main", None), {}, Aim(), run=side(50, 10).run, launched=((), ()))
     assert notes_of(match, side(60, 12)) == ("against main: tokens per query +20 %, energy per token +0.0 %",)
     assert notes_of(match, side(50, 10)) == ()

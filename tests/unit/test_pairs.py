@@ -20,12 +20,12 @@ from pytest_greencompute.judging.pairs import (
     MAX_PAIRS,
     UNANIMOUS,
     PairedTest,
-    Rule,
     judge_pairs,
     judge_pairs_sequentially,
     judge_runs,
     percentile_pairs,
 )
+from pytest_greencompute.judging.rule import Rule
 
 POSITIVE = st.floats(1e-6, 1e6)
 PAIRS = st.lists(st.tuples(POSITIVE, POSITIVE), min_size=2, max_size=40)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from making import block, run, source
 
 from pytest_greencompute import cli
-from pytest_greencompute.estimates.by_metric import estimates
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.estimates.star_scale import Rating, rate
 from pytest_greencompute.report.badge import EDGE, GOLD, GROUND, PLAIN, STRONG, badge
 from pytest_greencompute.report.escape import fitted
@@ -52,7 +52,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def saved(*runs: Run, name: str = "energy.json") -> str:
-    shown = [run_to_json(each, estimates(each, Aim()), ()) for each in runs]
+    shown = [run_to_json(each, Figures(each, Aim()).every(), ()) for each in runs]
     write_atomically(Path(name), to_json({"schema": SCHEMA, "runs": shown}))
     return name
 

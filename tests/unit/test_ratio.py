@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pytest_greencompute.stats.ratios import PLAIN_SHARE, PRIORS, Level, Ratio, launches_ratio, pairs_ratio
+from pytest_greencompute.stats.ratios import PLAIN_SHARE, PRIORS, LaunchLevel, Ratio, launches_ratio, pairs_ratio
 
 CHANGES = st.lists(st.floats(-3, 3), min_size=1, max_size=80)
 ERROR = 0.005
@@ -92,11 +92,11 @@ def test_either_side_misses_the_truth_no_more_often_than_it_may(noise: str, n: i
 # Launches
 
 
-def launched(*logs: float, error: float = 0.001) -> list[Level]:
-    return [Level(log, error) for log in logs]
+def launched(*logs: float, error: float = 0.001) -> list[LaunchLevel]:
+    return [LaunchLevel(log, error) for log in logs]
 
 
-def halves(base: list[Level], head: list[Level]) -> tuple[float, float]:
+def halves(base: list[LaunchLevel], head: list[LaunchLevel]) -> tuple[float, float]:
     found = launches_ratio(base, head, low_error=ERROR, high_error=ERROR)
     return math.log(found.value / found.low), math.log(found.high / found.value)
 

@@ -22,10 +22,10 @@ from making import block, figure, idle, latencies, source
 from making import run as made_run
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimates.by_metric import estimates
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.by_limit import judge_budget
-from pytest_greencompute.judging.comparable import matching
+from pytest_greencompute.judging.comparable import matching, unlike
 from pytest_greencompute.judging.verdict import Verdict, unmeasured
 from pytest_greencompute.results.document import document, summary_of
 from pytest_greencompute.results.provenance_json import provenance_from_json
@@ -73,7 +73,7 @@ FULL = made_run(
 
 
 def report(*runs: Run, verdicts: tuple[Verdict, ...] = ()) -> dict[str, Any]:
-    rows = [run_to_json(run, estimates(run, Aim()), verdicts) for run in runs]
+    rows = [run_to_json(run, Figures(run, Aim()).every(), verdicts) for run in runs]
     for row in rows:
         for verdict in row["verdicts"]:
             verdict["effect"] = "fail"
@@ -196,7 +196,7 @@ def test_every_document_validates_against_the_schema_that_ships(run: Run) -> Non
 
 def test_estimates_are_the_same_after_reading(tmp_path: Path) -> None:
     (again,) = read_runs(written(tmp_path / "run.json", to_json(report(FULL))))
-    before, after = estimates(FULL, Aim()), estimates(again, Aim())
+    before, after = Figures(FULL, Aim()).every(), Figures(again, Aim()).every()
     assert before.keys() == after.keys() == METRICS.keys()
     for name, outcome in before.items():
         assert str(outcome) == str(after[name])
@@ -339,7 +339,7 @@ def test_a_wrong_type_anywhere_is_refused_or_does_no_harm(tmp_path: Path, wrong:
         with contextlib.suppress(SettingsError):
             read = read_runs(file)
         for run in read:
-            outcomes = estimates(run, Aim())
+            outcomes = Figures(run, Aim()).every()
             VALIDATOR.validate(json.loads(to_json(session([run_to_json(run, outcomes, ())]))))
 
 
@@ -503,13 +503,15 @@ def test_a_broken_baseline_is_an_error_that_names_the_file(tmp_path: Path) -> No
 
 
 def test_runs_of_the_same_test_and_hardware_match() -> None:
-    found = matching(on(), [(on(101),), (on(102), replace(on(), test="another")), (replace(on(), name="prefill"),)], cpu_judged=False)
+    found = matching(
+        unlike(on(), [(on(101),), (on(102), replace(on(), test="another")), (replace(on(), name="prefill"),)], cpu_judged=False)
+    )
     assert [run.blocks[0].spans["gpu:0"].energy_j for run in found.runs] == [101, 102]
     assert (found.refused, found.warnings, len(found.runs)) == ((), (), 2)
 
 
 def test_a_run_on_another_gpu_is_refused_and_the_difference_named() -> None:
-    found = matching(on(), [(on(gpu="NVIDIA A100-SXM4-40GB", device="NVIDIA A100-SXM4-40GB"),), (on(101),)], cpu_judged=False)
+    found = matching(unlike(on(), [(on(gpu="NVIDIA A100-SXM4-40GB", device="NVIDIA A100-SXM4-40GB"),), (on(101),)], cpu_judged=False))
     assert [run.blocks[0].spans["gpu:0"].energy_j for run in found.runs] == [101]
     assert len(found.runs) == 1
     told = "; ".join(str(each) for each in found.refused)
@@ -518,7 +520,7 @@ def test_a_run_on_another_gpu_is_refused_and_the_difference_named() -> None:
 
 
 def test_unmetered_runs_are_no_baseline() -> None:
-    assert matching(on(), [(replace(on(), metered=False),)], cpu_judged=False).runs == ()
+    assert matching(unlike(on(), [(replace(on(), metered=False),)], cpu_judged=False)).runs == ()
 
 
 # Whole sessions

@@ -17,6 +17,7 @@ from making import block, figure, run, source
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim, with_systematic
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, Limit, parse_lines, resolve
 from pytest_greencompute.judging.judge import Bench, judge_run
 from pytest_greencompute.settings.build import build
@@ -548,7 +549,7 @@ def test_a_limit_of_another_card_is_judged_with_what_cards_differ_by(
     blocks = [block(100 * (1 + 0.002 * (k % 3 - 1)), set_index=k) for k in range(9)]
     made = run(blocks, sources=(source(uuid="GPU-1", systematic=systematic),))
     written = {"energy_per_query": limit} | ({} if set_on is None else {"set_on": set_on})
-    (verdict,) = judge_run(made, None, lines(written), Bench(Aim(), alarms=alarms), "t")
+    (verdict,) = judge_run(Figures(made, Aim()), None, lines(written), Bench(Aim(), alarms=alarms), "t")
     assert verdict.word == word
     widened = set_on is not None and "GPU-2" in set_on and systematic > 0
     assert ("The limit was set on another card (GPU-2), so the interval holds the 5.0 %" in verdict.reason) == widened
@@ -556,5 +557,5 @@ def test_a_limit_of_another_card_is_judged_with_what_cards_differ_by(
 
 def test_latency_knows_no_cards() -> None:
     made = replace(run([block(1, set_index=k) for k in range(9)]), sources=(source(uuid="GPU-1", systematic=0.05),))
-    (verdict,) = judge_run(made, None, lines({"throughput": "1 /s", "set_on": "GPU-2"}), Bench(Aim()), "t")
+    (verdict,) = judge_run(Figures(made, Aim()), None, lines({"throughput": "1 /s", "set_on": "GPU-2"}), Bench(Aim()), "t")
     assert "another card" not in verdict.reason

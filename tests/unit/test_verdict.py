@@ -20,6 +20,7 @@ from pytest_greencompute.estimates.estimate import Estimate, Missing
 from pytest_greencompute.judging.budget import Limit
 from pytest_greencompute.judging.by_limit import judge_budget, judge_limit
 from pytest_greencompute.judging.by_other_run import judge_baseline, judge_scores, worse_ratio
+from pytest_greencompute.judging.judge import named
 from pytest_greencompute.judging.verdict import Acceptance, Policy, Verdict, accepted, effect, unmeasured, word_for
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.units import RATE, RATIO, TIME
@@ -383,7 +384,7 @@ def test_a_change_of_exactly_the_tolerance_hardly_ever_fails() -> None:
 
 def paired(base: Sequence[float], head: Sequence[float], **fields: Any) -> Verdict:
     outcome = made(sum(head) / max(len(head), 1), 0.0, 1.0, dimension=RATIO)
-    return judge_scores(ACCURACY, head, base, outcome, "t", **{"name": "main", "tolerance": 0.0, **fields})
+    return judge_scores(ACCURACY, head, base, outcome, "t", named("baseline", "main"), **{"tolerance": 0.0, **fields})
 
 
 def test_ten_more_wrong_answers_of_two_hundred_are_a_drop_and_three_may_be_chance() -> None:
@@ -482,6 +483,15 @@ def test_too_few_samples_never_pass() -> None:
     one = judge_limit([0.5], 1.0)
     assert one.word == "INCONCLUSIVE"
     assert one.reason == "The mean of 1 sample is 0.5 with no interval; the limit is 1: INCONCLUSIVE."
+
+
+@pytest.mark.parametrize("samples", [[1e308, 1e308], [1e308, 1.7e308], [0.0, 1e308, 1e308], [1e200, 1.1e200]])
+def test_samples_whose_sum_is_no_float_are_judged(samples: list[float]) -> None:
+    verdict = judge_limit(samples, 1.0)
+    assert (verdict.word, judge_limit(samples, 1.0, direction="min").word) == ("FAIL", "PASS")
+    assert verdict.estimate is not None
+    assert verdict.estimate.value == pytest.approx(sum(each / len(samples) for each in samples))
+    assert judge_limit([-1e308, 1e308], 1.0).word == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize(
