@@ -281,14 +281,14 @@ class Comparable:
     warnings: tuple[Unlike, ...]
 
 
-def unlike(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool) -> list[tuple[Run, tuple[Difference, ...]]]:
+def unlike(run: Run, sessions: Sequence[Sequence[Run]], *, cpu_judged: bool) -> list[tuple[Run, tuple[Unlike, ...]]]:
     """The metered runs of the same test and name in saved sessions, the oldest first, each with what it does not share with ``run``."""
     ours = record(run)
     same = [each for session in sessions for each in session if (each.test, each.name) == (run.test, run.name) and each.metered]
     return [(each, differences(ours, record(each), cpu_judged=cpu_judged)) for each in same]
 
 
-def matching(found: Sequence[tuple[Run, tuple[Difference, ...]]], metric: str | None = None) -> Comparable:
+def matching(found: Sequence[tuple[Run, tuple[Unlike, ...]]], metric: str | None = None) -> Comparable:
     """Of runs with what they do not share: whose ``metric`` (None: any) may be compared, measured alike on comparable hardware."""
     runs, refused, warnings = [], {}, {}
     for run, differing in found:

@@ -16,7 +16,7 @@ from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, Limit
 from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.judging.by_other_run import Other, judge_answers, judge_baseline, judge_count, judge_scores
-from pytest_greencompute.judging.comparable import Difference, differences, matching, record, unlike
+from pytest_greencompute.judging.comparable import Unlike, differences, matching, record, unlike
 from pytest_greencompute.judging.verdict import Acceptance, Verdict, Word, accepted, narrowed_by, unmeasured
 from pytest_greencompute.stats.looks import share
 from pytest_greencompute.values.metrics import METRICS, Metric
@@ -74,7 +74,7 @@ class Base:
 
     figures: Figures | None = None
     why: str = ""
-    differs: tuple[Difference, ...] = ()
+    differs: tuple[Unlike, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def judge_against(head: Figures, limits: Mapping[str, Limit], budget: Budget, ag
     return verdicts
 
 
-def _with_differences(verdict: Verdict, differs: Sequence[Difference]) -> Verdict:
+def _with_differences(verdict: Verdict, differs: Sequence[Unlike]) -> Verdict:
     """The verdict with what may have moved its figure: versions and the like may move a ratio, and some things certain figures only."""
     told = [str(each) for each in differs if each.metrics or verdict.ratio is not None]
     return replace(verdict, reason=f"{verdict.reason} Differs: {'; '.join(told)}.") if told else verdict

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pytest_greencompute.estimates.domains import judges_processor
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.judging.comparable import Difference, differences, record
+from pytest_greencompute.judging.comparable import Unlike, differences, record
 from pytest_greencompute.judging.pairs import UNANIMOUS, batches_for
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.values.metrics import Metric
@@ -57,16 +57,16 @@ def timed_by_set(run: Run, sets: int) -> list[list[float]]:
     return by_set
 
 
-def blocking(head: Run, base: Run, aim: Aim) -> tuple[Difference, ...]:
+def blocking(head: Run, base: Run, aim: Aim) -> tuple[Unlike, ...]:
     """Why two runs of one session, or certain figures of them, must not be compared after all: by the rules for saved runs."""
     found = differences(record(head), record(base), cpu_judged=judges_processor(head, aim))
     meters = [tuple(sorted({(each.domain, each.meter, each.method) for each in run.sources})) for run in (head, base)]
     here, there = (", ".join(" ".join(each) for each in sources) or "none" for sources in meters)
-    others = (Difference("meters", here, there, blocks=True),) if here != there else ()
+    others = (Unlike("meters", here, there, blocks=True),) if here != there else ()
     return (*(each for each in found if each.blocks), *others)
 
 
-def metered_otherwise(found: Sequence[Difference], metric: str | None = None) -> str:
+def metered_otherwise(found: Sequence[Unlike], metric: str | None = None) -> str:
     """What is ``blocking`` for the metric of that name in words, or empty. None: what stops all figures, such as another meter."""
     concern = [each for each in found if each.concerns(metric)]
     said = [f"{each.name}: {each.ours} here, {each.theirs} there" for each in concern if each.name != "meters" or len(concern) == 1]
