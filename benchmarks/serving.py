@@ -26,7 +26,7 @@ from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.serving.account import Account, Done
 from pytest_greencompute.serving.client import Client
 from pytest_greencompute.serving.load import open_client
-from pytest_greencompute.serving.request import Asked, asked
+from pytest_greencompute.serving.request import Request, request_of
 from tests.serving.stub import Behaviour, serving
 
 CONCURRENCY = 64
@@ -34,9 +34,9 @@ CORES = sorted(os.sched_getaffinity(0))
 RATE = 200.0  # requests per second that are to be kept
 
 
-def wanted(url: str, *, stream: bool) -> Asked:
+def wanted(url: str, *, stream: bool) -> Request:
     prompts = [f"prompt number {number}" for number in range(100)]
-    return asked(url, prompts, stream=stream)
+    return request_of(url, prompts, stream=stream)
 
 
 def loaded(client: Client, concurrency: int, seconds: float) -> tuple[list[Done], float, float]:

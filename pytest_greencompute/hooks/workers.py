@@ -17,7 +17,7 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.hooks.collecting import group_of, node_id_of
 from pytest_greencompute.hooks.names import is_worker
 from pytest_greencompute.meters.base import Ability, Counter, Meter, MeterOptions, traits_of
-from pytest_greencompute.meters.nvml import visible_uuids
+from pytest_greencompute.meters.nvml_gpus import visible_uuids
 from pytest_greencompute.meters.registry import BUILT_IN, ORDER_BY_DEFAULT, meter
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.settings import Settings

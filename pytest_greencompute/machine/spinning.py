@@ -33,7 +33,7 @@ SETTINGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class Spin:
     """What other threads of this process, and its children, did after a call: for how long, how much CPU time, and whether it ended."""
 
     seconds: float = 0.0
@@ -81,7 +81,7 @@ def _runs(task: Path) -> bool:
 
 def wait_until_quiet(
     limit_s: float = LIMIT_S, at_work: Callable[[], bool | None] = anyone_at_work, sleep: Callable[[float], None] = time.sleep
-) -> Tail:
+) -> Spin:
     """Wait until no other thread runs any more, for ``limit_s`` at most. Where none does, that is one look."""
     start_s, cpu_s = time.perf_counter(), others_cpu_s()
     while (busy := at_work()) is not False:
@@ -91,8 +91,8 @@ def wait_until_quiet(
         if busy is None and others_cpu_s() - before_cpu_s < RUNNING * (now_s - before_s):
             break
         if now_s - start_s > limit_s:
-            return Tail(now_s - start_s, others_cpu_s() - cpu_s, ended=False)
-    return Tail(time.perf_counter() - start_s, others_cpu_s() - cpu_s)
+            return Spin(now_s - start_s, others_cpu_s() - cpu_s, ended=False)
+    return Spin(time.perf_counter() - start_s, others_cpu_s() - cpu_s)
 
 
 def what_stops_it() -> str:
@@ -101,7 +101,7 @@ def what_stops_it() -> str:
     return f"; what stops them is, of {', of '.join(found)}" if found else ""
 
 
-def spun_on(tail: Tail, bill: str) -> tuple[str, ...]:
+def spun_on(tail: Spin, bill: str) -> tuple[str, ...]:
     """A note of what went on after a call, and whose ``bill`` it is on; none where nothing did."""
     if not tail.shows:
         return ()
@@ -117,7 +117,7 @@ class Spinning:
     __slots__ = ("_alive_s", "_began", "_ended_ns", "_others_s", "_seen", "_tail", "_waited_s", "_worked_s")
 
     def __init__(self) -> None:
-        self._tail = Tail()
+        self._tail = Spin()
         self._worked_s = self._waited_s = self._others_s = 0.0
         self._began = (0.0, 0.0)
         self._ended_ns, self._alive_s, self._seen = 0, 0.0, False
@@ -139,7 +139,7 @@ class Spinning:
         """Whether others have been at work since the last block ended."""
         return others_cpu_s() - self._alive_s > RUNNING * (now_ns - self._ended_ns) / 1e9
 
-    def after(self, tail: Tail) -> None:
+    def after(self, tail: Spin) -> None:
         """What went on when the turn was another's."""
         self._tail = max(self._tail, tail, key=lambda each: each.cpu_s if each.ended else 0.0)
 

@@ -27,7 +27,7 @@ from pytest_greencompute.protocol.sets import LEAST_SINGLES, planned_looks
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-Enough = Callable[[Sequence[Candidate], int], bool]
+Decided = Callable[[Sequence[Candidate], int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class _Lane:
 
 
 def measure_abreast(
-    entrants: Sequence[Entrant], instruments: Instruments, effort_of: Callable[[str], Effort], enough: Enough, problem: str = ""
+    entrants: Sequence[Entrant], instruments: Instruments, effort_of: Callable[[str], Effort], enough: Decided, problem: str = ""
 ) -> tuple[tuple[Candidate, ...], dict[str, list[Any]], int]:
     """Measure all entrants, their sets by turns: the candidates, their answers, and how many looks were planned at the ratios.
 

@@ -44,7 +44,7 @@ from pytest_greencompute.protocol.messages import (
     Work,
 )
 from pytest_greencompute.protocol.sets import between
-from pytest_greencompute.values.provenance import Moments, Provenance
+from pytest_greencompute.values.provenance import ByDomain, Device, Moments, Provenance
 from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -129,38 +129,70 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
         first_pass = partial(workload.afirst_pass, clock, tell=telling, done=seen.done)
         outputs, first = yield from _doing(first_pass, awaits=task.awaits)
     repeats.answered(outputs)
-    scored, answers = prepared.scores(outputs), _told(prepared, outputs) if effort.keep_answers else ""
+    scored, answers = prepared.scores(outputs), _digests(prepared, outputs) if effort.keep_answers else ""
     counted = prepared.counted(outputs)
-    watching, inside = seen.found(workload.queries), Inside()
-    before = instruments.conditions()
-    devices = instruments.facts()
+    answered = prepared.run(
+        metered=True,
+        scores=scored,
+        answers=answers,
+        notes=seen.notes,
+        problem=problem,
+        watching=seen.found(workload.queries),
+        provenance=asked,
+        **counted,
+    )
+    inside = Inside()
+    run = _SoFar(answered, start_ns, instruments, repeats, inside, instruments.conditions(), instruments.facts())
+    driver = _Driver(workload, instruments, effort, run, task, inside, repeats)
+    plan = _plan(task, workload.batches, instruments, effort)
+    measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
+    repeats.judge()
+    done = run(replace(measured, notes=(*measured.notes, *_marked(measured), *driver.spinning.notes)))
+    names = tuple(dict.fromkeys((*effort.count, *prepared.count)))
+    with set_aside(task.watched):
+        return (yield from _doing(partial(_with_counts, done, names, workload, clock, effort.tell), awaits=task.awaits)), outputs
 
-    def run(measured: Measured) -> Run:
+
+@dataclass(frozen=True, slots=True)
+class _SoFar:
+    """The run so far: ``answered`` is what the first pass gave, to which what has been measured since is added.
+
+    ``before`` and ``devices`` are the instruments' conditions and facts as they were after the first pass.
+    """
+
+    answered: Run
+    start_ns: int
+    instruments: Instruments
+    repeats: Repeats
+    inside: Inside
+    before: ByDomain
+    devices: Mapping[str, Device]
+
+    def __call__(self, measured: Measured) -> Run:
+        answered, instruments = self.answered, self.instruments
         sources = instruments.kept(measured.sources)
-        return prepared.run(
-            metered=True,
-            seconds=(clock.now_ns() - start_ns) / 1e9,
+        return replace(
+            answered,
+            seconds=(instruments.clock.now_ns() - self.start_ns) / 1e9,
             sources=sources,
             blocks=measured.blocks,
             warmup=measured.warmup,
             idles=measured.idles,
             latencies=measured.latencies,
-            scores=scored,
-            answers=answers,
-            notes=seen.notes + repeats.notes + measured.notes + instruments.left_out,
-            problem=problem,
+            notes=answered.notes + self.repeats.notes + measured.notes + instruments.left_out,
             looks=measured.looks,
-            watching=inside.shared(watching, measured.blocks),
-            **counted,
+            watching=self.inside.shared(answered.watching, measured.blocks),
             provenance=replace(
-                asked,
-                devices={source.domain: devices[source.domain] for source in sources},
-                conditions=Moments(before, instruments.conditions()),
+                answered.provenance,
+                devices={source.domain: self.devices[source.domain] for source in sources},
+                conditions=Moments(self.before, instruments.conditions()),
             ),
         )
 
-    plan = Plan(
-        workload.batches,
+
+def _plan(task: Task, batches: int, instruments: Instruments, effort: Effort) -> Plan:
+    return Plan(
+        batches,
         instruments.sources,
         effort.max_seconds,
         effort.needs_p99,
@@ -170,13 +202,6 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
         in_pairs=effort.in_pairs,
         uncounted=instruments.uncounted,
     )
-    driver = _Driver(workload, instruments, effort, run, task, inside, repeats)
-    measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
-    repeats.judge()
-    done = run(replace(measured, notes=(*measured.notes, *_marked(measured), *driver.spinning.notes)))
-    names = tuple(dict.fromkeys((*effort.count, *prepared.count)))
-    with set_aside(task.watched):
-        return (yield from _doing(partial(_with_counts, done, names, workload, clock, effort.tell), awaits=task.awaits)), outputs
 
 
 def _asked(prepared: Prepared, provenance: Provenance) -> Provenance:
@@ -195,7 +220,7 @@ def _asked(prepared: Prepared, provenance: Provenance) -> Provenance:
     )
 
 
-def _told(prepared: Prepared, outputs: list[Any]) -> str:
+def _digests(prepared: Prepared, outputs: list[Any]) -> str:
     """The digests of the answers; empty where they cannot be told apart, which a note says."""
     found = digests(outputs)
     if not found and outputs:

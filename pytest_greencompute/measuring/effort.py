@@ -27,7 +27,7 @@ class Effort:
     ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, for
     whom ``tell`` shows its progress to. Where another process measures by turns with this one, ``agree`` gives the layout that both share,
     and ``turn`` waits until a set may run (False ends the measurement). ``keep_answers``: their digests, to be compared.
-    ``count`` names what a budget needs to be counted (``compute.NAMES``). ``timing`` and ``in_pairs`` as for ``asks.Plan``. ``by_turns``:
+    ``count`` names what a budget needs to be counted (``names.NAMES``). ``timing`` and ``in_pairs`` as for ``messages.Plan``. ``by_turns``:
     others in this process take turns with it.
     ``protocol`` is what is done after the first pass.
     """

@@ -1,6 +1,6 @@
 """AI Energy Score as one measurement: whole passes over the queries at batch size 1, each pass a sample, without a time limit.
 
-What comes before and around the passes is that of every run (``measuring``): one pass unmetered, which collects the answers, then the
+What comes before and around the passes is that of every run (``driver``): one pass unmetered, which collects the answers, then the
 tick, the warm-up and the lag. A pass that is over can be kept, and a later session goes on after it.
 """
 
@@ -47,7 +47,7 @@ def measure_score(
 
     ``earlier`` is what an interrupted session kept of the same run: its passes count. ``keep`` is given the run after every pass but the
     last; ``said`` are notes of how it began. ``problem`` says why there is no meter, if there is none: then no pass is metered. Errors
-    as for ``measuring.metering``.
+    as for ``driver.metering``.
     """
     done, before_s = (0, 0.0) if earlier is None else (len(earlier.blocks), earlier.seconds)
 

@@ -7,17 +7,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from pytest_greencompute.errors import MeterError
-from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
 from pytest_greencompute.estimates.measured import MeasuredRun
+from pytest_greencompute.judging.budget import parse_term
 from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
-from pytest_greencompute.meters.base import MeterOptions
+from pytest_greencompute.meters.base import Meter, MeterOptions
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, open_counters
 from pytest_greencompute.models.queries import Queries
 from pytest_greencompute.models.scoring import Score
 from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -25,9 +29,6 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 
 def precise_enough(aim: Aim, relative: float = 0.02) -> Callable[[Run], bool]:
     """A stopping rule: the energy's half-width is within ``relative`` of the figure, or there is no figure to wait for."""
-    from pytest_greencompute.estimates.by_metric import estimate
-    from pytest_greencompute.estimates.estimate import Estimate
-    from pytest_greencompute.values.metrics import METRICS
 
     def enough(run: Run) -> bool:
         outcome = estimate(run, METRICS["energy_per_query"], aim)
@@ -41,7 +42,7 @@ def open_instruments(
     *,
     clock: Clock | None = None,
     environ: Mapping[str, str] | None = None,
-    extra: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Meter] | None = None,
     cpu_watts_per_core: float | None = None,
     family: int | None = None,
     domains: Sequence[str] = ("auto",),
@@ -51,8 +52,6 @@ def open_instruments(
 
     ``family`` is the process whose descendants are no strangers on a GPU (default: this one); ``domains`` are those that are judged.
     """
-    from pytest_greencompute.meters.registry import open_counters
-
     clock = clock or RealClock()
     asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core, family, tuple(domains))
     opened = open_counters(tuple(meters), asked, extra or {})
@@ -86,9 +85,6 @@ def measure(
     preference (default: nvml, rapl). ``count`` and ``repeats`` as for the fixture's ``measure``. Raises MeterError where no meter
     works, SettingsError for bad input.
     """
-    from pytest_greencompute.judging.budget import parse_term
-    from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT
-
     counted = (domains,) if isinstance(domains, str) else tuple(domains)
     aim = Aim(parse_term("confidence", confidence), counted, footprint or Footprint())
     max_seconds = parse_term("max_seconds", max_seconds)

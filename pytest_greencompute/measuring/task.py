@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,14 +14,13 @@ from pytest_greencompute.models.answers import unlike_shapes
 from pytest_greencompute.models.queries import Batches, Queries, collected, plain
 from pytest_greencompute.models.scoring import Score, check_references, check_score, scores
 from pytest_greencompute.models.tallies import Watchable
-from pytest_greencompute.models.tokens import Heard, count_answers, counter_of, hearing
 from pytest_greencompute.models.workload import Workload
-from pytest_greencompute.values.names import checked_count
 from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 REPEATS = ("fresh", "cached")
+Tokens = tuple[tuple[int, ...] | None, tuple[int, ...] | None]  # of each answer, and those of them that are reasoning
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Task:
     """What to measure, as the user gave it. Nothing is checked before ``prepare``.
 
     ``tokens`` says how to count the tokens of an answer, ``reasoning`` which markers open and close reasoning (``tokens.counter_of``).
-    ``count`` names figures of ``compute.NAMES``. ``watched`` are the models that the test watches. ``awaits``: the model is awaited.
+    ``count`` names figures of ``names.NAMES``. ``watched`` are the models that the test watches. ``awaits``: the model is awaited.
     ``timed``: the latency of a batch means something to somebody. ``repeats``: "cached" where memory is part of the product.
     ``notes`` are what is known of it beforehand.
     """
@@ -54,7 +54,7 @@ class Task:
 class Prepared:
     """A task whose input has been checked."""
 
-    __slots__ = ("_counter", "count", "hearing", "notes", "references", "task", "workload")
+    __slots__ = ("_count_tokens", "count", "hearing", "notes", "references", "task", "workload")
 
     def __init__(self, task: Task) -> None:
         queries, self.notes = collected(task.queries)
@@ -66,9 +66,8 @@ class Prepared:
         self.references = check_references(task.references, len(queries))
         check_score(task.score)
         _check_repeats(task.repeats)
-        self._counter = counter_of(task.tokens, task.reasoning, heard := Heard())
-        self.hearing = partial(hearing, task.tokens, heard)
-        self.count = checked_count(task.count)
+        self._count_tokens, self.hearing = _token_counting(task)
+        self.count = _checked_count(task.count)
         self.workload = Workload(model.call, queries, task.batch_size, task.collate, awaits=task.awaits)
 
     def scores(self, outputs: list[Any]) -> tuple[float, ...] | None:
@@ -80,13 +79,36 @@ class Prepared:
 
     def counted(self, outputs: list[Any]) -> dict[str, tuple[int, ...] | None]:
         """``tokens`` and ``reasoning`` of a run with these answers."""
-        tokens, reasoning = count_answers(self._counter, outputs, self.workload.batch_size)
+        tokens, reasoning = self._count_tokens(outputs, self.workload.batch_size)
         return {"tokens": tokens, "reasoning": reasoning}
 
     def run(self, *, metered: bool, **fields: Any) -> Run:
         task, workload = self.task, self.workload
         notes = self.notes + fields.pop("notes", ())
         return Run(task.test, task.name, workload.queries, workload.batch_size, metered, notes=notes, **fields)
+
+
+# These two are imported only for a task that asks for them: a session that measures nothing loads as little as it can.
+
+
+def _token_counting(task: Task) -> tuple[Callable[[list[Any], int], Tokens], Callable[[], AbstractContextManager[None]]]:
+    """What counts the tokens of answers, so many of which came together, and what listens to the model meanwhile. Raises SettingsError."""
+    if task.tokens is None and task.reasoning is None:
+        return lambda _outputs, _together: (None, None), nullcontext
+    from pytest_greencompute.models.tokens import count_answers, counter_of
+    from pytest_greencompute.models.written import Heard, hearing
+
+    counter = counter_of(task.tokens, task.reasoning, heard := Heard())
+    return partial(count_answers, counter), partial(hearing, task.tokens, heard)
+
+
+def _checked_count(count: Iterable[str]) -> tuple[str, ...]:
+    """The names of the figures that are to be counted. Raises SettingsError for one that is unknown."""
+    if isinstance(count, tuple) and not count:
+        return ()
+    from pytest_greencompute.values.names import checked_count
+
+    return checked_count(count)
 
 
 def _check_repeats(repeats: str) -> None:

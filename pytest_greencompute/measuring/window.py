@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim, scaled
 from pytest_greencompute.estimates.measured import MeasuredRun
-from pytest_greencompute.machine.spinning import Tail, spun_on
+from pytest_greencompute.machine.spinning import Spin, spun_on
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.devices import synchronizer
 from pytest_greencompute.models.tallies import OncePass
@@ -149,7 +149,7 @@ class Window:
         if instruments.own:  # reading it costs what it counts: once, from the moment before to the moment after
             again = instruments.read_continuous()
             self._reading_j = {domain: again[domain].energy_j - reading.energy_j for domain, reading in self._b.items()}
-        tail = Tail() if self.apart else instruments.rest()
+        tail = Spin() if self.apart else instruments.rest()
         self._spun = spun_on(tail, "which is on its bill")
         if tail.ended and tail.waited:  # else it would pay for our looks, or for what works beside it
             self._b = instruments.read_continuous()
@@ -204,28 +204,29 @@ class Window:
 
     def raw(self) -> Run:
         """The window as a run of one block. Raises MeterLostError where a counter ran backwards."""
-        counted: dict[str, Any] = {
-            "tokens": None if self.tokens is None else (self.tokens,),
-            "watching": self._watching,
-            "notes": self.notes + self._spun + (() if self._instruments is None else self._instruments.left_out),
-        }
+        counted = Run(
+            self._test,
+            self.name,
+            self.queries,
+            1,
+            metered=False,
+            window=True,
+            tokens=None if self.tokens is None else (self.tokens,),
+            watching=self._watching,
+            notes=self.notes + self._spun + (() if self._instruments is None else self._instruments.left_out),
+        )
         if self._instruments is None:
-            return Run(self._test, self.name, self.queries, 1, metered=False, window=True, **counted)
+            return counted
         if self._run is None:
             spans, sources = self._billed(between(self._a, self._b))
             block = Block(0, 0.0, self.queries, *self._times, spans, tuple(dict.fromkeys(self._marks)))
-            self._run = Run(
-                self._test,
-                self.name,
-                self.queries,
-                1,
+            self._run = replace(
+                counted,
                 metered=True,
-                **counted,
                 seconds=self.seconds,
                 sources=sources,
                 blocks=(block,),
                 idles=self._idles,
-                window=True,
                 provenance=replace(self._provenance, devices=self._instruments.facts(), batch_size=1),
                 problem="" if spans else "no energy meter works here",
             )

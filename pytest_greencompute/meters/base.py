@@ -22,6 +22,7 @@ from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.values.readings import Method, Reading, Source
 
 STILL_S = 2.0  # a counter that has not changed for so long stands still
+Facts = Mapping[str, str | float | int | bool | None]  # by name, plain JSON values
 Sees = Literal["gpus", "process", "machine", ""]
 
 
@@ -71,7 +72,7 @@ class Condition:
     """
 
     marks: tuple[str, ...] = ()
-    facts: Mapping[str, str | float | int | bool | None] | None = None
+    facts: Facts | None = None
 
 
 @runtime_checkable
@@ -95,7 +96,7 @@ class Counter(Protocol):
         """Marks and facts of this moment. Cheap enough to call at both ends of a block; empty where nothing is known."""
         ...
 
-    def facts(self) -> Mapping[str, str | float | int | bool | None]:
+    def facts(self) -> Facts:
         """What belongs into the provenance once per run: driver, limits, modes. Plain JSON values."""
         ...
 
@@ -106,7 +107,7 @@ class Counter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """Stands among the counters that ``find`` returns for a domain that is here, cannot be read and can be spared (``samples.spared``)."""
+    """Stands among the counters that ``find`` returns for a domain that is here, cannot be read and can be spared (``readings.spared``)."""
 
     source: Source
     error: MeterError
@@ -117,7 +118,7 @@ class Dead:
     def condition(self) -> Condition:
         return Condition()
 
-    def facts(self) -> Mapping[str, str | float | int | bool | None]:
+    def facts(self) -> Facts:
         return {}
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from importlib import metadata
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.meters.base import Ability, Condition, Counter, MeterOptions, Sees, Traits, abilities_of, trouble
+from pytest_greencompute.meters.base import Ability, Condition, Counter, Facts, MeterOptions, Sees, Traits, abilities_of, trouble
 from pytest_greencompute.values.readings import Method, Reading, Source
 
 _J_PER_KWH = 3.6e6
@@ -83,7 +83,7 @@ class _Log(logging.Handler):
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
+class _Totals:
     """One forced measurement: CodeCarbon's totals, the time it was asked for, and which one it is."""
 
     totals: Any
@@ -102,7 +102,7 @@ class _Tracker:
         self._logger_was = (self._logger.level, list(self._logger.handlers))
         self._folder = tempfile.mkdtemp(prefix="greencompute-codecarbon-")
         self._users = 0
-        self._last: _Measured | None = None
+        self._last: _Totals | None = None
         self._last_s = 0.0
         try:
             self._quiet()
@@ -115,7 +115,7 @@ class _Tracker:
             self._end()
             raise
 
-    def measure(self) -> _Measured:
+    def measure(self) -> _Totals:
         """Measures now. Raises MeterError where CodeCarbon gives no result."""
         # CodeCarbon's clock, whatever clock the readings are stamped with: it is CodeCarbon that would skip a measurement.
         time.sleep(max(0.0, self._last_s + _SPACING_S - time.perf_counter()))
@@ -127,10 +127,10 @@ class _Tracker:
         self._last_s = time.perf_counter()
         if self._sink.totals is None:
             raise MeterError(f"CodeCarbon did not measure{self._log.reason()}.", remedy=_REPORT)
-        self._last = _Measured(self._sink.totals, now_ns, self._last.number + 1 if self._last else 1)
+        self._last = _Totals(self._sink.totals, now_ns, self._last.number + 1 if self._last else 1)
         return self._last
 
-    def latest(self, seen: int) -> _Measured:
+    def latest(self, seen: int) -> _Totals:
         """A measurement after number ``seen``: one that another domain forced a moment ago, or a new one."""
         last = self._last
         if last is not None and last.number > seen and time.perf_counter() - self._last_s < _SHARED_S:
@@ -164,7 +164,7 @@ class CodeCarbonCounter:
 
     __slots__ = ("_facts", "_field", "_open", "_seen", "_source", "_tracker", "sees")
 
-    def __init__(self, tracker: _Tracker, field: str, source: Source, facts: Mapping[str, str | float | int | bool | None]) -> None:
+    def __init__(self, tracker: _Tracker, field: str, source: Source, facts: Facts) -> None:
         self.sees: Sees = "process" if facts["tracking_mode"] == "process" and field != "gpu_energy" else "machine"
         self._tracker = tracker
         self._field = field
@@ -194,7 +194,7 @@ class CodeCarbonCounter:
         """Nothing is known."""
         return Condition()
 
-    def facts(self) -> Mapping[str, str | float | int | bool | None]:
+    def facts(self) -> Facts:
         """CodeCarbon's version and the ways it measures."""
         return self._facts
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.machine.facts import read_processor
-from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, MeterOptions, Traits, abilities_of
+from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, Facts, MeterOptions, Traits, abilities_of
 from pytest_greencompute.values.readings import Reading, Source, spared
 
 ROOT = Path("/sys/class/powercap")
@@ -151,7 +151,7 @@ class RaplCounter:
         """Nothing: powercap shows no throttling."""
         return Condition()
 
-    def facts(self) -> Mapping[str, str | float | int | bool | None]:
+    def facts(self) -> Facts:
         """The zone's name and the range of its counter in joules."""
         return {"zone": self._zone.name, "wraps_at_j": self._zone.range_uj / 1e6}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.meters.base import Condition, Counter, Dead, MeterOptions, trouble
+from pytest_greencompute.meters.base import Condition, Counter, Dead, Facts, MeterOptions, trouble
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import visible_to_hip
 from pytest_greencompute.meters.zeus_figures import REMEDY, Rising, figure
@@ -27,7 +27,6 @@ FITS = (0.1, 10.0)  # of power × time: what Zeus calls a working counter, too. 
 _TICK_HINT_S = 0.1  # there is a tick; how long it is, the measuring loop finds out
 _SYSTEMATIC = 0.05  # nobody has published the error of AMD's sensors: that of NVIDIA's cards is assumed
 _POWERS = ("average", "instant")  # the names of Zeus's two powers; a card may have either
-Facts = Mapping[str, str | float | int | bool | None]
 
 
 def driver_is_here() -> bool:

@@ -22,6 +22,7 @@ from pytest_greencompute.values.run import ANSWER_DIGITS
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
+Attributes = Mapping[str, Any]  # what an object holds, by name
 ATOMS = frozenset({str, int, float, bool, complex, bytes, type(None)})  # what nobody can change
 ROWS = (list, tuple, deque)
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in the repr of an object: another one in each process
@@ -42,7 +43,7 @@ class Keeper:
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._seen: dict[int, dict[str, Any]] = {}
+        self._seen: dict[int, Attributes] = {}
 
     def rows(self, batch: Any) -> list[Any]:
         """The answers of a batch as a list, each ``keep``-ed."""
@@ -229,7 +230,7 @@ def _shape(value: Any) -> tuple[int, ...] | None:
 
 
 def digests(outputs: Sequence[Any]) -> str:
-    """A digest of each answer (``samples.ANSWER_DIGITS`` digits), in order: tells answers apart without keeping them.
+    """A digest of each answer (``run.ANSWER_DIGITS`` digits), in order: tells answers apart without keeping them.
 
     Numbers with a fraction count to four digits, since the last ones change with a library's version, arrays and tensors by their values.
     Empty where some answer is an object that shows nothing of what is in it (``untold``).
@@ -363,13 +364,13 @@ def labels(value: Any) -> tuple[Any, ...]:
     return tuple(getattr(value, name) for name in names if hasattr(value, name))
 
 
-def fields_of(value: Any) -> Mapping[str, Any]:
+def fields_of(value: Any) -> Attributes:
     """What a dataclass, or an object of a class of somebody's own, holds by name; nothing of anything else."""
     holds = getattr(value, "__dict__", None)
     return _fields(value) or (holds if type(holds) is dict and not isinstance(value, type) else {})
 
 
-def _fields(value: Any) -> Mapping[str, Any] | None:
+def _fields(value: Any) -> Attributes | None:
     """What an object is equal by, of a class that compares its fields; None where it compares by its own code, or not at all."""
     kind: Any = type(value)
     written = getattr(getattr(kind.__eq__, "__code__", None), "co_filename", "<")

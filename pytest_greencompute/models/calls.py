@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from pytest_greencompute.models.tallies import Prompts
-from pytest_greencompute.models.tokens import ids_of
+from pytest_greencompute.models.written import Keywords, ids_of
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -36,12 +36,12 @@ FLAG_HOLDERS = frozenset({"chat_template_kwargs", "tokenizer_encode_kwargs", "ex
 OFF = frozenset({"", "none", "off", "false", "disabled", "no", "0"})
 
 
-def first_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def first_argument(args: tuple[Any, ...], kwargs: Keywords) -> Any:
     """What a call is about: its first argument, or what it was given under one of the usual names."""
     return args[0] if args else next((kwargs[name] for name in PROMPTS if name in kwargs), None)
 
 
-def prompts_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Prompts:
+def prompts_of(args: tuple[Any, ...], kwargs: Keywords) -> Prompts:
     """The prompts of a call, by its first argument and the keywords of the usual names; by any other where it has none of those.
 
     Where they differ in size, the largest is the batch: one text may go with many images.
@@ -56,7 +56,7 @@ def prompts_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Prompts:
     return Prompts(max(known) if len(known) == len(counts) else None)
 
 
-def _by_other_names(kwargs: Mapping[str, Any]) -> Prompts:
+def _by_other_names(kwargs: Keywords) -> Prompts:
     """Of keywords that nobody knows: what they all agree on, numbers aside; else it cannot be seen which of them is the batch."""
     given = [each for each in kwargs.values() if each is not None and not isinstance(each, int | float)]
     if len(given) == 1:
@@ -116,7 +116,7 @@ def _is_message(given: Any) -> bool:
     return hasattr(given, "keys") and "role" in given
 
 
-def flags_in(kwargs: Mapping[str, Any]) -> dict[str, str]:
+def flags_in(kwargs: Keywords) -> dict[str, str]:
     """The keywords that switch reasoning on, as people write them."""
     found = {name: repr(value) for name, value in kwargs.items() if name in REASONING_FLAGS and _on(value)}
     for name in FLAG_HOLDERS.intersection(kwargs):

@@ -23,7 +23,7 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
-from pytest_greencompute.models.answers import ADDRESS
+from pytest_greencompute.models.answers import ADDRESS, Attributes
 from pytest_greencompute.models.queries import is_of_project
 from pytest_greencompute.values.provenance import Digests
 
@@ -135,7 +135,7 @@ class _Looking:
             return self._array(value)
         return f"[{','.join([self._text(each, depth) for each in value])}]"
 
-    def _pairs(self, held: Mapping[str, Any], depth: int) -> str:
+    def _pairs(self, held: Attributes, depth: int) -> str:
         return f"{{{','.join([f'{name}={self._text(each, depth)}' for name, each in held.items()])}}}"
 
     def _object(self, value: Any, depth: int) -> str:
@@ -166,7 +166,7 @@ class _Looking:
         return f"f{found.shape}"
 
 
-def attributes_of(value: Any) -> dict[str, Any]:
+def attributes_of(value: Any) -> Attributes:
     """What an object holds under names of its own that are no secret."""
     written = [kind.__dict__.get("__slots__", ()) for kind in type(value).__mro__]
     slots = [name for each in written for name in ((each,) if isinstance(each, str) else each)]
@@ -244,7 +244,7 @@ class _Functions:
     def _named(self, values: Iterable[tuple[str, Any]], names: Collection[str]) -> list[str]:
         return [f"{name}={self._value(each, names, opened=name in self._open)}" for name, each in values if name not in self._set]
 
-    def _of_parts(self, owner: object, parts: Mapping[str, Any]) -> list[str]:
+    def _of_parts(self, owner: object, parts: Attributes) -> list[str]:
         values = [(name, each) for name, each in parts.items() if not _is_users(each)]
         return [*(self.text(each, owner) for each in parts.values() if _is_users(each)), *self._named(values, ())]
 
@@ -344,7 +344,7 @@ def _put_into(tree: ast.Module) -> frozenset[str]:
     )
 
 
-def _parts(owner: object, names: Collection[str]) -> dict[str, Any]:
+def _parts(owner: object, names: Collection[str]) -> Attributes:
     """The attributes and methods that code means by ``names``, of an object or a class of the project."""
     kind = owner if isinstance(owner, type) else type(owner)
     if not (kind is SimpleNamespace or is_of_project(getattr(sys.modules.get(kind.__module__), "__file__", None))):

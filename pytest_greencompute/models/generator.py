@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.models.tokens import Ids, without_padding, written_by
+from pytest_greencompute.models.written import Ids, Keywords, without_padding, written_by
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -79,7 +79,7 @@ class Generator:
         self._note(inputs, max(map(len, rows)), rows)
         return rows if self._answers == "ids" else [Text(self.tokenizer.decode(row, skip_special_tokens=True), len(row)) for row in rows]
 
-    def _guessed(self, inputs: Mapping[str, Any], output: Any) -> list[Ids]:
+    def _guessed(self, inputs: Keywords, output: Any) -> list[Ids]:
         """The rows of a model that does not say how it ends them, by the tokenizer."""
         given = 0 if self._model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
         return [Ids(without_padding(row, self._pad, getattr(self.tokenizer, "eos_token_id", None))) for row in output[:, given:].tolist()]

@@ -117,13 +117,13 @@ def worn(before: Any, after: Any, *, places: bool) -> bool:
         return any(key not in after or worn(state, after[key], places=places) for key, state in before.items())
     if isinstance(before, list) and isinstance(after, list):
         return len(before) != len(after) or any(worn(one, other, places=places) for one, other in zip(before, after, strict=True))
-    if isinstance(before, _Place) and isinstance(after, _Place) and not places:
+    if isinstance(before, _ReadTo) and isinstance(after, _ReadTo) and not places:
         return False
     return bool(before != after) or (before == UNSEEN and places)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _ReadTo:
     """How far a file has been read, which can be wound back."""
 
     at: Any
@@ -155,7 +155,7 @@ def _state(query: Any, deep: int) -> Any:  # noqa: PLR0911  a table of kinds
     if isinstance(query, float | complex):
         return repr(query)
     if hasattr(query, "read") and hasattr(query, "tell"):
-        return _Place("closed" if getattr(query, "closed", False) else query.tell())
+        return _ReadTo("closed" if getattr(query, "closed", False) else query.tell())
     if hasattr(query, "__next__"):
         return _Left(_left(query, deep))
     if callable(getattr(query, "qsize", None)):

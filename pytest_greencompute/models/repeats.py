@@ -18,7 +18,7 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.models.alike import share_alike
-from pytest_greencompute.models.answers import digests
+from pytest_greencompute.models.answers import Attributes, digests
 from pytest_greencompute.models.queries import Made, state_of, states_of, worn
 from pytest_greencompute.models.workload import Stamp, Workload
 
@@ -353,6 +353,6 @@ def _parts(held: Any) -> list[Any]:
     return [*getattr(held, "__dict__", {}).values(), *slots, *([call] if isinstance(call, types.FunctionType) else [])]
 
 
-def _named(code: types.CodeType, names: Mapping[str, Any]) -> list[Any]:
+def _named(code: types.CodeType, names: Attributes) -> list[Any]:
     inner = [each for const in code.co_consts if isinstance(const, types.CodeType) for each in _named(const, names)]
     return [names[name] for name in code.co_names if name in names] + inner

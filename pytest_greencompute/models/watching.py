@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, SettingsError
@@ -19,7 +19,8 @@ from pytest_greencompute.estimates.estimate import Estimate
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.models.calls import answers_of, first_argument, flags_in, prompts_of
 from pytest_greencompute.models.tallies import Tally
-from pytest_greencompute.models.tokens import Counted, Ids, check_ends, counter_of, ends_of, ids_of, padded, written_by
+from pytest_greencompute.models.tokens import Counted, check_ends, counter_of
+from pytest_greencompute.models.written import Ids, Keywords, ends_of, ids_of, padded, written_by
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -86,7 +87,7 @@ class WatchedModel:
     def __repr__(self) -> str:
         return f"<watched {self.watched_name}: {self.calls} {'call' if self.calls == 1 else 'calls'}>"
 
-    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Keywords) -> Any:
         tally, output, now = self._tally, _NOTHING, self._clock.now_ns
         start = now()
         try:
@@ -95,7 +96,7 @@ class WatchedModel:
         finally:
             self._add(tally, now() - start, args, kwargs, output)
 
-    def _add(self, tally: Tally, nanoseconds: int, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _add(self, tally: Tally, nanoseconds: int, args: tuple[Any, ...], kwargs: Keywords, output: Any) -> None:
         if not tally.keeps:
             with self._lock:
                 tally.nanoseconds += nanoseconds
@@ -198,7 +199,7 @@ class WatchedModel:
                 self._sums.add(found)
         return found
 
-    def _answers(self, given: Any, kwargs: Mapping[str, Any], output: Any) -> list[Any]:
+    def _answers(self, given: Any, kwargs: Keywords, output: Any) -> list[Any]:
         """The answers in what a call returned; what padding is among them only a model of transformers tells, or a tokenizer."""
         writes = None if self._by_function else getattr(self._function, "__self__", None)
         answers: list[Any] | None = written_by(writes, given, kwargs, output)
@@ -214,7 +215,7 @@ class WatchedModel:
 class _WatchedCoroutine(WatchedModel):
     """A coroutine function that is watched: the time inside is that until the answer is there."""
 
-    async def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Keywords) -> Any:
         tally, output, now = self._tally, _NOTHING, self._clock.now_ns
         start = now()
         try:

@@ -1,6 +1,6 @@
 """The measuring protocol as a state machine that asks and is told: no clock, no hardware, no model in here.
 
-``measuring(plan, rng)`` is a generator. It yields *asks* (``asks.py``: "run this part", "wait for a tick of every counter") and is sent
+``measuring(plan, rng)`` is a generator. It yields *asks* (``messages.py``: "run this part", "wait for a tick of every counter") and is sent
 the answers; whoever drives it owns all I/O. It returns ``Measured``, the raw samples. The steps are those of
 docs/explanation/measuring.md; the sets of blocks are in ``sets.py``.
 """

@@ -125,7 +125,7 @@ class Plan:
     """What to measure: batches in a pass, the sources found, the limits of effort.
 
     Whether p99 must be bounded, whether a lag is to be looked for, the marks that the user allowed, and the idle power seen by the probe.
-    ``timing``: how much of the latency pass is wanted (``schedule.Timing``). ``in_pairs``: set by set another side runs the same queries.
+    ``timing``: how much of the latency pass is wanted (``layout.Timing``). ``in_pairs``: set by set another side runs the same queries.
     ``uncounted``: domains whose energy is in no figure that is judged.
     """
 

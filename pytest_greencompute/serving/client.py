@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.serving.account import Done
-from pytest_greencompute.serving.wire import DONE, AnswerError, Kind, Part, an_event, answer_of, models_of, part_of, said
+from pytest_greencompute.serving.wire import DONE, AnswerError, Chunk, Endpoint, an_event, answer_of, chunk_of, models_of, said
 
 if TYPE_CHECKING:
     import httpx
@@ -47,13 +47,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Where and what to send: the address, the kind of request, the JSON of each prompt, and how an answer is to come.
+    """Where and what to send: the address, the endpoint, the JSON of each prompt, and how an answer is to come.
 
     ``timeout_s`` bounds the whole of a request.
     """
 
     base: str
-    request: Kind
+    endpoint: Endpoint
     bodies: Sequence[bytes]
     stream: bool
     timeout_s: float
@@ -61,7 +61,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Line:
+class Connection:
     """A slot's way to the server, one connection at a time, and what the request under way has seen of it.
 
     ``kept``: the server has answered on the connection to the end, and said nothing of closing it. ``opened``: the request went over a new
@@ -120,7 +120,7 @@ class Client:
         self._slots: list[asyncio.Task[None]] = []
         # One connection each, since a pool looks through all that it has for each request, and without what httpx.AsyncClient does around
         # a request (cookies, redirects): together they more than halve what a request costs at 64 at a time.
-        self._lines: list[Line] = []
+        self._lines: list[Connection] = []
         self._requests: list[httpx.Request] = []
 
     def __enter__(self) -> Client:
@@ -128,7 +128,7 @@ class Client:
         import httpx
 
         self._trusted = httpx.create_ssl_context(trust_env=False)  # once: making one takes tens of milliseconds
-        self._requests = [self._request("POST", self._wanted.request.path, body) for body in self._wanted.bodies]
+        self._requests = [self._request("POST", self._wanted.endpoint.path, body) for body in self._wanted.bodies]
         self._loop = asyncio.new_event_loop()
         self._thread.start()
         return self
@@ -204,7 +204,7 @@ class Client:
         self._stopping = False
         keep = httpx.Limits(keepalive_expiry=None)  # so that whoever closes a connection is the server
         while len(self._lines) < concurrency:
-            self._lines.append(Line(httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=keep)))
+            self._lines.append(Connection(httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=keep)))
         self._busy_ns = [self._now_ns()] * concurrency
         self._sent_ns = list(self._busy_ns)
         return concurrency
@@ -225,7 +225,7 @@ class Client:
 
         made, line = self._requests[prompt], self._lines[slot]
 
-        async def trace(event: str, told: Mapping[str, Any]) -> None:
+        async def trace(event: str, told: Mapping[str, object]) -> None:
             if event == SENT:
                 self._sent_ns[slot] = self._now_ns()
             else:
@@ -308,7 +308,7 @@ class Client:
     async def _whole(self, response: httpx.Response, prompt: int, slot: int) -> Done:
         content = await _read(response)
         ended_ns = self._later_ns(slot)
-        answer = answer_of(self._wanted.request, content)
+        answer = answer_of(self._wanted.endpoint, content)
         return Done(
             prompt,
             self._sent_ns[slot],
@@ -325,8 +325,8 @@ class Client:
 
         texts: list[str] = []
         came_ns: list[int] = []
-        told: Part | None = None
-        ended: Part | None = None
+        told: Chunk | None = None
+        ended: Chunk | None = None
         ended_ns = 0
         try:
             if response.status_code != OK:
@@ -337,13 +337,13 @@ class Client:
                     continue
                 if event.event == "error":
                     raise AnswerError("error in the answer", said(event.data))
-                part = part_of(self._wanted.request, event.data)
-                if part.speaks:
+                chunk = chunk_of(self._wanted.endpoint, event.data)
+                if chunk.speaks:
                     came_ns.append(ended_ns)
-                    texts.append(part.text)
-                if part.tokens is not None and (told is None or part.tokens >= (told.tokens or 0)):
-                    told = part
-                ended = part if part.ends else ended
+                    texts.append(chunk.text)
+                if chunk.tokens is not None and (told is None or chunk.tokens >= (told.tokens or 0)):
+                    told = chunk
+                ended = chunk if chunk.ends else ended
         finally:
             await response.aclose()
         if ended is None:
@@ -351,7 +351,7 @@ class Client:
         return self._of_stream(prompt, slot, texts, came_ns, told, cut=ended.cut, ended_ns=ended_ns)
 
     def _of_stream(
-        self, prompt: int, slot: int, texts: Sequence[str], came_ns: Sequence[int], told: Part | None, *, cut: bool, ended_ns: int
+        self, prompt: int, slot: int, texts: Sequence[str], came_ns: Sequence[int], told: Chunk | None, *, cut: bool, ended_ns: int
     ) -> Done:
         """The answer that events brought at those times. ``told`` is what the server said of its tokens."""
         each = an_event(told, len(came_ns), reasoned=not all(texts))

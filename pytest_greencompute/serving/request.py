@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.models.queries import collected
-from pytest_greencompute.serving.wire import Kind, address, body, kind_of
+from pytest_greencompute.serving.wire import Endpoint, Json, address, body, endpoint_of
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -19,18 +19,18 @@ ONE = ("n", "best_of")  # how many answers are generated for one request, all of
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """The server and what is sent to it. ``base`` is its address as ``wire.address`` has it; ``options`` go into every request as they are.
 
     Invariant: at least one prompt, all of which can be sent, at least one token, a time limit (seconds) above zero.
     """
 
     base: str
-    request: Kind
+    endpoint: Endpoint
     prompts: tuple[Any, ...]
     max_tokens: int = 64
     stream: bool = True
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Json = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 60.0
     notes: tuple[str, ...] = ()
@@ -59,12 +59,12 @@ class Asked:
     def bodies(self, model: str) -> tuple[bytes, ...]:
         """The JSON of each prompt's request to that model."""
         return tuple(
-            body(self.request, prompt, model, max_tokens=self.max_tokens, stream=self.stream, options=self.options)
+            body(self.endpoint, prompt, model, max_tokens=self.max_tokens, stream=self.stream, options=self.options)
             for prompt in self.prompts
         )
 
 
-def asked(
+def request_of(
     url: object,
     prompts: Iterable[Any],
     *,
@@ -72,10 +72,10 @@ def asked(
     environ: Mapping[str, str] = MappingProxyType({}),
     api_key_env: str | None = None,
     headers: Mapping[str, str] | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Json | None = None,
     on_this_machine: bool = False,
     **fields: Any,
-) -> Asked:
+) -> Request:
     """The arguments of a call, checked. ``environ`` holds the key that ``api_key_env`` names. Raises SettingsError."""
     listed, notes = collected(prompts)
     sent = {} if headers is None else headers
@@ -84,9 +84,9 @@ def asked(
         if not key:
             raise SettingsError(f"api_key_env names {api_key_env!r}, which is not set.", remedy="Set that variable to the server's key.")
         sent = {**sent, "authorization": f"Bearer {key}"}
-    return Asked(
+    return Request(
         address(url, on_this_machine=on_this_machine),
-        kind_of(request),
+        endpoint_of(request),
         tuple(listed[index] for index in range(len(listed))),
         headers=sent,
         options={} if options is None else options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,24 +13,25 @@ from pytest_greencompute.errors import SettingsError
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
+Json = Mapping[str, Any]  # an object that a server wrote, or that is sent to one
 DONE = "[DONE]"  # the data of the last event of a stream
 SHOWN = 200  # characters of a server's own words that an error repeats
 SHOWN_WORD = 40  # and of a word that stands among the reasons of failures
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One sort of request: its path below the address, the field of the prompt, and where an answer and a part of one have their text."""
+class Endpoint:
+    """A sort of request: its path below the address, the field of the prompt, and where an answer and a chunk of one have their text."""
 
     path: str
     prompt: str
     answer: str
-    part: str
+    chunk: str
 
 
-KINDS: Mapping[str, Kind] = {
-    "openai-chat": Kind("/chat/completions", "messages", "message", "delta"),
-    "openai-completions": Kind("/completions", "prompt", "", ""),
+ENDPOINTS: Mapping[str, Endpoint] = {
+    "openai-chat": Endpoint("/chat/completions", "messages", "message", "delta"),
+    "openai-completions": Endpoint("/completions", "prompt", "", ""),
 }
 # The words with which an answer ends as it should, and whether it was cut at its limit of tokens. Any other says that the answer did not
 # come, or not all of it: "abort", "error", "timeout", "cancelled", "load", and "content_filter", which holds back what was generated.
@@ -60,7 +61,7 @@ class AnswerError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Chunk:
     """What an answer, or one event of it, holds: its text, and the tokens of the whole answer where it says them.
 
     ``speaks``: it brings a token, be it of reasoning. ``ends``: the answer is complete, ``cut``: at its limit of tokens. Of the tokens
@@ -77,11 +78,11 @@ class Part:
     cached: int | None = None
 
 
-def kind_of(request: object) -> Kind:
-    """The kind of request of that name. Raises SettingsError."""
-    found = KINDS.get(request) if isinstance(request, str) else None
+def endpoint_of(request: object) -> Endpoint:
+    """Where requests of that name go. Raises SettingsError."""
+    found = ENDPOINTS.get(request) if isinstance(request, str) else None
     if found is None:
-        raise SettingsError(f"request is {request!r}.", remedy=f"It is one of {', '.join(map(repr, KINDS))}.")
+        raise SettingsError(f"request is {request!r}.", remedy=f"It is one of {', '.join(map(repr, ENDPOINTS))}.")
     return found
 
 
@@ -112,8 +113,8 @@ def address(url: object, *, on_this_machine: bool = False) -> str:
             "(a container), say so: on_this_machine=True.",
         )
     path = parts.path.rstrip("/")
-    for kind in KINDS.values():
-        path = path.removesuffix(kind.path)
+    for endpoint in ENDPOINTS.values():
+        path = path.removesuffix(endpoint.path)
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
 
 
@@ -132,18 +133,17 @@ def port_of(base: str) -> int:
     return parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
-def body(request: Kind, prompt: object, model: str, *, max_tokens: int, stream: bool, options: Mapping[str, Any]) -> bytes:
+def body(endpoint: Endpoint, prompt: object, model: str, *, max_tokens: int, stream: bool, options: Json) -> bytes:
     """The JSON of one request. A prompt is a text, or for a chat also a list of messages. Raises SettingsError for others."""
-    is_chat = request.prompt == "messages"
+    is_chat = endpoint.prompt == "messages"
     if not isinstance(prompt, str) and not (is_chat and _is_chat(prompt)):
         remedy = "Pass texts, or chats: lists of {'role': …, 'content': …}." if is_chat else "Pass texts, or request='openai-chat'."
         raise SettingsError(f"A prompt is a {type(prompt).__name__}.", remedy=remedy)
     asked = [{"role": "user", "content": prompt}] if is_chat and isinstance(prompt, str) else prompt
-    fields: dict[str, Any] = {"model": model, request.prompt: asked, "max_tokens": max_tokens, "stream": stream}
-    if stream:
-        fields["stream_options"] = {"include_usage": True}
+    fields: Json = {"model": model, endpoint.prompt: asked, "max_tokens": max_tokens, "stream": stream}
+    usage = {"stream_options": {"include_usage": True}} if stream else {}
     try:
-        return json.dumps({**fields, **options}, allow_nan=False).encode()
+        return json.dumps({**fields, **usage, **options}, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise SettingsError(f"A prompt or an option cannot be sent as JSON: {error}.", remedy="Pass plain texts and numbers.") from error
 
@@ -152,35 +152,34 @@ def _is_chat(prompt: object) -> bool:
     return isinstance(prompt, Sequence) and bool(prompt) and all(isinstance(each, Mapping) and "role" in each for each in prompt)
 
 
-def answer_of(request: Kind, text: str | bytes) -> Part:
+def answer_of(endpoint: Endpoint, text: str | bytes) -> Chunk:
     """A whole answer out of its JSON. Raises AnswerError."""
     found = _read(text)
     choice = _choice(found)
     if choice is None:
         raise AnswerError("malformed answer", "it has no choices")
-    text = _text(choice, request.answer)
+    text = _text(choice, endpoint.answer)
     told = _usage(found)
-    if text and told["tokens"] == 0:  # it cannot be: the server does not count
-        told["tokens"] = None
-    return Part(text, speaks=True, ends=True, cut=_ended(choice) is True, **told)
+    tokens = None if text and told.tokens == 0 else told.tokens  # it cannot be: the server does not count
+    return replace(told, text=text, speaks=True, tokens=tokens, ends=True, cut=_ended(choice) is True)
 
 
-def part_of(request: Kind, data: str) -> Part:
+def chunk_of(endpoint: Endpoint, data: str) -> Chunk:
     """What one event of a stream holds, other than the last, which is ``DONE``. Raises AnswerError."""
     found = _read(data)
     choice = _choice(found)
     if choice is None:  # the event of the usage, and those that keep a connection alive
-        return Part(**_usage(found))
-    text, ended = _text(choice, request.part), _ended(choice)
-    speaks = bool(text) or _reasons(choice, request.part)
-    return Part(text, speaks, ends=ended is not None, cut=ended is True, **_usage(found))
+        return _usage(found)
+    text, ended = _text(choice, endpoint.chunk), _ended(choice)
+    speaks = bool(text) or _reasons(choice, endpoint.chunk)
+    return replace(_usage(found), text=text, speaks=speaks, ends=ended is not None, cut=ended is True)
 
 
-def an_event(told: Part | None, events: int, *, reasoned: bool) -> float | None:
+def an_event(told: Chunk | None, events: int, *, reasoned: bool) -> float | None:
     """How many tokens each of the ``events`` of a stream brought on average; None where the server did not say it.
 
-    ``told`` is the part that said most, ``reasoned`` whether reasoning was streamed, too: if not, its tokens came in no event. Fewer tokens
-    than half of the events cannot be: the server counts otherwise, or not at all. One token more may be that which ended the answer.
+    ``told`` is the chunk that said most, ``reasoned`` whether reasoning was streamed, too: if not, its tokens came in no event. Fewer
+    tokens than half of the events cannot be: the server counts otherwise, or not at all. One token more may be that which ended the answer.
     """
     if told is None or told.tokens is None or 2 * told.tokens < events:
         return None
@@ -206,7 +205,7 @@ def said(text: str) -> str:
     return text
 
 
-def _read(text: str | bytes) -> Mapping[str, Any]:
+def _read(text: str | bytes) -> Json:
     try:
         found = json.loads(text)
     except ValueError as error:
@@ -222,13 +221,13 @@ def _words(told: object) -> str:
     return str(told.get("message", told) if isinstance(told, Mapping) else told)
 
 
-def _choice(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _choice(found: Json) -> Json | None:
     choices = found.get("choices")
     if not choices:
         return None
     if not isinstance(choices, list) or not isinstance(choices[0], dict):
         raise AnswerError("malformed answer", "its choices are none")
-    first: Mapping[str, Any] = choices[0]
+    first: Json = choices[0]
     if len(choices) > 1 or first.get("index"):  # their tokens would be counted as those of one
         raise AnswerError("several answers", "one was asked for")
     if first.get("error"):
@@ -236,7 +235,7 @@ def _choice(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return first
 
 
-def _ended(choice: Mapping[str, Any]) -> bool | None:
+def _ended(choice: Json) -> bool | None:
     """Whether an answer that has ended was cut; None where it goes on, or says nothing. Raises AnswerError where it did not come."""
     word = choice.get("finish_reason")
     if not word:
@@ -247,7 +246,7 @@ def _ended(choice: Mapping[str, Any]) -> bool | None:
     return cut
 
 
-def _holder(choice: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _holder(choice: Json, key: str) -> Json:
     """The object that has the text: the choice itself, or the one under ``key``."""
     held = choice.get(key) if key else choice
     if held is None:
@@ -257,7 +256,7 @@ def _holder(choice: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return held
 
 
-def _text(choice: Mapping[str, Any], key: str) -> str:
+def _text(choice: Json, key: str) -> str:
     text = _holder(choice, key).get("content" if key else "text")
     if text is None:  # a call of a tool, reasoning, the role that opens an answer
         return ""
@@ -266,25 +265,25 @@ def _text(choice: Mapping[str, Any], key: str) -> str:
     return text
 
 
-def _reasons(choice: Mapping[str, Any], key: str) -> bool:
+def _reasons(choice: Json, key: str) -> bool:
     held = _holder(choice, key)
     return any(held.get(name) for name in (*_REASONING, "tool_calls"))
 
 
-def _usage(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a ``Part`` that a server's account of tokens gives."""
+def _usage(found: Json) -> Chunk:
+    """What a server's account of tokens says, without a text."""
     usage = found.get("usage")
     if not isinstance(usage, dict):
-        return {"tokens": None}
+        return Chunk()
     prompt, generated = _count(usage, "prompt_tokens") or 0, _count(usage, "completion_tokens")
     cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
     reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0
-    return {
-        "tokens": generated,
-        "reasoning": min(reasoning, generated or 0),
-        "prompt": prompt,
-        "cached": None if cached is None else min(cached, prompt),
-    }
+    return Chunk(
+        tokens=generated,
+        reasoning=min(reasoning, generated or 0),
+        prompt=prompt,
+        cached=None if cached is None else min(cached, prompt),
+    )
 
 
 def _count(held: object, name: str) -> int | None:

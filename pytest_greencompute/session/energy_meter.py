@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pytest_greencompute.models.watching import WatchedModel
     from pytest_greencompute.pairing.runs import Pairing
     from pytest_greencompute.pairing.worker import Worker
-    from pytest_greencompute.serving.load import Level
-    from pytest_greencompute.serving.request import Asked
+    from pytest_greencompute.serving.as_run import Load
+    from pytest_greencompute.serving.request import Request
     from pytest_greencompute.session.candidates import Comparison
     from pytest_greencompute.session.session import Session
     from pytest_greencompute.session.tests import MeteredTest
@@ -549,8 +549,8 @@ class EnergyMeter:
         import os
 
         from pytest_greencompute.models.scoring import listed_references
-        from pytest_greencompute.serving.load import Level
-        from pytest_greencompute.serving.request import asked, levels
+        from pytest_greencompute.serving.as_run import Load
+        from pytest_greencompute.serving.request import levels, request_of
         from pytest_greencompute.session.candidates import run_name
 
         self._refuse_inside_a_window()
@@ -560,7 +560,7 @@ class EnergyMeter:
         named = {each: run_name(name, f"concurrency={each}") for each in several}
         for called in named.values():
             self._check_name(called)
-        wanted = asked(
+        wanted = request_of(
             url,
             prompts,
             request=request,
@@ -573,10 +573,10 @@ class EnergyMeter:
             stream=stream,
             timeout_s=timeout,
         )
-        loads = [Level(each, called, test=self._test.node_id, references=given, score=score) for each, called in named.items()]
+        loads = [Load(each, called, test=self._test.node_id, references=given, score=score) for each, called in named.items()]
         return self._served(wanted, model, loads)
 
-    def _served(self, wanted: Asked, model: str | None, levels: Sequence[Level]) -> dict[int, ServedRun]:
+    def _served(self, wanted: Request, model: str | None, loads: Sequence[Load]) -> dict[int, ServedRun]:
         from dataclasses import replace
 
         from pytest_greencompute.estimates.measured import ServedRun
@@ -586,27 +586,27 @@ class EnergyMeter:
         metered = session.worker is None and session.settings.enabled
         keep = None if metered else self._kept_unmetered()
         client, answering = open_client(wanted, model, session.clock)
-        levels = [replace(level, model=answering) for level in levels]
+        loads = [replace(load, model=answering) for load in loads]
         aim = self._aim()
         note = () if test.contest is None else ("a server runs beside the commits: its load is not measured by turns with others",)
         found = {}
         with client:
             check_answers(client, wanted)
-            for level in levels:
+            for load in loads:
                 if metered:
                     self._lock()
                     assert session.instruments is not None
                     try:
                         raw, outputs = measure_load(
-                            client, wanted, level, session.instruments, self._effort(level.name), session.why_unmeasured
+                            client, wanted, load, session.instruments, self._effort(load.name), session.why_unmeasured
                         )
                     finally:
                         session.told()
                 else:
-                    raw, outputs = ask_once(client, wanted, level, keep)
+                    raw, outputs = ask_once(client, wanted, load, keep)
                 raw = replace(raw, notes=note + raw.notes)
                 test.runs.append(raw)
-                found[level.concurrency] = ServedRun(raw, outputs, aim, self._unmetered)
+                found[load.concurrency] = ServedRun(raw, outputs, aim, self._unmetered)
         return found
 
     def watch(

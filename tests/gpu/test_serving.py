@@ -15,8 +15,9 @@ from pytest_greencompute.estimates.measured import ServedRun
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
-from pytest_greencompute.serving.load import Level, check_answers, measure_load, open_client
-from pytest_greencompute.serving.request import asked
+from pytest_greencompute.serving.as_run import Load
+from pytest_greencompute.serving.load import check_answers, measure_load, open_client
+from pytest_greencompute.serving.request import request_of
 from tests.gpu.load import cuda
 from tests.serving.real_server import NEEDED, transformers_serve
 
@@ -55,14 +56,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def measured(url: str, weights: str, loads: Sequence[int]) -> dict[int, ServedRun]:
     prompts = [" ".join(f"w{(each + place) % 98}" for place in range(16 + each)) for each in range(16)]
-    wanted = asked(url, prompts, options={"temperature": 0}, max_tokens=TOKENS)
+    wanted = request_of(url, prompts, options={"temperature": 0}, max_tokens=TOKENS)
     instruments = open_instruments(["nvml"])
     client, _ = open_client(wanted, weights, RealClock())
     runs = {}
     with client:
         check_answers(client, wanted)
         for concurrency in loads:
-            raw, outputs = measure_load(client, wanted, Level(concurrency, str(concurrency)), instruments, Effort(SECONDS))
+            raw, outputs = measure_load(client, wanted, Load(concurrency, str(concurrency)), instruments, Effort(SECONDS))
             runs[concurrency] = ServedRun(raw, outputs, Aim(), pytest.fail)
     return runs
 

@@ -24,7 +24,7 @@ from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
 from pytest_greencompute.measuring.task import Task
-from pytest_greencompute.meters import instruments, zeus_figures
+from pytest_greencompute.meters import ticks, zeus_figures
 from pytest_greencompute.meters.base import Counter, MeterOptions
 from pytest_greencompute.meters.registry import open_counters
 from pytest_greencompute.meters.zeus import ZeusMeter
@@ -124,7 +124,7 @@ def test_a_counter_that_freezes_after_its_trial_is_lost_and_never_a_rise_of_noth
 
 
 def test_it_waits_as_long_as_the_measuring_loop_does() -> None:
-    assert zeus_figures.STILL_S == instruments.STILL_S
+    assert zeus_figures.STILL_S == ticks.STILL_S
 
 
 def test_a_counter_that_freezes_while_it_is_measured_leaves_no_figure(clock: SimulatedClock, make_amd: MakeAmd, tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ import pytest
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.clock import RealClock
-from pytest_greencompute.serving.client import HEADS, WHOLE, Client, Line, needed
+from pytest_greencompute.serving.client import HEADS, WHOLE, Client, Connection, needed
 from pytest_greencompute.serving.load import check_answers, open_client
-from pytest_greencompute.serving.request import Asked, asked
+from pytest_greencompute.serving.request import Request, request_of
 from tests.serving.stub import Behaviour, serving
 
 
-def wanted(url: str, **fields: Any) -> Asked:
-    return asked(url, ["one", "two", "three"], environ={"KEY": "secret"}, **fields)
+def wanted(url: str, **fields: Any) -> Request:
+    return request_of(url, ["one", "two", "three"], environ={"KEY": "secret"}, **fields)
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def test_a_new_connection_that_is_dropped_is_a_failure() -> None:
     ],
 )
 def test_a_server_that_says_that_it_closes_a_connection_keeps_none(version: bytes, heads: list[tuple[bytes, bytes]], kept: bool) -> None:
-    line = Line(None)  # type: ignore[arg-type]
+    line = Connection(None)  # type: ignore[arg-type]
     line.see(HEADS, (version, 200, b"OK", heads))
     assert not line.begin()
     line.see(WHOLE, None)
@@ -195,7 +195,7 @@ def test_an_older_httpx_sse_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_character_that_python_takes_for_the_end_of_a_line_tears_no_event() -> None:
     with serving() as url:
-        client, _ = open_client(asked(url, ["one\u2028two\x85three"]), None, RealClock())
+        client, _ = open_client(request_of(url, ["one\u2028two\x85three"]), None, RealClock())
         with client:
             done = client.ask(0)
     assert (done.failed, done.text.split("w0")[0]) == ("", "one\u2028two\x85three ")

@@ -11,8 +11,9 @@ from pytest_greencompute.estimates.measured import ServedRun
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
-from pytest_greencompute.serving.load import Level, measure_load, open_client
-from pytest_greencompute.serving.request import asked
+from pytest_greencompute.serving.as_run import Load
+from pytest_greencompute.serving.load import measure_load, open_client
+from pytest_greencompute.serving.request import request_of
 from tests.serving.real_server import llama_cpp
 
 pytestmark = pytest.mark.model
@@ -26,10 +27,10 @@ def test_a_healthy_server_that_closes_what_it_keeps_fails_nothing(concurrency: i
         pytest.skip(f"needs {', '.join(missing)}")
     instruments = open_instruments(["cputime"], cpu_watts_per_core=10)
     with llama_cpp() as url:
-        wanted = asked(url, ["Name a river.", "Say hello.", "Name a colour."], options={"temperature": 0}, max_tokens=TOKENS)
+        wanted = request_of(url, ["Name a river.", "Say hello.", "Name a colour."], options={"temperature": 0}, max_tokens=TOKENS)
         client, _ = open_client(wanted, None, RealClock())
         with client:
-            raw, outputs = measure_load(client, wanted, Level(concurrency, None), instruments, Effort(5.0))
+            raw, outputs = measure_load(client, wanted, Load(concurrency, None), instruments, Effort(5.0))
     run = ServedRun(raw, outputs, Aim(), lambda _: pytest.fail("it was measured"))
     assert run.failed == {}
     assert run.error_rate == 0

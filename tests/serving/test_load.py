@@ -20,8 +20,9 @@ from pytest_greencompute.machine.processes import listens_here
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
 from pytest_greencompute.results.run_json import run_from_json, run_to_json
-from pytest_greencompute.serving.load import Level, measure_load, open_client
-from pytest_greencompute.serving.request import Asked, asked
+from pytest_greencompute.serving.as_run import Load
+from pytest_greencompute.serving.load import measure_load, open_client
+from pytest_greencompute.serving.request import Request, request_of
 from pytest_greencompute.testing.sensor import PROFILES
 from pytest_greencompute.testing.standin import StandIn, StandInDevice
 from pytest_greencompute.values.metrics import METRICS
@@ -40,8 +41,8 @@ print(json.dumps(measured_here(*json.loads(sys.argv[1]))))
 PROMPTS = [f"prompt {number}" for number in range(20)]
 
 
-def wanted(url: str, **fields: Any) -> Asked:
-    return asked(url, PROMPTS, **fields)
+def wanted(url: str, **fields: Any) -> Request:
+    return request_of(url, PROMPTS, **fields)
 
 
 def load(url: str, meters: list[str], concurrency: int, seconds: float, **fields: Any) -> tuple[Run, list[str | None]]:
@@ -49,7 +50,7 @@ def load(url: str, meters: list[str], concurrency: int, seconds: float, **fields
     client, _ = open_client(wanted(url, **fields), None, RealClock())
     try:
         with client:
-            return measure_load(client, wanted(url, **fields), Level(concurrency, "load"), instruments, Effort(seconds))
+            return measure_load(client, wanted(url, **fields), Load(concurrency, "load"), instruments, Effort(seconds))
     finally:
         instruments.close()
 
@@ -285,7 +286,7 @@ def test_a_server_that_answers_nothing_any_more_is_unmeasured_and_its_errors_are
         client, _ = open_client(wanted(url), None, RealClock())
         with client:
             assert client.ask(0).failed == ""
-            run, outputs = measure_load(client, wanted(url), Level(2, None), instruments, Effort(1.0))
+            run, outputs = measure_load(client, wanted(url), Load(2, None), instruments, Effort(1.0))
     assert "the server answered nothing" in str(estimate(run, METRICS["energy_per_query"], Aim()))
     assert figure(run, "error_rate").value == 1
     assert set(outputs) == {None}
@@ -297,7 +298,7 @@ def test_references_are_scored_once_each_prompt_was_tried() -> None:
         client, _ = open_client(wanted(url), None, RealClock())
         right = [f"{prompt} " for prompt in PROMPTS[:-1]] + ["something else"]
         with client:
-            run, _ = measure_load(client, wanted(url), Level(4, None, references=right), instruments, Effort(2.0))
+            run, _ = measure_load(client, wanted(url), Load(4, None, references=right), instruments, Effort(2.0))
     assert run.scores is not None
     assert run.scores[-1] == 0
     assert sum(run.scores) >= len(PROMPTS) - 2

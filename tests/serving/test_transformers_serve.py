@@ -15,8 +15,9 @@ from pytest_greencompute.estimates.measured import ServedRun
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments
-from pytest_greencompute.serving.load import Level, measure_load, open_client
-from pytest_greencompute.serving.request import asked
+from pytest_greencompute.serving.as_run import Load
+from pytest_greencompute.serving.load import measure_load, open_client
+from pytest_greencompute.serving.request import request_of
 from tests.serving.real_server import NEEDED, transformers_serve
 
 pytestmark = pytest.mark.model
@@ -39,11 +40,11 @@ def test_a_language_model_behind_a_real_server(weights: str) -> None:
     prompts = ["Say hello.", "Name a river.", "Name a colour and a bird.", "What is two and two?"]
     instruments = open_instruments(["cputime"], cpu_watts_per_core=10)
     with transformers_serve(weights, "--device", "cpu", OMP_NUM_THREADS="1") as url:
-        wanted = asked(url, prompts, options={"temperature": 0}, max_tokens=TOKENS)
+        wanted = request_of(url, prompts, options={"temperature": 0}, max_tokens=TOKENS)
         client, _ = open_client(wanted, weights, RealClock())
         with client:
             assert client.ask(0).failed == ""
-            raw, outputs = measure_load(client, wanted, Level(2, None), instruments, Effort(6.0))
+            raw, outputs = measure_load(client, wanted, Load(2, None), instruments, Effort(6.0))
     run = ServedRun(raw, outputs, Aim(), lambda _: pytest.fail("it was measured"))
     assert run.failed == {}
     assert all(outputs)

@@ -11,22 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.serving.request import asked, levels
+from pytest_greencompute.serving.request import levels, request_of
 from pytest_greencompute.serving.wire import (
     AnswerError,
-    Part,
+    Chunk,
     address,
     an_event,
     answer_of,
     body,
-    kind_of,
+    chunk_of,
+    endpoint_of,
     models_of,
-    part_of,
     port_of,
     said,
 )
 
-CHAT, TEXT = kind_of("openai-chat"), kind_of("openai-completions")
+CHAT, TEXT = endpoint_of("openai-chat"), endpoint_of("openai-completions")
 
 
 @pytest.mark.parametrize(
@@ -106,24 +106,24 @@ def test_options_that_are_no_json_are_refused() -> None:
 
 def test_whole_answers() -> None:
     chat = {"choices": [{"message": {"content": "Yes."}}], "usage": {"completion_tokens": 3}}
-    assert answer_of(CHAT, json.dumps(chat)) == Part("Yes.", speaks=True, tokens=3, ends=True)
+    assert answer_of(CHAT, json.dumps(chat)) == Chunk("Yes.", speaks=True, tokens=3, ends=True)
     text = {"choices": [{"text": "Yes."}]}
-    assert answer_of(TEXT, json.dumps(text)) == Part("Yes.", speaks=True, tokens=None, ends=True)
+    assert answer_of(TEXT, json.dumps(text)) == Chunk("Yes.", speaks=True, tokens=None, ends=True)
     called = {"choices": [{"message": {"content": None, "tool_calls": [{}]}}]}
     assert answer_of(CHAT, json.dumps(called)).text == ""
 
 
 def test_parts_of_a_stream() -> None:
-    def part(delta: dict[str, Any], **more: Any) -> Part:
-        return part_of(CHAT, json.dumps({"choices": [{"delta": delta, **more}]}))
+    def part(delta: dict[str, Any], **more: Any) -> Chunk:
+        return chunk_of(CHAT, json.dumps({"choices": [{"delta": delta, **more}]}))
 
-    assert part({"role": "assistant", "content": ""}) == Part()
-    assert part({"content": "Y"}) == Part("Y", speaks=True)
-    assert part({"reasoning_content": "Hm"}) == Part("", speaks=True)
+    assert part({"role": "assistant", "content": ""}) == Chunk()
+    assert part({"content": "Y"}) == Chunk("Y", speaks=True)
+    assert part({"reasoning_content": "Hm"}) == Chunk("", speaks=True)
     assert part({"reasoning": "Hm", "content": None}).speaks
-    assert part({}, finish_reason="stop") == Part(ends=True)
-    assert part_of(CHAT, '{"choices": [], "usage": {"completion_tokens": 9}}') == Part(tokens=9)
-    assert part_of(TEXT, '{"choices": [{"text": "Y", "finish_reason": null}]}') == Part("Y", speaks=True)
+    assert part({}, finish_reason="stop") == Chunk(ends=True)
+    assert chunk_of(CHAT, '{"choices": [], "usage": {"completion_tokens": 9}}') == Chunk(tokens=9)
+    assert chunk_of(TEXT, '{"choices": [{"text": "Y", "finish_reason": null}]}') == Chunk("Y", speaks=True)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_parts_of_a_stream() -> None:
     [("stop", False), ("length", True), ("tool_calls", False), ("eos_token", False), ("STOP", False), ("model_length", True)],
 )
 def test_words_with_which_an_answer_ends(word: str, cut: bool) -> None:
-    event = part_of(CHAT, json.dumps({"choices": [{"delta": {}, "finish_reason": word}]}))
+    event = chunk_of(CHAT, json.dumps({"choices": [{"delta": {}, "finish_reason": word}]}))
     whole = answer_of(TEXT, json.dumps({"choices": [{"text": "Y", "finish_reason": word}]}))
     assert (event.ends, event.cut, whole.cut) == (True, cut, cut)
 
@@ -142,19 +142,19 @@ def test_words_with_which_an_answer_ends(word: str, cut: bool) -> None:
 def test_any_other_word_says_that_the_answer_did_not_come(word: object) -> None:
     for sent in ({"delta": {}}, {"message": {"content": "Y"}}):
         with pytest.raises(AnswerError, match="ended by "):
-            (part_of if "delta" in sent else answer_of)(CHAT, json.dumps({"choices": [{**sent, "finish_reason": word}]}))
+            (chunk_of if "delta" in sent else answer_of)(CHAT, json.dumps({"choices": [{**sent, "finish_reason": word}]}))
 
 
 @pytest.mark.parametrize("word", [None, "", False])
 def test_an_answer_that_goes_on_has_no_word(word: object) -> None:
-    assert part_of(CHAT, json.dumps({"choices": [{"delta": {"content": "Y"}, "finish_reason": word}]})) == Part("Y", speaks=True)
+    assert chunk_of(CHAT, json.dumps({"choices": [{"delta": {"content": "Y"}, "finish_reason": word}]})) == Chunk("Y", speaks=True)
 
 
 def test_several_answers_to_one_request_are_refused() -> None:
     for choices in ([{"delta": {}}, {"delta": {}}], [{"delta": {"content": "Y"}, "index": 1}]):
         with pytest.raises(AnswerError, match="several answers"):
-            part_of(CHAT, json.dumps({"choices": choices}))
-    assert part_of(CHAT, '{"choices": [{"index": 0, "delta": {"content": "Y"}}]}').text == "Y"
+            chunk_of(CHAT, json.dumps({"choices": choices}))
+    assert chunk_of(CHAT, '{"choices": [{"index": 0, "delta": {"content": "Y"}}]}').text == "Y"
 
 
 def test_what_a_usage_says() -> None:
@@ -164,38 +164,38 @@ def test_what_a_usage_says() -> None:
         "prompt_tokens_details": {"cached_tokens": 12},
         "completion_tokens_details": {"reasoning_tokens": 3},
     }
-    found = part_of(CHAT, json.dumps({"choices": [], "usage": usage}))
-    assert found == Part(tokens=5, reasoning=3, prompt=10, cached=10)  # no more than there are
-    assert part_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "prompt_tokens_details": {}}})).cached is None
-    assert part_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "prompt_tokens_details": {"cached_tokens": 0}}})).cached == 0
+    found = chunk_of(CHAT, json.dumps({"choices": [], "usage": usage}))
+    assert found == Chunk(tokens=5, reasoning=3, prompt=10, cached=10)  # no more than there are
+    assert chunk_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "prompt_tokens_details": {}}})).cached is None
+    assert chunk_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "prompt_tokens_details": {"cached_tokens": 0}}})).cached == 0
 
 
 @pytest.mark.parametrize(
     ("told", "events", "reasoned", "each"),
     [
-        (Part(tokens=16), 4, False, 4),
-        (Part(tokens=16), 16, False, 1),
-        (Part(tokens=17), 16, False, 1),  # the end of an answer is a token that brings no text
-        (Part(tokens=27), 18, False, 1.5),
-        (Part(tokens=14), 16, False, 1),  # a call of a tool in several events
-        (Part(tokens=100, reasoning=84), 16, False, 1),  # reasoning that was not shown
-        (Part(tokens=100, reasoning=84), 100, True, 1),
-        (Part(tokens=100, reasoning=84), 25, True, 4),
-        (Part(tokens=5), 0, False, 1),
-        (Part(tokens=0), 0, False, 1),
-        (Part(tokens=0), 4, False, None),
-        (Part(tokens=1), 4, False, None),
-        (Part(), 4, False, None),
+        (Chunk(tokens=16), 4, False, 4),
+        (Chunk(tokens=16), 16, False, 1),
+        (Chunk(tokens=17), 16, False, 1),  # the end of an answer is a token that brings no text
+        (Chunk(tokens=27), 18, False, 1.5),
+        (Chunk(tokens=14), 16, False, 1),  # a call of a tool in several events
+        (Chunk(tokens=100, reasoning=84), 16, False, 1),  # reasoning that was not shown
+        (Chunk(tokens=100, reasoning=84), 100, True, 1),
+        (Chunk(tokens=100, reasoning=84), 25, True, 4),
+        (Chunk(tokens=5), 0, False, 1),
+        (Chunk(tokens=0), 0, False, 1),
+        (Chunk(tokens=0), 4, False, None),
+        (Chunk(tokens=1), 4, False, None),
+        (Chunk(), 4, False, None),
         (None, 4, False, None),
     ],
 )
-def test_tokens_an_event(told: Part | None, events: int, reasoned: bool, each: float | None) -> None:
+def test_tokens_an_event(told: Chunk | None, events: int, reasoned: bool, each: float | None) -> None:
     assert an_event(told, events, reasoned=reasoned) == each
 
 
 @pytest.mark.parametrize("usage", [None, 7, {}, {"completion_tokens": "9"}, {"completion_tokens": -1}, {"completion_tokens": True}])
 def test_a_usage_that_says_no_number_is_none(usage: object) -> None:
-    assert part_of(CHAT, json.dumps({"choices": [], "usage": usage})).tokens is None
+    assert chunk_of(CHAT, json.dumps({"choices": [], "usage": usage})).tokens is None
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_usage_that_says_no_number_is_none(usage: object) -> None:
 )
 def test_malformed_events_are_told_as_such(data: str) -> None:
     with pytest.raises(AnswerError, match="malformed answer"):
-        part_of(CHAT, data)
+        chunk_of(CHAT, data)
 
 
 @given(
@@ -221,14 +221,14 @@ def test_malformed_events_are_told_as_such(data: str) -> None:
 )
 def test_whatever_a_server_sends_is_an_answer_or_an_answer_error(sent: Any) -> None:
     for wrapped in (sent, {"choices": sent}, {"choices": [sent]}, {"choices": [{"delta": sent, "message": sent}], "usage": sent}):
-        for read in (answer_of, part_of):
+        for read in (answer_of, chunk_of):
             with contextlib.suppress(AnswerError):
-                assert isinstance(read(CHAT, json.dumps(wrapped)), Part)
+                assert isinstance(read(CHAT, json.dumps(wrapped)), Chunk)
 
 
 def test_an_error_in_an_answer_has_the_servers_words() -> None:
     with pytest.raises(AnswerError, match="error in the answer") as told:
-        part_of(CHAT, '{"error": {"message": "out of memory"}}')
+        chunk_of(CHAT, '{"error": {"message": "out of memory"}}')
     assert told.value.said == "out of memory"
     for sent in (
         {"choices": [{"delta": {}}], "error": {"message": "out of memory"}},
@@ -236,9 +236,9 @@ def test_an_error_in_an_answer_has_the_servers_words() -> None:
         {"object": "error", "message": "out of memory", "code": 500},
     ):
         with pytest.raises(AnswerError, match="error in the answer") as told:
-            part_of(CHAT, json.dumps(sent))
+            chunk_of(CHAT, json.dumps(sent))
         assert told.value.said == "out of memory"
-    assert part_of(CHAT, '{"choices": [{"delta": {"content": "Y"}}], "error": null}').text == "Y"
+    assert chunk_of(CHAT, '{"choices": [{"delta": {"content": "Y"}}], "error": null}').text == "Y"
     assert said('{"error": {"message": "busy"}}') == "busy"
     assert said('{"error": "busy"}') == "busy"
     assert said("<html>") == "<html>"
@@ -264,7 +264,7 @@ USUAL: dict[str, Any] = {
 
 
 def test_the_key_is_taken_from_the_environment_and_sent_as_a_head() -> None:
-    found = asked("http://localhost:1", ["Hi"], **{**USUAL, "api_key_env": "KEY", "headers": {"x": "y"}})
+    found = request_of("http://localhost:1", ["Hi"], **{**USUAL, "api_key_env": "KEY", "headers": {"x": "y"}})
     assert found.headers == {"x": "y", "authorization": "Bearer secret"}
 
 
@@ -294,17 +294,17 @@ def test_the_key_is_taken_from_the_environment_and_sent_as_a_head() -> None:
 )
 def test_bad_input_is_refused_with_a_remedy(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError, match=says) as refused:
-        asked("http://localhost:1", ["Hi"], **{**USUAL, **wrong})
+        request_of("http://localhost:1", ["Hi"], **{**USUAL, **wrong})
     assert refused.value.remedy
 
 
 def test_one_answer_may_be_asked_for() -> None:
-    assert asked("http://localhost:1", ["Hi"], **{**USUAL, "options": {"n": 1, "best_of": None}}).options == {"n": 1, "best_of": None}
+    assert request_of("http://localhost:1", ["Hi"], **{**USUAL, "options": {"n": 1, "best_of": None}}).options == {"n": 1, "best_of": None}
 
 
 def test_no_prompts_are_refused() -> None:
     with pytest.raises(SettingsError):
-        asked("http://localhost:1", [], **USUAL)
+        request_of("http://localhost:1", [], **USUAL)
 
 
 def test_loads() -> None:

@@ -9,7 +9,7 @@ import filelock
 import pytest
 
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
-from pytest_greencompute.meters import instruments as module
+from pytest_greencompute.meters import locks, ticks
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter, SimulatedGpu
@@ -281,7 +281,7 @@ def test_a_device_is_locked_while_it_is_measured_and_free_after(tmp_path: Path) 
 
 
 def test_who_waits_for_a_device_is_told_and_gives_up_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr(locks, "LOCK_WAIT_S", 0.05)
     instruments, _ = made(SLOW, lock_folder=tmp_path)
     waited: list[str] = []
     held = filelock.FileLock(str(tmp_path / "GPU-0.lock"))
@@ -396,7 +396,7 @@ def test_a_slowly_read_counter_that_stops_is_lost_too() -> None:
 
 
 def test_a_slowly_read_counter_that_leaves_its_step_loses_the_set_and_is_followed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "UNSEEN_S", 0.0)  # watch every tick
+    monkeypatch.setattr(ticks, "UNSEEN_S", 0.0)  # watch every tick
     instruments, counter, _ = costly()
     wait_for_ticks(instruments, 30)
     late = SimulatedGpu(

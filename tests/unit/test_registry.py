@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.hooks.workers import settings_of_worker
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.meters import registry
-from pytest_greencompute.meters.base import Ability, Condition, Meter, MeterOptions, Traits
+from pytest_greencompute.meters.base import Ability, Condition, Meter, MeterOptions, Traits, traits_of
 from pytest_greencompute.meters.cputime import CpuTimeMeter
 from pytest_greencompute.meters.rapl import RaplMeter
 from pytest_greencompute.meters.registry import BUILT_IN, ORDER_BY_DEFAULT, names, open_counters, overlap
+from pytest_greencompute.settings.build import build
+from pytest_greencompute.settings.finding import Where, read_files
+from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.values.readings import Reading, Source
 
 OPTIONS = MeterOptions(clock=RealClock(), environ={})
@@ -85,6 +89,42 @@ def test_counters_that_see_this_process_alone_are_known_by_their_domains() -> No
 
     assert open_counters(("cputime",), OPTIONS, {}).own == {"cpu"}
     assert open_counters(("wall", "mine"), OPTIONS, table(PlainMeter("wall", "cpu"), OwnProcess("mine", "cpu", "dram"))).own == {"dram"}
+
+
+def test_what_a_meter_says_of_itself_is_believed_and_one_that_says_nothing_is_taken_to_have_no_trait() -> None:
+    class Declares(PlainMeter):
+        traits = Traits(reads_gpus=True, per_worker=True, sees="gpus", models=False)
+
+    class Mistaken(PlainMeter):
+        traits = "per_worker"
+
+    assert traits_of(Declares("mine")) == Declares.traits
+    assert traits_of(PlainMeter("wall")) == traits_of(Mistaken("wall")) == Traits(per_worker=False, sees="", models=None)
+
+
+def listing(*meters: str) -> Settings:
+    return build({"meter": ",".join(meters)}, read_files(Where(Path(), Path()), None), {}, Path())
+
+
+def test_workers_may_share_what_is_each_ones_own_and_a_meter_of_the_machine_is_refused_whoever_made_it() -> None:
+    class OfTheMachine(PlainMeter):
+        traits = Traits(sees="machine", models=False)
+
+    class OfAWorkersGpu(PlainMeter):
+        traits = Traits(per_worker=True, sees="gpus")
+
+    asked = listing("wall")
+    for meter in (OfTheMachine("wall", "gpu"), PlainMeter("wall", "gpu")):
+        with pytest.raises(SettingsError, match="The meter 'wall' may see what all workers use"):
+            settings_of_worker(asked, table(meter))
+    with pytest.raises(SettingsError, match="the processor and the memory are shared by all workers"):
+        settings_of_worker(listing("rapl"), {})
+    left, meters = settings_of_worker(asked, mine := table(OfAWorkersGpu("wall", "gpu")))
+    assert (left.meters, meters) == (("wall",), mine)
+    left, meters = settings_of_worker(listing("wall", "rapl", "nvml"), table(OfTheMachine("wall", "gpu")))
+    assert left.meters == ("wall", "nvml")
+    with pytest.raises(MeterError, match="its traits"):
+        meters["wall"].find(OPTIONS)
 
 
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ import pytest
 
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate
-from pytest_greencompute.machine.spinning import SETTINGS, SHOWS_S, Spinning, Tail, anyone_at_work, spun_on, wait_until_quiet
+from pytest_greencompute.machine.spinning import SETTINGS, SHOWS_S, Spin, Spinning, anyone_at_work, spun_on, wait_until_quiet
 from pytest_greencompute.measuring.by_turns import Entrant, measure_abreast
 from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
@@ -65,16 +65,16 @@ def test_a_tail_is_noted_with_what_stops_it(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delitem(sys.modules, module, raising=False)
         monkeypatch.delenv(variable or "NO_VARIABLE", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", threading)
-    (said,) = spun_on(Tail(0.05, 0.05), "on its bill")
+    (said,) = spun_on(Spin(0.05, 0.05), "on its bill")
     assert said.endswith(
         "for 50 ms after the last call, on its bill; what stops them is, of ONNX Runtime: the session option"
         " session.intra_op.allow_spinning = '0'"
     )
     monkeypatch.setitem(sys.modules, "numpy", threading)
-    assert "OPENBLAS_THREAD_TIMEOUT" in spun_on(Tail(0.05, 0.05), "")[0]
+    assert "OPENBLAS_THREAD_TIMEOUT" in spun_on(Spin(0.05, 0.05), "")[0]
     monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "4")
-    assert "OPENBLAS_THREAD_TIMEOUT" not in spun_on(Tail(0.05, 0.05), "")[0]
-    assert spun_on(Tail(0.05, SHOWS_S / 2), "") == ()
+    assert "OPENBLAS_THREAD_TIMEOUT" not in spun_on(Spin(0.05, 0.05), "")[0]
+    assert spun_on(Spin(0.05, SHOWS_S / 2), "") == ()
 
 
 def test_a_model_that_does_not_wait_has_no_note_however_busy_its_workers_are() -> None:

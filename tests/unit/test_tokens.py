@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.measuring.script import measure
 from pytest_greencompute.meters.instruments import Instruments
-from pytest_greencompute.models.tokens import MARKERS, Counted, check_markers, count_answers, counter_of, ids_of, reasoning_spans
+from pytest_greencompute.models.tokens import MARKERS, Counted, check_markers, count_answers, counter_of, reasoning_spans
+from pytest_greencompute.models.written import ids_of
 from pytest_greencompute.testing.sensor import PROFILES
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 

@@ -16,8 +16,9 @@ from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.measuring.once import run_once
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.generator import Generator, Text
-from pytest_greencompute.models.tokens import Ids, count_answers, counter_of, ends_of
+from pytest_greencompute.models.tokens import count_answers, counter_of
 from pytest_greencompute.models.watching import watched
+from pytest_greencompute.models.written import Ids, ends_of
 from pytest_greencompute.testing.simulated import SimulatedClock
 
 transformers: Any = pytest.importorskip("transformers")
