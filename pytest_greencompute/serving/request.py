@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.models.queries import collected
-from pytest_greencompute.serving.wire import Endpoint, Json, address, body, endpoint_of
+from pytest_greencompute.serving.wire import Endpoint, Fields, address, body, endpoint_of
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -30,7 +30,7 @@ class Request:
     prompts: tuple[Any, ...]
     max_tokens: int = 64
     stream: bool = True
-    options: Json = field(default_factory=dict)
+    options: Fields = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 60.0
     notes: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ def request_of(
     environ: Mapping[str, str] = MappingProxyType({}),
     api_key_env: str | None = None,
     headers: Mapping[str, str] | None = None,
-    options: Json | None = None,
+    options: Fields | None = None,
     on_this_machine: bool = False,
     **fields: Any,
 ) -> Request:

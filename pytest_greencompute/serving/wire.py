@@ -13,7 +13,7 @@ from pytest_greencompute.errors import SettingsError
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-Json = Mapping[str, Any]  # an object that a server wrote, or that is sent to one
+Fields = Mapping[str, Any]  # an object that a server wrote, or that is sent to one
 DONE = "[DONE]"  # the data of the last event of a stream
 SHOWN = 200  # characters of a server's own words that an error repeats
 SHOWN_WORD = 40  # and of a word that stands among the reasons of failures
@@ -133,14 +133,14 @@ def port_of(base: str) -> int:
     return parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
-def body(endpoint: Endpoint, prompt: object, model: str, *, max_tokens: int, stream: bool, options: Json) -> bytes:
+def body(endpoint: Endpoint, prompt: object, model: str, *, max_tokens: int, stream: bool, options: Fields) -> bytes:
     """The JSON of one request. A prompt is a text, or for a chat also a list of messages. Raises SettingsError for others."""
     is_chat = endpoint.prompt == "messages"
     if not isinstance(prompt, str) and not (is_chat and _is_chat(prompt)):
         remedy = "Pass texts, or chats: lists of {'role': …, 'content': …}." if is_chat else "Pass texts, or request='openai-chat'."
         raise SettingsError(f"A prompt is a {type(prompt).__name__}.", remedy=remedy)
     asked = [{"role": "user", "content": prompt}] if is_chat and isinstance(prompt, str) else prompt
-    fields: Json = {"model": model, endpoint.prompt: asked, "max_tokens": max_tokens, "stream": stream}
+    fields: Fields = {"model": model, endpoint.prompt: asked, "max_tokens": max_tokens, "stream": stream}
     usage = {"stream_options": {"include_usage": True}} if stream else {}
     try:
         return json.dumps({**fields, **usage, **options}, allow_nan=False).encode()
@@ -205,7 +205,7 @@ def said(text: str) -> str:
     return text
 
 
-def _read(text: str | bytes) -> Json:
+def _read(text: str | bytes) -> Fields:
     try:
         found = json.loads(text)
     except ValueError as error:
@@ -221,13 +221,13 @@ def _words(told: object) -> str:
     return str(told.get("message", told) if isinstance(told, Mapping) else told)
 
 
-def _choice(found: Json) -> Json | None:
+def _choice(found: Fields) -> Fields | None:
     choices = found.get("choices")
     if not choices:
         return None
     if not isinstance(choices, list) or not isinstance(choices[0], dict):
         raise AnswerError("malformed answer", "its choices are none")
-    first: Json = choices[0]
+    first: Fields = choices[0]
     if len(choices) > 1 or first.get("index"):  # their tokens would be counted as those of one
         raise AnswerError("several answers", "one was asked for")
     if first.get("error"):
@@ -235,7 +235,7 @@ def _choice(found: Json) -> Json | None:
     return first
 
 
-def _ended(choice: Json) -> bool | None:
+def _ended(choice: Fields) -> bool | None:
     """Whether an answer that has ended was cut; None where it goes on, or says nothing. Raises AnswerError where it did not come."""
     word = choice.get("finish_reason")
     if not word:
@@ -246,7 +246,7 @@ def _ended(choice: Json) -> bool | None:
     return cut
 
 
-def _holder(choice: Json, key: str) -> Json:
+def _holder(choice: Fields, key: str) -> Fields:
     """The object that has the text: the choice itself, or the one under ``key``."""
     held = choice.get(key) if key else choice
     if held is None:
@@ -256,7 +256,7 @@ def _holder(choice: Json, key: str) -> Json:
     return held
 
 
-def _text(choice: Json, key: str) -> str:
+def _text(choice: Fields, key: str) -> str:
     text = _holder(choice, key).get("content" if key else "text")
     if text is None:  # a call of a tool, reasoning, the role that opens an answer
         return ""
@@ -265,12 +265,12 @@ def _text(choice: Json, key: str) -> str:
     return text
 
 
-def _reasons(choice: Json, key: str) -> bool:
+def _reasons(choice: Fields, key: str) -> bool:
     held = _holder(choice, key)
     return any(held.get(name) for name in (*_REASONING, "tool_calls"))
 
 
-def _usage(found: Json) -> Chunk:
+def _usage(found: Fields) -> Chunk:
     """What a server's account of tokens says, without a text."""
     usage = found.get("usage")
     if not isinstance(usage, dict):
