@@ -10,6 +10,8 @@ from typing import Any
 from pytest_greencompute.commands.rate import NOT_RATED, rated
 from pytest_greencompute.errors import NotRatedError, SettingsError
 from pytest_greencompute.estimates.star_scale import SOURCE, STARS
+from pytest_greencompute.report.badge import badge as drawn
+from pytest_greencompute.store.files import write_atomically
 
 
 def run(given: Mapping[str, Any], root: Path) -> int:
@@ -19,9 +21,6 @@ def run(given: Mapping[str, Any], root: Path) -> int:
 
 def badge(what: str, root: Path, given: Mapping[str, Any]) -> int:
     """Write the badge. 0: written; 3: none is due, since nothing is rated or the stars are only indicative. Raises SettingsError."""
-    from pytest_greencompute.report.badge import badge as drawn
-    from pytest_greencompute.store.files import write_atomically
-
     path = root / given["output"]
     if path.suffix != ".svg":
         # A slip such as `--output pyproject.toml` must not replace a file of another kind.

@@ -6,16 +6,22 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.budget import Budget, resolve
+from pytest_greencompute.judging.judge import Bench, hardware_of
+from pytest_greencompute.judging.saved_sessions import ComparedRun, Sessions, compared
 from pytest_greencompute.report.escape import json_text
-
-if TYPE_CHECKING:
-    from pytest_greencompute.judging.budget import Budget
-    from pytest_greencompute.judging.saved_sessions import ComparedRun, Sessions
-    from pytest_greencompute.settings.settings import Settings
-    from pytest_greencompute.values.run import Run
+from pytest_greencompute.results.document import verdict_to_json
+from pytest_greencompute.results.result import ShownVerdict
+from pytest_greencompute.settings.build import build
+from pytest_greencompute.settings.finding import home_of, read_nearest
+from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.store.runs import saved_as, store_of
+from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.values.run import Run
 
 ONLY = {
     "a": "not in {b}: renamed, deleted or not measured",
@@ -30,13 +36,6 @@ def run(given: Mapping[str, Any], root: Path) -> int:
 
 def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
     """Print the verdicts. 0: all PASS; 1: some FAIL; 3: no FAIL, but something could not be judged. Raises SettingsError."""
-    from pytest_greencompute.estimates.estimate import Aim
-    from pytest_greencompute.judging.judge import Bench
-    from pytest_greencompute.judging.saved_sessions import compared
-    from pytest_greencompute.settings.build import build
-    from pytest_greencompute.settings.finding import read_nearest
-    from pytest_greencompute.values.footprint import Footprint
-
     options = {name: given[name] for name in ("tolerance", "confidence") if given.get(name) is not None}
     # The terms of pyproject.toml hold here too; the option that it needs for them is implied.
     settings = build({"budget": True, **options}, read_nearest(root), os.environ, root)
@@ -55,24 +54,15 @@ def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
 
 def sessions_of(name: str, root: Path) -> Sessions:
     """The sessions of a JSON report, of a folder of them, or of a baseline. Raises SettingsError where there is none of these."""
-    from pytest_greencompute.results.run_json import read_runs
-    from pytest_greencompute.settings.finding import home_of
-    from pytest_greencompute.store.baselines import FOLDER, folder_of, load, load_folder
-
-    path, home = root / name, home_of(root)
-    if path.is_file():
-        return (read_runs(path),)
-    found = load_folder(path) if path.is_dir() else load(home, name) if folder_of(home, name).is_dir() else ()
+    store = store_of(home_of(root))
+    found = saved_as(name, root, store).runs()
     if not found:
-        what = "holds no JSON report" if path.is_dir() else f"is no file, no folder and no baseline in {FOLDER}"
+        what = "holds no JSON report" if (root / name).is_dir() else f"is no file, no folder and no baseline in {store.where}"
         raise SettingsError(f"{name!r} {what}.", remedy="pytest --energy-json PATH writes a report, --energy-save NAME a baseline.")
     return found
 
 
 def _budget(run: Run, settings: Settings) -> Budget:
-    from pytest_greencompute.judging.budget import resolve
-    from pytest_greencompute.judging.judge import hardware_of
-
     return resolve(settings.lines_for(run.test), hardware_of([run], run.provenance.machine))
 
 
@@ -87,14 +77,12 @@ def _print(found: Sequence[ComparedRun], names: Mapping[str, str]) -> None:
 
 
 def _as_json(found: Sequence[ComparedRun]) -> list[dict[str, Any]]:
-    from pytest_greencompute.results.run_json import verdict_to_json
-
     return [
         {
             "test": each.test,
             "name": each.name,
             "only_in": each.only or None,
-            "verdicts": [verdict_to_json(verdict) for verdict in each.verdicts],
+            "verdicts": [verdict_to_json(ShownVerdict.of(verdict)) for verdict in each.verdicts],
         }
         for each in found
     ]

@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.report.escape import json_text
+from pytest_greencompute.report.escape import json_text, printable
+from pytest_greencompute.report.table import figure
+from pytest_greencompute.results.document import figure_to_json
+from pytest_greencompute.results.result import called
+from pytest_greencompute.settings.finding import home_of
 from pytest_greencompute.store.history import Point
+from pytest_greencompute.store.runs import store_of
 from pytest_greencompute.values.metrics import METRICS
 
 SHOWN = ("energy_per_query", "latency_p95", "accuracy")
@@ -17,13 +22,9 @@ SHOWN = ("energy_per_query", "latency_p95", "accuracy")
 
 def run(given: Mapping[str, Any], root: Path) -> int:
     """Print it. 0: there is one; 3: some of its files could not be read. Raises SettingsError where nothing was saved."""
-    from pytest_greencompute.settings.finding import home_of
-    from pytest_greencompute.store.baselines import FOLDER
-    from pytest_greencompute.store.history import saved
-
-    root = home_of(root)
-    names = tuple(given.get("baseline") or ())
-    found = saved(root, names)
+    home = home_of(root)
+    store, names = store_of(home), tuple(given.get("baseline") or ())
+    found = store.history(names)
     points = [point for point in found.points if not given.get("test") or given["test"] in point.test]
     if not points and not found.problems:
         what = (
@@ -31,7 +32,7 @@ def run(given: Mapping[str, Any], root: Path) -> int:
             if given.get("test") and found.points
             else f"nothing{f' of {names[0]!r}' if names else ''}"
         )
-        raise SettingsError(f"{root / FOLDER} holds {what}.", remedy="pytest --energy-budget --energy-save NAME keeps a session.")
+        raise SettingsError(f"{home / store.where} holds {what}.", remedy="pytest --energy-budget --energy-save NAME keeps a session.")
     if given.get("json"):
         print(json_text([_as_json(point) for point in points], sys.stdout.encoding))
     else:
@@ -45,18 +46,14 @@ def lines(points: Sequence[Point]) -> list[str]:
     """The table, heading first."""
     from tabulate import tabulate
 
-    from pytest_greencompute.report.escape import printable
-    from pytest_greencompute.report.table import figure
-    from pytest_greencompute.results.summary import called
-
     shown = [name for name in SHOWN if any(name in point.metrics for point in points)]
     heads = ["when", "commit", "baseline", "test", *(METRICS[name].label for name in shown), "on"]
     rows = [
         [
-            point.created.replace("T", " ").removesuffix("Z"),
-            f"{point.commit[:10]}{' (changed)' if point.dirty else ''}",
+            point.when,
+            point.at,
             point.baseline,
-            called({"test": point.test, "name": point.run}),
+            called(point.test, point.run),
             *(figure(METRICS[name], point.metrics.get(name)) for name in shown),
             ", ".join(point.devices),
         ]
@@ -74,6 +71,6 @@ def _as_json(point: Point) -> dict[str, Any]:
         "baseline": point.baseline,
         "test": point.test,
         "name": point.run,
-        "metrics": dict(point.metrics),
+        "metrics": {name: figure_to_json(figure) for name, figure in point.metrics.items()},
         "devices": list(point.devices),
     }

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.report.html import page
+from pytest_greencompute.report.markdown import write
 from pytest_greencompute.results.summary import Summary
-from pytest_greencompute.store.history import History
+from pytest_greencompute.settings.finding import home_of
+from pytest_greencompute.store.files import write_atomically
+from pytest_greencompute.store.history import ON_A_PAGE, History
+from pytest_greencompute.store.runs import Store, saved_as, store_of
 
 DEFAULT = "report.html"
+FORMS: dict[str, Callable[[Sequence[Summary], History], str]] = {".html": page, ".md": lambda sessions, _: write(sessions)}
 
 
 def run(given: Mapping[str, Any], root: Path) -> int:
@@ -20,18 +26,13 @@ def run(given: Mapping[str, Any], root: Path) -> int:
 
 def report(names: Sequence[str], output: str, root: Path) -> int:
     """Write it, and say where. 0: written. Raises SettingsError for a file that is no report, and for a form that is not known."""
-    from pytest_greencompute.results.document import summary_of
-    from pytest_greencompute.settings.finding import home_of
-    from pytest_greencompute.store.files import write_atomically
-    from pytest_greencompute.store.history import ON_A_PAGE, saved
-    from pytest_greencompute.store.reports import read_report
-
     form = FORMS.get(Path(output).suffix.lower())
     if form is None:
         raise SettingsError(f"{output!r} has no form that is known.", remedy=f"End its name with one of {', '.join(FORMS)}.")
-    sessions = [summary_of(read_report(path)) for path in _files(names, root)]
+    store = store_of(home_of(root))
+    sessions = [session for name in names for session in _sessions(name, root, store)]
     try:
-        text = form(sessions, saved(home_of(root), newest=ON_A_PAGE))
+        text = form(sessions, store.history(newest=ON_A_PAGE))
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         # The schema cannot say all that a report must be; one that somebody edited may get this far.
         problem = f"{type(error).__name__}: {error}"[:200]
@@ -41,35 +42,12 @@ def report(names: Sequence[str], output: str, root: Path) -> int:
     return 0
 
 
-def _files(names: Sequence[str], root: Path) -> list[Path]:
-    """The reports that are named: files, folders of them, and baselines. Raises SettingsError where there is none."""
-    from pytest_greencompute.settings.finding import home_of
-    from pytest_greencompute.store.baselines import FOLDER, folder_of
-
-    found: list[Path] = []
-    for name in names:
-        path = root / name
-        folder = path if path.is_dir() else folder_of(home_of(root), name)
-        files = [path] if path.is_file() else sorted(folder.glob("*.json"))
-        if not files:
-            raise SettingsError(
-                f"{name!r} is no JSON report, no folder of them and no baseline in {FOLDER}.",
-                remedy="pytest --energy-json PATH writes one.",
-            )
-        found += files
-    return found
-
-
-def _page(sessions: Sequence[Summary], history: History) -> str:
-    from pytest_greencompute.report.html import page
-
-    return page(sessions, history)
-
-
-def _markdown(sessions: Sequence[Summary], _: History) -> str:
-    from pytest_greencompute.report.markdown import write
-
-    return write(sessions)
-
-
-FORMS: dict[str, Callable[[Sequence[Summary], History], str]] = {".html": _page, ".md": _markdown}
+def _sessions(name: str, root: Path, store: Store) -> Sequence[Summary]:
+    """What is named: a file, a folder of them, a baseline. Raises SettingsError where there is none."""
+    saved = saved_as(name, root, store)
+    if not saved:
+        raise SettingsError(
+            f"{name!r} is no JSON report, no folder of them and no baseline in {store.where}.",
+            remedy="pytest --energy-json PATH writes one.",
+        )
+    return saved.sessions()

@@ -16,6 +16,7 @@ import pytest
 from pytest_greencompute.hooks.names import CRASHED, METERED, PART, RERUN, WORKER, is_worker
 
 if TYPE_CHECKING:
+    from pytest_greencompute.results.result import Result, ShownVerdict
     from pytest_greencompute.results.session import Facts
     from pytest_greencompute.results.summary import Summary
     from pytest_greencompute.session.groups import Group
@@ -31,34 +32,54 @@ class Ledger:
         self.config = config
         self.session: Session | None = None
         self.metered: set[str] = set()
-        self.results: list[dict[str, Any]] = []
+        self.results: list[Result] = []
         self.failed: set[str] = set()
         self.broken: set[str] = set()
         self.not_measured: list[tuple[str, str]] = []
         self.broke: dict[str, str] = {}
-        self.total: dict[str, Any] | None = None
+        self.total: ShownVerdict | None = None
         self.said: list[tuple[str, bool]] = []
         self.groups: list[Group] = []
         self.workers: list[Facts] = []
         self.skipped: list[str] = []
         self.places: dict[str, tuple[str, int]] = {}
+        self._made: dict[str, list[Result]] = {}
         self._superseded: dict[str, set[tuple[str, str]]] = {}
         self._environ = os.environ
+
+    def put_on(self, report: pytest.TestReport, results: list[Result]) -> None:
+        """Have the results of a test ride on its report as plain values, so that xdist carries them."""
+        from pytest_greencompute.results.document import result_to_json
+
+        self._made[report.nodeid] = results
+        report.greencompute = [result_to_json(result) for result in results]  # type: ignore[attr-defined]
+
+    def _on(self, report: pytest.TestReport) -> list[Result]:
+        """The results that a report brings: those of this process as they are, those of another one out of the plain values."""
+        told = getattr(report, "greencompute", None)
+        if not told:
+            return []
+        made = self._made.pop(report.nodeid, None)
+        if made is not None:
+            return made
+        from pytest_greencompute.results.document import result_from_json
+
+        return [result_from_json(result) for result in told]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what a phase of a test, or a part of its body (pytest's subtests), has come to. First of all: others write properties."""
-        results = getattr(report, "greencompute", None)
+        results = self._on(report)
         part = hasattr(report, PART)
         self._tell_the_other_side(report, part=part)
         if report.outcome == RERUN or (report.when == "teardown" and report.nodeid in self._superseded):
-            self._forget_attempt(report)
+            self._forget_attempt(report, results)
             return
         crashed = report.when == CRASHED and self.session is not None and self.session.settings.enabled
         metered = getattr(report, METERED, crashed)  # who runs the tests of xdist's workers has collected none itself
         if results:
-            mine = {run["test"] for run in results}
-            self.results = [run for run in self.results if run["test"] not in mine] + results  # a rerun replaces what came before
+            mine = {run.test for run in results}
+            self.results = [run for run in self.results if run.test not in mine] + results  # a rerun replaces what came before
         if metered:
             self.metered.add(report.nodeid)
             path, line, _ = report.location
@@ -67,7 +88,7 @@ class Ledger:
             self.failed.add(report.nodeid)
         if part and report.skipped:
             return
-        if not report.passed and not _failed_by_budgets(report, results or ()):
+        if not report.passed and not _failed_by_budgets(report, results):
             self.broken.add(report.nodeid)
             if metered and report.failed:
                 self.broke.setdefault(report.nodeid, first_words(report))
@@ -75,10 +96,10 @@ class Ledger:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
             self.not_measured.append((report.nodeid, str(reason).removeprefix("Skipped: ")))
 
-    def _forget_attempt(self, report: pytest.TestReport) -> None:
+    def _forget_attempt(self, report: pytest.TestReport, results: list[Result]) -> None:
         """Another plugin runs the test again: nothing of this attempt counts, and JUnit gets no figures of it."""
         test = report.nodeid
-        mine = [run for run in self.results if run["test"] == test] + getattr(report, "greencompute", [])
+        mine = [run for run in self.results if run.test == test] + results
         if mine:
             from pytest_greencompute.report.junit import properties
 
@@ -90,7 +111,7 @@ class Ledger:
         self.failed.discard(test)
         self.broken.discard(test)
         self.broke.pop(test, None)
-        self.results = [run for run in self.results if run["test"] != test]
+        self.results = [run for run in self.results if run.test != test]
         self.not_measured = [(each, reason) for each, reason in self.not_measured if each != test]
 
     def _tell_the_other_side(self, report: pytest.TestReport, *, part: bool) -> None:
@@ -124,7 +145,7 @@ class Ledger:
         if self.failed and (reporter := self.config.pluginmanager.get_plugin("terminalreporter")) is not None:
             from pytest_greencompute.report.terminal import fit_failures
 
-            fit_failures(reporter, self.failed & {run["test"] for run in self.results})
+            fit_failures(reporter, self.failed & {run.test for run in self.results})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -145,7 +166,7 @@ class Ledger:
         return Summary(
             enabled=measuring.settings.enabled,
             facts=together(self.workers) if self.workers else measuring.facts(),
-            results=sorted(self.results, key=lambda run: str(run["test"])) if self.workers else self.results,  # as they ended is no order
+            results=sorted(self.results, key=lambda run: run.test) if self.workers else self.results,  # as they ended is no order
             metered=len(self.metered),
             not_measured=self.not_measured,
             broken=list(self.broke.items()),
@@ -161,14 +182,14 @@ class Ledger:
         from pytest_greencompute.hooks.collecting import gone_since, gone_tests
         from pytest_greencompute.judging.judge import judge_total
         from pytest_greencompute.judging.verdict import effect
-        from pytest_greencompute.results.run_json import verdict_to_json
+        from pytest_greencompute.results.result import ShownVerdict
 
         limit = measuring.settings.total_j
         if limit is not None:
             spent = self._summary(measuring, 0).facts
             verdict = judge_total(limit, spent.total_j, spent.why_no_total, modelled=spent.total_modelled)
-            self.total = {**verdict_to_json(verdict), "effect": effect(verdict, measuring.settings.policy)}
-            if self.total["effect"] == "fail":
+            self.total = ShownVerdict.of(verdict, effect(verdict, measuring.settings.policy))
+            if self.total.effect == "fail":
                 self._redden(session)
         red = measuring.settings.policy.fails_unmeasured
         plain, gone = gone_since(session, self.config, measuring, self.metered)
@@ -249,8 +270,7 @@ class Ledger:
 
     def _save(self, session: pytest.Session, measuring: Session) -> None:
         from pytest_greencompute.errors import SettingsError
-        from pytest_greencompute.results.document import document
-        from pytest_greencompute.store.baselines import save
+        from pytest_greencompute.store.runs import store_of
 
         name = measuring.settings.save
         if name is None or not measuring.settings.enabled:
@@ -262,20 +282,19 @@ class Ledger:
         if good:
             try:
                 summary = replace(self._summary(measuring, int(session.exitstatus)), results=good)
-                path = save(measuring.home, name, document(summary))
+                saved = store_of(measuring.home).save(name, summary)
             except SettingsError as error:
                 self._redden(session)
                 self.say(f"baseline {name!r} was not saved: {error}", bad=True)
                 return
             left = len(self.results) - len(good)
             also = f"; {left} that failed or measured nothing left out" if left else ""
-            self.say(f"saved {len(good)} run{'s' if len(good) > 1 else ''} to baseline {name!r} ({_short(path)}){also}", bad=False)
+            self.say(f"saved {len(good)} run{'s' if len(good) > 1 else ''} to baseline {name!r} ({_short(saved)}){also}", bad=False)
         else:
             self.say(f"baseline {name!r} was not saved: no run passed", bad=False)
 
-    def _may_be_saved(self, run: dict[str, Any]) -> bool:
-        failed = run["test"] in self.failed or any(verdict["verdict"] == "FAIL" for verdict in run["verdicts"])
-        return bool(run["metered"] and not failed)
+    def _may_be_saved(self, run: Result) -> bool:
+        return run.metered and run.test not in self.failed and not any(verdict.word == "FAIL" for verdict in run.verdicts)
 
     def _report(self, session: pytest.Session, measuring: Session) -> None:
         """Write the reports that were asked for; one that could not be written is red, and keeps no other from being written."""
@@ -308,9 +327,9 @@ class Ledger:
             self.session.close()
 
 
-def _failed_by_budgets(report: pytest.TestReport, results: Iterable[dict[str, Any]]) -> bool:
+def _failed_by_budgets(report: pytest.TestReport, results: Iterable[Result]) -> bool:
     """Whether a test failed with the sentences of its verdicts, and not by an assertion or an error of its own."""
-    reasons = [verdict["reason"] for run in results for verdict in run["verdicts"] if verdict["effect"] == "fail"]
+    reasons = [verdict.reason for run in results for verdict in run.verdicts if verdict.effect == "fail"]
     return bool(report.failed and any(reason in report.longreprtext for reason in reasons))
 
 
@@ -331,11 +350,11 @@ def first_words(report: pytest.TestReport) -> str:
     return lines[0] if lines else f"it failed ({report.when})"
 
 
-def _short(path: Path) -> str:
+def _short(path: str) -> str:
     try:
-        return str(path.relative_to(Path.cwd()))
+        return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
-        return str(path)
+        return path
 
 
 def ledger_of(config: pytest.Config) -> Ledger:

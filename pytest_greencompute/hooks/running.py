@@ -137,7 +137,7 @@ class MeteredHooks:
         if test is not None:
             setattr(report, METERED, True)
         if test is not None and call.when == "call":
-            report.greencompute = test.results  # type: ignore[attr-defined]  # rides on the report, so that xdist carries it
+            ledger_of(item.config).put_on(report, test.results)
         if test is not None and report.failed:
             test.why_red = first_words(report).removeprefix("Failed: ")
         return report

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.of_run import Figures
@@ -19,6 +18,7 @@ from pytest_greencompute.pairing.process import Process, Side
 from pytest_greencompute.pairing.runs import IN_PAIRS, BaseOfTest, Match, Pairing, Saying
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.pairing.verdicts import KIND, against_base, notes_of
+from pytest_greencompute.results.result import Pairs
 from pytest_greencompute.values.metrics import METRICS, Metric
 
 WINDOW = "a window is judged by its budgets: it is not measured by turns with other commits"
@@ -140,15 +140,10 @@ class Contest:
                 found[base.label] = told
         return found
 
-    def pairs(self, name: str | None) -> list[dict[str, Any]]:
-        """The pairs of sets that a run was measured in, for each base and metric, as plain JSON values (SI units)."""
+    def pairs(self, name: str | None) -> list[Pairs]:
+        """The pairs of sets that a run was measured in, for each base and metric (SI units)."""
         return [
-            {
-                "ref": match.base.label,
-                "metric": metric,
-                "unit": METRICS[metric].dimension.si,
-                "pairs": [list(each) for each in test.measured],
-            }
+            Pairs(match.base.label, metric, tuple((base, head) for base, head in test.measured))
             for match in self._matches(name)
             for metric, test in match.tests.items()
             if test.measured

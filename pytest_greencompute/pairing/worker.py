@@ -85,13 +85,13 @@ class Worker:
     def turn(self, index: int, run: Run) -> bool:
         """Say what the last set measured, and wait to be told to run the next one."""
         if self._before is not None or index > 0:
-            self._channel.send(what="measured", run=run_to_json(replace(run, answers="", scores=None), {}, ()))
+            self._channel.send(what="measured", run=run_to_json(replace(run, answers="", scores=None)))
         self._before = run
         return bool(self._expect("set", "end")["what"] == "set")
 
     def done(self, run: Run) -> None:
         """The run is over."""
-        self._channel.send(what="done", run=run_to_json(run, {}, ()))
+        self._channel.send(what="done", run=run_to_json(run))
 
     def ended(self, outcome: str, said: str) -> None:
         """The test is over: what pytest calls its outcome, and what it said where it failed."""

@@ -1,21 +1,20 @@
-"""The table of a comparison, from its plain dicts (``Comparison.described``)."""
+"""The table of a comparison of candidates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from pytest_greencompute.report.escape import printable
+from pytest_greencompute.results.result import CandidateRow as Row
+from pytest_greencompute.values.footprint import Amount
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.units import show, show_limit, show_share, significant
-
-Row = Mapping[str, Any]
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The heads, and the cells of each candidate, leanest first, those without a figure last."""
-    ordered = sorted(rows, key=lambda row: (row["figures"]["energy_per_query"] is None, row["figures"]["energy_per_query"] or 0.0))
-    settings = list(dict.fromkeys(key for row in rows for key in row["values"]))
+    ordered = sorted(rows, key=lambda row: (row.energy is None, row.energy or 0.0))
+    settings = list(dict.fromkeys(key for row in rows for key in row.values))
     heads = [
         *(settings or ["candidate"]),
         "energy/query",
@@ -29,7 +28,7 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         "weights",
         "",
     ]
-    counted = [name for name in METRICS if any(name in row.get("counts", {}) for row in rows)]
+    counted = [name for name in METRICS if any(name in row.counts for row in rows)]
     heads[-1:-1] = [METRICS[name].label for name in counted]
     cells = [[*_called(row, settings), *_cells(row)] for row in ordered]
     for row, line in zip(ordered, cells, strict=True):
@@ -49,14 +48,13 @@ def lines(rows: Sequence[Row]) -> list[str]:
 
 
 def _called(row: Row, settings: Sequence[str]) -> list[str]:
-    return [str(row["values"].get(key, "")) for key in settings] or [row["candidate"]]
+    return [str(row.values.get(key, "")) for key in settings] or [row.candidate]
 
 
 def _cells(row: Row) -> list[str]:
-    figures = row["figures"]
-
     def figure(name: str) -> str:
-        return "" if figures[name] is None else show(figures[name], METRICS[name].dimension)
+        value = row.figures.get(name)
+        return "" if value is None else show(value, METRICS[name].dimension)
 
     return [
         figure("energy_per_query"),
@@ -66,70 +64,68 @@ def _cells(row: Row) -> list[str]:
         figure("latency_p95"),
         figure("throughput").replace(" queries", ""),
         figure("tokens_per_query"),
-        "" if row["agreement"] is None else show_share(row["agreement"]),
-        "" if (row.get("weights") or 1.0) == 1.0 else show_share(row["weights"]),
+        "" if row.agreement is None else show_share(row.agreement),
+        "" if (row.weights or 1.0) == 1.0 else show_share(row.weights or 1.0),
         _word(row),
     ]
 
 
 def _counted(row: Row, name: str) -> str:
     """What was counted without a meter; a bound is shown as one."""
-    count = row.get("counts", {}).get(name)
-    if count is None or count["value"] is None:
+    count = row.counts.get(name)
+    if count is None or count.value is None:
         return "-"
-    sign = {"least": "≥ ", "most": "≤ "}.get(count["bound"], "")
-    return f"{sign}{show(count['value'], METRICS[name].dimension)}"
+    sign = {"least": "≥ ", "most": "≤ "}.get(count.bound, "")
+    return f"{sign}{show(count.value, METRICS[name].dimension)}"
 
 
 def _times(row: Row) -> str:
-    ratio = row["times"]
-    if ratio is None or row["candidate"] == row["times_of"]:
-        return "" if ratio is None else "1"
-    sides = ["-" if ratio[side] is None else significant(ratio[side], 3) for side in ("low", "high")]
-    return f"{significant(ratio['value'], 3)} [{sides[0]}, {sides[1]}]"
+    if row.times is None or row.candidate == row.times_of:
+        return "" if row.times is None else "1"
+    return _with_sides(row.times, lambda times: significant(times, 3))
+
+
+def _with_sides(amount: Amount, shown: Callable[[float], str]) -> str:
+    low, high = ("-" if side is None else shown(side) for side in (amount.low, amount.high))
+    return f"{shown(amount.value)} [{low}, {high}]"
 
 
 def _difference(row: Row) -> str:
     """In percentage points."""
-    difference = row["accuracy_difference"]
-    if difference is None:
-        return ""
-    sides = ["-" if difference[side] is None else f"{difference[side] * 100:+.1f}" for side in ("low", "high")]
-    return f"{difference['value'] * 100:+.1f} [{sides[0]}, {sides[1]}]"
+    return "" if row.accuracy_difference is None else _with_sides(row.accuracy_difference, lambda share: f"{share * 100:+.1f}")
 
 
 def _word(row: Row) -> str:
-    figures = row["figures"]
-    if row["problem"]:
-        return str(row["problem"])
-    if row["right_sized"]:
+    if row.problem:
+        return row.problem
+    if row.right_sized:
         return "right-sized"
-    if row["shortfall"]:
-        short = str(row["shortfall"]).rpartition(", ")[2]  # "over the limit of 40 ms": the figure has a column of its own
+    if row.shortfall:
+        short = row.shortfall.rpartition(", ")[2]  # "over the limit of 40 ms": the figure has a column of its own
         return short.partition(" of ")[0] if "floor" in short else short  # the heading says which floor
-    return str(row["no_energy"]) or ("on the front" if row["front"] and figures["accuracy"] is not None else "")
+    return row.no_energy or ("on the front" if row.front and row.accuracy is not None else "")
 
 
 def headline(test: str, rows: Sequence[Row]) -> str:
     """What stands above the table: whose candidates, what they must meet, which energy counts, and what the columns compare with."""
     first = rows[0]
-    title = f"group {first['comparison']}" if not first["by_turns"] else f"{test} ({first['comparison']})" if first["comparison"] else test
-    queries = "on the same queries" if first["by_turns"] else "on as many queries"  # tests of their own may have other ones
-    said = [f"{len(rows)} {'settings' if first['values'] else 'candidates'} {queries}"]
-    if first["floor"] is not None:
-        said.append(f"accuracy at least {show_limit(first['floor'], METRICS['accuracy'].dimension)}")
-    if any(row["modelled"] for row in rows):
+    title = f"group {first.comparison}" if not first.by_turns else f"{test} ({first.comparison})" if first.comparison else test
+    queries = "on the same queries" if first.by_turns else "on as many queries"  # tests of their own may have other ones
+    said = [f"{len(rows)} {'settings' if first.values else 'candidates'} {queries}"]
+    if first.floor is not None:
+        said.append(f"accuracy at least {show_limit(first.floor, METRICS['accuracy'].dimension)}")
+    if any(row.modelled for row in rows):
         said.append("energy modelled")
-    idle = [row["candidate"] for row in rows if row["everywhere"] and row["domain"] and "gpu" not in row["domain"]]
+    idle = [row.candidate for row in rows if row.everywhere and row.domain and "gpu" not in row.domain]
     if idle:
         said.append(f"energy of all domains, since {', '.join(idle)} {'leaves' if len(idle) == 1 else 'leave'} the GPU idle")
-    if not first["by_turns"]:
+    if not first.by_turns:
         said.append("measured one after the other")
-    against = next((str(row["times_of"]) for row in rows if row["times_of"]), "")
+    against = next((row.times_of for row in rows if row.times_of), "")
     if against:
         said.append(f"times: the energy of {against}")
-    if any(row["agreement"] is not None for row in rows):
-        said.append(f"agrees: with {first['agreement_with']}")
-    if any((row.get("weights") or 1.0) < 1.0 for row in rows):
+    if any(row.agreement is not None for row in rows):
+        said.append(f"agrees: with {first.agreement_with}")
+    if any((row.weights or 1.0) < 1.0 for row in rows):
         said.append("weights: the share of them in that precision")
     return f"{title}: {'; '.join(said)}"

@@ -1,15 +1,13 @@
-"""What changed against another commit or a baseline: one row a verdict, from the results' plain dicts."""
+"""What changed against another commit or a baseline: one row a verdict."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pytest_greencompute.judging.by_other_run import change
 from pytest_greencompute.judging.verdict import ORDER
-from pytest_greencompute.results.summary import called
+from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.stats.ratios import Ratio
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.units import show
@@ -38,33 +36,27 @@ class Change:
         return change(self.ratio).partition(" [")[0] if exact else change(self.ratio)
 
 
-def changes(results: Sequence[Mapping[str, Any]]) -> list[Change]:
+def changes(results: Sequence[Result]) -> list[Change]:
     """What was compared with other runs, the worst words first and of one word the largest changes."""
-    found = [_change(run, verdict) for run in results for verdict in run["verdicts"] if verdict["kind"] in AGAINST]
+    found = [_change(run, verdict) for run in results for verdict in run.verdicts if verdict.kind in AGAINST]
     return sorted(found, key=lambda each: (ORDER.index(each.word), 0.0 if each.ratio is None else -each.ratio.value))
 
 
-def _change(run: Mapping[str, Any], verdict: Mapping[str, Any]) -> Change:
-    metric = METRICS[verdict["metric"]]
-    figure, before = run["metrics"].get(metric.name), verdict.get("base")
+def _change(run: Result, verdict: ShownVerdict) -> Change:
+    metric = METRICS[verdict.metric]
+    figure = run.metrics.get(metric.name)
     return Change(
-        called(run),
-        f"baseline {verdict['where']}" if verdict["kind"] == "baseline" else verdict["where"],
+        run.called,
+        f"baseline {verdict.where}" if verdict.kind == "baseline" else verdict.where,
         metric.label,
-        "-" if before is None else show(before, metric.dimension),
-        "-" if figure is None else show(figure["value"], metric.dimension),
-        _ratio(verdict.get("ratio")),
-        verdict["verdict"],
+        "-" if verdict.base is None else show(verdict.base, metric.dimension),
+        "-" if figure is None else show(figure.value, metric.dimension),
+        verdict.ratio,
+        verdict.word,
     )
 
 
-def _ratio(told: Mapping[str, Any] | None) -> Ratio | None:
-    if told is None:
-        return None
-    return Ratio(told["value"], told["low"] or 0.0, math.inf if told["high"] is None else told["high"])
-
-
-def worst_regression(results: Sequence[Mapping[str, Any]]) -> float | None:
+def worst_regression(results: Sequence[Result]) -> float | None:
     """By what share the worst figure is worse than in the run that it was compared with (0.072: 7.2 %); None where none was compared."""
     ratios = [each.ratio.value for each in changes(results) if each.ratio is not None]
     return max(ratios) - 1 if ratios else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import platform
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ COLUMNS = (
     "wue",
 )
 KINDS = {"cpu": "cpu", "gpu": "gpu", "dram": "ram"}  # a kind of domain, and what CodeCarbon calls it
+
+
+def make(summary: Summary, path: Path, home: Path) -> None:
+    """Add the session's row to a file. Raises as ``append`` does."""
+    append(summary, path, home.name, str(uuid.uuid4()))
 
 
 def append(summary: Summary, path: Path, project: str, run_id: str) -> None:

@@ -6,16 +6,15 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.results.summary import Summary
 
-if TYPE_CHECKING:
-    from pytest_greencompute.results.summary import Summary
-
-Place = tuple[str, int]
+Place = tuple[str, int]  # a file, and a line from 1
 
 
 class Wishes(Protocol):
@@ -55,89 +54,43 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One form of report: the setting that asks for it, its name, and the extra and the modules that it needs.
+    """One form of report: the setting that asks for it, its name, its module in this folder, and the extra and the packages that it needs.
 
-    ``make`` makes it of a session, that setting's value and the project's folder.
+    The module has ``make(summary, wish, home)``: a session, that setting's value and the project's folder.
     """
 
     setting: str
     name: str
-    make: Callable[[Summary, Any, Path], None]
+    module: str
     extra: str = ""
-    modules: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
-
-def _written(text: Callable[[Summary, Path], str]) -> Callable[[Summary, Any, Path], None]:
-    """A report that is a file of its own."""
-
-    def make(summary: Summary, path: Path, root: Path) -> None:
-        from pytest_greencompute.store.files import write_atomically
-
-        write_atomically(path, text(summary, root))
-
-    return make
-
-
-def _html(summary: Summary, root: Path) -> str:
-    from pytest_greencompute.report.html import page
-    from pytest_greencompute.store.history import ON_A_PAGE, saved
-
-    return page([summary], saved(root, newest=ON_A_PAGE))
-
-
-def _markdown(summary: Summary, _: Path) -> str:
-    from pytest_greencompute.report.markdown import write
-
-    return write([summary])
-
-
-def _openmetrics(summary: Summary, _: Path) -> str:
-    from pytest_greencompute.report.openmetrics import write
-
-    return write(summary)
-
-
-def _json(summary: Summary, _: Path) -> str:
-    from pytest_greencompute.results.document import document
-    from pytest_greencompute.store.files import to_json
-
-    return to_json(document(summary)) + "\n"
-
-
-def _emissions_csv(summary: Summary, path: Path, root: Path) -> None:
-    from pytest_greencompute.report.emissions_csv import append
-
-    append(summary, path, root.name, str(uuid.uuid4()))
-
-
-def _mlflow(summary: Summary, experiment: str, _: Path) -> None:
-    from pytest_greencompute.report.mlflow_runs import send
-
-    send(summary, experiment)
-
-
-def _opentelemetry(summary: Summary, _: Any, __: Path) -> None:
-    from pytest_greencompute.report.telemetry import send
-
-    send(summary)
+    def make(self, wish: Any, home: Path, summary: Summary) -> None:
+        """Make it. Raises SettingsError, OSError."""
+        loaded(self.module).make(summary, wish, home)
 
 
 # The JSON report comes after the others: its exit status knows of those that could not be written.
 FORMS = (
-    Form("html_path", "HTML report", _written(_html), "report", ("plotly", "jinja2", "fastjsonschema")),
-    Form("markdown_path", "Markdown report", _written(_markdown)),
-    Form("openmetrics_path", "OpenMetrics report", _written(_openmetrics), "openmetrics", ("prometheus_client",)),
-    Form("codecarbon_csv_path", "row for CodeCarbon's CSV", _emissions_csv),
-    Form("mlflow", "report to MLflow", _mlflow, "mlflow", ("mlflow",)),
+    Form("html_path", "HTML report", "html", "report", ("plotly", "jinja2", "fastjsonschema")),
+    Form("markdown_path", "Markdown report", "markdown"),
+    Form("openmetrics_path", "OpenMetrics report", "openmetrics", "openmetrics", ("prometheus_client",)),
+    Form("codecarbon_csv_path", "row for CodeCarbon's CSV", "emissions_csv"),
+    Form("mlflow", "report to MLflow", "mlflow_runs", "mlflow", ("mlflow",)),
     Form(
         "opentelemetry",
         "report to OpenTelemetry",
-        _opentelemetry,
+        "telemetry",
         "opentelemetry",
         ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     ),
-    Form("json_path", "JSON report", _written(_json)),
+    Form("json_path", "JSON report", "json_file"),
 )
+
+
+def loaded(module: str) -> Any:
+    """A module of this folder by its name: a session loads only the forms that it writes."""
+    return import_module(f"pytest_greencompute.report.{module}")
 
 
 def check_installed(settings: Wishes) -> None:
@@ -145,7 +98,7 @@ def check_installed(settings: Wishes) -> None:
     for form in FORMS:
         if getattr(settings, form.setting) is None:
             continue
-        missing = [name for name in form.modules if not _installed(name)]
+        missing = [name for name in form.packages if not _installed(name)]
         if missing:
             option = f"--energy-{form.setting.removesuffix('_path').replace('_', '-')}"
             packages = ", ".join(name.replace("_", "-") for name in missing)
@@ -159,45 +112,20 @@ def _installed(module: str) -> bool:
         return False
 
 
-def reports(settings: Wishes, root: Path, environ: Mapping[str, str]) -> list[Report]:
-    """The reports that were asked for, in the order in which they are to be written. ``root`` is the project's folder."""
+def reports(settings: Wishes, home: Path, environ: Mapping[str, str]) -> list[Report]:
+    """The reports that were asked for, in the order in which they are to be written. ``home`` is the project's folder."""
     asked = [(form, value) for form in FORMS if (value := getattr(settings, form.setting)) is not None]
-    found = [Report(form.name, partial(_make, form.make, value, root)) for form, value in asked]
+    found = [Report(form.name, partial(form.make, value, home)) for form, value in asked]
     # GitHub is told last: of what could not be written, too.
-    return [*found, *_github(environ, wanted=settings.github is True)] if in_github(settings, environ) else found
-
-
-def _make(make: Callable[[Summary, Any, Path], None], value: Any, root: Path, summary: Summary) -> None:
-    make(summary, value, root)
+    told: list[Report] = loaded("github").reports(environ, wanted=settings.github is True) if in_github(settings, environ) else []
+    return found + told
 
 
 def in_github(settings: Wishes, environ: Mapping[str, str]) -> bool:
     """Whether GitHub Actions is to be told of a measured session."""
-    from pytest_greencompute.report import github
-
-    return settings.enabled and (github.on(environ) if settings.github is None else settings.github)
-
-
-def _github(environ: Mapping[str, str], *, wanted: bool) -> list[Report]:
-    """The job summary and the step's outputs, where GitHub has named the files for them."""
-    from pytest_greencompute.report import github
-
-    def summary_of(summary: Summary) -> None:
-        github.append_summary(environ["GITHUB_STEP_SUMMARY"], [summary])
-
-    def outputs_of(summary: Summary) -> None:
-        github.append(environ["GITHUB_OUTPUT"], "".join(f"{name}={value}\n" for name, value in github.outputs(summary).items()))
-
-    def refuse(name: str) -> Callable[[Summary], None]:
-        def make(_: Summary) -> None:
-            raise SettingsError(f"{name} is not set, as it is in a step of GitHub Actions.", remedy="--energy-github off asks for none.")
-
-        return make
-
-    files = {"GITHUB_STEP_SUMMARY": ("job summary", summary_of), "GITHUB_OUTPUT": ("step's outputs", outputs_of)}
-    return [
-        Report(called, make, True) if environ.get(name) else Report(called, refuse(name), wanted) for name, (called, make) in files.items()
-    ]
+    if not settings.enabled:
+        return False
+    return bool(loaded("github").on(environ) if settings.github is None else settings.github)
 
 
 def log_lines(
@@ -207,12 +135,10 @@ def log_lines(
     chosen by whoever wrote the tests, and a line that begins like a command would be one."""
     if not in_github(settings, environ):
         return [], lambda *_: ()
-    from pytest_greencompute.report import github
-
     token = uuid.uuid4().hex
 
     def after(summary: Summary, places: Mapping[str, Place], root: Path) -> list[str]:
-        checkout = environ.get("GITHUB_WORKSPACE", "")
+        github, checkout = loaded("github"), environ.get("GITHUB_WORKSPACE", "")
         placed = {test: github.place_in(checkout, root, *place) for test, place in places.items()}
         return [f"::{token}::", *github.notices(summary, placed)]
 

@@ -7,22 +7,21 @@ toolkit (``@actions/core``, ``command.ts``). Ten annotations of a kind are shown
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report import markdown
 from pytest_greencompute.report.changes import worst_regression
 from pytest_greencompute.report.escape import command_data, command_property, printable, shortened
-from pytest_greencompute.results.summary import Summary, called
-from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.report.forms import Place, Report
+from pytest_greencompute.results.result import Result, ShownVerdict
+from pytest_greencompute.results.summary import Summary
 
 MOST_ANNOTATIONS = 9
 MOST_BYTES = 1024 * 1024  # of a step's summary; a longer one is refused as a whole
 LONGEST_MESSAGE, LONGEST_TITLE = 1_000, 120
-Place = tuple[str, int]  # a file below the checkout's root, and a line from 1
 
 
 def on(environ: Mapping[str, str]) -> bool:
@@ -63,17 +62,15 @@ def notices(summary: Summary, places: Mapping[str, Place]) -> list[str]:
 
 
 def _only_warned(summary: Summary) -> list[Annotation]:
-    warned = [f"{called(run)}: {each['verdict']}" for run in summary.results for each in run["verdicts"] if each["effect"] == "warn"]
+    warned = [f"{run.called}: {each.word}" for run in summary.results for each in run.verdicts if each.effect == "warn"]
     if not warned and not summary.facts.loosened:
         return []
     said = [*(f"limits are laxer now: {each}" for each in summary.facts.loosened), *dict.fromkeys(warned)]
     return [Annotation("warning", f"Energy budgets: {summary.headline}", "; ".join(said))]
 
 
-def _of_verdict(run: Mapping[str, Any], verdict: Mapping[str, Any], places: Mapping[str, Place]) -> Annotation:
-    metric = METRICS.get(verdict["metric"])
-    title = f"{verdict['verdict']} {metric.short if metric else verdict['metric']}: {called(run)}"
-    return Annotation("error", title, verdict["reason"], places.get(run["test"]))
+def _of_verdict(run: Result, verdict: ShownVerdict, places: Mapping[str, Place]) -> Annotation:
+    return Annotation("error", f"{verdict.word} {verdict.short}: {run.called}", verdict.reason, places.get(run.test))
 
 
 def place_in(checkout: str, root: Path, path: str, line: int) -> Place:
@@ -105,6 +102,27 @@ def append_summary(path: str, sessions: Sequence[Summary]) -> None:
         taken = 0
     text = markdown.write(sessions, MOST_BYTES - taken - 2, lambda text: len(text.encode()))
     append(path, f"\n{text}" if taken else text)
+
+
+def reports(environ: Mapping[str, str], *, wanted: bool) -> list[Report]:
+    """The job summary and the step's outputs, where GitHub has named the files for them; ``wanted``: they are asked for by name."""
+
+    def summary_of(summary: Summary) -> None:
+        append_summary(environ["GITHUB_STEP_SUMMARY"], [summary])
+
+    def outputs_of(summary: Summary) -> None:
+        append(environ["GITHUB_OUTPUT"], "".join(f"{name}={value}\n" for name, value in outputs(summary).items()))
+
+    def refuse(name: str) -> Callable[[Summary], None]:
+        def make(_: Summary) -> None:
+            raise SettingsError(f"{name} is not set, as it is in a step of GitHub Actions.", remedy="--energy-github off asks for none.")
+
+        return make
+
+    files = {"GITHUB_STEP_SUMMARY": ("job summary", summary_of), "GITHUB_OUTPUT": ("step's outputs", outputs_of)}
+    return [
+        Report(called, make, True) if environ.get(name) else Report(called, refuse(name), wanted) for name, (called, make) in files.items()
+    ]
 
 
 def append(path: str, text: str) -> None:

@@ -20,16 +20,21 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report import candidates, plots
 from pytest_greencompute.report.changes import Change, changes
 from pytest_greencompute.report.escape import printable, script_json, shortened
-from pytest_greencompute.report.plots import Plot
-from pytest_greencompute.report.summary import heading, loosened, remarks, totals, unmetered, years
-from pytest_greencompute.report.table import Compared, Table, comparisons, figure, table, worst
-from pytest_greencompute.results.summary import Summary, called
-from pytest_greencompute.store.history import History, Point
+from pytest_greencompute.report.plots import Drawn, Plot
+from pytest_greencompute.report.summary import commit, heading, loosened, remarks, totals, unmetered, years
+from pytest_greencompute.report.table import Compared, Table, comparisons, figure, table
+from pytest_greencompute.results.provenance_json import provenance_to_json
+from pytest_greencompute.results.result import Figure, Result, ShownVerdict, called
+from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.store.files import write_atomically
+from pytest_greencompute.store.history import ON_A_PAGE, History, Point
+from pytest_greencompute.store.runs import store_of
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.units import show, show_limit
 
 FOLDER = Path(__file__).with_name("page")
 LONG = 40  # characters of a cell that may be broken into lines
+LOAD = ("answered", "reconnected", "cut", "prompt_tokens", "cached_tokens")  # of ``Serving``
 NAME = 120  # characters of a name in a heading; its title holds the whole
 
 
@@ -37,7 +42,7 @@ NAME = 120  # characters of a name in a heading; its title holds the whole
 class Plots:
     """The figures of a page, in the order of their numbers."""
 
-    figures: list[Mapping[str, Any]] = field(default_factory=list)
+    figures: list[Drawn] = field(default_factory=list)
 
     def numbered(self, *made: Plot | None) -> list[tuple[int, Plot]]:
         """The plots that are there, each with its number on the page."""
@@ -78,6 +83,11 @@ class SessionPart:
     runs: list[RunPart]
     remarks: list[str]
     bad_news: list[str]
+
+
+def make(summary: Summary, path: Path, home: Path) -> None:
+    """Write the page of a session, with the history of its project. Raises SettingsError."""
+    write_atomically(path, page([summary], store_of(home).history(newest=ON_A_PAGE)))
 
 
 def page(sessions: Sequence[Summary], history: History) -> str:
@@ -142,23 +152,19 @@ def _hash(script: str) -> str:
 
 
 def _session(summary: Summary, made: Plots) -> SessionPart:
-    reds = frozenset(place for place, run in enumerate(summary.results) if any(verdict["effect"] == "fail" for verdict in run["verdicts"]))
-    commit = summary.facts.machine.commit or ""
-    changed = " with local changes" if summary.facts.machine.dirty else ""
-    when = summary.created.replace("T", " ").removesuffix("Z")
     return SessionPart(
         summary,
         [
             *filter(None, [unmetered(summary)]),
             totals(summary),
             heading(summary),
-            *([f"commit {commit[:10]}{changed}"] if commit else []),
-            *([f"{when} UTC"] if when else []),
+            *filter(None, [commit(summary)]),
+            *([f"{summary.when} UTC"] if summary.when else []),
         ],
         [each.removeprefix("loosened: ") for each in loosened(summary)],
         table(summary.results, summary.currency),
-        reds,
-        list(_failures(summary)),
+        frozenset(place for place, run in enumerate(summary.results) if run.red),
+        [(verdict.word, run.called, verdict.reason) for run, verdict in summary.reds],
         changes(summary.results),
         [(each, made.numbered(plots.front(each)), *candidates.table(each.rows)) for each in comparisons(summary.results)],
         [_run(run, made) for run in summary.results],
@@ -172,44 +178,43 @@ def _session(summary: Summary, made: Plots) -> SessionPart:
     )
 
 
-def _failures(summary: Summary) -> Iterator[tuple[str, str, str]]:
-    """Word, run and sentence of each verdict that is red."""
-    for run, verdict in summary.reds:
-        yield verdict["verdict"], called(run), verdict["reason"]
-
-
-def _run(run: Mapping[str, Any], made: Plots) -> RunPart:
-    against = run.get("against", ())
-    pairs = [plots.pairs_of(each) for each in against if each["metric"] == "energy_per_query"]
+def _run(run: Result, made: Plots) -> RunPart:
+    pairs = [plots.pairs_of(each) for each in run.against if each.metric == plots.ENERGY.name]
     return RunPart(
-        called(run),
-        worst(run),
-        any(verdict["effect"] == "fail" for verdict in run["verdicts"]),
+        run.called,
+        run.word,
+        run.red,
         made.numbered(plots.blocks_over_time(run), *pairs),
-        [(METRICS[name].label, figure(METRICS[name], told), _interval(name, told)) for name, told in run["metrics"].items()],
-        [_verdict(verdict) for verdict in run["verdicts"]],
-        [*run["notes"], *([run["problem"]] if run["problem"] else [])],
-        _flat({"queries": run["queries"], "blocks": run["blocks"], "seconds": round(run["seconds"], 1), **_load(run), **run["provenance"]}),
+        [(METRICS[name].label, figure(METRICS[name], told), _interval(name, told)) for name, told in run.metrics.items()],
+        [_verdict(verdict) for verdict in run.verdicts],
+        [*run.notes, *filter(None, [run.problem])],
+        _flat(
+            {
+                "queries": run.queries,
+                "blocks": run.blocks,
+                "seconds": round(run.seconds, 1),
+                **_load(run),
+                **provenance_to_json(run.provenance),
+            }
+        ),
     )
 
 
-def _load(run: Mapping[str, Any]) -> dict[str, Any]:
+def _load(run: Result) -> Mapping[str, int | None]:
     """What was counted of a server's load beside its figures; empty for other runs."""
-    seen = run["raw"].get("serving") or {}
-    return {
-        name.replace("_", " "): seen[name] for name in ("answered", "reconnected", "cut", "prompt_tokens", "cached_tokens") if name in seen
-    }
+    seen = None if run.run is None else run.run.serving
+    return {} if seen is None else {name.replace("_", " "): getattr(seen, name) for name in LOAD}
 
 
-def _interval(name: str, told: Mapping[str, Any]) -> str:
-    ends = [None if told[end] is None else show(told[end], METRICS[name].dimension, 4) for end in ("low", "high")]
+def _interval(name: str, told: Figure) -> str:
+    ends = [None if end is None else show(end, METRICS[name].dimension, 4) for end in (told.low, told.high)]
     return "" if ends == [None, None] else f"{ends[0] or 'open'} to {ends[1] or 'open'}"
 
 
-def _verdict(verdict: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    metric = METRICS[verdict["metric"]]
-    limit = "" if verdict["limit"] is None or verdict["kind"] != "budget" else show_limit(verdict["limit"], metric.dimension)
-    return verdict["verdict"], metric.label, limit, verdict["reason"]
+def _verdict(verdict: ShownVerdict) -> tuple[str, str, str, str]:
+    metric = METRICS[verdict.metric]
+    limit = "" if verdict.limit is None or verdict.kind != "budget" else show_limit(verdict.limit, metric.dimension)
+    return verdict.word, metric.label, limit, verdict.reason
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
@@ -223,11 +228,11 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 def _history(sessions: Sequence[Summary], history: History, made: Plots) -> Iterator[tuple[str, list[tuple[int, Plot]]]]:
     """The history of each run: those of this report first."""
-    here = {(run["test"], run["name"]) for summary in sessions for run in summary.results}
+    here = {(run.test, run.name) for summary in sessions for run in summary.results}
     by_run: dict[tuple[str, str | None], list[Point]] = {}
     for point in history.points:
         by_run.setdefault((point.test, point.run), []).append(point)
     for (test, name), points in sorted(by_run.items(), key=lambda each: (each[0] not in here, each[0][0], each[0][1] or "")):
         numbered = made.numbered(plots.over_sessions(points))
         if numbered:
-            yield called({"test": test, "name": name}), numbered
+            yield called(test, name), numbered

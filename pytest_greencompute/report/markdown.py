@@ -6,18 +6,19 @@ text that is not ours is escaped. Where the whole is too long the least importan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report import candidates
 from pytest_greencompute.report.changes import changes
 from pytest_greencompute.report.escape import markdown
-from pytest_greencompute.report.summary import heading, loosened, remarks, totals, unmetered, years
+from pytest_greencompute.report.summary import commit, heading, loosened, remarks, totals, unmetered, years
 from pytest_greencompute.report.table import comparisons, table
-from pytest_greencompute.results.summary import Summary, called
-from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.results.result import Result, ShownVerdict
+from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.store.files import write_atomically
 
 MOST_CHARACTERS = 65_536  # of a comment, on GitHub; GitLab's limit is higher
 SIGNS = {"PASS": "✅", "FAIL": "❌", "UNMEASURED": "⚠️", "INCONCLUSIVE": "⚠️", "ACCEPTED": "⚠️", "": "ℹ️"}
@@ -46,6 +47,11 @@ DETAILS = (
     Detail(extras=False, greens=False, folded=False, name=SHORTEST_NAME, laxer=5),
 )
 FAILURE = "- **"  # how the line of a failure begins, and no other
+
+
+def make(summary: Summary, path: Path, _: Path) -> None:
+    """Write the Markdown of a session. Raises SettingsError."""
+    write_atomically(path, write([summary]))
 
 
 def write(sessions: Sequence[Summary], most: int = MOST_CHARACTERS, size: Size = len) -> str:
@@ -82,9 +88,7 @@ def _verdict_line(session: Summary) -> str:
 
 
 def _about(session: Summary) -> str:
-    commit = (session.facts.machine.commit or "")[:10]
-    changed = " with local changes" if session.facts.machine.dirty else ""
-    parts = [unmetered(session), totals(session), heading(session), f"commit {commit}{changed}" if commit else ""]
+    parts = [unmetered(session), totals(session), heading(session), commit(session)]
     return " · ".join(markdown(part, SENTENCE) for part in parts if part)
 
 
@@ -105,7 +109,7 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], longest: int) -> 
 
 def _table(session: Summary, detail: Detail) -> list[str]:
     made = table(session.results, session.currency)
-    reds = {place for place, run in enumerate(session.results) if any(each["effect"] == "fail" for each in run["verdicts"])}
+    reds = {place for place, run in enumerate(session.results) if run.red}
     ranked = sorted(made.rows, key=lambda row: (row.place not in reds, row.word in {"PASS", ""}))
     shown = [row for row in ranked if detail.greens or row.place in reds or row.word not in {"PASS", ""}]
     left = len(made.rows) - len(shown)
@@ -125,30 +129,23 @@ def _changes(session: Summary, detail: Detail) -> list[str]:
 def _failures(session: Summary, detail: Detail) -> list[str]:
     blocks = []
     for run, verdict in session.reds:
-        title = f"<b>{_red_word(verdict)}</b> {markdown(called(run), detail.name)}: {markdown(_about_what(verdict))}"
-        place = f"\n\nLimit from {markdown(verdict['where'])}" if verdict["where"] else ""
-        blocks.append(f"<details><summary>{title}</summary>\n\n{markdown(verdict['reason'], SENTENCE)}{place}\n\n</details>")
+        title = f"<b>{_red_word(verdict)}</b> {markdown(run.called, detail.name)}: {markdown(verdict.short)}"
+        place = f"\n\nLimit from {markdown(verdict.where)}" if verdict.where else ""
+        blocks.append(f"<details><summary>{title}</summary>\n\n{markdown(verdict.reason, SENTENCE)}{place}\n\n</details>")
     return blocks
 
 
-def _red_word(verdict: Mapping[str, Any]) -> str:
+def _red_word(verdict: ShownVerdict) -> str:
     """The word of a verdict that is red; a modelled figure may be that though it passes (``--energy-modelled fail``)."""
-    return "PASS, red: modelled" if verdict["verdict"] == "PASS" else str(verdict["verdict"])
-
-
-def _about_what(verdict: Mapping[str, Any]) -> str:
-    metric = METRICS.get(verdict["metric"])
-    return metric.short if metric else str(verdict["metric"])
+    return "PASS, red: modelled" if verdict.word == "PASS" else verdict.word
 
 
 def _listed(session: Summary, detail: Detail) -> list[str]:
     """Every failure in a line a run."""
-    by_run: dict[int, tuple[Mapping[str, Any], list[str]]] = {}
+    by_run: dict[int, tuple[Result, list[str]]] = {}
     for run, verdict in session.reds:
-        by_run.setdefault(id(run), (run, []))[1].append(f"{_red_word(verdict)} {_about_what(verdict)}")
-    lines = [
-        f"{FAILURE}{markdown(called(run), detail.name)}**: {markdown(', '.join(words), detail.name)}" for run, words in by_run.values()
-    ]
+        by_run.setdefault(id(run), (run, []))[1].append(f"{_red_word(verdict)} {verdict.short}")
+    lines = [f"{FAILURE}{markdown(run.called, detail.name)}**: {markdown(', '.join(words), detail.name)}" for run, words in by_run.values()]
     return ["\n".join(lines), "Only failures, and no reasons: too long to show. The other reports have them."] if lines else []
 
 

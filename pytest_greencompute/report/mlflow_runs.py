@@ -5,11 +5,12 @@ Where it goes is MLflow's own setting (``MLFLOW_TRACKING_URI`` and the like). Fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.escape import printable, shortened
+from pytest_greencompute.results.result import Result
 from pytest_greencompute.results.summary import Summary
 
 ENDS = {"value": "", "low": ".low", "high": ".high"}
@@ -22,7 +23,7 @@ REMEDY = (
 )
 
 
-def send(summary: Summary, experiment: str) -> None:
+def make(summary: Summary, experiment: str, _: Path) -> None:
     """Log the session to ``experiment``, which is made where there is none. Raises SettingsError in MLflow's words where it cannot."""
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -43,24 +44,24 @@ def send(summary: Summary, experiment: str) -> None:
         raise SettingsError(f"MLflow refused it: {said}", remedy=REMEDY) from error
 
 
-def _send_run(client: Any, experiment: str, session: str, run: Mapping[str, Any]) -> None:
+def _send_run(client: Any, experiment: str, session: str, run: Result) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    called = f"{run['test']} {run['name'] or ''}".strip()
+    called = f"{run.test} {run.name or ''}".strip()
     tags = {"mlflow.parentRunId": session, "verdict": _word(run)}
-    metrics, failed = [], False
-    for name, figure in run["metrics"].items():
-        tags[f"unit.{name}"] = figure["unit"]
-        metrics += [Metric(f"{name}{end}", figure[part], 0, 0) for part, end in ENDS.items() if figure[part] is not None]
-        tags |= {f"{key}.{name}": str(figure[key]) for key in ("domain", "method") if figure.get(key)}
-    for verdict in run["verdicts"]:
-        tags[f"verdict.{verdict['metric']}.{verdict['kind']}"] = verdict["verdict"]
-        failed |= verdict["effect"] == "fail"
+    metrics = []
+    for name, figure in run.metrics.items():
+        tags[f"unit.{name}"] = figure.unit
+        values = ((end, getattr(figure, part)) for part, end in ENDS.items())
+        metrics += [Metric(f"{name}{end}", value, 0, 0) for end, value in values if value is not None]
+        tags |= {f"{key}.{name}": value for key, value in (("domain", figure.domain), ("method", figure.method)) if value}
+    for verdict in run.verdicts:
+        tags[f"verdict.{verdict.metric}.{verdict.kind}"] = verdict.word
     params = {
-        "test": run["test"],
-        "run": run["name"] or "",
-        "queries": run["queries"],
-        "batch_size": run["provenance"].get("batch_size", ""),
+        "test": run.test,
+        "run": run.name or "",
+        "queries": run.queries,
+        "batch_size": "" if run.provenance.batch_size is None else run.provenance.batch_size,
     }
     made = client.create_run(experiment, run_name=shortened(printable(called), LONGEST_NAME)).info.run_id
     client.log_batch(
@@ -69,11 +70,11 @@ def _send_run(client: Any, experiment: str, session: str, run: Mapping[str, Any]
         [Param(name, shortened(printable(str(value)), LONGEST_PARAM)) for name, value in params.items()],
         [RunTag(name, shortened(printable(value), LONGEST_PARAM)) for name, value in tags.items()],
     )
-    client.set_terminated(made, "FAILED" if failed else "FINISHED")
+    client.set_terminated(made, "FAILED" if run.red else "FINISHED")
 
 
-def _word(run: Mapping[str, Any]) -> str:
-    words = [verdict["verdict"] for verdict in run["verdicts"]]
+def _word(run: Result) -> str:
+    words = [verdict.word for verdict in run.verdicts]
     return ", ".join(dict.fromkeys(words)) or "no budget"
 
 

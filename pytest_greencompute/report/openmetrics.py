@@ -5,12 +5,15 @@ One family a metric, with the unit in its name, and one each for the ends of its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_greencompute.judging.verdict import ORDER
 from pytest_greencompute.report.escape import printable
+from pytest_greencompute.results.result import Figure, Result
 from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.store.files import write_atomically
 from pytest_greencompute.values.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -33,6 +36,11 @@ PARTS = {"value": "", "low": "_low", "high": "_high"}
 SAID = {"value": "{}", "low": "lower end of the interval: {}", "high": "upper end of the interval: {}"}
 
 
+def make(summary: Summary, path: Path, _: Path) -> None:
+    """Write the text of a session. Raises SettingsError."""
+    write_atomically(path, write(summary))
+
+
 def write(summary: Summary) -> str:
     """The text, with its end marker."""
     from prometheus_client import CollectorRegistry
@@ -51,9 +59,11 @@ def write(summary: Summary) -> str:
     return text.decode()
 
 
-def _labels(run: Mapping[str, Any], figure: Mapping[str, Any]) -> dict[str, str]:
-    labels = {"test": run["test"], "run": run["name"] or "", "domain": figure.get("domain", ""), "method": figure.get("method", "")}
-    labels |= {"currency": figure.get("currency", "")} if figure["unit"] == "currency" else {}
+def _labels(run: Result, figure: Figure | None = None) -> dict[str, str]:
+    labels = {"test": run.test, "run": run.name or "", "domain": "", "method": ""}
+    if figure is not None:
+        labels |= {"domain": figure.domain, "method": figure.method}
+        labels |= {"currency": figure.currency} if figure.unit == "currency" else {}
     return {name: printable(value) for name, value in labels.items()}
 
 
@@ -69,16 +79,17 @@ def _family(name: str, said: str, unit: str, samples: list[tuple[dict[str, str],
 
 def _figures(summary: Summary) -> Iterator[Family]:
     for metric in METRICS.values():
-        figures = [(run, run["metrics"][metric.name]) for run in summary.results if metric.name in run["metrics"]]
+        figures = [(run, run.metrics[metric.name]) for run in summary.results if metric.name in run.metrics]
         for part, ending in PARTS.items():
-            samples = [(_labels(run, figure), figure[part]) for run, figure in figures if figure[part] is not None]
+            ends = [(_labels(run, figure), getattr(figure, part)) for run, figure in figures]
+            samples = [(labels, value) for labels, value in ends if value is not None]
             if samples:
                 yield _family(f"{metric.name}{ending}", SAID[part].format(metric.label), metric.dimension.si, samples)
         limits = [
-            (_labels(run, {"unit": ""}), verdict["limit"])
+            (_labels(run), verdict.limit)
             for run in summary.results
-            for verdict in run["verdicts"]
-            if verdict["metric"] == metric.name and verdict["kind"] == "budget" and verdict["limit"] is not None
+            for verdict in run.verdicts
+            if verdict.metric == metric.name and verdict.kind == "budget" and verdict.limit is not None
         ]
         if limits:
             yield _family(f"{metric.name}_budget", f"budget: {metric.label}", metric.dimension.si, limits)
@@ -91,15 +102,15 @@ def _verdicts(summary: Summary) -> Iterator[Family]:
     family = StateSetMetricFamily(f"{PREFIX}_verdict", "result of a budget", labels=labels)
     seen = set()
     for run in summary.results:
-        for verdict in run["verdicts"]:
-            against = "" if verdict["kind"] == "budget" else verdict["where"]
-            values = tuple(map(printable, (run["test"], run["name"] or "", verdict["metric"], verdict["kind"], against)))
+        for verdict in run.verdicts:
+            against = "" if verdict.kind == "budget" else verdict.where
+            values = tuple(map(printable, (run.test, run.name or "", verdict.metric, verdict.kind, against)))
             if values not in seen:
                 seen.add(values)
-                family.add_metric(list(values), {word: word == verdict["verdict"] for word in ORDER})
+                family.add_metric(list(values), {word: word == verdict.word for word in ORDER})
     if summary.total is not None:
         seen.add(("", "", "total", "budget", ""))
-        family.add_metric(["", "", "total", "budget", ""], {word: word == summary.total["verdict"] for word in ORDER})
+        family.add_metric(["", "", "total", "budget", ""], {word: word == summary.total.word for word in ORDER})
     if seen:
         yield family
 
@@ -110,8 +121,8 @@ def _session(summary: Summary) -> Iterator[Family]:
     facts = summary.facts
     if facts.total_j is not None:
         yield _family("session_energy", "all that the meters saw", "J", [({}, facts.total_j)])
-    if summary.total is not None and summary.total["limit"] is not None:
-        yield _family("session_energy_budget", "budget: all that the meters saw", "J", [({}, summary.total["limit"])])
+    if summary.total is not None and summary.total.limit is not None:
+        yield _family("session_energy_budget", "budget: all that the meters saw", "J", [({}, summary.total.limit)])
     yield _family("session_duration", "from the first metered test to the end of the last", "s", [({}, facts.seconds)])
     about = {
         "commit": facts.machine.commit,

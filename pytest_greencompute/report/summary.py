@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from pytest_greencompute.results.summary import Summary, called
+from pytest_greencompute.results.result import ENERGY as FIRST
+from pytest_greencompute.results.result import Result
+from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.values.footprint import J_PER_KWH, Footprint
 from pytest_greencompute.values.metrics import METRICS
-from pytest_greencompute.values.provenance import TRACED
 from pytest_greencompute.values.units import CONSUMPTION, ENERGY, INTENSITY, MASS, TIME, money, show, show_limit, show_share, show_traffic
 
 
@@ -23,9 +21,14 @@ def heading(summary: Summary) -> str:
     return "; ".join(parts)
 
 
+def commit(summary: Summary) -> str:
+    """'commit 0123abcdef with local changes'; empty where it is not known."""
+    return f"commit {summary.commit[:10]}{' with local changes' if summary.dirty else ''}" if summary.commit else ""
+
+
 def unmetered(summary: Summary) -> str:
     """Where nothing was measured: how many tests could have been, so that nobody takes a green run for a measured one; else empty."""
-    ran = len({run["test"] for run in summary.results})
+    ran = len({run.test for run in summary.results})
     if summary.enabled or not ran:
         return ""
     return f"{ran} {'test' if ran == 1 else 'tests'} ran unmetered; pytest --energy-budget measures {'it' if ran == 1 else 'them'}"
@@ -39,21 +42,23 @@ def years(summary: Summary) -> list[str]:
     intensity = "" if footprint.kg_per_j is None else f"{show(footprint.kg_per_j, INTENSITY)}, {footprint.carbon_source}"
     factors = "; ".join(each for each in (f"PUE {footprint.pue:g}", intensity) if each)
     traffic = show_traffic(footprint.queries_per_s)
-    with_one = [run for run in summary.results if "year" in run]
-    return [f"{called(run)} at {traffic}: {_amounts(run['year'], footprint)} a year ({factors})" for run in with_one]
+    amounts = [(run, _amounts(run, footprint)) for run in summary.results]
+    return [f"{run.called} at {traffic}: {said} a year ({factors})" for run, said in amounts if said]
 
 
-def _amounts(year: Mapping[str, Any], footprint: Footprint) -> str:
+def _amounts(run: Result, footprint: Footprint) -> str:
     """'2.5 MWh ±0.8 %, 140 kg CO2e and 620 EUR': the share holds for all three, since the factors have no interval of their own."""
-    energy, parts = year["energy_kwh"], []
-    sides = [abs(end - energy["value"]) for end in (energy["low"], energy["high"]) if end is not None]
-    sure = f" ±{show_share(max(sides) / energy['value'])}" if len(sides) == 2 and energy["value"] else ""
-    modelled = " modelled" if year["method"] == "modelled" else ""
-    parts.append(f"{show(energy['value'] * J_PER_KWH, CONSUMPTION)}{sure}{modelled}")
-    if "carbon_kg" in year:
-        parts.append(f"{show(year['carbon_kg']['value'], MASS)} CO2e")
-    if "money" in year:
-        parts.append(show(year["money"]["value"], money(footprint.currency)))
+    if run.year is None:
+        return ""
+    energy = run.year.kwh
+    sides = [abs(end - energy.value) for end in (energy.low, energy.high) if end is not None]
+    sure = f" ±{show_share(max(sides) / energy.value)}" if len(sides) == 2 and energy.value else ""
+    modelled = " modelled" if FIRST in run.metrics and run.metrics[FIRST].method == "modelled" else ""
+    parts = [f"{show(energy.value * J_PER_KWH, CONSUMPTION)}{sure}{modelled}"]
+    if run.year.kg is not None:
+        parts.append(f"{show(run.year.kg.value, MASS)} CO2e")
+    if run.year.money is not None:
+        parts.append(show(run.year.money.value, money(footprint.currency)))
     return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else parts[0]
 
 
@@ -64,13 +69,13 @@ def loosened(summary: Summary) -> list[str]:
 
 def warnings(summary: Summary) -> list[str]:
     """What a verdict that turned nothing red has to say, and which candidates of a comparison broke."""
-    found = [f"warning: {verdict['reason']}" for run in summary.results for verdict in run["verdicts"] if verdict["effect"] == "warn"]
+    found = [f"warning: {verdict.reason}" for run in summary.results for verdict in run.verdicts if verdict.effect == "warn"]
     for run in summary.results:
-        row = run.get("candidate")
-        if row is not None and row["by_turns"] and row["problem"] and not row["impossible"]:
-            found.append(f"warning: {called(run)} was not measured: {row['problem']}")
-    if summary.total and summary.total["effect"] == "warn":
-        found.append(f"warning: {summary.total['reason']}")
+        row = run.candidate
+        if row is not None and row.by_turns and row.problem and not row.impossible:
+            found.append(f"warning: {run.called} was not measured: {row.problem}")
+    if summary.total and summary.total.effect == "warn":
+        found.append(f"warning: {summary.total.reason}")
     return found
 
 
@@ -79,9 +84,9 @@ def remarks(summary: Summary) -> list[str]:
     found = warnings(summary)
     for run in summary.results:
         # What is noted of each of several candidates is said once; each load has its own.
-        whose = run["test"].partition("::")[2] if "candidate" in run else called(run)
-        found += [f"note: {whose}: {note}" for note in run["notes"]]
-    traced = dict.fromkeys(run["provenance"][TRACED] for run in summary.results if TRACED in run["provenance"])
+        whose = run.called if run.candidate is None else run.test.partition("::")[2]
+        found += [f"note: {whose}: {note}" for note in run.notes]
+    traced = dict.fromkeys(run.provenance.traced for run in summary.results if run.provenance.traced is not None)
     found += [f"note: measured while {each} watched every line: pure Python takes several times its energy then" for each in traced]
     modelled = [source for source in summary.facts.sources if source.method == "modelled"]
     found += [f"{each.domain} energy is modelled, not measured: {each.note or each.meter}" for each in modelled]
@@ -104,14 +109,14 @@ def totals(summary: Summary) -> str:
     parts = []
     if summary.facts.total_j is not None:
         modelled = " modelled" if summary.facts.total_modelled else ""
-        limit = f" of {show_limit(summary.total['limit'], ENERGY)}" if summary.total else ""
+        limit = f" of {show_limit(summary.total.limit, ENERGY)}" if summary.total and summary.total.limit is not None else ""
         parts.append(f"total {show(summary.facts.total_j, ENERGY, 2)}{modelled}{limit} in {summary.facts.seconds:.0f} s")
     else:
         parts.append("total not measured")
-    energies = [each for run in summary.results for each in run["verdicts"] if METRICS[each["metric"]].kind == "energy"]
-    seen = [verdict["sees"] for verdict in energies if verdict["sees"] is not None]
+    energies = [each for run in summary.results for each in run.verdicts if METRICS[each.metric].kind == "energy"]
+    seen = [verdict.sees for verdict in energies if verdict.sees is not None]
     if seen:
         parts.append(f"smallest regression visible {show_share(max(seen))}")
-    failed = sum(verdict["verdict"] == "FAIL" for verdict in summary.verdicts)
+    failed = sum(verdict.word == "FAIL" for verdict in summary.verdicts)
     parts.append(f"{failed} budget{'' if failed == 1 else 's'} failed")
     return " · ".join(parts)

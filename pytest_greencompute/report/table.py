@@ -1,15 +1,13 @@
-"""The table of a session's runs, as cells: what the terminal, the Markdown and the page show. Works on the results' plain dicts."""
+"""The table of a session's runs, as cells: what the terminal, the Markdown and the page show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from pytest_greencompute.judging.verdict import ORDER
 from pytest_greencompute.report.candidates import headline
 from pytest_greencompute.report.escape import printable
-from pytest_greencompute.results.summary import called
+from pytest_greencompute.results.result import CandidateRow, Figure, Result, ShownVerdict
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.units import money, show, show_limit, show_share
 
@@ -33,12 +31,12 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def table(results: Sequence[Mapping[str, Any]], currency: str = "") -> Table:
+def table(results: Sequence[Result], currency: str = "") -> Table:
     """The runs that have something to say of their own, in order; those of a comparison are in its own table. Money is in ``currency``."""
-    kept = [place for place, run in enumerate(results) if run["verdicts"] or not _only_in_a_comparison(run)]
+    kept = [place for place, run in enumerate(results) if run.verdicts or not _only_in_a_comparison(run)]
     runs = [results[place] for place in kept]
     metrics = [_in(currency, metric) for metric in METRICS.values() if _has_column(metric, runs)]
-    limited = {metric.name for metric in metrics if any(_budget(run, metric) for run in runs)}
+    limited = {metric.name for metric in metrics if any(_budget(run, metric) is not None for run in runs)}
     heads = ["test"]
     for metric in metrics:
         heads += [metric.label, "budget"] if metric.name in limited and metric.kind != "score" else [metric.label]
@@ -46,10 +44,10 @@ def table(results: Sequence[Mapping[str, Any]], currency: str = "") -> Table:
     rows = [_row(run, metrics, limited) for run in runs]
     if not any(row[-1] for row in rows):
         heads, rows = heads[:-1], [row[:-1] for row in rows]
-    return Table(tuple(heads), tuple(Row(*each) for each in zip(kept, map(tuple, rows), map(worst, runs), strict=True)))
+    return Table(tuple(heads), tuple(Row(place, tuple(row), run.word) for place, row, run in zip(kept, rows, runs, strict=True)))
 
 
-def lines(results: Sequence[Mapping[str, Any]], currency: str = "") -> list[tuple[str, str]]:
+def lines(results: Sequence[Result], currency: str = "") -> list[tuple[str, str]]:
     """The table for a terminal, heading first, each line with the worst verdict word of its run; nothing where there is no run."""
     from tabulate import tabulate
 
@@ -63,11 +61,11 @@ def lines(results: Sequence[Mapping[str, Any]], currency: str = "") -> list[tupl
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One comparison of candidates: the test it was made in, its name, and its rows (``Comparison.described``)."""
+    """One comparison of candidates: the test it was made in, its name, and its rows."""
 
     test: str
     name: str | None
-    rows: tuple[Mapping[str, Any], ...]
+    rows: tuple[CandidateRow, ...]
 
     @property
     def headline(self) -> str:
@@ -75,48 +73,46 @@ class Compared:
         return headline(self.test.partition("::")[2] or self.test, self.rows)
 
 
-def comparisons(results: Sequence[Mapping[str, Any]]) -> list[Compared]:
+def comparisons(results: Sequence[Result]) -> list[Compared]:
     """The comparisons that were made, in order."""
-    found: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str | None], list[CandidateRow]] = {}
     for run in results:
-        if "candidate" in run:
-            found.setdefault((run["test"], run["candidate"]["comparison"]), []).append(run["candidate"])
+        if run.candidate is not None:
+            found.setdefault((run.test, run.candidate.comparison), []).append(run.candidate)
     return [Compared(test, name, tuple(rows)) for (test, name), rows in found.items()]
 
 
-def _only_in_a_comparison(run: Mapping[str, Any]) -> bool:
+def _only_in_a_comparison(run: Result) -> bool:
     """Whether the table of its comparison shows all there is; a member of a group has a test of its own."""
-    return "candidate" in run and (run["candidate"]["by_turns"] or not run["metered"])
+    return run.candidate is not None and (run.candidate.by_turns or not run.metered)
 
 
 def _in(currency: str, metric: Metric) -> Metric:
     return replace(metric, dimension=money(currency)) if metric.per == "money" else metric
 
 
-def _has_column(metric: Metric, results: Sequence[Mapping[str, Any]]) -> bool:
-    judged = any(verdict["metric"] == metric.name for run in results for verdict in run["verdicts"])
+def _has_column(metric: Metric, results: Sequence[Result]) -> bool:
+    judged = any(verdict.metric == metric.name for run in results for verdict in run.verdicts)
     always = metric.name in SHOWN_ALWAYS or metric.per in {"carbon", "money"}  # the latter exist only where they were asked for
-    return judged or (always and any(metric.name in run["metrics"] for run in results))
+    return judged or (always and any(metric.name in run.metrics for run in results))
 
 
-def _budget(run: Mapping[str, Any], metric: Metric) -> Mapping[str, Any] | None:
-    for verdict in run["verdicts"]:
-        if verdict["metric"] == metric.name and verdict["kind"] == "budget" and verdict["limit"] is not None:
-            found: Mapping[str, Any] = verdict
-            return found
-    return None
+def _budget(run: Result, metric: Metric) -> float | None:
+    """The limit that a metric of the run has, if it has one."""
+    limits = (each.limit for each in run.verdicts if (each.metric, each.kind) == (metric.name, "budget") and each.limit is not None)
+    return next(limits, None)
 
 
-def _row(run: Mapping[str, Any], metrics: Sequence[Metric], limited: set[str]) -> list[str]:
-    cells = [called(run)]
+def _row(run: Result, metrics: Sequence[Metric], limited: set[str]) -> list[str]:
+    cells = [run.called]
     for metric in metrics:
-        shown, budget = figure(metric, run["metrics"].get(metric.name)), _budget(run, metric)
-        limit = show_limit(budget["limit"], metric.dimension) if budget else ""
+        shown, budget = figure(metric, run.metrics.get(metric.name)), _budget(run, metric)
+        limit = "" if budget is None else show_limit(budget, metric.dimension)
         if metric.kind == "score":
             cells.append(f"{shown}{f' ≥ {limit}' if limit else ''}")
         else:
             cells += [shown, limit] if metric.name in limited else [shown]
-    sources = dict.fromkeys(_place(verdict) for verdict in run["verdicts"] if verdict["where"])
+    sources = dict.fromkeys(_place(verdict) for verdict in run.verdicts if verdict.where)
     return [*cells, _verdict(run), ", ".join(_folded(sources))]
 
 
@@ -136,39 +132,31 @@ def _with_lines(file: str, lines: Sequence[int]) -> str:
     return f"{file}:{lines[0]}" if len(lines) == 1 else f"{file}:{lines[0]}-{lines[-1]}"
 
 
-def _place(verdict: Mapping[str, Any]) -> str:
-    where: str = verdict["where"]
-    if verdict["kind"] == "baseline":
-        return f"baseline {where}"
-    return "marker" if where.startswith("the marker") else where
+def _place(verdict: ShownVerdict) -> str:
+    if verdict.kind == "baseline":
+        return f"baseline {verdict.where}"
+    return "marker" if verdict.where.startswith("the marker") else verdict.where
 
 
-def figure(metric: Metric, told: Mapping[str, Any] | None) -> str:
+def figure(metric: Metric, told: Figure | None) -> str:
     """A figure as the report has it: '0.612 J ±0.8 %', with its interval where it is an energy; '-' for none."""
     if told is None:
         return "-"
-    text = show(told["value"], metric.dimension, 1 if metric.whole else 3)
-    if metric.exact and (told["low"] is None) != (told["high"] is None):
-        return f"{'≥' if told['high'] is None else '≤'} {text}"
+    text = show(told.value, metric.dimension, 1 if metric.whole else 3)
+    if metric.exact and (told.low is None) != (told.high is None):
+        return f"{'≥' if told.high is None else '≤'} {text}"
     if metric.kind != "energy":
         return text
-    if told["low"] is not None and told["high"] is not None and told["value"]:
-        half = max(told["high"] - told["value"], told["value"] - told["low"])
-        text += f" ±{show_share(half / abs(told['value']))}"
-    return f"{text} modelled" if told["method"] == "modelled" else text
+    if told.low is not None and told.high is not None and told.value:
+        half = max(told.high - told.value, told.value - told.low)
+        text += f" ±{show_share(half / abs(told.value))}"
+    return f"{text} modelled" if told.method == "modelled" else text
 
 
-def worst(run: Mapping[str, Any]) -> str:
-    """The worst word of a run's verdicts; '' where it has none."""
-    words = {verdict["verdict"] for verdict in run["verdicts"]}
-    return next((word for word in ORDER if word in words), "")
-
-
-def _verdict(run: Mapping[str, Any]) -> str:
-    word = worst(run)
-    if word == "PASS" and any(verdict["effect"] == "fail" for verdict in run["verdicts"]):
+def _verdict(run: Result) -> str:
+    if run.word == "PASS" and run.red:
         return "PASS, red: modelled"
-    if word in {"", "PASS"}:
-        return word or "no budget"
-    named = dict.fromkeys(METRICS[verdict["metric"]].short for verdict in run["verdicts"] if verdict["verdict"] == word)
-    return f"{word} {', '.join(named)}"
+    if run.word in {"", "PASS"}:
+        return run.word or "no budget"
+    named = dict.fromkeys(verdict.short for verdict in run.verdicts if verdict.word == run.word)
+    return f"{run.word} {', '.join(named)}"

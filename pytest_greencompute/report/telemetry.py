@@ -6,12 +6,13 @@ To the meter provider that the program has set; else by OTLP over HTTP to where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.escape import printable
+from pytest_greencompute.results.result import Figure, Result
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.values.metrics import METRICS
 
@@ -22,7 +23,7 @@ PARTS = {"value": "", "low": ".low", "high": ".high"}
 TIMEOUT_S = 10.0
 
 
-def send(summary: Summary) -> None:
+def make(summary: Summary, _: Any, __: Path) -> None:
     """Send the session. Raises SettingsError where nobody takes it within ten seconds."""
     from opentelemetry import metrics
     from opentelemetry.sdk.metrics import MeterProvider
@@ -64,26 +65,26 @@ def _export(summary: Summary) -> None:
 def _record(summary: Summary, provider: Any) -> None:
     meter = provider.get_meter("pytest-greencompute", metadata.version("pytest-greencompute"))
     for metric in METRICS.values():
-        figures = [(run, run["metrics"][metric.name]) for run in summary.results if metric.name in run["metrics"]]
+        figures = [(run, run.metrics[metric.name]) for run in summary.results if metric.name in run.metrics]
         for part, end in PARTS.items():
-            values = [(run, figure) for run, figure in figures if figure[part] is not None]
+            values = [(run, figure, value) for run, figure in figures if (value := getattr(figure, part)) is not None]
             if values:
                 gauge = meter.create_gauge(f"{PREFIX}.{metric.name}{end}", UNITS[metric.dimension.si], metric.label)
-                for run, figure in values:
-                    gauge.set(figure[part], _attributes(run, figure, metric.name))
+                for run, figure, value in values:
+                    gauge.set(value, _attributes(run, figure, metric.name))
     facts = summary.facts
     if facts.total_j is not None:
         meter.create_gauge(f"{PREFIX}.session_energy", "J", "all that the meters saw").set(facts.total_j)
     meter.create_gauge(f"{PREFIX}.session_duration", "s", "from the first metered test to the end of the last").set(facts.seconds)
 
 
-def _attributes(run: Mapping[str, Any], figure: Mapping[str, Any], metric: str) -> dict[str, str]:
-    words = [verdict["verdict"] for verdict in run["verdicts"] if verdict["metric"] == metric]
+def _attributes(run: Result, figure: Figure, metric: str) -> dict[str, str]:
+    words = [verdict.word for verdict in run.verdicts if verdict.metric == metric]
     found = {
-        "test": run["test"],
-        "run": run["name"] or "",
-        "domain": figure.get("domain", ""),
-        "method": figure.get("method", ""),
+        "test": run.test,
+        "run": run.name or "",
+        "domain": figure.domain,
+        "method": figure.method,
         "verdict": ", ".join(dict.fromkeys(words)),
     }
     return {name: printable(value) for name, value in found.items() if value}

@@ -40,8 +40,8 @@ def show_summary(reporter: Any, summary: Summary) -> None:
         reporter.write_line(printable(f"not measured: {test} ({reason})"))
     for sentence in (*years(summary), *remarks(summary)):
         reporter.write_line(printable(sentence))
-    if summary.total and summary.total["effect"] == "fail":
-        reporter.write_line(printable(summary.total["reason"]), red=True)
+    if summary.total and summary.total.effect == "fail":
+        reporter.write_line(printable(summary.total.reason), red=True)
     for sentence, bad in summary.said:
         reporter.write_line(printable(sentence), red=bad)
     reporter.write_line(totals(summary))

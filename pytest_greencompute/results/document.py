@@ -1,17 +1,30 @@
-"""The JSON report of a session, schema greencompute.report/1, and a session as such a report told it."""
+"""The JSON report of a session, schema greencompute.report/1, and the session that such a report tells of: to JSON and back."""
 
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json
-from pytest_greencompute.results.run_json import SCHEMA, footprint_to_json
+from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json, provenance_from_json, provenance_to_json
+from pytest_greencompute.results.result import ENERGY, CandidateRow, Counted, Figure, Pairs, Result, ShownVerdict
+from pytest_greencompute.results.run_json import SCHEMA, raw_to_json, run_from_json
 from pytest_greencompute.results.session import Facts, Refusal
 from pytest_greencompute.results.summary import Summary
-from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.stats.ratios import Ratio
+from pytest_greencompute.values.footprint import Amount, Footprint, Year
 from pytest_greencompute.values.readings import Source
+
+_ROW_FIELDS = (
+    *("comparison", "candidate", "values", "figures", "counts", "domain", "modelled", "everywhere", "times", "times_of"),
+    *("accuracy_difference", "agreement", "agreement_with", "weights", "front", "right_sized", "shortfall", "problem", "impossible"),
+    *("no_energy", "floor", "by_turns"),
+)
+_ROW_AMOUNTS = ("times", "accuracy_difference")
+_ROW_SINCE = {"counts", "weights"}  # files of older versions have none
+_VERDICT_FIELDS = ("metric", "kind", "reason", "limit", "where", "sees", "modelled")
 
 
 def now() -> str:
@@ -29,7 +42,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "session": {
             "seconds": facts.seconds,
             "energy_j": facts.total_j,
-            "total": None if summary.total is None else dict(summary.total),
+            "total": None if summary.total is None else verdict_to_json(summary.total),
             "commit": facts.machine.commit,
             "machine": machine_to_json(facts.machine),
             "problem": facts.problem,
@@ -43,7 +56,20 @@ def document(summary: Summary) -> dict[str, Any]:
             "loosened": list(facts.loosened),
             **({} if summary.footprint is None else {"footprint": footprint_to_json(summary.footprint)}),
         },
-        "runs": [dict(run) for run in summary.results],
+        "runs": [result_to_json(result) for result in summary.results],
+    }
+
+
+def footprint_to_json(footprint: Footprint) -> dict[str, Any]:
+    """The factors that were set, and where the carbon of a joule comes from; what was not set is left out."""
+    carbon = {"kg_per_j": footprint.kg_per_j, "carbon_source": footprint.carbon_source}
+    price = {"price_per_j": footprint.price_per_j, "currency": footprint.currency}
+    return {
+        **({} if footprint.kg_per_j is None else carbon),
+        **({"why_no_carbon": footprint.why_no_carbon} if footprint.why_no_carbon else {}),
+        **({} if footprint.price_per_j is None else price),
+        "pue": footprint.pue,
+        **({} if footprint.queries_per_s is None else {"queries_per_s": footprint.queries_per_s}),
     }
 
 
@@ -60,11 +86,98 @@ def meter(source: Source) -> dict[str, Any]:
     }
 
 
-def summary_of(report: Mapping[str, Any]) -> Summary:
-    """The session that a report tells of. Its form must have been checked (``store.reports``); older ones know less of the session."""
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def result_to_json(result: Result) -> dict[str, Any]:
+    """One result as plain JSON values: a row of a report's ``runs``."""
+    return {
+        "test": result.test,
+        "name": result.name,
+        "queries": result.queries,
+        "blocks": result.blocks,
+        "seconds": result.seconds,
+        "metered": result.metered,
+        "metrics": {name: figure_to_json(figure) for name, figure in result.metrics.items()},
+        "verdicts": [verdict_to_json(verdict) for verdict in result.verdicts],
+        "notes": list(result.notes),
+        "problem": result.problem,
+        "provenance": provenance_to_json(result.provenance),
+        "raw": None if result.run is None else raw_to_json(result.run),
+        **_asked_for(result),
+    }
+
+
+def _asked_for(result: Result) -> dict[str, Any]:
+    """What only some results have, so that the others stay as they were."""
+    found: dict[str, Any] = {}
+    if result.year is not None:
+        year, energy = result.year, result.metrics[ENERGY]
+        amounts = {"energy_kwh": year.kwh, "carbon_kg": year.kg, "money": year.money}
+        shown = {name: amount._asdict() for name, amount in amounts.items() if amount is not None}
+        found["year"] = {"queries": year.queries, **shown, "domain": energy.domain, "method": energy.method}
+    if result.against:
+        found["against"] = [
+            {"ref": each.ref, "metric": each.metric, "unit": each.unit, "pairs": [list(pair) for pair in each.pairs]}
+            for each in result.against
+        ]
+    if result.candidate is not None:
+        found["candidate"] = candidate_to_json(result.candidate)
+    return found
+
+
+def figure_to_json(figure: Figure) -> dict[str, Any]:
+    """A figure as plain JSON values: what it has nothing to do with (money, a domain) is left out."""
+    shown: dict[str, Any] = {"value": figure.value, "low": figure.low, "high": figure.high, "unit": figure.unit}
+    if figure.currency:
+        shown["currency"] = figure.currency
+    if figure.domain:
+        shown |= {"domain": figure.domain, "method": figure.method, "systematic": figure.systematic}
+    return shown | {"n": figure.n, "confidence": figure.confidence}
+
+
+def verdict_to_json(verdict: ShownVerdict) -> dict[str, Any]:
+    """A verdict as plain JSON values; its estimate stands among the run's metrics."""
+    return {
+        "metric": verdict.metric,
+        "verdict": verdict.word,
+        "kind": verdict.kind,
+        "limit": verdict.limit,
+        "unit": verdict.unit,
+        "reason": verdict.reason,
+        "where": verdict.where,
+        "sees": verdict.sees,
+        "modelled": verdict.modelled,
+        **({} if verdict.base is None else {"base": verdict.base}),
+        **({} if verdict.ratio is None else {"ratio": _open_sides(verdict.ratio)}),
+        **({} if verdict.effect is None else {"effect": verdict.effect}),
+    }
+
+
+def _open_sides(ratio: Ratio) -> dict[str, float | None]:
+    return {"value": ratio.value, "low": ratio.low or None, "high": ratio.high if math.isfinite(ratio.high) else None}
+
+
+def candidate_to_json(row: CandidateRow) -> dict[str, Any]:
+    """A row of a comparison as plain JSON values, null where there is none."""
+    rows = {name: getattr(row, name) for name in _ROW_FIELDS}
+    amounts = {name: None if amount is None else amount._asdict() for name in _ROW_AMOUNTS for amount in [rows[name]]}
+    counts = {name: {"value": each.value, "bound": each.bound} for name, each in row.counts.items()}
+    return rows | amounts | {"values": dict(row.values), "figures": dict(row.figures), "counts": counts}
+
+
+# --- back -------------------------------------------------------------------------------------------------------------
+
+
+def summary_of(report: Mapping[str, Any], *, samples: bool = True) -> Summary:
+    """The session that a report tells of, without its runs' samples where those are not needed.
+
+    Its form must have been checked (``store.reports``); older ones know less of the session. Raises as ``result_from_json`` does.
+    """
     told = report["session"]
+    results = tuple(_result_of(run, samples=samples) for run in report["runs"])
     return Summary(
-        enabled=told.get("measured", any(run["metered"] for run in report["runs"])),
+        enabled=told.get("measured", any(result.metered for result in results)),
         facts=Facts(
             machine=machine_from_json(told["machine"]),
             sources=tuple(_source(each) for each in told["meters"]),
@@ -74,16 +187,24 @@ def summary_of(report: Mapping[str, Any]) -> Summary:
             total_j=told["energy_j"],
             loosened=tuple(told.get("loosened", ())),
         ),
-        results=report["runs"],
-        metered=told.get("metered", len({run["test"] for run in report["runs"]})),
+        results=results,
+        metered=told.get("metered", len({result.test for result in results})),
         not_measured=_pairs(told.get("not_measured", ()), "test", "reason"),
         broken=_pairs(told.get("broken", ()), "test", "reason"),
-        total=told["total"],
+        total=None if told["total"] is None else verdict_from_json(told["total"]),
         said=_pairs(told.get("said", ()), "sentence", "bad"),
         footprint=Footprint(**told["footprint"]) if "footprint" in told else None,
         created=report["created"],
         exit_status=report["exit_status"],
     )
+
+
+def _result_of(data: Mapping[str, Any], *, samples: bool) -> Result:
+    """A result of a file; where somebody has edited its samples it is shown without them."""
+    try:
+        return result_from_json(data, samples=samples)
+    except (GreencomputeError, KeyError, TypeError, ValueError):
+        return result_from_json(data, samples=False)
 
 
 def _source(told: Mapping[str, Any]) -> Source:
@@ -92,3 +213,47 @@ def _source(told: Mapping[str, Any]) -> Source:
 
 def _pairs(told: Sequence[Mapping[str, Any]], one: str, other: str) -> tuple[tuple[Any, Any], ...]:
     return tuple((each[one], each[other]) for each in told)
+
+
+def result_from_json(data: Mapping[str, Any], *, samples: bool = True) -> Result:
+    """A result out of its JSON, without its run where ``samples`` are not needed. Raises as ``run_from_json`` does."""
+    year, candidate = data.get("year"), data.get("candidate")
+    return Result(
+        test=data["test"],
+        name=data["name"],
+        queries=data["queries"],
+        blocks=data["blocks"],
+        seconds=data["seconds"],
+        metered=data["metered"],
+        metrics={name: Figure(**figure) for name, figure in data["metrics"].items()},
+        verdicts=tuple(verdict_from_json(told) for told in data["verdicts"]),
+        notes=tuple(data["notes"]),
+        problem=data["problem"],
+        provenance=provenance_from_json(data["provenance"]),
+        run=run_from_json(data) if samples and data["raw"] is not None else None,
+        year=None if year is None else _year_from(year),
+        against=tuple(
+            Pairs(each["ref"], each["metric"], tuple((base, head) for base, head in each["pairs"])) for each in data.get("against", ())
+        ),
+        candidate=None if candidate is None else _candidate_from(candidate),
+    )
+
+
+def verdict_from_json(told: Mapping[str, Any]) -> ShownVerdict:
+    """A verdict as a report told it."""
+    ratio = told.get("ratio")
+    sides = None if ratio is None else Ratio(ratio["value"], ratio["low"] or 0.0, math.inf if ratio["high"] is None else ratio["high"])
+    fields: dict[str, Any] = {name: told[name] for name in _VERDICT_FIELDS}
+    return ShownVerdict(word=told["verdict"], base=told.get("base"), ratio=sides, effect=told.get("effect"), **fields)
+
+
+def _year_from(told: Mapping[str, Any]) -> Year:
+    kg, money = (Amount(**told[name]) if name in told else None for name in ("carbon_kg", "money"))
+    return Year(told["queries"], Amount(**told["energy_kwh"]), kg, money)
+
+
+def _candidate_from(told: Mapping[str, Any]) -> CandidateRow:
+    fields: dict[str, Any] = {name: told[name] for name in _ROW_FIELDS if name in told or name not in _ROW_SINCE}
+    amounts = {name: None if told[name] is None else Amount(**told[name]) for name in _ROW_AMOUNTS}
+    counts = {name: Counted(each["value"], each["bound"]) for name, each in told.get("counts", {}).items()}
+    return CandidateRow(**{**fields, **amounts, "counts": counts})

@@ -1,4 +1,4 @@
-"""The run file, schema ``greencompute.report/1``: the JSON report, what ``--energy-save`` keeps, and what can be judged again.
+"""A run as JSON, schema ``greencompute.report/1``: what can be judged again, in the report of a session and between two processes.
 
 Everything is SI; numbers are finite or null. ``raw`` holds enough to compute every estimate and verdict again.
 The JSON Schema ships beside this module as report.schema.json.
@@ -13,16 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError, SettingsError
-from pytest_greencompute.estimates.estimate import Estimate, Outcome
-from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.results.provenance_json import provenance_from_json, provenance_to_json
-from pytest_greencompute.stats.ratios import Ratio
-from pytest_greencompute.values.footprint import Footprint, yearly
-from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.provenance import plain
 from pytest_greencompute.values.readings import Block, Idle, Source, Span, sets_of
 from pytest_greencompute.values.run import Count, Latency, Run, Serving, Watched, Watching
-from pytest_greencompute.values.units import MONEY
 
 SCHEMA = "greencompute.report/1"
 _SOURCE_FIELDS = ("meter", "domain", "method", "device", "uuid", "tick_s", "jitter_s", "step_j", "lag_s", "systematic", "note")
@@ -38,10 +32,8 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def run_to_json(
-    run: Run, outcomes: Mapping[str, Outcome], verdicts: Sequence[Verdict], footprint: Footprint | None = None
-) -> dict[str, Any]:
-    """One run with its metrics and verdicts as plain JSON values; with a year of the footprint's traffic, where it has one."""
+def run_to_json(run: Run) -> dict[str, Any]:
+    """One run as plain JSON values, without any judgement: no metrics and no verdicts."""
     return {
         "test": run.test,
         "name": None if run.name is None else str.__str__(run.name),
@@ -49,73 +41,17 @@ def run_to_json(
         "blocks": len(run.blocks),
         "seconds": run.seconds,
         "metered": run.metered,
-        "metrics": {name: _metric(outcome) for name, outcome in outcomes.items() if isinstance(outcome, Estimate)},
-        "verdicts": [verdict_to_json(verdict) for verdict in verdicts],
+        "metrics": {},
+        "verdicts": [],
         "notes": list(run.notes),
         "problem": run.problem,
         "provenance": provenance_to_json(run.provenance),
-        "raw": _raw(run),
-        **_year(run, outcomes.get("energy_per_query"), footprint),
+        "raw": raw_to_json(run),
     }
 
 
-def _year(run: Run, energy: Outcome | None, footprint: Footprint | None) -> dict[str, Any]:
-    """What a year of the traffic would use; nothing where it was not asked for, and for a window, which is no query."""
-    if footprint is None or run.window or not isinstance(energy, Estimate):
-        return {}
-    year = yearly(footprint, energy.value, energy.low, energy.high)
-    if year is None:
-        return {}
-    amounts = {"energy_kwh": year.kwh, "carbon_kg": year.kg, "money": year.money}
-    shown: dict[str, Any] = {name: amount._asdict() for name, amount in amounts.items() if amount is not None}
-    return {"year": {"queries": year.queries, **shown, "domain": energy.domain, "method": energy.method}}
-
-
-def footprint_to_json(footprint: Footprint) -> dict[str, Any]:
-    """The factors that were set, and where the carbon of a joule comes from; what was not set is left out."""
-    carbon = {"kg_per_j": footprint.kg_per_j, "carbon_source": footprint.carbon_source}
-    price = {"price_per_j": footprint.price_per_j, "currency": footprint.currency}
-    return {
-        **({} if footprint.kg_per_j is None else carbon),
-        **({"why_no_carbon": footprint.why_no_carbon} if footprint.why_no_carbon else {}),
-        **({} if footprint.price_per_j is None else price),
-        "pue": footprint.pue,
-        **({} if footprint.queries_per_s is None else {"queries_per_s": footprint.queries_per_s}),
-    }
-
-
-def _metric(estimate: Estimate) -> dict[str, Any]:
-    shown: dict[str, Any] = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "unit": estimate.dimension.si}
-    if estimate.dimension.si == MONEY.si and estimate.dimension.prints[0][0]:
-        shown["currency"] = estimate.dimension.prints[0][0]
-    if estimate.domain:
-        shown |= {"domain": estimate.domain, "method": estimate.method, "systematic": estimate.systematic}
-    return shown | {"n": estimate.n, "confidence": estimate.confidence}
-
-
-def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain JSON values; its estimate stands among the run's metrics."""
-    metric = METRICS.get(verdict.metric)
-    return {
-        "metric": verdict.metric,
-        "verdict": verdict.word,
-        "kind": verdict.kind,
-        "limit": verdict.limit,
-        "unit": metric.dimension.si if metric else "J",
-        "reason": verdict.reason,
-        "where": verdict.where,
-        "sees": verdict.sees,
-        "modelled": verdict.modelled,
-        **({} if verdict.base is None else {"base": verdict.base}),
-        **({} if verdict.ratio is None else {"ratio": _open_sides(verdict.ratio)}),
-    }
-
-
-def _open_sides(ratio: Ratio) -> dict[str, float | None]:
-    return {"value": ratio.value, "low": ratio.low or None, "high": ratio.high if math.isfinite(ratio.high) else None}
-
-
-def _raw(run: Run) -> dict[str, Any]:
+def raw_to_json(run: Run) -> dict[str, Any]:
+    """Every sample of a run."""
     return {
         "batch_size": run.batch_size,
         "window": run.window,

@@ -13,6 +13,8 @@ from pytest_greencompute.estimates.measured import MeasuredRun
 from pytest_greencompute.judging.choice import ACCURACY, DEFAULT_MARGIN, ENERGY, Candidate, Choice, parse_margin, sweep_name
 from pytest_greencompute.judging.right_size import judge_floor, judge_right_size
 from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.results.result import CandidateRow, Counted
+from pytest_greencompute.values.footprint import Amount
 from pytest_greencompute.values.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-Compared = dict[str | None, tuple[dict[str, Any], tuple["Verdict", ...]]]
+Compared = dict[str | None, tuple[CandidateRow, tuple[Verdict, ...]]]
 FIGURES = ("energy_per_query", "accuracy", "latency_p50", "latency_p95", "throughput", "tokens_per_query")
 
 
@@ -144,18 +146,18 @@ class Comparison:
         """What a candidate's run is called among those of its test."""
         return run_name(self._name, candidate)
 
-    def by_run(self) -> dict[str | None, tuple[dict[str, Any], tuple[Verdict, ...]]]:
+    def by_run(self) -> Compared:
         """Each candidate's row of the table and the verdicts on it, by the name of its run."""
         nobody = None if any(each.metric == ACCURACY.name for each in self.verdicts) else judge_floor(self.choice)
         verdicts = self.verdicts if nobody is None else [*self.verdicts, nobody]
-        rows = {row["candidate"]: row for row in self.described()}
+        rows = {row.candidate: row for row in self.described()}
         return {
             self.run_name(name): (row, tuple(replace(each, run=self.run_name(name)) for each in verdicts if each.run == name))
             for name, row in rows.items()
         }
 
-    def described(self) -> list[dict[str, Any]]:
-        """Each candidate as plain JSON values, for the report: SI units, null where there is none."""
+    def described(self) -> list[CandidateRow]:
+        """Each candidate as reports show it."""
         return rows_of(self.choice, self._name)
 
 
@@ -164,40 +166,40 @@ def run_name(comparison: str | None, candidate: str) -> str:
     return candidate if comparison is None else f"{comparison}/{candidate}"
 
 
-def rows_of(choice: Choice, name: str | None) -> list[dict[str, Any]]:
-    """The candidates of a comparison called ``name`` as plain JSON values: SI units, null where there is none."""
+def rows_of(choice: Choice, name: str | None) -> list[CandidateRow]:
+    """The candidates of a comparison called ``name`` as reports show them: SI units, None where there is none."""
     against = choice.right_sized or (choice.front[0] if choice.front else None)
     return [_row(choice, each, None if against is None else choice.candidate(against), name) for each in choice.candidates]
 
 
-def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str | None) -> dict[str, Any]:
+def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str | None) -> CandidateRow:
     best, energy = choice.best, choice.outcome(each, ENERGY)
     ratio = None if against is None else choice.ratio(each, against)
     difference = None if best is None or best is each else choice.accuracy_difference(each, best)
-    return {
-        "comparison": name,
-        "candidate": each.name,
-        "values": {key: _plain(value) for key, value in each.values.items()},
-        "figures": {metric: choice.value(each, METRICS[metric]) for metric in FIGURES},
-        "counts": {} if each.run is None else {name: {"value": one.value, "bound": one.bound} for name, one in each.run.counts.items()},
-        "domain": energy.domain if isinstance(energy, Estimate) else "",
-        "modelled": isinstance(energy, Estimate) and energy.method == "modelled",
-        "everywhere": choice.everywhere,
-        "times": None if ratio is None else _interval(ratio.value, ratio.low or -math.inf, ratio.high),
-        "times_of": None if against is None else against.name,
-        "accuracy_difference": None if difference is None else _interval(difference.value, difference.low, difference.high),
-        "agreement": choice.agreement(each),
-        "agreement_with": choice.reference.name,
-        "weights": each.weights,
-        "front": each.name in choice.front,
-        "right_sized": each.name == choice.right_sized,
-        "shortfall": choice.shortfall(each) if each.run is not None else "",
-        "problem": each.problem,
-        "impossible": each.impossible,
-        "no_energy": "" if isinstance(energy, Estimate) or each.run is None or not each.run.metered else energy.reason,
-        "floor": choice.floor,
-        "by_turns": choice.by_turns,
-    }
+    return CandidateRow(
+        comparison=name,
+        candidate=each.name,
+        values={key: _plain(value) for key, value in each.values.items()},
+        figures={metric: choice.value(each, METRICS[metric]) for metric in FIGURES},
+        counts={} if each.run is None else {name: Counted(one.value, one.bound) for name, one in each.run.counts.items()},
+        domain=energy.domain if isinstance(energy, Estimate) else "",
+        modelled=isinstance(energy, Estimate) and energy.method == "modelled",
+        everywhere=choice.everywhere,
+        times=None if ratio is None else _interval(ratio.value, ratio.low or -math.inf, ratio.high),
+        times_of=None if against is None else against.name,
+        accuracy_difference=None if difference is None else _interval(difference.value, difference.low, difference.high),
+        agreement=choice.agreement(each),
+        agreement_with=choice.reference.name,
+        weights=each.weights,
+        front=each.name in choice.front,
+        right_sized=each.name == choice.right_sized,
+        shortfall=choice.shortfall(each) if each.run is not None else "",
+        problem=each.problem,
+        impossible=each.impossible,
+        no_energy="" if isinstance(energy, Estimate) or each.run is None or not each.run.metered else energy.reason,
+        floor=choice.floor,
+        by_turns=choice.by_turns,
+    )
 
 
 def _plain(value: Any) -> bool | int | float | str:
@@ -208,5 +210,5 @@ def _plain(value: Any) -> bool | int | float | str:
     return float(value) if isinstance(value, float) else str.__str__(value) if isinstance(value, str) else str(value)
 
 
-def _interval(value: float, low: float, high: float) -> dict[str, float | None]:
-    return {"value": value, "low": low if math.isfinite(low) else None, "high": high if math.isfinite(high) else None}
+def _interval(value: float, low: float, high: float) -> Amount:
+    return Amount(value, low if math.isfinite(low) else None, high if math.isfinite(high) else None)

@@ -114,9 +114,9 @@ class Group:
         found: Compared = {}
         for row in rows_of(choice, self.name):
             # A name that no run of this test can have, so that nothing of another test is taken for one of them.
-            mine = row["candidate"] == called and run is not None
-            name = run.name if mine and run is not None else f"group {self.name}: {row['candidate']}"
-            found[name] = (row, tuple(replace(each, run=name) for each in self.verdicts if each.run == row["candidate"]))
+            mine = row.candidate == called and run is not None
+            name = run.name if mine and run is not None else f"group {self.name}: {row.candidate}"
+            found[name] = (row, tuple(replace(each, run=name) for each in self.verdicts if each.run == row.candidate))
         return found
 
     def judge_late(self, aim: Aim) -> tuple[Verdict, ...]:

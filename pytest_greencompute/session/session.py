@@ -89,9 +89,9 @@ class Session:
         self._bench: Bench | None = None
         self._signal: Any = None
         if settings.baseline is not None and settings.enabled:
-            from pytest_greencompute.store.baselines import load
+            from pytest_greencompute.store.runs import store_of
 
-            self.saved = load(self.home, settings.baseline)
+            self.saved = store_of(self.home).named(settings.baseline).runs()
         if settings.base_refs and settings.enabled:
             from pytest_greencompute.pairing.commits import Bases
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_greencompute.judging.budget import Budget, Line
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.models.watching import WatchedModel
     from pytest_greencompute.pairing.demands import Demands
     from pytest_greencompute.pairing.tests import Contest
+    from pytest_greencompute.results.result import Result
     from pytest_greencompute.session.candidates import Comparison
     from pytest_greencompute.session.groups import Group
     from pytest_greencompute.values.run import Run
@@ -41,7 +42,7 @@ class MeteredTest:
     lines: tuple[Line, ...] = ()
     runs: list[Run] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
-    results: list[dict[str, Any]] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     properties: list[tuple[str, str]] = field(default_factory=list)
     contest: Contest | None = None
     comparisons: list[Comparison] = field(default_factory=list)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.budget import Budget
 from pytest_greencompute.judging.judge import Bench, judge_run, limits_for, lost_runs, missing_runs, names_before
 from pytest_greencompute.judging.verdict import Policy, Verdict, accepted, effect
-from pytest_greencompute.results.run_json import run_to_json, verdict_to_json
+from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.session.candidates import Compared
 from pytest_greencompute.session.sentences import sentence_of
 from pytest_greencompute.session.tests import BudgetsFailedError, BudgetsSkippedError, MeteredTest
@@ -20,13 +19,14 @@ from pytest_greencompute.values.run import Run
 
 
 def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, *, ended: bool) -> list[Verdict]:
-    """Judge all that a test measured, keep the results as plain dicts on it, and return the verdicts.
+    """Judge all that a test measured, keep the results on it, and return the verdicts.
 
     ``ended``: its body came to its end, so that what it did not measure is missing. Raises SettingsError for a mark that came too late.
     """
     runs = [*test.runs, *(window.raw() for window in test.windows if window.closed or not settings.enabled)]
     _check_late(test, budget, runs)
     test.results = []
+    notes = (*over_attempts(test), *test.said)
     verdicts: list[Verdict] = []
     candidates = _candidates(test, budget, bench, ended=ended)
     broken: dict[str | None, str] = {}
@@ -44,13 +44,10 @@ def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, 
         found += tuple(each for each in lost if each.run == run.name)
         outcomes = head.every()
         outcomes |= {each.metric: each.estimate for each in found if each.estimate is not None and each.metric == "answers_changed"}
-        notes = () if test.contest is None else test.contest.notes(head)
-        result = _marked(
-            run_to_json(replace(run, notes=(*run.notes, *notes)), outcomes, found, bench.aim.footprint), found, settings.policy
-        )
-        if test.contest is not None and (pairs := test.contest.pairs(run.name)):
-            result["against"] = pairs
-        test.results.append(result | ({} if row is None else {"candidate": row}))
+        of_pairs = () if test.contest is None else test.contest.pairs(run.name)
+        noted = notes if test.contest is None else (*test.contest.notes(head), *notes)
+        shown, footprint = _shown(found, settings.policy), bench.aim.footprint
+        test.results.append(Result.of(run, outcomes, shown, footprint=footprint, notes=noted, against=of_pairs, candidate=row))
         verdicts.extend(found)
     missing = missing_runs(budget, runs, test.subject, metered=settings.enabled, broken=broken) if ended else ()
     missing += tuple(each for each in lost if each.run not in names)
@@ -58,10 +55,7 @@ def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, 
         row, chosen = candidates.get(name, (None, ()))
         mine = [*chosen, *(verdict for verdict in missing if verdict.run == name)]
         verdicts.extend(mine)
-        result = _marked(nothing_measured(test.node_id, name, mine), mine, settings.policy)
-        test.results.append(result | ({} if row is None else {"candidate": row}))
-    for result in test.results:
-        result["notes"] = [*result["notes"], *over_attempts(test), *test.said]
+        test.results.append(Result(test.node_id, name, verdicts=_shown(mine, settings.policy), notes=notes, candidate=row))
     return verdicts
 
 
@@ -83,11 +77,9 @@ def _candidates(test: MeteredTest, budget: Budget, bench: Bench, *, ended: bool)
     return found
 
 
-def _marked(result: dict[str, Any], verdicts: Sequence[Verdict], policy: Policy) -> dict[str, Any]:
-    """The result with the effect of each verdict on the build beside it."""
-    for shown, verdict in zip(result["verdicts"], verdicts, strict=True):
-        shown["effect"] = effect(verdict, policy)
-    return result
+def _shown(verdicts: Sequence[Verdict], policy: Policy) -> tuple[ShownVerdict, ...]:
+    """The verdicts as they are shown, each with its effect on the build."""
+    return tuple(ShownVerdict.of(verdict, effect(verdict, policy)) for verdict in verdicts)
 
 
 def enforce(verdicts: Sequence[Verdict], settings: Settings, *, only_failures: bool = False) -> None:
@@ -106,24 +98,6 @@ def over_attempts(test: MeteredTest) -> tuple[str, ...]:
     """That a plugin ran the test again: a budget that is met at the second try is less sure than its verdict says."""
     after = f", after: {test.why_red}" if test.why_red else ""
     return (f"attempt {test.attempts}{after}",) if test.attempts > 1 else ()
-
-
-def nothing_measured(node_id: str, name: str | None, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """The result of a run that a budget named and the test did not measure."""
-    return {
-        "test": node_id,
-        "name": name,
-        "queries": 0,
-        "blocks": 0,
-        "seconds": 0.0,
-        "metered": False,
-        "metrics": {},
-        "verdicts": [verdict_to_json(verdict) for verdict in verdicts],
-        "notes": [],
-        "problem": "",
-        "provenance": {},
-        "raw": None,
-    }
 
 
 def _check_late(test: MeteredTest, budget: Budget, runs: Sequence[Run]) -> None:

@@ -6,36 +6,40 @@ and is tightened only where all of them were measured; nothing is written from a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
 from pytest_greencompute.judging.budget import Budget, Limit, Line, lines_for, resolve
 from pytest_greencompute.judging.by_other_run import largest_fine
+from pytest_greencompute.judging.verdict import Word
+from pytest_greencompute.results.result import Figure as ShownFigure
+from pytest_greencompute.results.result import Result, ShownVerdict
+from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.settings.toml_edit import SET_ON, Keys, NewLimit, first_written, in_their_unit, rewritten, written_at
+from pytest_greencompute.settings.toml_file import TomlFile
+from pytest_greencompute.store.files import write_atomically
 from pytest_greencompute.values.metrics import METRICS, Metric
-from pytest_greencompute.values.units import SHARES, show_limit
-
-if TYPE_CHECKING:
-    from pytest_greencompute.settings.settings import Settings
-    from pytest_greencompute.settings.toml_edit import Keys, NewLimit
-    from pytest_greencompute.settings.toml_file import TomlFile
+from pytest_greencompute.values.units import SHARES, parse, show_limit
 
 MOST_NAMED = 5
 ALL = 0.999  # of a share: more is rounded to a limit that nothing can exceed
 FIRST = "energy_per_query"  # what a test without any limit gets one for
-Run = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a session measured: ``runs`` as in the run file, and the budget that held for each test that ran.
+    """What a session measured: its ``runs``, and the budget that held for each test that ran.
 
     ``broken`` tests failed, or were skipped, for another reason than their budgets. ``collected`` are all metered tests, with those
     that -k left out; ``whole`` says of a pattern whether every test that it may name was collected.
     """
 
-    runs: Sequence[Run]
+    runs: Sequence[Result]
     budgets: Mapping[str, Budget]
     broken: Set[str] = frozenset()
     collected: Set[str] = frozenset()
@@ -87,15 +91,15 @@ def plan(way: str, measured: Measured, settings: Settings, data: Mapping[str, An
     draft = _Draft()
     groups: dict[tuple[Keys, str, str], tuple[Place, Limit, list[Figure]]] = {}
     for run in measured.runs:
-        budget = measured.budgets.get(run["test"])
-        if budget is None or run["raw"] is None or not run["metered"]:
+        budget = measured.budgets.get(run.test)
+        if budget is None or run.run is None or not run.metered:
             continue
-        for verdict in run["verdicts"]:
+        for verdict in run.verdicts:
             limit = _limit_of(run, verdict, budget)
             if limit is not None:
                 place = _place(run, verdict, limit, settings.budgets)
                 figure = _figure(way, run, verdict, place, measured, settings)
-                groups.setdefault((place.keys, place.name, verdict["metric"]), (place, limit, []))[2].append(figure)
+                groups.setdefault((place.keys, place.name, verdict.metric), (place, limit, []))[2].append(figure)
     for place, limit, figures in groups.values():
         _renew(way, place, limit, figures, measured, settings, (data, table), draft)
     if way == "tighten":
@@ -103,15 +107,15 @@ def plan(way: str, measured: Measured, settings: Settings, data: Mapping[str, An
     return Plan(_with_kept_cards(draft.limits, data), draft.told, draft.left, draft.by_hand)
 
 
-def _limit_of(run: Run, verdict: Mapping[str, Any], budget: Budget) -> Limit | None:
-    if verdict["kind"] != "budget" or verdict["limit"] is None:
+def _limit_of(run: Result, verdict: ShownVerdict, budget: Budget) -> Limit | None:
+    if verdict.kind != "budget" or verdict.limit is None:
         return None
-    of_run, unnamed = budget.limits.get(run["name"], {}), budget.limits.get(None, {})
-    return of_run.get(verdict["metric"]) or unnamed.get(verdict["metric"])
+    of_run, unnamed = budget.limits.get(run.name, {}), budget.limits.get(None, {})
+    return of_run.get(verdict.metric) or unnamed.get(verdict.metric)
 
 
-def _place(run: Run, verdict: Mapping[str, Any], limit: Limit, budgets: Mapping[str, tuple[Line, ...]]) -> Place:
-    metric = METRICS[verdict["metric"]]
+def _place(run: Result, verdict: ShownVerdict, limit: Limit, budgets: Mapping[str, tuple[Line, ...]]) -> Place:
+    metric = METRICS[verdict.metric]
     for pattern, lines in budgets.items():
         for index, line in enumerate(lines):
             for name, by_metric in line.limits.items():
@@ -119,7 +123,7 @@ def _place(run: Run, verdict: Mapping[str, Any], limit: Limit, budgets: Mapping[
                     on = ("on", index - 1) if line.on else ()
                     where = f" on {', '.join(line.on.values())}" if line.on else ""
                     return Place((pattern, *on, *(() if name is None else (name,))), f"{_called(pattern, name)}{where}", metric, line)
-    return Place((), _called(limit.where, run["name"]), metric)
+    return Place((), _called(limit.where, run.name), metric)
 
 
 def _called(test: str, run: str | None) -> str:
@@ -129,36 +133,36 @@ def _called(test: str, run: str | None) -> str:
 # --- one figure -------------------------------------------------------------------------------------------------------
 
 
-def _figure(way: str, run: Run, verdict: Mapping[str, Any], place: Place, measured: Measured, settings: Settings) -> Figure:
-    metric, budget = place.metric, measured.budgets[run["test"]]
-    why_not = _why_not(way, run, verdict, measured) or _modelled(run, metric, place.line, settings)
+def _figure(way: str, run: Result, verdict: ShownVerdict, place: Place, measured: Measured, settings: Settings) -> Figure:
+    metric, budget = place.metric, measured.budgets[run.test]
+    why_not = _why_not(way, run, verdict.word, measured) or _modelled(run, metric, place.line, settings)
     return _from_run(run, metric, budget, settings, why_not)
 
 
-def _from_run(run: Run, metric: Metric, budget: Budget, settings: Settings, why_not: str) -> Figure:
-    shown = run["metrics"].get(metric.name)
+def _from_run(run: Result, metric: Metric, budget: Budget, settings: Settings, why_not: str) -> Figure:
+    shown = run.metrics.get(metric.name)
     if shown is None:
-        return Figure(run["test"], 0.0, 0.0, 0.0, (), why_not or "no figure")
+        return Figure(run.test, 0.0, 0.0, 0.0, (), why_not or "no figure")
     if metric.whole:  # headroom would make 3.8 stars of 4, which no budget may hold
-        return Figure(run["test"], shown["value"], 0.0, 0.0, (), why_not or f"{metric.name} are set by hand")
-    value, low, high = shown["value"], shown["low"], shown["high"]
+        return Figure(run.test, shown.value, 0.0, 0.0, (), why_not or f"{metric.name} are set by hand")
+    value, low, high = shown.value, shown.low, shown.high
     if metric.kind == "score":
         end = min(value, _low_score(run, metric, settings))
         wanted = min(value - budget.tolerance(metric), end, 1.0)
     elif metric.exact:  # judged by the figure itself, so its interval asks for no headroom
         if (low is None) != (high is None):
-            return Figure(run["test"], value, 0.0, 0.0, (), why_not or "only a bound of it is known")
+            return Figure(run.test, value, 0.0, 0.0, (), why_not or "only a bound of it is known")
         end, wanted = value, _with_headroom(metric, value, value, value, budget)
         if metric.dimension in SHARES and wanted > ALL:
             why_not = why_not or "a limit of all of them could never fail"
     else:
-        end = high if metric.better == "lower" else low
-        if end is None:
-            return Figure(run["test"], value, 0.0, 0.0, (), why_not or "the interval is open")
-        wanted = _with_headroom(metric, value, low, high, budget)
+        bad = high if metric.better == "lower" else low
+        if bad is None:
+            return Figure(run.test, value, 0.0, 0.0, (), why_not or "the interval is open")
+        end, wanted = bad, _with_headroom(metric, value, low, high, budget)
     if wanted < 0 or (wanted == 0 and not metric.zero):
-        return Figure(run["test"], value, end, wanted, (), why_not or "no limit above zero follows")
-    return Figure(run["test"], value, end, wanted, _cards(run, shown), why_not)
+        return Figure(run.test, value, end, wanted, (), why_not or "no limit above zero follows")
+    return Figure(run.test, value, end, wanted, _cards(run, shown), why_not)
 
 
 def _with_headroom(metric: Metric, value: float, low: float | None, high: float | None, budget: Budget) -> float:
@@ -170,43 +174,39 @@ def _with_headroom(metric: Metric, value: float, low: float | None, high: float 
     return min(value / fine, (low or 0.0) - half)
 
 
-def _low_score(run: Run, metric: Metric, settings: Settings) -> float:
+def _low_score(run: Result, metric: Metric, settings: Settings) -> float:
     """The low end of a score's interval where that is judged, else nothing that would bound it."""
-    from pytest_greencompute.estimates.by_metric import estimate
-    from pytest_greencompute.estimates.estimate import Aim, Estimate
-    from pytest_greencompute.results.run_json import run_from_json
-
-    if settings.accuracy_confidence is None:
+    if settings.accuracy_confidence is None or run.run is None:
         return float("inf")
-    outcome = estimate(run_from_json(run), metric, Aim(settings.accuracy_confidence))
+    outcome = estimate(run.run, metric, Aim(settings.accuracy_confidence))
     return outcome.low if isinstance(outcome, Estimate) and outcome.low is not None else 0.0
 
 
-def _cards(run: Run, shown: Mapping[str, Any]) -> tuple[str, ...]:
+def _cards(run: Result, shown: ShownFigure) -> tuple[str, ...]:
     """UUIDs of the devices whose energy the figure counts; none for other figures."""
-    domains = str(shown.get("domain") or "").split("+")
-    return tuple(source["uuid"] for source in run["raw"]["sources"] if source["domain"] in domains and source["uuid"])
+    domains, sources = shown.domain.split("+"), () if run.run is None else run.run.sources
+    return tuple(source.uuid for source in sources if source.domain in domains and source.uuid)
 
 
-def _why_not(way: str, run: Run, verdict: Mapping[str, Any], measured: Measured) -> str:
+def _why_not(way: str, run: Result, word: Word, measured: Measured) -> str:
     """Why a figure must not become a limit; empty where it may."""
-    if run["test"] in measured.broken:
+    if run.test in measured.broken:
         return "the test failed or was skipped for another reason"
-    if verdict["verdict"] not in {"PASS", "FAIL"}:
-        return str(verdict["verdict"])
-    mine = [each for other in measured.runs if other["test"] == run["test"] for each in other["verdicts"]]
-    failed = [each for each in mine if each["verdict"] == "FAIL"]
+    if word not in {"PASS", "FAIL"}:
+        return word
+    mine = [each for other in measured.runs if other.test == run.test for each in other.verdicts]
+    failed = [each for each in mine if each.word == "FAIL"]
     if way == "tighten":
-        return f"FAIL {', '.join(dict.fromkeys(each['metric'] for each in failed))}" if failed else ""
-    limited = {each["metric"] for each in mine if each["kind"] == "budget"}
-    others = [each["metric"] for each in failed if each["metric"] not in limited]
+        return f"FAIL {', '.join(dict.fromkeys(each.metric for each in failed))}" if failed else ""
+    limited = {each.metric for each in mine if each.kind == "budget"}
+    others = [each.metric for each in failed if each.metric not in limited]
     return f"FAIL {', '.join(dict.fromkeys(others))}, which has no limit to loosen" if others else ""
 
 
-def _modelled(run: Run, metric: Metric, line: Line | None, settings: Settings) -> str:
+def _modelled(run: Result, metric: Metric, line: Line | None, settings: Settings) -> str:
     """A modelled figure becomes a limit only where the limit cannot be about a measured one: its line, or all settings, name the meter."""
-    shown = run["metrics"].get(metric.name) or {}
-    if shown.get("method") != "modelled" or len(settings.meters) == 1 or (line is not None and "meter" in line.on):
+    shown = run.metrics.get(metric.name)
+    if shown is None or shown.method != "modelled" or len(settings.meters) == 1 or (line is not None and "meter" in line.on):
         return ""
     return "modelled"
 
@@ -225,9 +225,6 @@ def _renew(
     draft: _Draft,
 ) -> None:
     """The new value of one limit, if it moves in the direction that was asked for."""
-    from pytest_greencompute.settings.toml_edit import NewLimit, in_their_unit, written_at
-    from pytest_greencompute.values.units import parse
-
     metric, (data, table) = place.metric, file
     usable = [figure for figure in figures if not figure.why_not]
     worst = _worst(metric, usable)
@@ -293,18 +290,16 @@ def _file_budget(test: str, place: Place, settings: Settings) -> Budget:
 
 def _begin(measured: Measured, settings: Settings, table: tuple[str, ...], draft: _Draft) -> None:
     """First limits for the tests that have none of any kind, on any hardware."""
-    from pytest_greencompute.settings.toml_edit import NewLimit, first_written
-
     metric = METRICS[FIRST]
     for test, budget in measured.budgets.items():
-        runs = [run for run in measured.runs if run["test"] == test and run["metered"] and run["raw"] is not None]
+        runs = [run for run in measured.runs if run.test == test and run.metered and run.run is not None]
         if budget.limits or budget.other_hardware:
             continue
-        for run in sorted(runs, key=lambda each: each["name"] is not None):  # a table before those inside it
+        for run in sorted(runs, key=lambda each: each.name is not None):  # a table before those inside it
             figure = _from_run(run, metric, budget, settings, _why_no_first(run, metric, measured, settings))
-            name = None if len(runs) == 1 else run["name"]
+            name = None if len(runs) == 1 else run.name
             if figure.why_not:
-                draft.left.append(f"{_called(test, run['name'])} {FIRST} ({figure.why_not})")
+                draft.left.append(f"{_called(test, run.name)} {FIRST} ({figure.why_not})")
                 continue
             new = first_written(figure.wanted, figure.end, metric.dimension, up=True)
             keys = (*table, next(iter(settings.names.of(test)), test), *(() if name is None else (name,)))
@@ -312,16 +307,12 @@ def _begin(measured: Measured, settings: Settings, table: tuple[str, ...], draft
             draft.told.append(f"{_called(test, name)} {FIRST} {new} (new)")
 
 
-def _why_no_first(run: Run, metric: Metric, measured: Measured, settings: Settings) -> str:
-    return _why_not("tighten", run, {"verdict": "PASS"}, measured) or _modelled(run, metric, None, settings)
+def _why_no_first(run: Result, metric: Metric, measured: Measured, settings: Settings) -> str:
+    return _why_not("tighten", run, "PASS", measured) or _modelled(run, metric, None, settings)
 
 
 def _with_kept_cards(limits: Iterable[NewLimit], data: Mapping[str, Any]) -> list[NewLimit]:
     """Cards of an older update stay noted where another energy limit of the same table still comes from it."""
-    from dataclasses import replace
-
-    from pytest_greencompute.settings.toml_edit import SET_ON, written_at
-
     limits = list(limits)
     energy = {metric.name for metric in METRICS.values() if metric.kind == "energy"}
     made = []
@@ -373,11 +364,6 @@ def _some(each: Sequence[str]) -> str:
 
 def _write(file: TomlFile, planned: Plan) -> list[str]:
     """Write what can be written; what cannot is the answer. Raises SettingsError where the file is not to be touched."""
-    import os
-
-    from pytest_greencompute.settings.toml_edit import rewritten
-    from pytest_greencompute.store.files import write_atomically
-
     try:
         before = file.path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:

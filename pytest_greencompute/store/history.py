@@ -1,22 +1,19 @@
-"""What was saved before: the figures of every session under ``.greencompute/baselines/``, each with its commit."""
+"""What was saved before: the figures of every session that was kept, each with its commit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.store.baselines import FOLDER
-from pytest_greencompute.store.reports import read_report
+from pytest_greencompute.results.result import Figure
+from pytest_greencompute.results.summary import Summary
 
 ON_A_PAGE = 50  # sessions whose files are read for a page: each holds every sample
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run of one saved session. ``created`` is UTC as in the report; ``metrics`` are its figures as the report has them."""
+    """One run of one saved session. ``created`` is UTC as in the report; ``metrics`` are its figures."""
 
     baseline: str
     created: str
@@ -24,8 +21,18 @@ class Point:
     dirty: bool
     test: str
     run: str | None
-    metrics: Mapping[str, Mapping[str, Any]]
+    metrics: Mapping[str, Figure]
     devices: tuple[str, ...]
+
+    @property
+    def when(self) -> str:
+        """'2026-11-26 18:00:00'."""
+        return self.created.replace("T", " ").removesuffix("Z")
+
+    @property
+    def at(self) -> str:
+        """The commit in short, and whether the tree differed from it."""
+        return f"{self.commit[:10]}{' (changed)' if self.dirty else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,38 +43,11 @@ class History:
     problems: tuple[str, ...] = ()
 
 
-def saved(root: Path, baselines: Sequence[str] = (), *, newest: int | None = None) -> History:
-    """The history of a project, of all baselines or of those named; of the ``newest`` sessions alone, if given.
-
-    A file that is broken is said, and the others stand.
-    """
-    points: list[Point] = []
-    problems = []
-    paths = [path for path in (root / FOLDER).glob("*/*.json") if not baselines or path.parent.name in baselines]
-    paths.sort(key=lambda path: (path.stem.partition("-")[0], path.parent.name, path.stem))  # the name begins with when it was saved
-    for path in paths[-newest:] if newest else paths:
-        try:
-            points += points_of(path.parent.name, read_report(path))
-        except SettingsError as error:
-            problems.append(str(error))
-    return History(tuple(sorted(points, key=lambda each: each.created)), tuple(problems))
-
-
-def points_of(baseline: str, report: Mapping[str, Any]) -> list[Point]:
-    """The points of one report."""
-    session = report["session"]
-    devices = tuple(dict.fromkeys(each["device"] for each in session["meters"] if each["device"]))
+def points_of(baseline: str, session: Summary) -> list[Point]:
+    """The points of one session."""
+    devices = tuple(dict.fromkeys(each.device for each in session.facts.sources if each.device))
     return [
-        Point(
-            baseline,
-            report["created"],
-            session["commit"] or "",
-            bool(session["machine"].get("dirty")),
-            run["test"],
-            run["name"],
-            run["metrics"],
-            devices,
-        )
-        for run in report["runs"]
-        if run["metered"]
+        Point(baseline, session.created, session.commit, session.dirty, each.test, each.name, each.metrics, devices)
+        for each in session.results
+        if each.metered
     ]

@@ -9,16 +9,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.errors import GreencomputeError, SettingsError
+from pytest_greencompute.results.document import summary_of
 from pytest_greencompute.results.run_json import SCHEMA, schema
+from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.values.metrics import METRICS
 
 MOST_DIGITS = 30  # of a whole number; nanoseconds since 1970 have 19
 MOST_BYTES = 512 * 1024 * 1024  # larger than any session's; a file that is larger is none of ours
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """The report in a file. Raises SettingsError, naming the file, where it is missing, cut short, or no report of this schema."""
+def read_session(path: Path, *, samples: bool = True) -> Summary:
+    """The session that a report tells of, without its runs' samples where those are not needed.
+
+    Raises SettingsError, naming the file, where it is missing, cut short, or no report of this schema.
+    """
+    report = _read(path)
+    try:
+        return summary_of(report, samples=samples)
+    except GreencomputeError as error:
+        raise SettingsError(f"{path} cannot be shown: {error.message}", remedy="Measure it again.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        # The schema cannot say all that a report must be; one that somebody edited may get this far.
+        raise SettingsError(f"{path} cannot be shown ({type(error).__name__}: {error}).", remedy="Measure it again.") from error
+
+
+def _read(path: Path) -> Any:
+    """A report whose form has been checked."""
     remedy = "pytest --energy-json PATH writes one."
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -39,7 +56,7 @@ def read_report(path: Path) -> dict[str, Any]:
     problem = _wrong_in(report)
     if problem:
         raise SettingsError(f"{path} is no JSON report of this schema: {problem}.", remedy=remedy)
-    return report  # type: ignore[no-any-return]
+    return report
 
 
 def _refuse(word: str) -> float:

@@ -109,7 +109,7 @@ class ScoreState:
 
     def _write(self, run: Run | None) -> None:
         if self._key is not None:
-            kept = {"schema": SCHEMA, "key": dict(self._key), "run": None if run is None else run_to_json(run, {}, ())}
+            kept = {"schema": SCHEMA, "key": dict(self._key), "run": None if run is None else run_to_json(run)}
             write_atomically(self._path, to_json(kept) + "\n")
 
     def _read(self, key: Key) -> tuple[Run | None, str]:

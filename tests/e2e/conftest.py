@@ -29,7 +29,8 @@ import pytest_greencompute.hooks.collecting
 import pytest_greencompute.machine.ci
 import pytest_greencompute.measuring.by_turns
 import pytest_greencompute.measuring.driver
-import pytest_greencompute.models.sweeps  # noqa: F401
+import pytest_greencompute.models.sweeps
+import pytest_greencompute.report.html  # noqa: F401
 from pytest_greencompute.machine.ci import VARIABLES
 from pytest_greencompute.results.run_json import schema
 from pytest_greencompute.testing.simulated import SimulatedClock

@@ -127,7 +127,7 @@ def test_what_a_server_had_in_its_cache_and_how_often_it_was_reconnected() -> No
 
 
 def test_a_file_of_an_older_version_has_none_of_these_counts() -> None:
-    kept = json.loads(json.dumps(run_to_json(RUN, {}, [])))
+    kept = json.loads(json.dumps(run_to_json(RUN)))
     for name in ("by_events", "cut", "reconnected", "prompt_tokens", "cached_tokens"):
         del kept["raw"]["serving"][name]
     assert run_from_json(kept) == RUN
@@ -169,7 +169,7 @@ def test_a_single_stretch_has_no_interval() -> None:
 
 
 def test_a_file_brings_the_run_back_as_it_was() -> None:
-    kept = json.loads(json.dumps(run_to_json(RUN, {}, [])))
+    kept = json.loads(json.dumps(run_to_json(RUN)))
     assert run_from_json(kept) == RUN
     definitions = schema()
     jsonschema.validate(kept["raw"], {**definitions["$defs"]["raw"], "$defs": definitions["$defs"]})
@@ -195,7 +195,7 @@ def test_a_file_brings_the_run_back_as_it_was() -> None:
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused(field: str, wrong: object) -> None:
-    kept = json.loads(json.dumps(run_to_json(RUN, {}, [])))
+    kept = json.loads(json.dumps(run_to_json(RUN)))
     kept["raw"]["serving"][field] = wrong
     with pytest.raises((GreencomputeError, TypeError, ValueError, AttributeError)):
         run_from_json(kept)

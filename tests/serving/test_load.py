@@ -57,7 +57,7 @@ def load(url: str, meters: list[str], concurrency: int, seconds: float, **fields
 
 def measured_here(url: str, concurrency: int, seconds: float, fields: dict[str, Any]) -> Any:
     run, outputs = load(url, ["nvml"], concurrency, seconds, **fields)
-    return {"run": run_to_json(run, {}, []), "outputs": outputs}
+    return {"run": run_to_json(run), "outputs": outputs}
 
 
 Machine = Callable[..., StandIn]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from dataclasses import replace
 
 from making import block, latencies, run
 from telling import GPU, measured, told
 
+from pytest_greencompute.results.result import CandidateRow, Figure, Result
 from pytest_greencompute.store.history import History, Point
 
 HOSTILE = [
@@ -22,7 +23,7 @@ HOSTILE = [
 ]
 
 
-def measured_blocks(blocks: int = 18, budget: float = 0.8, seed: int = 1) -> dict[str, Any]:
+def measured_blocks(blocks: int = 18, budget: float = 0.8, seed: int = 1) -> Result:
     """A result with as many blocks, 1.2 s apart, one of them spoiled, judged by an energy budget."""
     luck = random.Random(seed)
     made = [
@@ -39,42 +40,24 @@ def measured_blocks(blocks: int = 18, budget: float = 0.8, seed: int = 1) -> dic
     return told(whole, effect="fail" if budget < 0.6 else "green", energy_per_query=budget)
 
 
-def many_runs(count: int, blocks: int = 18) -> list[dict[str, Any]]:
+def many_runs(count: int, blocks: int = 18) -> list[Result]:
     """Results of tests of their own; every 17th is over its budget, but for the first ones."""
     return [
-        {**measured_blocks(blocks, 0.5 if n % 17 == 16 and count > 100 else 0.8, seed=n), "test": f"tests/test_models.py::test_model[{n}]"}
+        replace(
+            measured_blocks(blocks, 0.5 if n % 17 == 16 and count > 100 else 0.8, seed=n), test=f"tests/test_models.py::test_model[{n}]"
+        )
         for n in range(count)
     ]
 
 
-def candidates(name: str = "minilm") -> list[dict[str, Any]]:
+def candidates(name: str = "minilm") -> list[Result]:
     """A comparison of three, of which the second is right-sized."""
     rows = []
     for called, joules, accuracy, front in ((f"{name}-l6", 0.1, 0.75, True), (f"{name}-l3", 0.05, 0.73, True), ("large", 9.0, 0.6, False)):
         figures = {"energy_per_query": joules, "accuracy": accuracy, "latency_p95": 0.03, "throughput": 30.0, "tokens_per_query": None}
-        row = {
-            "comparison": None,
-            "candidate": called,
-            "values": {},
-            "figures": figures,
-            "domain": "gpu:0",
-            "modelled": False,
-            "everywhere": False,
-            "times": None,
-            "times_of": None,
-            "accuracy_difference": None,
-            "agreement": None,
-            "agreement_with": "",
-            "front": front,
-            "right_sized": called.endswith("-l3"),
-            "shortfall": "",
-            "problem": "",
-            "impossible": False,
-            "no_energy": "",
-            "floor": 0.72,
-            "by_turns": True,
-        }
-        rows.append({**told(measured()), "test": "tests/test_models.py::test_size", "name": called, "candidate": row})
+        right = called.endswith("-l3")
+        row = CandidateRow(None, called, "", figures=figures, domain="gpu:0", front=front, right_sized=right, floor=0.72)
+        rows.append(replace(told(measured()), test="tests/test_models.py::test_size", name=called, candidate=row))
     return rows
 
 
@@ -90,16 +73,16 @@ def history(name: str = "main") -> History:
                 "tests/test_models.py::test_model[0]",
                 None,
                 {
-                    "energy_per_query": {
-                        "value": 0.6 + 0.004 * day,
-                        "low": 0.59 + 0.004 * day,
-                        "high": None if day == 3 else 0.61 + 0.004 * day,
-                        "unit": "J",
-                        "n": 3,
-                        "confidence": 0.99,
-                        "domain": "gpu:0",
-                        "method": "counter",
-                    }
+                    "energy_per_query": Figure(
+                        0.6 + 0.004 * day,
+                        0.59 + 0.004 * day,
+                        None if day == 3 else 0.61 + 0.004 * day,
+                        "J",
+                        n=3,
+                        confidence=0.99,
+                        domain="gpu:0",
+                        method="counter",
+                    )
                 },
                 ("NVIDIA H100",),
             )

@@ -13,8 +13,8 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Limit
 from pytest_greencompute.judging.by_limit import judge_budget
-from pytest_greencompute.judging.verdict import Verdict, Word
-from pytest_greencompute.results.run_json import run_to_json
+from pytest_greencompute.judging.verdict import Effect, Verdict, Word
+from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.results.session import Facts
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.stats.ratios import Ratio
@@ -35,28 +35,35 @@ def measured(sources: tuple[Source, ...] = (GPU,), **fields: Any) -> Run:
 
 
 def told(
-    made: Run, effect: str = "green", where: str = "the marker at t.py:3", extra: tuple[Verdict, ...] = (), **limits: float
-) -> dict[str, Any]:
+    made: Run, effect: Effect = "green", where: str = "the marker at t.py:3", extra: tuple[Verdict, ...] = (), **limits: float
+) -> Result:
     """A run's result as the session keeps it, judged by ``limits``."""
     verdicts = []
     for name, value in limits.items():
         metric = METRICS[name]
         outcome = estimate(made, metric, Aim())
         verdicts.append(judge_budget(metric, outcome, Limit(metric, value, where), "test_y", by_interval=metric.kind != "score"))
-    row = run_to_json(made, Figures(made, Aim()).every(), [*verdicts, *extra])
-    for verdict in row["verdicts"]:
-        verdict["effect"] = effect
-    return row
+    return Result.of(made, Figures(made, Aim()).every(), [ShownVerdict.of(verdict, effect) for verdict in (*verdicts, *extra)])
 
 
-def compared(ratio: float, word: Word, ref: str = "main (0123abcd)", metric: str = "energy_per_query") -> dict[str, Any]:
+def with_verdict(result: Result, **fields: Any) -> Result:
+    """The result with its first verdict alone, and these fields of it changed."""
+    return replace(result, verdicts=(replace(result.verdicts[0], **fields),))
+
+
+def with_energy(result: Result, **fields: Any) -> Result:
+    """The result with these fields of its energy per query changed."""
+    return replace(result, metrics={**result.metrics, "energy_per_query": replace(result.metrics["energy_per_query"], **fields)})
+
+
+def compared(ratio: float, word: Word, ref: str = "main (0123abcd)", metric: str = "energy_per_query") -> Result:
     """A result that was compared with a commit, ``ratio`` times worse give or take 0.02."""
     interval = Ratio(ratio, ratio - 0.02, ratio + 0.02)
     verdict = Verdict(word, metric, "base_ref", f"{ratio:g} times worse.", where=ref, base=0.612 / ratio, ratio=interval)
     return told(measured(), effect="fail" if word == "FAIL" else "green", extra=(verdict,))
 
 
-def session(*results: dict[str, Any], **fields: Any) -> Summary:
+def session(*results: Result, **fields: Any) -> Summary:
     """A session on an H100 that used 3.1 kJ in 41 s; ``fields`` are those of Facts and of Summary."""
     about = {each.name: fields.pop(each.name) for each in dataclasses.fields(Facts) if each.name in fields}
     facts = replace(Facts(sources=(GPU,), total_j=3100.0, seconds=41.0), **about)

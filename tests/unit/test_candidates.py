@@ -10,6 +10,8 @@ from making import block, idle, latencies, run, source
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.choice import Candidate, Choice
 from pytest_greencompute.report.candidates import headline, lines
+from pytest_greencompute.results.document import candidate_to_json
+from pytest_greencompute.results.result import CandidateRow
 from pytest_greencompute.session.candidates import rows_of
 
 
@@ -19,18 +21,18 @@ def measured(gpu_j: float, cpu_j: float, **fields: Any) -> Any:
     return run(blocks, sources=(source(), source("cpu", tick_s=0.0)), idles=[idle(50.0)] * 5, **fields)
 
 
-def rows(*candidates: Candidate, name: str | None = None, **asked: Any) -> list[dict[str, Any]]:
+def rows(*candidates: Candidate, name: str | None = None, **asked: Any) -> list[CandidateRow]:
     found = rows_of(Choice(candidates, Aim(), **asked), name)
-    json.dumps(found, allow_nan=False)  # finite numbers and null only
+    json.dumps([candidate_to_json(row) for row in found], allow_nan=False)  # finite numbers and null only
     return found
 
 
 def test_where_a_model_leaves_the_gpu_idle_the_heading_says_that_every_domain_counts() -> None:
     both = rows(Candidate("bert", measured(20.0, 3.0)), Candidate("tfidf", measured(5.0, 2.0)))
-    assert [row["domain"] for row in both] == ["gpu:0+cpu", "cpu"]
+    assert [row.domain for row in both] == ["gpu:0+cpu", "cpu"]
     assert "; energy of all domains, since tfidf leaves the GPU idle; times: the energy of tfidf" in headline("test_it", both)
     gpu = rows(Candidate("bert", measured(20.0, 3.0)), Candidate("small", measured(10.0, 2.0)))
-    assert [row["domain"] for row in gpu] == ["gpu:0", "gpu:0"]
+    assert [row.domain for row in gpu] == ["gpu:0", "gpu:0"]
     assert "domains" not in headline("test_it", gpu)
 
 
@@ -76,12 +78,12 @@ def test_settings_have_a_column_each_and_a_limit_that_is_missed_is_named() -> No
 def test_an_open_side_of_a_ratio_is_a_dash_and_null() -> None:
     one_set = run([block(10.0)])
     both = rows(Candidate("a", one_set), Candidate("b", run([block(20.0)])))
-    assert both[1]["times"] == {"value": 2.0, "low": None, "high": None}
+    assert candidate_to_json(both[1])["times"] == {"value": 2.0, "low": None, "high": None}
     assert "2.00 [-, -]" in lines(both)[2]
 
 
 def test_why_there_is_no_energy_stands_in_the_row() -> None:
     spoiled = Candidate("spoiled", measured(9.0, 1.0, problem="another process used the GPU"))
     (_, row) = rows(Candidate("a", measured(9.0, 1.0)), spoiled)
-    assert row["no_energy"] == "another process used the GPU"
+    assert row.no_energy == "another process used the GPU"
     assert lines([row])[1].endswith("another process used the GPU")

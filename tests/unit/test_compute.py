@@ -682,7 +682,7 @@ def test_a_count_that_makes_no_sense_is_refused() -> None:
 
 def test_the_run_file_keeps_what_was_counted_as_it_is() -> None:
     counts = {FLOPS: Count(5e6, "torch", "not counted: own::k", 7, "least"), MEMORY: Count(None, note="not told")}
-    again = run_from_json(json.loads(json.dumps(run_to_json(run([], counts=counts), {}, ()))))
+    again = run_from_json(json.loads(json.dumps(run_to_json(run([], counts=counts)))))
     assert dict(again.counts) == counts
 
 

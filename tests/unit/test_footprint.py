@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,16 +15,18 @@ from making import block, run, source
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
-from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome
 from pytest_greencompute.estimates.measured import MeasuredRun
 from pytest_greencompute.judging.budget import Limit
 from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.measuring.script import measure
 from pytest_greencompute.meters.instruments import Instruments
-from pytest_greencompute.results.run_json import footprint_to_json, run_to_json
+from pytest_greencompute.results.document import footprint_to_json, result_to_json
+from pytest_greencompute.results.result import Result
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.footprint import Amount, Footprint, yearly
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import (
     INTENSITY,
     MASS,
@@ -297,16 +299,20 @@ def test_measuring_in_a_script_takes_a_footprint_and_has_none_without() -> None:
 # JSON
 
 
+def shown(made: Run, outcomes: Mapping[str, Outcome], footprint: Footprint | None = None) -> dict[str, Any]:
+    return result_to_json(Result.of(made, outcomes, footprint=footprint))
+
+
 def test_a_run_has_a_year_only_where_there_is_traffic_and_a_window_has_none() -> None:
     outcomes = {"energy_per_query": estimate(RUN, METRICS["energy_per_query"], AIM)}
-    year = run_to_json(RUN, outcomes, (), FULL)["year"]
+    year = shown(RUN, outcomes, FULL)["year"]
     assert set(year) == {"queries", "energy_kwh", "carbon_kg", "money", "domain", "method"}
     assert set(year["money"]) == {"value", "low", "high"}
-    assert "year" not in run_to_json(RUN, outcomes, (), Footprint(kg_per_j=1.0))
-    assert "year" not in run_to_json(RUN, outcomes, ())
-    assert "year" not in run_to_json(RUN, {}, (), FULL)
+    assert "year" not in shown(RUN, outcomes, Footprint(kg_per_j=1.0))
+    assert "year" not in shown(RUN, outcomes)
+    assert "year" not in shown(RUN, {}, FULL)
     window = run([block(5.0, queries=1)], window=True, sources=(source(tick_s=0.01),))
-    assert "year" not in run_to_json(window, {"energy_per_query": estimate(window, METRICS["energy_per_query"], AIM)}, (), FULL)
+    assert "year" not in shown(window, {"energy_per_query": estimate(window, METRICS["energy_per_query"], AIM)}, FULL)
 
 
 def test_the_factors_in_json_leave_out_what_was_not_set() -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from telling import compared, measured, session, told
+from telling import compared, measured, session, told, with_verdict
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report import github
+from pytest_greencompute.results.result import Result
 
 PLACES = {"t.py::test_y": ("tests/t.py", 12)}
 
@@ -29,8 +30,8 @@ def parsed(line: str) -> tuple[str, dict[str, str], str]:
     return found[1], {name: decoded(value) for name, value in properties.items()}, decoded(found[3])
 
 
-def red(test: str = "t.py::test_y") -> dict[str, object]:
-    return {**told(measured(), effect="fail", energy_per_query=0.5), "test": test}
+def red(test: str = "t.py::test_y") -> Result:
+    return replace(told(measured(), effect="fail", energy_per_query=0.5), test=test)
 
 
 def test_the_whole_comes_first_and_each_failure_stands_beside_its_test() -> None:
@@ -62,7 +63,7 @@ def test_a_warning_and_a_laxer_limit_are_one_warning() -> None:
 
 
 def test_a_total_over_its_limit_and_a_report_that_was_not_written_are_said() -> None:
-    total = {**told(measured(), effect="fail", energy_per_query=0.5)["verdicts"][0], "metric": "total", "reason": "Over the total."}
+    total = replace(red().verdicts[0], metric="total", reason="Over the total.")
     (line,) = github.notices(session(total=total, said=(("the JSON report was not written: full", True),)), {})
     assert parsed(line)[2] == "Over the total. the JSON report was not written: full."
 
@@ -80,7 +81,7 @@ def test_a_test_that_broke_is_red_whatever_the_verdicts_say() -> None:
 @settings(max_examples=150)
 @given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=30))
 def test_names_never_become_commands(test: str, name: str, path: str) -> None:
-    run = {**red(), "test": f"t.py::{test}", "name": name}
+    run = replace(red(f"t.py::{test}"), name=name)
     lines = github.notices(session(run), {f"t.py::{test}": (path, 3)})
     assert len(lines) == 2
     for line in lines:
@@ -145,6 +146,5 @@ def test_only_a_job_of_github_is_one() -> None:
 
 
 def test_a_long_sentence_is_cut() -> None:
-    run = red()
-    run["verdicts"] = [{**run["verdicts"][0], "reason": "x" * 50_000}]  # type: ignore[index]
-    assert all(len(line) < 2_000 for line in github.notices(replace(session(run)), PLACES))
+    run = with_verdict(red(), reason="x" * 50_000)
+    assert all(len(line) < 2_000 for line in github.notices(session(run), PLACES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paging import HOSTILE, candidates, history, many_runs, measured_blocks
-from telling import compared, session, told
+from telling import compared, session, told, with_verdict
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report import html
 from pytest_greencompute.report.escape import printable, script_json
 from pytest_greencompute.report.html import page
+from pytest_greencompute.results.result import Pairs, Result, ShownVerdict
 from pytest_greencompute.store.history import History
 from pytest_greencompute.values.provenance import Machine
 
@@ -79,6 +81,12 @@ def test_failed_runs_are_open_and_the_others_are_folded() -> None:
     assert text.count('<details class="run" open>') == 1
 
 
+def test_a_run_that_was_not_measured_is_on_the_page_with_its_verdict() -> None:
+    missing = ShownVerdict("energy_per_query", "UNMEASURED", "budget", "the test measured nothing.", limit=1.0, effect="warn")
+    text = Page(page([session(Result("t.py::test_nothing", verdicts=(missing,)))], History())).text
+    assert order(text, "Energy budgets: UNMEASURED", "test_nothing", "the test measured nothing.")
+
+
 def test_several_sessions_have_a_part_each() -> None:
     first, second = session(told(measured_run()), created="2026-11-01T10:00:00Z"), session(measured_blocks(budget=0.5))
     text = Page(page([first, second], History())).text
@@ -123,9 +131,8 @@ def test_whatever_things_are_called_the_page_has_the_same_parts(name: str) -> No
 
 
 def _with_names(name: str) -> Page:
-    run = {**measured_blocks(budget=0.5), "test": f"t.py::{name}", "name": name, "notes": [name]}
-    run["verdicts"] = [{**run["verdicts"][0], "reason": name, "where": name, "effect": "fail"}]
-    run["against"] = [{"ref": name, "metric": "energy_per_query", "unit": "J", "pairs": [[0.5, 0.6]]}]
+    run = with_verdict(measured_blocks(budget=0.5), reason=name, where=name, effect="fail")
+    run = replace(run, test=f"t.py::{name}", name=name, notes=(name,), against=(Pairs(name, "energy_per_query", ((0.5, 0.6),)),))
     made = session(run, *candidates(name), machine=Machine(commit="0123abcd"), loosened=(name,), said=((name, True),))
     text = page([made], history(name))
     text.encode()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from githubs import GITHUBS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from telling import compared, measured, session, told
+from telling import compared, measured, session, told, with_verdict
 
 from pytest_greencompute.report.markdown import MOST_CHARACTERS, write
 from pytest_greencompute.results.session import Facts
@@ -64,8 +63,7 @@ def test_a_report_that_was_not_written_is_said_and_makes_the_heading_red() -> No
 
 def many(count: int, *, failing: int, name: str = "t.py::test_{}") -> Summary:
     good, bad = told(measured(), energy_per_query=0.8), told(measured(), effect="fail", energy_per_query=0.5)
-    rows: list[dict[str, Any]] = [{**(bad if n < failing else good), "test": name.format(n)} for n in range(count)]
-    return session(*rows)
+    return session(*(replace(bad if n < failing else good, test=name.format(n)) for n in range(count)))
 
 
 def failures_in(text: str) -> set[int]:
@@ -99,9 +97,9 @@ def test_a_thousand_runs_are_a_comment() -> None:
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
 def test_whatever_things_are_called_the_structure_stays(test: str, name: str, reason: str) -> None:
     run = told(measured(), effect="fail", energy_per_query=0.5)
-    verdict = {**run["verdicts"][0], "reason": reason or "-", "where": name or "-"}
-    made = session({**run, "test": f"t.py::{test}", "name": name, "verdicts": [verdict], "notes": [reason]})
-    plain = session({**run, "test": "t.py::x", "name": "x", "verdicts": [{**verdict, "reason": "x", "where": "x"}], "notes": ["x"]})
+    odd, plain_run = (with_verdict(run, reason=said or "-", where=where or "-") for said, where in ((reason, name), ("x", "x")))
+    made = session(replace(odd, test=f"t.py::{test}", name=name, notes=(reason,)))
+    plain = session(replace(plain_run, test="t.py::x", name="x", notes=("x",)))
     tags, expected = (re.findall(r"<(/?[a-z0-9]+)", GITHUBS.render(write([each]))) for each in (made, plain))
     assert tags == expected
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -30,8 +30,8 @@ def test_figures_have_their_unit_in_the_name_and_the_ends_of_the_interval_beside
         family = found[f"greencompute_energy_per_query{name}_joules"]
         assert (family.type, family.unit) == ("gauge", "joules")
         (sample,) = family.samples
-        assert sample.value == run["metrics"]["energy_per_query"][key]
-        assert sample.labels == {"test": run["test"], "run": "", "domain": "gpu:0", "method": "counter"}
+        assert sample.value == getattr(run.metrics["energy_per_query"], key)
+        assert sample.labels == {"test": run.test, "run": "", "domain": "gpu:0", "method": "counter"}
     assert found["greencompute_latency_p95_seconds"].samples[0].value == pytest.approx(0.0312)
     assert found["greencompute_accuracy"].samples[0].value == pytest.approx(0.94)
     assert found["greencompute_energy_per_query_budget_joules"].samples[0].value == 0.8
@@ -54,7 +54,7 @@ def test_the_session_has_its_energy_its_time_and_where_it_ran() -> None:
 
 def test_a_total_has_its_verdict_and_its_budget() -> None:
     run = told(measured(), effect="fail", energy_per_query=0.5)
-    total = {**run["verdicts"][0], "metric": "total", "verdict": "FAIL", "limit": 1000.0}
+    total = replace(run.verdicts[0], metric="total", word="FAIL", limit=1000.0)
     found = families(session(told(measured(), energy_per_query=0.8), total=total))
     true = {each.labels["metric"]: each.labels["greencompute_verdict"] for each in found["greencompute_verdict"].samples if each.value}
     assert true == {"energy_per_query": "PASS", "total": "FAIL"}
@@ -84,6 +84,6 @@ def test_a_run_that_was_measured_twice_is_one_sample() -> None:
 def test_names_come_back_as_text(test: str, name: str) -> None:
     from pytest_greencompute.report.escape import printable
 
-    run: dict[str, Any] = {**told(measured(), energy_per_query=0.8), "test": test, "name": name}
+    run = replace(told(measured(), energy_per_query=0.8), test=test, name=name)
     (sample,) = families(session(run))["greencompute_energy_per_query_joules"].samples
     assert (sample.labels["test"], sample.labels["run"]) == (printable(test), printable(name))

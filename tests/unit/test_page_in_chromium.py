@@ -8,14 +8,16 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from paging import HOSTILE, candidates, history, many_runs, measured_blocks
-from telling import compared, session, told
+from telling import compared, session, told, with_verdict
 
 from pytest_greencompute.report.html import page
+from pytest_greencompute.results.result import Pairs
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.store.history import History
 from pytest_greencompute.values.provenance import Machine
@@ -105,11 +107,9 @@ def browser(chromium: Browser) -> Browser:
 
 def whole(**fields: Any) -> Summary:
     """A session with all there is to see."""
-    red = {**compared(1.2, "FAIL"), **measured_blocks(budget=0.7), "test": "t.py::test_red"}
-    red["verdicts"] += compared(1.2, "FAIL")["verdicts"]
-    red["against"] = [
-        {"ref": "main (0123abcd)", "metric": "energy_per_query", "unit": "J", "pairs": [[0.5, 0.6], [0.51, 0.62], [0.5, 0.61]]}
-    ]
+    made = measured_blocks(budget=0.7)
+    pairs = Pairs("main (0123abcd)", "energy_per_query", ((0.5, 0.6), (0.51, 0.62), (0.5, 0.61)))
+    red = replace(made, test="t.py::test_red", verdicts=(*made.verdicts, *compared(1.2, "FAIL").verdicts), against=(pairs,))
     return session(red, *candidates(), loosened=("test_red: the limit was 0.5 J and is 0.7 J",), **fields)
 
 
@@ -151,9 +151,9 @@ def test_points_and_rows_of_the_table_are_as_many_as_the_blocks(browser: Browser
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_names_are_text(browser: Browser, hostile: str) -> None:
-    run = {**measured_blocks(budget=0.5), "test": f"t.py::{hostile}", "name": hostile, "notes": [hostile]}
-    run["verdicts"] = [{**run["verdicts"][0], "reason": hostile or "-", "where": hostile, "effect": "fail"}]
-    run["against"] = [{"ref": hostile or "-", "metric": "energy_per_query", "unit": "J", "pairs": [[0.5, 0.6]]}]
+    run = with_verdict(measured_blocks(budget=0.5), reason=hostile or "-", where=hostile, effect="fail")
+    pairs = Pairs(hostile or "-", "energy_per_query", ((0.5, 0.6),))
+    run = replace(run, test=f"t.py::{hostile}", name=hostile, notes=(hostile,), against=(pairs,))
     made = page([session(run, *candidates(hostile or "-"), machine=Machine(commit=hostile))], history(hostile))
     browser.open(made)
     browser.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
@@ -185,7 +185,7 @@ def test_it_follows_the_colour_scheme_while_it_is_open(browser: Browser) -> None
 @pytest.mark.parametrize("width", [360, 768, 1200])
 def test_the_page_never_scrolls_sideways(browser: Browser, width: int) -> None:
     browser.size(width)
-    long_name = {**measured_blocks(budget=0.5), "test": f"t.py::test_{'x' * 400}"}
+    long_name = replace(measured_blocks(budget=0.5), test=f"t.py::test_{'x' * 400}")
     browser.open(page([session(long_name, *candidates()), whole()], history()))
     browser.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     browser.wait(DRAWN)

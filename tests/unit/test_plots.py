@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import block, run
 from paging import candidates, history, measured_blocks
-from telling import CPU, GPU, measured, session, told
+from telling import CPU, GPU, measured, session, told, with_energy
 
 from pytest_greencompute.estimates.domains import idle_watts, net_energy
 from pytest_greencompute.report import plots
 from pytest_greencompute.report.plots import Plot
 from pytest_greencompute.report.table import comparisons
-from pytest_greencompute.results.run_json import run_from_json
+from pytest_greencompute.results.document import document, summary_of
+from pytest_greencompute.results.result import Pairs, Result
 
-PAIRS = {"ref": "main (0123abcd)", "metric": "energy_per_query", "unit": "J", "pairs": [[0.5, 0.6], [0.51, 0.5], [0.5, 0.61]]}
+PAIRS = Pairs("main (0123abcd)", "energy_per_query", ((0.5, 0.6), (0.51, 0.5), (0.5, 0.61)))
 
 
 def made_of(**fields: Any) -> list[Plot]:
@@ -26,6 +27,12 @@ def made_of(**fields: Any) -> list[Plot]:
     (compared,) = comparisons(candidates(**fields))
     found = [plots.blocks_over_time(measured_blocks()), plots.pairs_of(PAIRS), plots.front(compared), plots.over_sessions(history().points)]
     return [each for each in found if each is not None]
+
+
+def without(result: Result, metric: str) -> Result:
+    """A candidate's result without one of its figures."""
+    assert result.candidate is not None
+    return replace(result, candidate=replace(result.candidate, figures={**result.candidate.figures, metric: None}))
 
 
 def test_every_figure_is_one_that_plotly_knows() -> None:
@@ -41,7 +48,8 @@ def test_a_block_stands_where_it_was_measured_at_its_net_energy() -> None:
     result = measured_blocks(blocks=18)
     plot = plots.blocks_over_time(result)
     assert plot is not None
-    whole = run_from_json(result)
+    whole = result.run
+    assert whole is not None
     watts, _ = idle_watts(whole, "gpu:0")
     expected = [(block.start_ns / 1e9, net_energy(block, "gpu:0", watts) / block.queries) for block in whole.blocks if not block.marks]
     shown = plot.figure["data"][0]
@@ -57,16 +65,14 @@ def test_the_band_is_the_interval_and_the_line_the_budget() -> None:
     plot = plots.blocks_over_time(result)
     assert plot is not None
     band, line = plot.figure["layout"]["shapes"]
-    figure = result["metrics"]["energy_per_query"]
-    assert (band["y0"], band["y1"]) == pytest.approx((figure["low"], figure["high"]), rel=1e-5)
+    figure = result.metrics["energy_per_query"]
+    assert (band["y0"], band["y1"]) == pytest.approx((figure.low, figure.high), rel=1e-5)
     assert (line["y0"], line["y1"]) == (0.8, 0.8)
     assert "budget 0.8 J" in plot.label
 
 
 def test_without_an_interval_there_is_no_band_and_that_is_said() -> None:
-    result = measured_blocks(blocks=9)
-    result["metrics"]["energy_per_query"] |= {"low": None, "high": None}
-    plot = plots.blocks_over_time(result)
+    plot = plots.blocks_over_time(with_energy(measured_blocks(blocks=9), low=None, high=None))
     assert plot is not None
     assert all(shape["type"] != "rect" for shape in plot.figure["layout"]["shapes"])
     assert plot.caption.startswith("9 blocks in 1 set, 1 of them spoiled. An interval that is open has no band")
@@ -83,24 +89,24 @@ def test_a_budget_far_away_is_said_and_not_drawn() -> None:
     "result",
     [
         told(run([], metered=False, sources=(), scores=(1.0,))),
-        {**told(measured()), "raw": None},
+        replace(told(measured()), run=None),
         told(run([block(6.0)], sources=(GPU,), window=True)),
     ],
     ids=["unmetered", "no samples", "window"],
 )
-def test_where_there_are_no_blocks_of_queries_there_is_no_plot(result: dict[str, Any]) -> None:
+def test_where_there_are_no_blocks_of_queries_there_is_no_plot(result: Result) -> None:
     assert plots.blocks_over_time(result) is None
 
 
 def test_a_file_that_somebody_edited_has_no_plot_rather_than_no_page() -> None:
-    broken = copy.deepcopy(measured_blocks())
-    broken["raw"]["sets"][0][0][2] = 0
+    report = document(session(measured_blocks()))
+    report["runs"][0]["raw"]["sets"][0][0][2] = 0
+    (broken,) = summary_of(report).results
     assert plots.blocks_over_time(broken) is None
 
 
 def test_several_devices_are_added_up() -> None:
-    both = told(measured((GPU, CPU)))
-    both["metrics"]["energy_per_query"]["domain"] = "gpu:0+cpu"
+    both = with_energy(told(measured((GPU, CPU))), domain="gpu:0+cpu")
     one, two = (plots.blocks_over_time(each) for each in (told(measured((GPU, CPU))), both))
     assert one is not None
     assert two is not None
@@ -131,20 +137,15 @@ def test_the_right_sized_candidate_is_a_star_and_the_front_is_joined() -> None:
 
 
 def test_without_an_accuracy_latency_stands_against_energy() -> None:
-    rows = candidates()
-    for row in rows:
-        row["candidate"]["figures"]["accuracy"] = None
-    (compared,) = comparisons(rows)
+    (compared,) = comparisons([without(each, "accuracy") for each in candidates()])
     plot = plots.front(compared)
     assert plot is not None
     assert plot.heads == ("candidate", "energy/query", "p95")
 
 
 def test_one_candidate_with_figures_is_no_plot() -> None:
-    rows = candidates()
-    for row in rows[1:]:
-        row["candidate"]["figures"]["energy_per_query"] = None
-    (compared,) = comparisons(rows)
+    first, *others = candidates()
+    (compared,) = comparisons([first, *(without(each, "energy_per_query") for each in others)])
     assert plots.front(compared) is None
 
 

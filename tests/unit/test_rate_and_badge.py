@@ -21,8 +21,10 @@ from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.estimates.star_scale import Rating, rate
 from pytest_greencompute.report.badge import EDGE, GOLD, GROUND, PLAIN, STRONG, badge
 from pytest_greencompute.report.escape import fitted
+from pytest_greencompute.results.document import result_to_json
 from pytest_greencompute.results.provenance_json import PROTOCOL, provenance_from_json
-from pytest_greencompute.results.run_json import SCHEMA, run_to_json
+from pytest_greencompute.results.result import Result
+from pytest_greencompute.results.run_json import SCHEMA
 from pytest_greencompute.store.files import to_json, write_atomically
 from pytest_greencompute.values.provenance import Provenance
 from pytest_greencompute.values.run import Run
@@ -52,7 +54,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def saved(*runs: Run, name: str = "energy.json") -> str:
-    shown = [run_to_json(each, Figures(each, Aim()).every(), ()) for each in runs]
+    shown = [result_to_json(Result.of(each, Figures(each, Aim()).every())) for each in runs]
     write_atomically(Path(name), to_json({"schema": SCHEMA, "runs": shown}))
     return name
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from making import latencies, run
@@ -21,6 +21,7 @@ from pytest_greencompute.report.summary import heading, remarks, totals
 from pytest_greencompute.report.table import lines
 from pytest_greencompute.report.terminal import show_summary, write
 from pytest_greencompute.results.document import meter
+from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.results.session import Refusal
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Watched, Watching
@@ -68,9 +69,8 @@ def test_the_worst_word_stands_for_the_run_with_what_it_is_about() -> None:
 def test_the_lines_of_one_file_are_one_place() -> None:
     made = told(measured(), energy_per_query=0.8, latency_p95=0.04, accuracy=0.92, average_power=900.0)
     places = ("pyproject.toml:19", "pyproject.toml:7", "the marker at t.py:3", "budgets.toml:4")
-    for verdict, where in zip(made["verdicts"], places, strict=True):
-        verdict["where"] = where
-    assert lines([made])[1][0].endswith("  pyproject.toml:7-19, marker, budgets.toml:4")
+    verdicts = [replace(verdict, where=where) for verdict, where in zip(made.verdicts, places, strict=True)]
+    assert lines([replace(made, verdicts=tuple(verdicts))])[1][0].endswith("  pyproject.toml:7-19, marker, budgets.toml:4")
 
 
 def test_a_share_that_is_only_shown_has_no_column_and_is_in_per_cent_where_it_is_judged() -> None:
@@ -116,9 +116,9 @@ def test_every_line_of_a_modelled_energy_says_so() -> None:
     assert "total 3.1 kJ modelled in 41 s" in totals(session(result, sources=(CPU,)))
     assert heading(session(result, sources=(CPU,))) == "cputime cpu EPYC, modelled"
     assert ("energy_per_query_method", "cpu modelled") in properties([result])
-    for verdict in result["verdicts"]:
-        assert verdict["modelled"]
-        assert "(modelled)" in verdict["reason"]
+    for verdict in result.verdicts:
+        assert verdict.modelled
+        assert "(modelled)" in verdict.reason
     counted = told(measured(), energy_per_query=0.8)
     assert "modelled" not in " ".join(line for line, _ in lines([counted])) + " ".join(remarks(session(counted)))
 
@@ -138,7 +138,7 @@ def test_the_totals_tell_energy_time_what_could_be_seen_and_what_failed() -> Non
     assert totals(session(failed)).startswith("total 3.1 kJ in 41 s · smallest regression visible ")
     assert totals(session(failed)).endswith(" · 2 budgets failed")
     assert totals(session(total_j=None)) == "total not measured · 0 budgets failed"
-    over = totals(session(total={"limit": 3000.0, "verdict": "FAIL"}))
+    over = totals(session(total=ShownVerdict("total", "FAIL", "budget", "over", limit=3000.0)))
     assert over == "total 3.1 kJ of 3 kJ in 41 s · 1 budget failed"
 
 
@@ -192,7 +192,7 @@ def test_a_terminal_that_cannot_show_the_dash_gets_a_plain_one() -> None:
         ),
     ],
 )
-def test_without_measuring_one_quiet_line_says_so(results: list[dict[str, Any]], line: list[str]) -> None:
+def test_without_measuring_one_quiet_line_says_so(results: list[Result], line: list[str]) -> None:
     reporter = Reporter()
     write(reporter, session(*results, enabled=False))
     assert reporter.lines == line
@@ -253,5 +253,5 @@ def test_the_progress_line_rewrites_itself_and_not_too_often(monkeypatch: pytest
 
 
 def test_no_figure_of_a_result_is_anything_but_finite() -> None:
-    for figure in told(measured())["metrics"].values():
-        assert all(figure[side] is None or math.isfinite(figure[side]) for side in ("value", "low", "high"))
+    for figure in told(measured()).metrics.values():
+        assert all(end is None or math.isfinite(end) for end in (figure.value, figure.low, figure.high))

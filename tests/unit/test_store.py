@@ -27,12 +27,13 @@ from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.judging.comparable import matching, unlike
 from pytest_greencompute.judging.verdict import Verdict, unmeasured
-from pytest_greencompute.results.document import document, summary_of
+from pytest_greencompute.results.document import document, summary_of, verdict_to_json
 from pytest_greencompute.results.provenance_json import provenance_from_json
-from pytest_greencompute.results.run_json import SCHEMA, read_runs, run_from_json, run_to_json, schema, verdict_to_json
+from pytest_greencompute.results.result import Result, ShownVerdict
+from pytest_greencompute.results.run_json import SCHEMA, read_runs, run_from_json, run_to_json, schema
 from pytest_greencompute.results.session import Facts, Refusal, together
 from pytest_greencompute.results.summary import Summary
-from pytest_greencompute.store.baselines import KEPT, folder_of, load, save
+from pytest_greencompute.store.baselines import KEPT, Baselines
 from pytest_greencompute.store.files import to_json, write_atomically
 from pytest_greencompute.values.footprint import Factors, Footprint
 from pytest_greencompute.values.metrics import METRICS
@@ -43,10 +44,10 @@ from pytest_greencompute.values.run import Latency, Run
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 
-def session(rows: list[dict[str, Any]], exit_status: int = 0) -> dict[str, Any]:
-    """The report of a session with these runs."""
+def session(*results: Result, created: str = "2026-11-23T10:00:00Z", exit_status: int = 0) -> Summary:
+    """A session with these runs."""
     facts = Facts(machine=Machine(commit="0123abcd"), sources=(source(), source("cpu")), seconds=41.2, total_j=3100.2)
-    return document(Summary(enabled=True, facts=facts, results=rows, created="2026-11-23T10:00:00Z", exit_status=exit_status))
+    return Summary(enabled=True, facts=facts, results=results, created=created, exit_status=exit_status)
 
 
 FULL = made_run(
@@ -72,12 +73,12 @@ FULL = made_run(
 )
 
 
+def judged_as(run: Run, verdicts: tuple[Verdict, ...] = ()) -> Result:
+    return Result.of(run, Figures(run, Aim()).every(), [ShownVerdict.of(verdict, "fail") for verdict in verdicts])
+
+
 def report(*runs: Run, verdicts: tuple[Verdict, ...] = ()) -> dict[str, Any]:
-    rows = [run_to_json(run, Figures(run, Aim()).every(), verdicts) for run in runs]
-    for row in rows:
-        for verdict in row["verdicts"]:
-            verdict["effect"] = "fail"
-    return session(rows, 1)
+    return document(session(*(judged_as(run, verdicts) for run in runs), exit_status=1))
 
 
 def written(path: Path, value: Any) -> Path:
@@ -184,14 +185,14 @@ def runs(draw: st.DrawFn) -> Run:
 @settings(max_examples=80)
 @given(runs())
 def test_every_run_comes_back_from_its_json_as_it_was(run: Run) -> None:
-    text = to_json(run_to_json(run, {}, ()))
+    text = to_json(run_to_json(run))
     assert run_from_json(json.loads(text)) == run
 
 
 @settings(max_examples=30)
 @given(runs())
 def test_every_document_validates_against_the_schema_that_ships(run: Run) -> None:
-    VALIDATOR.validate(json.loads(to_json(session([run_to_json(run, {}, ())]))))
+    VALIDATOR.validate(json.loads(to_json(document(session(Result.of(run, {}))))))
 
 
 def test_estimates_are_the_same_after_reading(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_a_report_with_everything_validates() -> None:
         unmeasured(METRICS["latency_p95"], "t", "no limit for this hardware"),
     )
     made = report(FULL, made_run([], metered=False, sources=(), scores=(1.0,)), verdicts=verdicts)
-    total = verdict_to_json(Verdict("FAIL", "energy_per_query", "budget", "the session used 3.1 kJ", limit=5.0)) | {"effect": "fail"}
+    total = verdict_to_json(ShownVerdict("energy_per_query", "FAIL", "budget", "the session used 3.1 kJ", limit=5.0, effect="fail"))
     made["session"]["total"] = total
     VALIDATOR.validate(json.loads(to_json(made)))
     assert made["runs"][0]["metrics"]["energy_per_query"]["unit"] == "J"
@@ -340,7 +341,7 @@ def test_a_wrong_type_anywhere_is_refused_or_does_no_harm(tmp_path: Path, wrong:
             read = read_runs(file)
         for run in read:
             outcomes = Figures(run, Aim()).every()
-            VALIDATOR.validate(json.loads(to_json(session([run_to_json(run, outcomes, ())]))))
+            VALIDATOR.validate(json.loads(to_json(document(session(Result.of(run, outcomes))))))
 
 
 @pytest.mark.parametrize(
@@ -387,8 +388,8 @@ def test_a_provenance_that_is_not_finite_becomes_null_rather_than_losing_the_rep
     told: Any = {"clock": math.nan, "list": [math.inf, 1], "path": Path("x"), 5: ("a", 1)}
     odd = replace(SMALL, provenance=Provenance(devices={"gpu:0": Device(facts=told)}))
     expected = {"clock": None, "list": [None, 1], "path": "x", "5": ["a", 1]}
-    assert run_to_json(odd, {}, ())["provenance"] == {"devices": {"gpu:0": expected}}
-    to_json(run_to_json(odd, {}, ()))
+    assert run_to_json(odd)["provenance"] == {"devices": {"gpu:0": expected}}
+    to_json(run_to_json(odd))
 
 
 @given(
@@ -473,33 +474,34 @@ def on(joules: float = 100.0, **facts: Any) -> Run:
 
 
 def test_a_baseline_is_one_file_per_saved_session_oldest_first(tmp_path: Path) -> None:
-    assert load(tmp_path, "main") == ()
-    first = report(on(100)) | {"created": "2026-11-23T10:00:00Z"}
-    second = report(on(101)) | {"created": "2026-11-23T10:00:01Z"}
-    assert save(tmp_path, "main", second).parent == folder_of(tmp_path, "main")
-    save(tmp_path, "main", first)
-    assert [run.blocks[0].spans["gpu:0"].energy_j for (run,) in load(tmp_path, "main")] == [100, 101]
+    store = Baselines(tmp_path)
+    assert store.named("main").runs() == ()
+    first = session(judged_as(on(100)), created="2026-11-23T10:00:00Z")
+    second = session(judged_as(on(101)), created="2026-11-23T10:00:01Z")
+    assert Path(store.save("main", second)).parent == store.folder_of("main")
+    store.save("main", first)
+    assert [run.blocks[0].spans["gpu:0"].energy_j for (run,) in store.named("main").runs()] == [100, 101]
 
 
 def test_sessions_of_the_same_second_are_all_kept_in_order(tmp_path: Path) -> None:
     for joules in range(100, 112):
-        save(tmp_path, "main", report(on(joules)) | {"created": "2026-11-23T10:00:00Z"})
-    assert [run.blocks[0].spans["gpu:0"].energy_j for (run,) in load(tmp_path, "main")] == list(range(100, 112))
+        Baselines(tmp_path).save("main", session(judged_as(on(joules))))
+    assert [run.blocks[0].spans["gpu:0"].energy_j for (run,) in Baselines(tmp_path).named("main").runs()] == list(range(100, 112))
 
 
 def test_only_the_newest_sessions_are_read(tmp_path: Path) -> None:
     for second in range(KEPT + 5):
-        save(tmp_path, "main", report(on(100 + second)) | {"created": f"2026-11-23T10:00:{second:02}Z"})
-    read = load(tmp_path, "main")
+        Baselines(tmp_path).save("main", session(judged_as(on(100 + second)), created=f"2026-11-23T10:00:{second:02}Z"))
+    read = Baselines(tmp_path).named("main").runs()
     assert len(read) == KEPT
     assert read[-1][0].blocks[0].spans["gpu:0"].energy_j == 100 + KEPT + 4
 
 
 def test_a_broken_baseline_is_an_error_that_names_the_file(tmp_path: Path) -> None:
-    path = save(tmp_path, "main", report(on()))
+    path = Path(Baselines(tmp_path).save("main", session(judged_as(on()))))
     path.write_text("{", encoding="utf-8")
     with pytest.raises(SettingsError, match=path.name):
-        load(tmp_path, "main")
+        Baselines(tmp_path).named("main").runs()
 
 
 def test_runs_of_the_same_test_and_hardware_match() -> None:
@@ -536,11 +538,11 @@ def test_a_session_comes_back_from_its_report() -> None:
         total_j=3100.2,
         loosened=("test_y: the limit was 1 J and is 2 J",),
     )
-    total = {**verdict_to_json(Verdict("PASS", "total", "budget", "within", limit=5000.0)), "effect": "green"}
+    total = ShownVerdict.of(Verdict("PASS", "total", "budget", "within", limit=5000.0), "green")
     made = Summary(
         enabled=True,
         facts=facts,
-        results=report(FULL)["runs"],
+        results=(judged_as(FULL),),
         metered=3,
         not_measured=(("t.py::test_z", "no GPU"),),
         broken=(("t.py::test_b", "RuntimeError: CUDA out of memory"),),
@@ -599,11 +601,11 @@ def test_half_a_character_survives_a_file(tmp_path: Path) -> None:
 
 
 def _save_often(root: str, start: float) -> None:
-    made = {"created": "2026-11-23T10:00:00Z", "runs": [], "pid": os.getpid()}
+    made = replace(session(), said=((str(os.getpid()), False),))
     while time.monotonic() < start:
         pass
     for _ in range(20):
-        save(Path(root), "main", made)
+        Baselines(Path(root)).save("main", made)
 
 
 def test_jobs_that_save_the_same_baseline_at_the_same_moment_lose_nothing(tmp_path: Path) -> None:
@@ -614,9 +616,9 @@ def test_jobs_that_save_the_same_baseline_at_the_same_moment_lose_nothing(tmp_pa
     for job in jobs:
         job.join(60)
         assert job.exitcode == 0
-    files = sorted(folder_of(tmp_path, "main").iterdir())
+    files = sorted(Baselines(tmp_path).folder_of("main").iterdir())
     assert [file.suffix for file in files] == [".json"] * 60
-    saved_by = [json.loads(file.read_text(encoding="utf-8"))["pid"] for file in files]
+    saved_by = [json.loads(file.read_text(encoding="utf-8"))["session"]["said"][0]["sentence"] for file in files]
     assert sorted(saved_by.count(pid) for pid in set(saved_by)) == [20, 20, 20]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,12 +13,15 @@ import tomlkit
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from making import block, figure, run, source
+from telling import with_energy
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim, with_systematic
 from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, Limit, parse_lines, resolve
 from pytest_greencompute.judging.judge import Bench, judge_run
+from pytest_greencompute.judging.verdict import Kind, Word
+from pytest_greencompute.results.result import Figure, Result, ShownVerdict
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.settings.toml_edit import NewLimit, first_written, in_their_unit, rewritten, written_at
@@ -287,28 +289,27 @@ def test_everything_but_the_limits_is_byte_for_byte_unchanged_and_the_new_limits
 # Which limits follow
 
 
-def judged(verdict: str = "PASS", metric: str = "energy_per_query", kind: str = "budget") -> dict[str, Any]:
-    return {"metric": metric, "verdict": verdict, "kind": kind, "limit": 1.0, "where": ""}
+def judged(verdict: Word = "PASS", metric: str = "energy_per_query", kind: Kind = "budget") -> ShownVerdict:
+    return ShownVerdict(metric, verdict, kind, "as judged", limit=1.0)
 
 
-def result(*verdicts: dict[str, Any], test: str = "t.py::a", name: str | None = None, **metrics: tuple[float, Any, Any]) -> dict[str, Any]:
-    """A run as the run file has it: each metric as (value, low, high); energy is of gpu:0, card GPU-1."""
-    shown = {metric: dict(zip(("value", "low", "high"), figures, strict=True)) for metric, figures in metrics.items()}
-    for metric, entry in shown.items():
-        if METRICS[metric].kind == "energy":
-            entry |= {"domain": "gpu:0", "method": "counter"}
-    sources = [{"domain": "gpu:0", "uuid": "GPU-1"}, {"domain": "gpu:1", "uuid": "GPU-9"}]
-    raw = {"sources": sources}
-    return {"test": test, "name": name, "metered": True, "raw": raw, "metrics": shown, "verdicts": list(verdicts or [judged()])}
+def result(*verdicts: ShownVerdict, test: str = "t.py::a", name: str | None = None, **metrics: tuple[float, Any, Any]) -> Result:
+    """A result with each metric as (value, low, high); energy is of gpu:0, card GPU-1."""
+    shown = {}
+    for metric, figures in metrics.items():
+        where = {"domain": "gpu:0", "method": "counter"} if METRICS[metric].kind == "energy" else {}
+        shown[metric] = Figure(*figures, METRICS[metric].dimension.si, n=1, confidence=0.99, **where)
+    raw = run([], test=test, name=name, sources=(source(uuid="GPU-1"), source("gpu:1", uuid="GPU-9")))
+    return Result(test, name, metered=True, metrics=shown, verdicts=verdicts or (judged(),), run=raw)
 
 
-def planned(way: str, toml: str, *runs: dict[str, Any], tmp_path: Path, **fields: Any) -> Plan:
+def planned(way: str, toml: str, *runs: Result, tmp_path: Path, **fields: Any) -> Plan:
     """The plan for runs of tests that have only what a pyproject.toml with these budgets says."""
     path = tmp_path / "pyproject.toml"
     path.write_text(f"[tool.greencompute]\n{fields.pop('settings', '')}\n{toml}", encoding="utf-8")
     file = TomlFile(path, "pyproject.toml")
     settings = build({}, (file,), {}, tmp_path)
-    tests = dict.fromkeys(each["test"] for each in runs)
+    tests = dict.fromkeys(each.test for each in runs)
     budgets = {test: budget_of(test, settings) for test in tests}
     measured = Measured(runs, budgets, collected=frozenset(tests) | fields.pop("also", frozenset()), **fields)
     return plan(way, measured, settings, file.data, TABLE)
@@ -387,7 +388,7 @@ def test_each_way_moves_a_limit_in_its_direction_only(tmp_path: Path, way: str, 
         ("loosen", [judged("FAIL"), judged("FAIL", "accuracy", "baseline")], "FAIL accuracy, which has no limit to loosen"),
     ],
 )
-def test_a_figure_that_must_not_be_used_is_said(tmp_path: Path, way: str, verdicts: list[dict[str, Any]], why: str) -> None:
+def test_a_figure_that_must_not_be_used_is_said(tmp_path: Path, way: str, verdicts: list[ShownVerdict], why: str) -> None:
     limit = 1.0 if way == "tighten" else 0.1
     made = planned(way, one("energy_per_query", limit), result(*verdicts, energy_per_query=(0.5, 0.5, 0.5)), tmp_path=tmp_path)
     assert made.limits == []
@@ -446,8 +447,7 @@ def test_a_shared_limit_is_loosened_by_those_that_were_measured(tmp_path: Path) 
 
 
 def test_a_limit_that_was_set_on_a_card_is_not_rewritten_from_another_kind_of_device(tmp_path: Path) -> None:
-    run_ = result(energy_per_query=(0.5, 0.5, 0.5))
-    run_["metrics"]["energy_per_query"]["domain"] = "cpu"
+    run_ = with_energy(result(energy_per_query=(0.5, 0.5, 0.5)), domain="cpu")
     made = planned("tighten", one("energy_per_query", 1) + 'set_on = "GPU-7"\n', run_, tmp_path=tmp_path)
     assert made.left == ["t.py::a energy_per_query (it was set on GPU-7, and no card was counted here)"]
 
@@ -462,8 +462,7 @@ def test_a_card_stays_noted_while_a_limit_in_its_table_comes_from_it(tmp_path: P
 
 
 def test_a_modelled_figure_needs_a_line_or_settings_that_name_its_meter(tmp_path: Path) -> None:
-    run_ = result(energy_per_query=(0.5, 0.5, 0.5))
-    run_["metrics"]["energy_per_query"]["method"] = "modelled"
+    run_ = with_energy(result(energy_per_query=(0.5, 0.5, 0.5)), method="modelled")
     two = 'meters = ["nvml", "cputime"]'
     assert planned("tighten", one("energy_per_query", 1), run_, settings=two, tmp_path=tmp_path).left == [
         "t.py::a energy_per_query (modelled)"
@@ -476,13 +475,13 @@ def test_a_modelled_figure_needs_a_line_or_settings_that_name_its_meter(tmp_path
 
 
 def test_a_test_without_any_limit_gets_a_first_one_when_tightening(tmp_path: Path) -> None:
-    run_ = {**result(energy_per_query=(0.5, 0.5, 0.5)), "verdicts": []}
+    run_ = replace(result(energy_per_query=(0.5, 0.5, 0.5)), verdicts=())
     (limit,) = planned("tighten", "", run_, tmp_path=tmp_path).limits
     assert limit == NewLimit((*TABLE, "t.py::a"), "energy_per_query", "0.525 J", "GPU-1")
     assert planned("loosen", "", run_, tmp_path=tmp_path) == Plan([], [], [], [])
     for elsewhere in (one("accuracy", 0.5), '[[tool.greencompute.budgets."t.py::a".on]]\ngpu = "A100"\nenergy_per_query = 1\n'):
         assert planned("tighten", elsewhere, run_, tmp_path=tmp_path).limits == []
-    named = [copy.deepcopy({**run_, "name": name}) for name in ("prefill", "decode")]
+    named = [replace(run_, name=name) for name in ("prefill", "decode")]
     assert [each.table[-1] for each in planned("tighten", "", *named, tmp_path=tmp_path).limits] == ["prefill", "decode"]
     assert [each.table[-1] for each in planned("tighten", "", named[0], tmp_path=tmp_path).limits] == ["t.py::a"]
     failed = planned("tighten", "", run_, broken=frozenset({"t.py::a"}), tmp_path=tmp_path)

@@ -393,7 +393,7 @@ def test_an_upper_bound_of_the_share_can_pass_and_never_fail(limit: float, word:
 
 def test_a_bound_survives_its_json_and_older_files_have_none() -> None:
     made = run(watching=Watching(20, 10, (Watched("it", 10),), "most"))
-    told = run_to_json(made, {}, [])
+    told = run_to_json(made)
     assert run_from_json(told) == made
     del told["raw"]["watching"]["bound"]
     assert run_from_json(told).watching == Watching(20, 10, (Watched("it", 10),))
