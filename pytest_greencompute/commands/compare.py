@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from pytest_greencompute.commands import Given
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.budget import Budget, resolve
@@ -21,6 +21,7 @@ from pytest_greencompute.settings.finding import home_of, read_nearest
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.store.runs import saved_as, store_of
 from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.values.provenance import Json
 from pytest_greencompute.values.run import Run
 
 ONLY = {
@@ -29,12 +30,12 @@ ONLY = {
 }
 
 
-def run(given: Mapping[str, Any], root: Path) -> int:
+def run(given: Given, root: Path) -> int:
     """The command."""
     return compare(given["a"], given["b"], root, given)
 
 
-def compare(a: str, b: str, root: Path, given: Mapping[str, Any]) -> int:
+def compare(a: str, b: str, root: Path, given: Given) -> int:
     """Print the verdicts. 0: all PASS; 1: some FAIL; 3: no FAIL, but something could not be judged. Raises SettingsError."""
     options = {name: given[name] for name in ("tolerance", "confidence") if given.get(name) is not None}
     # The terms of pyproject.toml hold here too; the option that it needs for them is implied.
@@ -76,7 +77,7 @@ def _print(found: Sequence[ComparedRun], names: Mapping[str, str]) -> None:
             print(f"{'UNMEASURED' if each.only == 'a' else 'note'}: {each.subject}: {ONLY[each.only].format(**names)}")
 
 
-def _as_json(found: Sequence[ComparedRun]) -> list[dict[str, Any]]:
+def _as_json(found: Sequence[ComparedRun]) -> list[dict[str, Json]]:
     return [
         {
             "test": each.test,

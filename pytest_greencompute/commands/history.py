@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from pytest_greencompute.commands import Given
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.escape import json_text, printable
 from pytest_greencompute.report.table import figure
@@ -16,11 +16,12 @@ from pytest_greencompute.settings.finding import home_of
 from pytest_greencompute.store.history import Point
 from pytest_greencompute.store.runs import store_of
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import Json
 
 SHOWN = ("energy_per_query", "latency_p95", "accuracy")
 
 
-def run(given: Mapping[str, Any], root: Path) -> int:
+def run(given: Given, root: Path) -> int:
     """Print it. 0: there is one; 3: some of its files could not be read. Raises SettingsError where nothing was saved."""
     home = home_of(root)
     store, names = store_of(home), tuple(given.get("baseline") or ())
@@ -63,7 +64,7 @@ def lines(points: Sequence[Point]) -> list[str]:
     return [line.rstrip() for line in tabulate(cells, headers=heads, tablefmt="plain", disable_numparse=True).splitlines()]
 
 
-def _as_json(point: Point) -> dict[str, Any]:
+def _as_json(point: Point) -> dict[str, Json]:
     return {
         "created": point.created,
         "commit": point.commit or None,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pytest_greencompute.commands import Given
 from pytest_greencompute.commands.compare import sessions_of
 from pytest_greencompute.errors import NotRatedError, SettingsError
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
@@ -17,7 +17,7 @@ from pytest_greencompute.estimates.stars import followed, rated_energy, stars_at
 from pytest_greencompute.judging.saved_sessions import Sessions
 from pytest_greencompute.report.escape import json_text
 from pytest_greencompute.store.leaderboard import read_leaderboard
-from pytest_greencompute.values.provenance import Followed
+from pytest_greencompute.values.provenance import Followed, Json
 from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import ENERGY, parse, show, significant
 
@@ -48,12 +48,12 @@ class Rated:
         return stars_at(self.rating, self.energy.high), stars_at(self.rating, self.energy.low)
 
 
-def run(given: Mapping[str, Any], root: Path) -> int:
+def run(given: Given, root: Path) -> int:
     """The command."""
     return rate(given["what"], root, given)
 
 
-def rate(what: str, root: Path, given: Mapping[str, Any]) -> int:
+def rate(what: str, root: Path, given: Given) -> int:
     """Print the stars of a figure or a saved run. 0: rated; 3: there is no energy that is rated. Raises SettingsError."""
     try:
         found = rated(what, root, given)
@@ -70,7 +70,7 @@ def rate(what: str, root: Path, given: Mapping[str, Any]) -> int:
     return 0
 
 
-def rated(what: str, root: Path, given: Mapping[str, Any]) -> Rated:
+def rated(what: str, root: Path, given: Given) -> Rated:
     """The rating of ``what``: a number (Wh per 1,000 queries), a quantity (J per query, or "0.4 Wh/1000 queries"), or saved runs.
 
     Raises SettingsError for bad input, NotRatedError where there is no measured energy.
@@ -113,7 +113,7 @@ def _figure(what: str) -> float | None:
         return None
 
 
-def _subject(given: Mapping[str, Any], of_run: Followed | None) -> tuple[str, str | None]:
+def _subject(given: Given, of_run: Followed | None) -> tuple[str, str | None]:
     """The task and class that are asked for, or else those that the run was measured for."""
     task, its_class = given.get("task"), given.get("model_class")
     if of_run is not None and task in (None, of_run.task):
@@ -193,7 +193,7 @@ def _beyond(rating: Rating) -> str:
     return "; more than any of them" if rating.wh_per_1000_queries > rating.scale.highest else ""
 
 
-def as_json(found: Rated) -> dict[str, Any]:
+def as_json(found: Rated) -> dict[str, Json]:
     """The rating as plain JSON values; energies in Wh per 1,000 queries."""
     rating = found.rating
     low, high = found.interval or (None, None)

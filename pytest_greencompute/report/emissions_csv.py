@@ -11,7 +11,6 @@ import io
 import platform
 import uuid
 from pathlib import Path
-from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.escape import printable
@@ -97,13 +96,13 @@ def _columns_of(path: Path) -> list[str] | None:
         raise SettingsError(f"{path} is no CSV file in UTF-8.", remedy="Name another file, or move this one away.") from error
 
 
-def row(summary: Summary, project: str, run_id: str) -> dict[str, Any]:
+def row(summary: Summary, project: str, run_id: str) -> dict[str, str | float]:
     """The values by column; an empty text for what is not known."""
     facts, footprint = summary.facts, summary.footprint
     spent = {theirs: _of_kind(summary, ours) for ours, theirs in KINDS.items()}
     carbon = None if footprint is None or footprint.carbon is None or facts.total_j is None else facts.total_j * footprint.carbon
     seconds = facts.seconds
-    known: dict[str, Any] = {
+    known: dict[str, str | float | None] = {
         "timestamp": summary.created.removesuffix("Z")[:19],
         "project_name": project,
         "run_id": run_id,
@@ -131,7 +130,7 @@ def _of_kind(summary: Summary, kind: str) -> float | None:
     return sum(found) if found else None
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: str | float | None) -> str | float:
     """A text that is one cell on one line, and begins no formula where a spreadsheet opens the file."""
     if value is None:
         return ""

@@ -203,6 +203,15 @@ def pairs_of(against: Pairs) -> Plot:
 # --- candidates -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A candidate with its place: joules per query, and what the other axis shows."""
+
+    joules: float
+    y: float
+    row: CandidateRow
+
+
 def front(compared: Compared) -> Plot | None:
     """Accuracy against energy of the candidates, the front joined; p95 latency where no accuracy is known. None below two points."""
     by = "accuracy" if any(row.accuracy is not None for row in compared.rows) else "latency_p95"
@@ -236,15 +245,6 @@ def front(compared: Compared) -> Plot | None:
         ("candidate", "energy/query", metric.label),
         tuple((each.row.candidate, show(each.joules, ENERGY.dimension), show(each.y, metric.dimension)) for each in rows),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A candidate with its place: joules per query, and what the other axis shows."""
-
-    joules: float
-    y: float
-    row: CandidateRow
 
 
 def _grouped(rows: Sequence[_Placed]) -> list[tuple[tuple[str, str, str], list[_Placed]]]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json, provenance_from_json, provenance_to_json
 from pytest_greencompute.results.result import ENERGY, CandidateRow, Counted, Figure, Pairs, Result, ShownVerdict
-from pytest_greencompute.results.run_json import SCHEMA, raw_to_json, run_from_json
+from pytest_greencompute.results.run_json import SCHEMA, Told, raw_to_json, run_from_json
 from pytest_greencompute.results.session import Facts, Refusal
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.stats.ratios import Ratio
 from pytest_greencompute.values.footprint import Amount, Footprint, Year
+from pytest_greencompute.values.provenance import Json
 from pytest_greencompute.values.readings import Source
 
 _ROW_FIELDS = (
@@ -32,7 +33,7 @@ def now() -> str:
     return datetime.datetime.now(tz=datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def document(summary: Summary) -> dict[str, Any]:
+def document(summary: Summary) -> dict[str, Json]:
     """All of a session as plain JSON values."""
     facts = summary.facts
     return {
@@ -60,7 +61,7 @@ def document(summary: Summary) -> dict[str, Any]:
     }
 
 
-def footprint_to_json(footprint: Footprint) -> dict[str, Any]:
+def footprint_to_json(footprint: Footprint) -> dict[str, Json]:
     """The factors that were set, and where the carbon of a joule comes from; what was not set is left out."""
     carbon = {"kg_per_j": footprint.kg_per_j, "carbon_source": footprint.carbon_source}
     price = {"price_per_j": footprint.price_per_j, "currency": footprint.currency}
@@ -73,7 +74,7 @@ def footprint_to_json(footprint: Footprint) -> dict[str, Any]:
     }
 
 
-def meter(source: Source) -> dict[str, Any]:
+def meter(source: Source) -> dict[str, Json]:
     """One source as the report shows it."""
     return {
         "name": source.meter,
@@ -89,7 +90,7 @@ def meter(source: Source) -> dict[str, Any]:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def result_to_json(result: Result) -> dict[str, Any]:
+def result_to_json(result: Result) -> dict[str, Json]:
     """One result as plain JSON values: a row of a report's ``runs``."""
     return {
         "test": result.test,
@@ -108,9 +109,9 @@ def result_to_json(result: Result) -> dict[str, Any]:
     }
 
 
-def _asked_for(result: Result) -> dict[str, Any]:
+def _asked_for(result: Result) -> dict[str, Json]:
     """What only some results have, so that the others stay as they were."""
-    found: dict[str, Any] = {}
+    found: dict[str, Json] = {}
     if result.year is not None:
         year, energy = result.year, result.metrics[ENERGY]
         amounts = {"energy_kwh": year.kwh, "carbon_kg": year.kg, "money": year.money}
@@ -126,9 +127,9 @@ def _asked_for(result: Result) -> dict[str, Any]:
     return found
 
 
-def figure_to_json(figure: Figure) -> dict[str, Any]:
+def figure_to_json(figure: Figure) -> dict[str, Json]:
     """A figure as plain JSON values: what it has nothing to do with (money, a domain) is left out."""
-    shown: dict[str, Any] = {"value": figure.value, "low": figure.low, "high": figure.high, "unit": figure.unit}
+    shown: dict[str, Json] = {"value": figure.value, "low": figure.low, "high": figure.high, "unit": figure.unit}
     if figure.currency:
         shown["currency"] = figure.currency
     if figure.domain:
@@ -136,7 +137,7 @@ def figure_to_json(figure: Figure) -> dict[str, Any]:
     return shown | {"n": figure.n, "confidence": figure.confidence}
 
 
-def verdict_to_json(verdict: ShownVerdict) -> dict[str, Any]:
+def verdict_to_json(verdict: ShownVerdict) -> dict[str, Json]:
     """A verdict as plain JSON values; its estimate stands among the run's metrics."""
     return {
         "metric": verdict.metric,
@@ -158,7 +159,7 @@ def _open_sides(ratio: Ratio) -> dict[str, float | None]:
     return {"value": ratio.value, "low": ratio.low or None, "high": ratio.high if math.isfinite(ratio.high) else None}
 
 
-def candidate_to_json(row: CandidateRow) -> dict[str, Any]:
+def candidate_to_json(row: CandidateRow) -> dict[str, Json]:
     """A row of a comparison as plain JSON values, null where there is none."""
     rows = {name: getattr(row, name) for name in _ROW_FIELDS}
     amounts = {name: None if amount is None else amount._asdict() for name in _ROW_AMOUNTS for amount in [rows[name]]}
@@ -169,7 +170,7 @@ def candidate_to_json(row: CandidateRow) -> dict[str, Any]:
 # --- back -------------------------------------------------------------------------------------------------------------
 
 
-def summary_of(report: Mapping[str, Any], *, samples: bool = True) -> Summary:
+def summary_of(report: Told, *, samples: bool = True) -> Summary:
     """The session that a report tells of, without its runs' samples where those are not needed.
 
     Its form must have been checked (``store.reports``); older ones know less of the session. Raises as ``result_from_json`` does.
@@ -199,7 +200,7 @@ def summary_of(report: Mapping[str, Any], *, samples: bool = True) -> Summary:
     )
 
 
-def _result_of(data: Mapping[str, Any], *, samples: bool) -> Result:
+def _result_of(data: Told, *, samples: bool) -> Result:
     """A result of a file; where somebody has edited its samples it is shown without them."""
     try:
         return result_from_json(data, samples=samples)
@@ -207,15 +208,15 @@ def _result_of(data: Mapping[str, Any], *, samples: bool) -> Result:
         return result_from_json(data, samples=False)
 
 
-def _source(told: Mapping[str, Any]) -> Source:
+def _source(told: Told) -> Source:
     return Source(told["name"], told["domain"], told["method"], told["device"], told["uuid"], told["tick_s"], note=told["note"])
 
 
-def _pairs(told: Sequence[Mapping[str, Any]], one: str, other: str) -> tuple[tuple[Any, Any], ...]:
+def _pairs(told: Sequence[Told], one: str, other: str) -> tuple[tuple[Any, Any], ...]:
     return tuple((each[one], each[other]) for each in told)
 
 
-def result_from_json(data: Mapping[str, Any], *, samples: bool = True) -> Result:
+def result_from_json(data: Told, *, samples: bool = True) -> Result:
     """A result out of its JSON, without its run where ``samples`` are not needed. Raises as ``run_from_json`` does."""
     year, candidate = data.get("year"), data.get("candidate")
     return Result(
@@ -239,21 +240,21 @@ def result_from_json(data: Mapping[str, Any], *, samples: bool = True) -> Result
     )
 
 
-def verdict_from_json(told: Mapping[str, Any]) -> ShownVerdict:
+def verdict_from_json(told: Told) -> ShownVerdict:
     """A verdict as a report told it."""
     ratio = told.get("ratio")
     sides = None if ratio is None else Ratio(ratio["value"], ratio["low"] or 0.0, math.inf if ratio["high"] is None else ratio["high"])
-    fields: dict[str, Any] = {name: told[name] for name in _VERDICT_FIELDS}
+    fields: Told = {name: told[name] for name in _VERDICT_FIELDS}
     return ShownVerdict(word=told["verdict"], base=told.get("base"), ratio=sides, effect=told.get("effect"), **fields)
 
 
-def _year_from(told: Mapping[str, Any]) -> Year:
+def _year_from(told: Told) -> Year:
     kg, money = (Amount(**told[name]) if name in told else None for name in ("carbon_kg", "money"))
     return Year(told["queries"], Amount(**told["energy_kwh"]), kg, money)
 
 
-def _candidate_from(told: Mapping[str, Any]) -> CandidateRow:
-    fields: dict[str, Any] = {name: told[name] for name in _ROW_FIELDS if name in told or name not in _ROW_SINCE}
+def _candidate_from(told: Told) -> CandidateRow:
+    fields: Told = {name: told[name] for name in _ROW_FIELDS if name in told or name not in _ROW_SINCE}
     amounts = {name: None if told[name] is None else Amount(**told[name]) for name in _ROW_AMOUNTS}
     counts = {name: Counted(each["value"], each["bound"]) for name, each in told.get("counts", {}).items()}
     return CandidateRow(**{**fields, **amounts, "counts": counts})

@@ -10,15 +10,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.results.provenance_json import provenance_from_json, provenance_to_json
-from pytest_greencompute.values.provenance import plain
+from pytest_greencompute.values.provenance import Json, plain
 from pytest_greencompute.values.readings import Block, Idle, Source, Span, sets_of
 from pytest_greencompute.values.run import Count, Latency, Run, Serving, Watched, Watching
 
 SCHEMA = "greencompute.report/1"
+Told: TypeAlias = Mapping[str, Any]  # an object of a JSON file or of another process: foreign until it is parsed
 _SOURCE_FIELDS = ("meter", "domain", "method", "device", "uuid", "tick_s", "jitter_s", "step_j", "lag_s", "systematic", "note")
 _COUNT_FIELDS = ("value", "where", "note", "queries", "bound")
 _SERVING_COUNTS = ("by_events", "cut", "reconnected", "prompt_tokens")  # files of older versions have none
@@ -26,13 +27,13 @@ _SERVING_FIELDS = ("concurrency", "answered", "failed", "tokens", "first_tokens"
 _WATCHED_FIELDS = ("name", "calls", "tokens", "reasoning", "share")
 
 
-def schema() -> dict[str, Any]:
+def schema() -> Told:
     """The JSON Schema of the run file."""
-    loaded: dict[str, Any] = json.loads(Path(__file__).with_name("report.schema.json").read_text(encoding="utf-8"))
+    loaded: Told = json.loads(Path(__file__).with_name("report.schema.json").read_text(encoding="utf-8"))
     return loaded
 
 
-def run_to_json(run: Run) -> dict[str, Any]:
+def run_to_json(run: Run) -> dict[str, Json]:
     """One run as plain JSON values, without any judgement: no metrics and no verdicts."""
     return {
         "test": run.test,
@@ -50,7 +51,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
     }
 
 
-def raw_to_json(run: Run) -> dict[str, Any]:
+def raw_to_json(run: Run) -> dict[str, Json]:
     """Every sample of a run."""
     return {
         "batch_size": run.batch_size,
@@ -67,9 +68,9 @@ def raw_to_json(run: Run) -> dict[str, Any]:
     }
 
 
-def _counted(run: Run) -> dict[str, Any]:
+def _counted(run: Run) -> dict[str, Json]:
     """What was counted rather than measured; only what was asked for, so that other files stay as they were."""
-    found: dict[str, Any] = {}
+    found: dict[str, Json] = {}
     for name in ("tokens", "reasoning"):
         counted = getattr(run, name)
         if counted is not None:
@@ -100,7 +101,7 @@ def _block(block: Block) -> list[Any]:
     return [block.set_index, block.phase, block.queries, block.start_ns, block.end_ns, spans, list(block.marks)]
 
 
-def run_from_json(data: Mapping[str, Any]) -> Run:
+def run_from_json(data: Told) -> Run:
     """The raw run out of its JSON. Raises KeyError, TypeError, ValueError or GreencomputeError where it is not one."""
     raw = data["raw"]
     return Run(
@@ -144,8 +145,8 @@ def _watching_from(seen: Any) -> Watching | None:
 def _serving_from(seen: Any) -> Serving | None:
     if seen is None:
         return None
-    several: dict[str, Any] = {name: tuple(_number(each) for each in seen[name]) for name in ("first_tokens", "token_gaps")}
-    counts: dict[str, Any] = {name: _whole(seen.get(name, 0), 0) for name in _SERVING_COUNTS}
+    several: Told = {name: tuple(_number(each) for each in seen[name]) for name in ("first_tokens", "token_gaps")}
+    counts: Told = {name: _whole(seen.get(name, 0), 0) for name in _SERVING_COUNTS}
     return Serving(
         concurrency=_whole(seen["concurrency"]),
         answered=_whole(seen["answered"], 0),
@@ -161,11 +162,9 @@ def _latency_from(queries: Any, seconds: Any, set_index: Any = None) -> Latency:
     return Latency(_whole(queries), _number(seconds), None if set_index is None else _whole(set_index, 0))
 
 
-def _source_from(source: Mapping[str, Any]) -> Source:
-    numbers: dict[str, Any] = {
-        name: _number(source[name]) for name in _SOURCE_FIELDS if name.endswith(("_s", "_j")) or name == "systematic"
-    }
-    texts: dict[str, Any] = {name: _typed(source[name], str) for name in _SOURCE_FIELDS if name not in numbers}
+def _source_from(source: Told) -> Source:
+    numbers: Told = {name: _number(source[name]) for name in _SOURCE_FIELDS if name.endswith(("_s", "_j")) or name == "systematic"}
+    texts: Told = {name: _typed(source[name], str) for name in _SOURCE_FIELDS if name not in numbers}
     return Source(**texts, **numbers)
 
 

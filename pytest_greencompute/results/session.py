@@ -9,7 +9,8 @@ from typing import Any
 
 from pytest_greencompute.errors import MeterError, NothingThereError
 from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json
-from pytest_greencompute.values.provenance import Machine
+from pytest_greencompute.results.run_json import Told
+from pytest_greencompute.values.provenance import Json, Machine
 from pytest_greencompute.values.readings import Source
 
 
@@ -56,7 +57,7 @@ class Facts:
         """Whether part of the total is a model's figure."""
         return any(source.method == "modelled" for source in self.sources)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Plain values, for another process."""
         return {
             **{each.name: getattr(self, each.name) for each in fields(self)},
@@ -67,7 +68,7 @@ class Facts:
         }
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Facts:
+    def from_json(cls, told: Told) -> Facts:
         """What ``to_json`` told."""
         return cls(
             **{

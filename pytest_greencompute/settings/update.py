@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
@@ -21,7 +20,7 @@ from pytest_greencompute.results.result import Figure as ShownFigure
 from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.settings.toml_edit import SET_ON, Keys, NewLimit, first_written, in_their_unit, rewritten, written_at
-from pytest_greencompute.settings.toml_file import TomlFile
+from pytest_greencompute.settings.toml_file import Table, TomlFile
 from pytest_greencompute.store.files import write_atomically
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.units import SHARES, parse, show_limit
@@ -86,7 +85,7 @@ class _Draft:
     by_hand: list[str] = field(default_factory=list)
 
 
-def plan(way: str, measured: Measured, settings: Settings, data: Mapping[str, Any], table: tuple[str, ...]) -> Plan:
+def plan(way: str, measured: Measured, settings: Settings, data: Table, table: tuple[str, ...]) -> Plan:
     """The limits that ``way`` (tighten or loosen) gives. ``data`` is the budget file's content, ``table`` the keys of its budgets."""
     draft = _Draft()
     groups: dict[tuple[Keys, str, str], tuple[Place, Limit, list[Figure]]] = {}
@@ -221,7 +220,7 @@ def _renew(
     figures: Sequence[Figure],
     measured: Measured,
     settings: Settings,
-    file: tuple[Mapping[str, Any], tuple[str, ...]],
+    file: tuple[Table, tuple[str, ...]],
     draft: _Draft,
 ) -> None:
     """The new value of one limit, if it moves in the direction that was asked for."""
@@ -311,7 +310,7 @@ def _why_no_first(run: Result, metric: Metric, measured: Measured, settings: Set
     return _why_not("tighten", run, "PASS", measured) or _modelled(run, metric, None, settings)
 
 
-def _with_kept_cards(limits: Iterable[NewLimit], data: Mapping[str, Any]) -> list[NewLimit]:
+def _with_kept_cards(limits: Iterable[NewLimit], data: Table) -> list[NewLimit]:
     """Cards of an older update stay noted where another energy limit of the same table still comes from it."""
     limits = list(limits)
     energy = {metric.name for metric in METRICS.values() if metric.kind == "energy"}
