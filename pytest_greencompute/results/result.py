@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_greencompute.estimates.estimate import Estimate, Outcome
-from pytest_greencompute.judging.verdict import ORDER, Effect, Kind, Verdict, Word
+from pytest_greencompute.judging.verdict import ORDER, Effect, Verdict, Word
 from pytest_greencompute.stats.ratios import Ratio
 from pytest_greencompute.values.footprint import Amount, Footprint, Year, yearly
 from pytest_greencompute.values.metrics import METRICS
@@ -51,7 +51,7 @@ class ShownVerdict:
 
     metric: str
     word: Word
-    kind: Kind
+    kind: str
     reason: str
     limit: float | None = None
     where: str = ""

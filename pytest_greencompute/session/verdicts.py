@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.budget import Budget

@@ -20,7 +20,7 @@ from pytest_greencompute.estimates.estimate import Aim, with_systematic
 from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, Limit, parse_lines, resolve
 from pytest_greencompute.judging.judge import Bench, judge_run
-from pytest_greencompute.judging.verdict import Kind, Word
+from pytest_greencompute.judging.verdict import Word
 from pytest_greencompute.results.result import Figure, Result, ShownVerdict
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.settings import Settings
@@ -289,7 +289,7 @@ def test_everything_but_the_limits_is_byte_for_byte_unchanged_and_the_new_limits
 # Which limits follow
 
 
-def judged(verdict: Word = "PASS", metric: str = "energy_per_query", kind: Kind = "budget") -> ShownVerdict:
+def judged(verdict: Word = "PASS", metric: str = "energy_per_query", kind: str = "budget") -> ShownVerdict:
     return ShownVerdict(metric, verdict, kind, "as judged", limit=1.0)
 
 
