@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_greencompute.judging.by_other_run import change
+from pytest_greencompute.judging.judge import HELD_AGAINST
 from pytest_greencompute.judging.verdict import ORDER
 from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.stats.ratios import Ratio
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.units import show
-
-AGAINST = ("base_ref", "baseline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Change:
 
 def changes(results: Sequence[Result]) -> list[Change]:
     """What was compared with other runs, the worst words first and of one word the largest changes."""
-    found = [_change(run, verdict) for run in results for verdict in run.verdicts if verdict.kind in AGAINST]
+    found = [_change(run, verdict) for run in results for verdict in run.verdicts if verdict.kind in HELD_AGAINST]
     return sorted(found, key=lambda each: (ORDER.index(each.word), 0.0 if each.ratio is None else -each.ratio.value))
 
 
