@@ -247,7 +247,7 @@ class Ledger:
         """New limits for the budget file (``--energy-update``); one that could not be written is red."""
         from pytest_greencompute.hooks.collecting import collected_roots, covered, tests_of
         from pytest_greencompute.hooks.names import MARKER
-        from pytest_greencompute.settings.update import Measured, update
+        from pytest_greencompute.settings.update import Findings, update
 
         settings = measuring.settings
         if settings.update is None:
@@ -256,14 +256,14 @@ class Ledger:
             self.say("no limit was updated: the session did not end by itself", bad=False)
             return
         tests = tests_of([item for item in session.items if item.nodeid in self.metered], settings, MARKER)
-        measured = Measured(
+        findings = Findings(
             self.results,
             {node_id: measuring.budget(test) for node_id, test in tests.items()},
             self.broken,
             self.metered,
             lambda pattern: covered(pattern, collected_roots(self.config), self.config.rootpath, settings.names),
         )
-        for sentence, bad in update(settings.update, measured, settings):
+        for sentence, bad in update(settings.update, findings, settings):
             self.say(sentence, bad=bad)
             if bad:
                 self._redden(session)

@@ -26,7 +26,7 @@ from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.settings.toml_edit import NewLimit, first_written, in_their_unit, rewritten, written_at
 from pytest_greencompute.settings.toml_file import TomlFile
-from pytest_greencompute.settings.update import Measured, Plan, plan
+from pytest_greencompute.settings.update import Changes, Findings, changes
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.units import ENERGY, RATE, RATIO, TIME, Dimension, parse
 
@@ -303,16 +303,16 @@ def result(*verdicts: ShownVerdict, test: str = "t.py::a", name: str | None = No
     return Result(test, name, metered=True, metrics=shown, verdicts=verdicts or (judged(),), run=raw)
 
 
-def planned(way: str, toml: str, *runs: Result, tmp_path: Path, **fields: Any) -> Plan:
-    """The plan for runs of tests that have only what a pyproject.toml with these budgets says."""
+def planned(way: str, toml: str, *runs: Result, tmp_path: Path, **fields: Any) -> Changes:
+    """The changes for runs of tests that have only what a pyproject.toml with these budgets says."""
     path = tmp_path / "pyproject.toml"
     path.write_text(f"[tool.greencompute]\n{fields.pop('settings', '')}\n{toml}", encoding="utf-8")
     file = TomlFile(path, "pyproject.toml")
     settings = build({}, (file,), {}, tmp_path)
     tests = dict.fromkeys(each.test for each in runs)
     budgets = {test: budget_of(test, settings) for test in tests}
-    measured = Measured(runs, budgets, collected=frozenset(tests) | fields.pop("also", frozenset()), **fields)
-    return plan(way, measured, settings, file.data, TABLE)
+    findings = Findings(runs, budgets, collected=frozenset(tests) | fields.pop("also", frozenset()), **fields)
+    return changes(way, findings, settings, file.data, TABLE)
 
 
 def budget_of(test: str, settings: Settings) -> Budget:
@@ -478,7 +478,7 @@ def test_a_test_without_any_limit_gets_a_first_one_when_tightening(tmp_path: Pat
     run_ = replace(result(energy_per_query=(0.5, 0.5, 0.5)), verdicts=())
     (limit,) = planned("tighten", "", run_, tmp_path=tmp_path).limits
     assert limit == NewLimit((*TABLE, "t.py::a"), "energy_per_query", "0.525 J", "GPU-1")
-    assert planned("loosen", "", run_, tmp_path=tmp_path) == Plan([], [], [], [])
+    assert planned("loosen", "", run_, tmp_path=tmp_path) == Changes([], [], [], [])
     for elsewhere in (one("accuracy", 0.5), '[[tool.greencompute.budgets."t.py::a".on]]\ngpu = "A100"\nenergy_per_query = 1\n'):
         assert planned("tighten", elsewhere, run_, tmp_path=tmp_path).limits == []
     named = [replace(run_, name=name) for name in ("prefill", "decode")]
