@@ -265,11 +265,11 @@ def test_an_unmetered_run_is_not_compared() -> None:
 def saved(base: Run | None, head: Figures, limits: Budget) -> tuple[Verdict, ...]:
     """Against four saved runs that are alike."""
     sessions = [] if base is None else [(base,)] * 4
-    return judge_run(head, None, limits, Bench(Aim(), baseline="main", sessions=sessions), "t")
+    return judge_run(head, head.run.name, limits, Bench(Aim(), baseline="main", sessions=sessions), "t")
 
 
 def at_commit(match: Match, head: Figures, limits: Budget) -> tuple[Verdict, ...]:
-    return judge_run(head, None, limits, Bench(Aim(), commits=True), "t", [against_base(match, head, "t")])
+    return judge_run(head, head.run.name, limits, Bench(Aim(), commits=True), "t", [against_base(match, head, "t")])
 
 
 def rules(limits: Budget) -> dict[str, Rule]:
@@ -358,6 +358,7 @@ LADDER: dict[str, tuple[dict[str, Any] | None, dict[str, Any], dict[str, Any], d
     "a latency that is new": ({"latencies": ()}, {}, {"latency_p50": "1 s"}, {**FINE, "latency_p50": "UNMEASURED"}),
     "a latency no more": ({}, {"latencies": ()}, {"latency_p50": "1 s"}, {**FINE, "latency_p50": "UNMEASURED"}),
     "stars are of one leaderboard": ({}, {}, {"stars": 3}, FINE),
+    "a limit of another run": ({"name": "b"}, {"name": "b"}, {CHANGED: 0.5, "b": {PAGES: 9}}, {**FINE, PAGES: "UNMEASURED"}),
     "no base": (None, {}, {}, dict.fromkeys(FINE, "UNMEASURED")),
     "no base, and limits": (None, {}, {CHANGED: 0.5, PAGES: 9}, dict.fromkeys((*FINE, CHANGED, PAGES), "UNMEASURED")),
     "no energy there": (SPOILED, {}, {}, {**FINE, ENERGY: "UNMEASURED"}),
