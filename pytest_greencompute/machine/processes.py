@@ -1,4 +1,4 @@
-"""Whether a server is this process or one that it started, by who holds its socket (Linux only)."""
+"""The processes of this machine: who descends from whom, and who listens at a port (Linux only)."""
 
 from __future__ import annotations
 
