@@ -1,22 +1,22 @@
-"""pytest's hooks, each a few lines. Nothing heavy is imported before a metered test runs."""
+"""pytest's hooks, each a few lines. The one lazy seam: a hook loads what it needs, so that a session without metered tests loads little."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_greencompute.hooks.ending import LEDGER, Ledger, ledger_of
-from pytest_greencompute.hooks.given import check_workers, may_have_settings, options_given, refuse_value, settings_of, workers_asked
-from pytest_greencompute.hooks.names import MARKER, TEST
-from pytest_greencompute.hooks.preparing import after_collection, prepare
-from pytest_greencompute.hooks.running import skip_rest, unplanned
+from pytest_greencompute.hooks.ledger import LEDGER, Ledger, is_asked, is_metered
+from pytest_greencompute.hooks.names import GROUP_MARKER, MARKER, SIDE, Hooks, is_worker, options_given
 from pytest_greencompute.settings.options import OPTIONS
 
 if TYPE_CHECKING:
+    from pytest_greencompute.hooks.judged import JudgedHooks
     from pytest_greencompute.session.energy_meter import EnergyMeter
+
+WORKERS = ("numprocesses", "tx")  # options of pytest-xdist that start some
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,9 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    from pytest_greencompute.hooks import hookspec
-
-    pluginmanager.add_hookspecs(hookspec)
+    pluginmanager.add_hookspecs(Hooks)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,43 +42,40 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        "energy_group(name, default=None, margin='20%', floor=None, …): tests that are candidates for one task; compared when the last has"
-        " run (pytest-greencompute)",
+        f"{GROUP_MARKER}(name, default=None, margin='20%', floor=None, …): tests that are candidates for one task; compared when the last"
+        " has run (pytest-greencompute)",
     )
     ledger = config.stash[LEDGER] = Ledger(config)
     config.pluginmanager.register(ledger, "greencompute-ledger")
     if config.option.collectonly:
         return
-    given = options_given(config)
-    if workers_asked(config):
-        check_workers(config, given)
-    if "budget" in given:
-        refuse_value(config)
-    else:
-        lone = [option for option in OPTIONS if option.needs_budget and option.key in given]
-        if lone and not settings_of(config, given).enabled:
-            raise pytest.UsageError(f"--energy-{lone[0].name} does nothing without --energy-budget: add it.")
-    if "only" in given and "skip" in given:
-        raise pytest.UsageError("--energy-only and --energy-skip leave no test to run: use one of them.")
+    given, in_workers = options_given(config), not is_worker(config) and any(getattr(config.option, name, None) for name in WORKERS)
+    if given or in_workers:
+        from pytest_greencompute.hooks.given import check_options, check_workers
+
+        if in_workers:
+            check_workers(config)
+        check_options(config)
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """``-n auto``: a worker for each GPU, where each is to have one of its own."""
-    given = options_given(config)
-    settings = settings_of(config, given) if given or may_have_settings(config) else None
-    if settings is None or not settings.enabled or settings.xdist is None:
-        return None
-    from pytest_greencompute.hooks import workers
+    from pytest_greencompute.hooks.given import workers_of
 
-    return len(workers.gpus(os.environ))
+    return workers_of(config)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Under xdist the tests are collected and run by workers; the controller says, writes and refuses for all of them."""
     if session.config.pluginmanager.hasplugin("dsession"):
-        prepare(session, session.config, [], [], options_given(session.config))
+        if is_asked(session.config, [], []):
+            from pytest_greencompute.hooks.preparing import prepare
+
+            prepare(session, session.config, [], [], options_given(session.config))
+        else:
+            _begin_unasked(session.config, [])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -90,21 +85,43 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     yield
     if not config.option.collectonly:
         known = set(before)
-        after_collection(session, config, [*before, *(item for item in items if item not in known)], items)
+        _collected(session, config, [*before, *(item for item in items if item not in known)], items)
 
 
-# --- running ----------------------------------------------------------------------------------------------------------
+def _collected(session: pytest.Session, config: pytest.Config, every: list[pytest.Item], items: list[pytest.Item]) -> None:
+    """``every`` test that was collected, and ``items``, those that are to run."""
+    metered = [item for item in every if is_metered(item)]
+    if SIDE in os.environ:
+        from pytest_greencompute.hooks import side
+
+        side.prepare(config, every, metered)
+    elif is_asked(config, every, metered):
+        from pytest_greencompute.hooks.preparing import begin
+
+        begin(session, config, every, metered, items)
+    elif metered:
+        _begin_unasked(config, metered)
+
+
+def _begin_unasked(config: pytest.Config, metered: list[pytest.Item]) -> None:
+    """Nothing is asked: a session is made when one of the tests has something to judge."""
+    from pytest_greencompute.hooks.running import Unasked
+
+    Unasked(config, metered, _judged).register()
+
+
+def _judged(*args: Any) -> JudgedHooks:
+    """What judges the tests of a session of which nothing was asked, once one of them has something to judge."""
+    from pytest_greencompute.hooks.beginning import judged_after_all
+
+    return judged_after_all(*args)
 
 
 @pytest.fixture
 def energy_meter(request: pytest.FixtureRequest) -> Generator[EnergyMeter, None, None]:
     """Measures model inference: ``energy_meter.measure(model, queries, …)`` and ``energy_meter.window(name)``."""
-    from pytest_greencompute.session.energy_meter import EnergyMeter
+    from pytest_greencompute.hooks.running import meter_of, unplanned
 
-    measuring = ledger_of(request.config).session
-    test = request.node.stash.get(TEST, None)
-    if measuring is None or test is None:
-        measuring, test = unplanned(request)
-    meter = EnergyMeter(measuring, test, skip_rest)
+    meter = meter_of(request) or unplanned(request)
     yield meter
     meter.close()

@@ -17,6 +17,7 @@ from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.finding import read_nearest
 from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.settings.sides import told_to_sides
 from pytest_greencompute.values.units import show_share
 
 DEFAULT_SECONDS = 60.0
@@ -54,7 +55,7 @@ def _measured(test: str, root: Path, settings: Settings, launches: int, name: st
         if session.problem:
             raise NoMeterError(session.problem)
         budget = session.budget(MeteredTest(test, test, settings.lines_for(test)))
-        told = replace(session.told_to_sides(budget), count=())  # what is counted has no noise to be known
+        told = replace(told_to_sides(session.settings, budget, root, session.home), count=())  # what is counted has no noise to be known
         aim = session.bench().aim.at(budget.confidence)
         with session.lock():
             return measure(root, os.environ, test, told, aim, session.clock, launches=launches, name=name, say=_say)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pytest_greencompute.errors import MeterError
-from pytest_greencompute.estimates.by_metric import estimate
-from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome, figure, is_bound, scaled
-from pytest_greencompute.estimates.star_scale import WH_PER_1000_QUERIES, Rating
-from pytest_greencompute.estimates.stars import rated_energy, rating_of
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
+
+if TYPE_CHECKING:  # every test has a run, and few that are not metered ask it for a figure
+    from pytest_greencompute.estimates.estimate import Aim, Estimate, Outcome
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -26,13 +22,18 @@ class MeasuredRun:
     Asking a metered run for a figure that could not be had, or is only a bound, raises MeterError with the reason.
     """
 
-    __slots__ = ("_aim", "_unmetered", "outputs", "raw")
+    __slots__ = ("_asked", "_unmetered", "outputs", "raw")
 
-    def __init__(self, raw: Run, outputs: list[Any], aim: Aim, unmetered: Callable[[str], NoReturn]) -> None:
+    def __init__(self, raw: Run, outputs: list[Any], aim: Aim | Callable[[], Aim], unmetered: Callable[[str], NoReturn]) -> None:
         self.raw = raw
         self.outputs = outputs
-        self._aim = aim
+        self._asked = aim
         self._unmetered = unmetered
+
+    @property
+    def _aim(self) -> Aim:
+        """What is asked of a figure, worked out where one is."""
+        return self._asked() if callable(self._asked) else self._asked
 
     def __repr__(self) -> str:
         return (
@@ -41,17 +42,16 @@ class MeasuredRun:
 
     def outcome(self, metric: str) -> Outcome:
         """The estimate of a metric by name, or the reason why there is none."""
-        return estimate(self.raw, METRICS[metric], self._aim)
+        from pytest_greencompute.estimates.asserted import outcome
+
+        return outcome(self.raw, self._aim, metric)
 
     def _figure(self, metric: str) -> Estimate:
+        from pytest_greencompute.estimates.asserted import certain
+
         if METRICS[metric].needs_meter and not self.raw.metered:
             self._unmetered(metric)
-        outcome = self.outcome(metric)
-        if isinstance(outcome, Missing):
-            raise MeterError(f"There is no {metric}: {outcome.reason}.")
-        if METRICS[metric].exact and is_bound(outcome):  # an assert would take it for the whole
-            raise MeterError(f"There is no certain {metric}: {figure(METRICS[metric], outcome)} ({outcome.note}).")
-        return outcome
+        return certain(self.raw, self._aim, metric)
 
     @property
     def queries(self) -> int:
@@ -162,116 +162,3 @@ class MeasuredRun:
     def accuracy(self) -> Estimate:
         """Mean score of the queries, each counted once."""
         return self._figure("accuracy")
-
-
-class ScoredRun(MeasuredRun):
-    """A measured run with its stars. GPUs alone count wherever one is metered."""
-
-    __slots__ = ()
-
-    @property
-    def rating(self) -> Rating:
-        """The stars, and in what they are only indicative. Not metered: the rest of the test is skipped, saying why.
-
-        Raises NotRatedError where the energy was modelled, or where there is none.
-        """
-        if not self.raw.metered:
-            self._unmetered("rating")
-        return rating_of(self.raw, self._aim)[0]
-
-    @property
-    def wh_per_1000_queries(self) -> float:
-        """Wh of GPU energy per 1,000 queries, modelled energy included. Raises MeterError, with the reason, where there is none."""
-        if not self.raw.metered:
-            self._unmetered("wh_per_1000_queries")
-        found = rated_energy(self.raw, self._aim)
-        if isinstance(found, Missing):
-            raise MeterError(f"There is no wh_per_1000_queries: {found.reason}.")
-        return found[0].value / WH_PER_1000_QUERIES
-
-
-class Generation:
-    """Prefill and decode of one workload: ``prefill`` is the run up to the first token, ``whole`` the run to the end, measured by turns."""
-
-    __slots__ = ("outputs", "prefill", "whole")
-
-    def __init__(self, prefill: MeasuredRun, whole: MeasuredRun) -> None:
-        self.prefill = prefill
-        self.whole = whole
-        self.outputs = whole.outputs
-
-    @property
-    def decode_energy_per_query(self) -> Estimate:
-        """Joules per query after its first token: the whole less the prefill, their errors taken as independent."""
-        whole, first = self.whole.energy_per_query, self.prefill.energy_per_query
-        return _less(whole, first)
-
-    @property
-    def decode_energy_per_token(self) -> Estimate:
-        """Joules per token after the first. Raises MeterError where no query has a second token."""
-        more = self.whole.tokens_per_query.value - self.prefill.tokens_per_query.value
-        if more <= 0:
-            raise MeterError("There is no decode_energy_per_token: no query had a second token.")
-        return scaled(self.decode_energy_per_query, 1 / more)
-
-
-class ServedRun(MeasuredRun):
-    """A server under load, measured. ``outputs`` are the answers in the order of the prompts; None for a prompt that none came for."""
-
-    __slots__ = ()
-
-    @property
-    def time_to_first_token_p50(self) -> Estimate:
-        """Seconds from sending a request to its first token."""
-        return self._figure("time_to_first_token_p50")
-
-    @property
-    def time_to_first_token_p95(self) -> Estimate:
-        """Seconds; the interval needs 104 requests to be closed on both sides."""
-        return self._figure("time_to_first_token_p95")
-
-    @property
-    def time_to_first_token_p99(self) -> Estimate:
-        """Seconds; the interval needs 528 requests to be closed on both sides."""
-        return self._figure("time_to_first_token_p99")
-
-    @property
-    def inter_token_latency_p50(self) -> Estimate:
-        """Seconds from one token of an answer to its next."""
-        return self._figure("inter_token_latency_p50")
-
-    @property
-    def inter_token_latency_p95(self) -> Estimate:
-        """Seconds from one token of an answer to its next."""
-        return self._figure("inter_token_latency_p95")
-
-    @property
-    def error_rate(self) -> Estimate:
-        """The share of the requests that were not answered; ``failed`` says why."""
-        return self._figure("error_rate")
-
-    @property
-    def reconnected(self) -> int:
-        """How many requests found closed the connection that the server keeps, and went over a new one; these are no failures."""
-        return 0 if self.raw.serving is None else self.raw.serving.reconnected
-
-    @property
-    def cached_share(self) -> float | None:
-        """The share of the prompts' tokens that the server had in a cache; None where it does not say."""
-        serving = self.raw.serving
-        if serving is None or serving.cached_tokens is None or not serving.prompt_tokens:
-            return None
-        return serving.cached_tokens / serving.prompt_tokens
-
-    @property
-    def failed(self) -> Mapping[str, int]:
-        """How many requests failed, by reason ("status 429", "connection dropped"); empty where none did, or nothing was measured."""
-        return {} if self.raw.serving is None else self.raw.serving.failed
-
-
-def _less(whole: Estimate, part: Estimate) -> Estimate:
-    halves = whole.half_width, part.half_width
-    half = None if None in halves else math.hypot(*(each or 0.0 for each in halves))
-    value = whole.value - part.value
-    low, high = (None, None) if half is None else (max(value - half, min(value, 0.0)), value + half)  # noise alone goes below zero
-    return replace(whole, value=value, low=low, high=high, n=min(whole.n, part.n), note="the whole less the prefill", extremes=None)

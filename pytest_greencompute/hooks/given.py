@@ -8,23 +8,23 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from pytest_greencompute.hooks.ending import ledger_of
-from pytest_greencompute.hooks.names import MARKER, is_worker
-from pytest_greencompute.settings.folders import Where, mentioned
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.hooks import workers
+from pytest_greencompute.hooks.ledger import may_have_settings, where_from
+from pytest_greencompute.hooks.names import MARKER, options_given
+from pytest_greencompute.report.escape import fitted
+from pytest_greencompute.settings.build import build
+from pytest_greencompute.settings.finding import read_files
 from pytest_greencompute.settings.options import OPTIONS
-
-if TYPE_CHECKING:
-    from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.settings.settings import Settings
 
 
 def settings_of(config: pytest.Config, given: dict[str, Any]) -> Settings:
     """The settings, before any test is collected. A file's budget = true is as good as --energy-budget."""
-    from pytest_greencompute.errors import SettingsError
-
     try:
         return read_settings(config, given)
     except SettingsError as error:
@@ -33,52 +33,48 @@ def settings_of(config: pytest.Config, given: dict[str, Any]) -> Settings:
 
 def usage_error(error: Exception) -> pytest.UsageError:
     """The error as pytest ends with: pytest prints all of it as escapes where the terminal lacks one sign of it."""
-    from pytest_greencompute.report.escape import fitted
-
     return pytest.UsageError(fitted(str(error), getattr(sys.__stderr__, "encoding", None) or "utf-8"))
 
 
 def read_settings(config: pytest.Config, given: dict[str, Any], items: Sequence[pytest.Item] = ()) -> Settings:
     """The settings that hold for ``items``; before they are collected, for what is asked for. Raises SettingsError."""
-    from pytest_greencompute.settings.build import build
-    from pytest_greencompute.settings.finding import read_files
-
     files = read_files(where_from(config, items), given.get("budget_file"), measuring="budget" in given)
     return build(given, files, os.environ, config.invocation_params.dir)
 
 
-def where_from(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> Where:
-    """From where the settings are looked for."""
-    folder = config.invocation_params.dir
-    asked = [folder / str(arg).partition("::")[0] for arg in config.args]
-    tests = [path if path.is_dir() else path.parent for path in asked if path.exists()]
-    files = {item.nodeid.partition("::")[0]: item.path for item in items}
-    return Where(config.rootpath, folder, tests, files, config.inipath)
+def check_options(config: pytest.Config) -> None:
+    """Raises UsageError for options that are none together."""
+    given = options_given(config)
+    if "budget" in given:
+        _refuse_value(config)
+    else:
+        lone = [option for option in OPTIONS if option.needs_budget and option.key in given]
+        if lone and not settings_of(config, given).enabled:
+            raise pytest.UsageError(f"--energy-{lone[0].name} does nothing without --energy-budget: add it.")
+    if "only" in given and "skip" in given:
+        raise pytest.UsageError("--energy-only and --energy-skip leave no test to run: use one of them.")
 
 
-def workers_asked(config: pytest.Config) -> bool:
-    """Whether xdist is to run the tests in workers, seen from the process that starts them."""
-    return not is_worker(config) and bool(getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None))
+def workers_of(config: pytest.Config) -> int | None:
+    """How many workers ``-n auto`` is, where each is to have a GPU of its own; None where pytest-xdist says."""
+    given = options_given(config)
+    settings = settings_of(config, given) if given or may_have_settings(config) else None
+    if settings is None or not settings.enabled or settings.xdist is None:
+        return None
+    return len(workers.gpus(os.environ))
 
 
-def check_workers(config: pytest.Config, given: dict[str, Any]) -> None:
+def check_workers(config: pytest.Config) -> None:
     """Before a worker is started: whether they may measure, and which GPU is whose."""
+    given = options_given(config)
     if given or may_have_settings(config):
         settings = settings_of(config, given)
         if settings.enabled:
-            from pytest_greencompute.hooks import workers
-
             workers.check(config, settings.xdist)
             config.pluginmanager.register(workers.OneGpuEach(), "greencompute-workers")
 
 
-def options_given(config: pytest.Config) -> dict[str, Any]:
-    """Option key -> value for what the command line (or addopts) really gave."""
-    values = ((option.key, getattr(config.option, option.dest, None)) for option in OPTIONS)
-    return {key: value for key, value in values if value is not None}
-
-
-def refuse_value(config: pytest.Config) -> None:
+def _refuse_value(config: pytest.Config) -> None:
     args = config.invocation_params.args
     for flag, value in itertools.pairwise(args):
         if flag == "--energy-budget" and re.match(r"[\d.]+ ?[a-zA-Zµ%][\w /]*$|[\d.]+$", str(value)) and not Path(str(value)).exists():
@@ -87,16 +83,3 @@ def refuse_value(config: pytest.Config) -> None:
                 f" @pytest.mark.{MARKER}(energy_per_query={str(value)!r}), or into pyproject.toml;"
                 " a limit for the whole session is --energy-total."
             )
-
-
-def may_have_settings(config: pytest.Config, items: Sequence[pytest.Item] = ()) -> bool:
-    """Whether a pyproject.toml may hold settings of ours, for ``items`` or for what is asked for."""
-    return mentioned(where_from(config, items))
-
-
-def selects(config: pytest.Config, key: str, given: dict[str, Any]) -> bool:
-    """Whether --energy-only or --energy-skip holds: by option, or by its TOML twin where neither option is given."""
-    measuring = ledger_of(config).session
-    if "only" in given or "skip" in given:
-        return key in given
-    return measuring is not None and bool(getattr(measuring.settings, key))

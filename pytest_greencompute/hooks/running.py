@@ -1,35 +1,32 @@
-"""A metered test from its set-up to its verdicts, as pytest calls it."""
+"""A test that uses energy_meter, as pytest calls it; and a session of which nothing is asked. Loads little: what judges, others do."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import pytest
 
-from pytest_greencompute.hooks.ending import first_words, ledger_of
-from pytest_greencompute.hooks.given import usage_error
-from pytest_greencompute.hooks.names import LATE, MARKER, METERED, TEST
+from pytest_greencompute.hooks.ledger import first_words, is_marked, ledger_of
+from pytest_greencompute.hooks.names import METERED, TEST
+from pytest_greencompute.session.energy_meter import EnergyMeter
+from pytest_greencompute.session.once import Once, ran_unmetered
+from pytest_greencompute.session.tests import MeteredTest
 
-if TYPE_CHECKING:
-    from pytest_greencompute.judging.verdict import Verdict
-    from pytest_greencompute.session.energy_meter import EnergyMeter
+if TYPE_CHECKING:  # what a session that measures nothing does not load
+    from pytest_greencompute.hooks.ledger import Ending
+    from pytest_greencompute.judging.budget import Line
+    from pytest_greencompute.results.result import Result
+    from pytest_greencompute.session.modes import Mode
     from pytest_greencompute.session.session import Session
-    from pytest_greencompute.session.tests import MeteredTest
 
 
-def meter_of(measuring: Session, request: pytest.FixtureRequest) -> EnergyMeter | None:
-    """The meter of a test whose benchmark is to be measured; closed when its fixtures are."""
-    from pytest_greencompute.session.energy_meter import EnergyMeter
-
-    test = request.node.stash.get(TEST, None)
-    if test is None:
-        return None
-    meter = EnergyMeter(measuring, test, skip_rest)
-    request.addfinalizer(meter.close)
-    return meter
+def meter_of(request: pytest.FixtureRequest) -> EnergyMeter | None:
+    """The meter of the test that asks for a fixture; None where the test does not measure."""
+    mode, test = ledger_of(request.config).mode, request.node.stash.get(TEST, None)
+    return None if mode is None or test is None else EnergyMeter(mode, test, skip_rest)
 
 
 def unplanned(request: pytest.FixtureRequest) -> NoReturn:
@@ -43,33 +40,13 @@ def skip_rest(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-class MeteredHooks:
-    """The hooks of a session that has metered tests; other sessions never register them."""
+class RunHooks:
+    """The hooks of a session that has metered tests; other sessions never register them. What becomes of what a test measured is for those
+    below this class to say.
+    """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Now it is known which tests run, and in which order: a group is compared in its last one."""
-        from pytest_greencompute.errors import SettingsError
-        from pytest_greencompute.hooks.collecting import collected_whole
-
-        groups = {test.group.name: test.group for item in session.items if (test := item.stash.get(TEST, None)) and test.group}
-        try:
-            for group in groups.values():
-                group.choose([item.nodeid for item in session.items], whole=collected_whole(session.config))
-        except SettingsError as error:
-            raise usage_error(error) from error
-        ledger_of(session.config).groups = list(groups.values())
-
-    def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> str:
-        """Said before anything is measured, since a plugin that ends the process leaves nobody to say it later."""
-        from pytest_greencompute.hooks.other_plugins import short_limits
-
-        if not self._session.settings.enabled:
-            return ""
-        metered = [item for item in items if TEST in item.stash]
-        return short_limits(metered, lambda item: self._session.budget(item.stash[TEST]).max_seconds)
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
@@ -78,23 +55,16 @@ class MeteredHooks:
             # A plugin that reruns tests sets one item up several times.
             item.user_properties[:] = [pair for pair in item.user_properties if pair not in test.properties]
             test.start_afresh()
-            if self._session.settings.enabled:
-                self._session.open()
-                self._session.contend(test)
-            if self._session.worker is not None:
-                self._session.worker.wait_to_load(test.demands)
+            self._mode.begin(test)
         yield
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Judge after the body, so that the test itself fails. The body's own assertion wins; a skip does not hide a FAIL."""
-        from pytest_greencompute.hooks import unittest_case
-
         test = item.stash.get(TEST, None)
-        if test is None or self._session.worker is not None:
+        if test is None:
             answer = yield
-            if test is None and self._session.worker is None and self._session.settings.enabled:
-                self._refuse_late_marks(item, None)
+            self.ended_without(item)
             return answer
         answer, skipped = None, None
         try:
@@ -103,16 +73,16 @@ class MeteredHooks:
             skipped = skip
         except BaseException:
             with contextlib.suppress(Exception):  # nothing may take the place of what the body raised
-                self._record(item, test, ended=False)
+                self.record(item, test, ended=False)
             raise
-        ending = "skip" if skipped is not None else unittest_case.ending(item)
+        ending = "skip" if skipped is not None else ending_of(item)
         if ending == "break":
             with contextlib.suppress(Exception):
-                self._record(item, test, ended=False)
+                self.record(item, test, ended=False)
         elif ending == "end":
-            self._enforce(item, test, only_failures=False)
+            self.enforce(item, test, only_failures=False)
         elif test.runs or test.windows:  # a test that skips before it measures is listed as not measured, with its own reason
-            self._enforce(item, test, only_failures=True)  # outside the except, so that no skip is chained to the sentence
+            self.enforce(item, test, only_failures=True)  # outside the except, so that no skip is chained to the sentence
         if skipped is not None:
             raise skipped
         return answer
@@ -121,12 +91,10 @@ class MeteredHooks:
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
         test = item.stash.get(TEST, None)
         if test is not None:
-            self._session.part(test)
+            self._mode.end(test)
         yield
         if test is not None:
-            self._session.note_total()
-        if self._session.worker is None and self._session.settings.enabled:
-            self._refuse_marks_after(item, test)
+            self._mode.after()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -142,70 +110,155 @@ class MeteredHooks:
             test.why_red = first_words(report).removeprefix("Failed: ")
         return report
 
-    def _refuse_late_marks(self, item: pytest.Item, test: MeteredTest | None) -> None:
-        """Where a mark of ours came while the test ran, too late to do anything: a failure, or a sentence where a budget without a figure
-        is one. Budgets that came in time are judged.
-        """
-        __tracebackhide__ = True
-        remedy = "Mark it in conftest.py while tests are collected."
-        if test is None and item.get_closest_marker(MARKER) is not None:
-            said = f"{item.nodeid} was marked {MARKER} while it ran, and does not use energy_meter: nothing was measured. {remedy}"
-            fails = self._session.settings.policy.fails_unmeasured
-        elif item.get_closest_marker("energy_group") is not None and (test is None or test.group is None):
-            said = f"{item.nodeid} was marked energy_group while it ran, when groups had been made. {remedy}"
-            fails = self._session.settings.policy.enforce == "fail"
+    def ended_without(self, item: pytest.Item) -> None:
+        """A test that does not use energy_meter has ended."""
+
+    def record(self, item: pytest.Item, test: MeteredTest, *, ended: bool) -> None:
+        """Keep what the test measured. ``ended``: its body came to its end."""
+
+    def enforce(self, item: pytest.Item, test: MeteredTest, *, only_failures: bool) -> None:
+        """Judge what the test measured, and end it as its verdicts ask for."""
+
+
+class Judge(Protocol):
+    """What becomes of a session's tests where there is something to judge (``judged.JudgedHooks``)."""
+
+    @property
+    def session(self) -> Session: ...
+
+    @property
+    def ending(self) -> Ending: ...
+
+    def lines_of(self, item: pytest.Item) -> tuple[Line, ...]:
+        """The lines of a test's budget: what pytest's marks and our settings say."""
+        ...
+
+    def record(self, item: pytest.Item, test: MeteredTest, *, ended: bool) -> None:
+        """Judge the test's runs, and keep what came of it."""
+        ...
+
+    def enforce(self, item: pytest.Item, test: MeteredTest, *, only_failures: bool) -> None:
+        """Judge the test's runs, and end it as their verdicts ask for."""
+        ...
+
+
+class Unasked(RunHooks):
+    """Of a session of which nothing is asked: its metered tests run once, and it says so in a line.
+
+    Most runs of a suite are such, so little is loaded for them: settings are read, and a session is made, when a test has something to
+    judge, or a figure that a report could show.
+    """
+
+    metered = False
+
+    def __init__(self, config: pytest.Config, metered: Sequence[pytest.Item], make: Callable[..., Judge]) -> None:
+        super().__init__(Once(lambda: self._judged.session))
+        self._ledger, self._items, self._make = ledger_of(config), metered, make
+        self._ran: dict[str, MeteredTest] = {}
+
+    def register(self) -> None:
+        """Measure the collected tests."""
+        for item in self._items:
+            subject = item.nodeid.partition("::")[2] or item.name
+            item.stash[TEST] = MeteredTest(item.nodeid, subject, reread=partial(self._lines, item))
+        self._ledger.mode, self._ledger.ending = self._mode, self
+        self._ledger.metered = {item.nodeid for item in self._items}
+        self._ledger.config.pluginmanager.register(self, "greencompute-metered")
+
+    @cached_property
+    def _judged(self) -> Judge:
+        """A session after all, with settings."""
+        return self._make(self._ledger, self._mode, self._items)
+
+    @property
+    def _has_a_session(self) -> bool:
+        return "_judged" in vars(self) or bool(self._ledger.results)  # which workers of xdist's have found
+
+    def _lines(self, item: pytest.Item) -> tuple[Line, ...]:
+        return self._judged.lines_of(item)
+
+    def record(self, item: pytest.Item, test: MeteredTest, *, ended: bool) -> None:
+        """Keep that the test ran, or what it measured."""
+        if _has_nothing_to_say(item, test):
+            self._note(test)
         else:
-            return
-        item.stash[LATE] = True
-        self._refuse(item, said, fails=fails)
+            self._judged.record(item, test, ended=ended)
 
-    @staticmethod
-    def _refuse(item: pytest.Item, said: str, *, fails: bool) -> None:
-        """A mark came too late: a failure, or a sentence at the end of the session."""
-        __tracebackhide__ = True
-        if fails:
-            pytest.fail(said, pytrace=False)
-        ledger_of(item.config).say(said, bad=False)
+    def enforce(self, item: pytest.Item, test: MeteredTest, *, only_failures: bool) -> None:
+        """There is no verdict where there is no budget."""
+        if _has_nothing_to_say(item, test):
+            self._note(test)
+        else:
+            self._judged.enforce(item, test, only_failures=only_failures)
 
-    def _refuse_marks_after(self, item: pytest.Item, test: MeteredTest | None) -> None:
-        """Where a mark of ours came when the test had been judged: an error of its teardown."""
-        __tracebackhide__ = True
-        if test is None and not item.stash.get(LATE, False):
-            self._refuse_late_marks(item, None)
-        if test is None or not test.results:
-            return
-        judged = test.lines
-        if any(line not in judged for line in test.now()):
-            said = f"{item.nodeid} was marked {MARKER} when it had been judged. Mark it in conftest.py while tests are collected."
-            self._refuse(item, said, fails=self._session.settings.policy.enforce == "fail")
+    def _note(self, test: MeteredTest) -> None:
+        if test.runs or test.windows:
+            self._ran[test.node_id] = test
 
-    def _record(self, item: pytest.Item, test: MeteredTest, *, ended: bool = True) -> list[Verdict]:
-        from pytest_greencompute.report.junit import properties
+    # --- at the end ---
 
-        verdicts = self._session.judge(test, ended=ended)
-        test.properties = properties(test.results)
-        item.user_properties.extend(test.properties)
-        return verdicts
+    def properties(self, results: Sequence[Result]) -> list[tuple[str, str]]:
+        """The properties that JUnit gets of these results: they came from the session that was made."""
+        return self._judged.ending.properties(results)
 
-    def _enforce(self, item: pytest.Item, test: MeteredTest, *, only_failures: bool) -> None:
-        from pytest_greencompute.errors import SettingsError
-        from pytest_greencompute.hooks import unittest_case
-        from pytest_greencompute.session.tests import BudgetsFailedError, BudgetsSkippedError
+    def told(self, results: Sequence[Result]) -> list[Any]:
+        """The results as plain values."""
+        return self._judged.ending.told(results)
 
-        __tracebackhide__ = True
-        ends: list[Callable[[], NoReturn]] = []
-        try:
-            self._refuse_late_marks(item, test)
-            verdicts = self._record(item, test)
-            self._session.enforce(verdicts, only_failures=only_failures)
-        except BudgetsFailedError as failed:
-            # What unittest.expectedFailure expects has come true.
-            expected = unittest_case.unexpected_success(item)
-            ends.append(partial(pytest.xfail, str(failed)) if expected else partial(pytest.fail, str(failed), pytrace=False))
-            unittest_case.forget(item)  # a skip, which would be shown in place of the sentence
-        except SettingsError as late:
-            ends.append(partial(pytest.fail, str(late), pytrace=False))
-        except BudgetsSkippedError as skipped:
-            ends.append(partial(pytest.skip, str(skipped)))
-        for end in ends:  # outside the except, so that no second traceback is chained to the sentence
-            end()
+    def read(self, told: Sequence[Any]) -> list[Result]:
+        """The results out of plain values: those of workers of xdist's."""
+        return self._judged.ending.read(told)
+
+    def finish(self, session: pytest.Session) -> None:
+        """Judge with the others what had nothing to say, where there is a session now."""
+        if self._has_a_session:
+            for test in self._ran.values():
+                self._judged.session.judge(test)
+                self._ledger.results.extend(test.results)
+            self._judged.ending.finish(session)
+
+    def node_ended(self, _: Any) -> None:
+        """It has no workers."""
+
+    def show(self, reporter: Any) -> None:
+        """One quiet line, so that nobody takes a green run for a measured one."""
+        if self._has_a_session:
+            self._judged.ending.show(reporter)
+        elif self._ran:
+            reporter.write_line(f"energy: {ran_unmetered(len(self._ran))}")
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+def _has_nothing_to_say(item: pytest.Item, test: MeteredTest) -> bool:
+    """Whether nothing that the test measured is a figure, and no mark has come that asks for one."""
+    plain = not any(run.scores is not None or run.tokens is not None or run.watching or run.serving or run.counts for run in test.runs)
+    return plain and not test.comparisons and all(window.tokens is None for window in test.windows) and not is_marked(item)
+
+
+# --- unittest.TestCase: what the body of such a test raised does not reach pytest's hooks; unittest hands it to the item, which keeps it
+
+
+def _kept(item: pytest.Item) -> list[BaseException]:
+    return [info.value for info in getattr(item, "_excinfo", None) or ()]
+
+
+def ending_of(item: pytest.Item) -> Literal["end", "skip", "break"]:
+    """How the body of a test that raised nothing ended: for a TestCase it may have been skipped, or broken, all the same."""
+    kept = _kept(item)
+    if not kept or unexpected_success(item):
+        return "end"
+    return "skip" if all(isinstance(each, pytest.skip.Exception) for each in kept) else "break"
+
+
+def unexpected_success(item: pytest.Item) -> bool:
+    """Whether the test is marked with ``unittest.expectedFailure``, and its body found nothing wrong."""
+    kept = _kept(item)
+    return len(kept) == 1 and isinstance(kept[0], pytest.fail.Exception) and str(kept[0]).startswith("Unexpected success")
+
+
+def forget(item: pytest.Item) -> None:
+    """Make pytest show what a hook raises, in place of what unittest has kept."""
+    if _kept(item):
+        item._excinfo = None  # type: ignore[attr-defined]

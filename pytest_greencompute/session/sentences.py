@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from pytest_greencompute.judging.verdict import MORE_SECONDS, Verdict, narrowed_by
+from pytest_greencompute.report.escape import printable
 from pytest_greencompute.settings.settings import Settings
-
-if TYPE_CHECKING:
-    from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.names import NAMES
 
 _NEXT = {
     "FAIL": "The limit is in {where}.",
@@ -20,10 +19,6 @@ _NEXT = {
 
 def sentence_of(verdict: Verdict, settings: Settings) -> str:
     """The reason and what to do next, on one line whatever the names in it hold."""
-    from pytest_greencompute.judging.verdict import MORE_SECONDS, narrowed_by
-    from pytest_greencompute.report.escape import printable
-    from pytest_greencompute.values.metrics import METRICS
-    from pytest_greencompute.values.names import NAMES
 
     follow = _NEXT[verdict.word].format(where=verdict.where or "the baseline")
     if verdict.word == "UNMEASURED" and verdict.metric in NAMES:  # no meter would help

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class MeteredTest:
     ``demands`` are those of this commit alone, without the command line; only where commits are compared.
     ``attempts`` is how often it was begun, ``why_red`` what the last attempt that failed said. ``reread`` gives the lines as the test's
     marks are now; ``planned`` are the budgets that its runs were measured for, by name, and ``told`` the one that other commits were.
+    ``locked``: it holds the devices' locks, in ``held``.
     """
 
     node_id: str
@@ -55,6 +57,8 @@ class MeteredTest:
     planned: dict[str | None, Plan] = field(default_factory=dict)
     told: Plan | None = None
     said: tuple[str, ...] = ()
+    held: ExitStack = field(default_factory=ExitStack)
+    locked: bool = False
 
     def now(self) -> tuple[Line, ...]:
         """The lines, with those of marks that have come since. Raises SettingsError for one that does not parse."""
@@ -75,5 +79,6 @@ class MeteredTest:
         self.watched.clear()
         self.planned.clear()
         self.told = None
+        self.locked = False
         self.results = []
         self.properties = []

@@ -10,7 +10,23 @@ import pytest
 from .conftest import Project
 
 HEAVY = {"numpy", "torch", "scipy", "codecarbon", "pynvml", "tabulate", "filelock"}
-CORE = {f"pytest_greencompute.{name}" for name in ("session", "settings", "budget", "units", "verdict", "measuring", "estimate", "fixture")}
+OURS = "pytest_greencompute"
+CORE = {
+    f"{OURS}.{name}"
+    for name in (
+        "session.session",
+        "settings.settings",
+        "judging.budget",
+        "values.units",
+        "judging.verdict",
+        "measuring.driver",
+        "estimates.estimate",
+        "session.energy_meter",
+    )
+}
+CHOICE = {f"{OURS}.{name}" for name in ("session.groups", "judging.choice", "session.candidates", "models.counting", "models.watching")}
+FEW = 13  # modules of ours in a session without metered tests
+SOME = 40  # and in one whose metered test runs once, packages included
 
 
 def imported(project: Project, *args: str) -> set[str]:
@@ -33,6 +49,10 @@ def imported(project: Project, *args: str) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
 
 
+def ours(modules: set[str]) -> list[str]:
+    return sorted(name for name in modules if top({name}) == {OURS})
+
+
 def top(modules: set[str]) -> set[str]:
     return {name.partition(".")[0] for name in modules}
 
@@ -47,6 +67,7 @@ def test_a_session_without_metered_tests_imports_nothing_heavy(project: Project,
     assert top(modules) & (HEAVY - ({"tabulate"} if "--energy-budget" in options else set())) == set()
     if options != ["--energy-budget"]:
         assert modules & CORE == set()
+        assert len(ours(modules)) <= FEW
 
 
 def test_settings_in_a_file_without_a_metered_test_bring_no_choice_along(project: Project) -> None:
@@ -55,7 +76,7 @@ def test_settings_in_a_file_without_a_metered_test_bring_no_choice_along(project
     project.write("test_it.py", "def test_plain(): pass")
     modules = imported(project)
     assert "pytest_greencompute.settings.build" in modules, "the file was read"
-    assert modules & {f"pytest_greencompute.{name}" for name in ("grouping", "choice", "comparison", "compute", "watching")} == set()
+    assert modules & CHOICE == set()
 
 
 def test_an_unmetered_run_imports_nothing_heavy_either(project: Project) -> None:
@@ -70,6 +91,15 @@ def test_an_unmetered_run_imports_nothing_heavy_either(project: Project) -> None
         """,
     )
     assert top(imported(project)) & HEAVY == set()
+
+
+def test_a_test_that_runs_once_loads_few_modules(project: Project) -> None:
+    for name in ("conftest.py", "pyproject.toml"):
+        (project.path / name).unlink()
+    project.write("test_it.py", "def test_it(energy_meter):\n    assert energy_meter.measure(list, [1, 2, 3]).outputs == [1, 2, 3]\n")
+    modules = imported(project)
+    assert len(ours(modules)) <= SOME, ours(modules)
+    assert top(modules) & HEAVY == set()
 
 
 def test_the_package_itself_imports_nothing_heavy_and_its_names_load_lazily() -> None:

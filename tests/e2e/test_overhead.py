@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_greencompute.hooks.ending import Ledger
-from pytest_greencompute.hooks.preparing import is_metered
+from pytest_greencompute.hooks.ledger import Ledger, is_metered
 from tests.quiet import in_steps
 
 pytestmark = pytest.mark.alone

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.estimates.measured import ServedRun
+from pytest_greencompute.estimates.measured_kinds import ServedRun
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments

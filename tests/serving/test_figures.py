@@ -12,7 +12,7 @@ import pytest
 from pytest_greencompute.errors import GreencomputeError, MeterError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
-from pytest_greencompute.estimates.measured import ServedRun
+from pytest_greencompute.estimates.measured_kinds import ServedRun
 from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, Limit
 from pytest_greencompute.judging.by_limit import judge_budget

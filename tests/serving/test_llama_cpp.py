@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.estimates.measured import ServedRun
+from pytest_greencompute.estimates.measured_kinds import ServedRun
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import open_instruments

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, is_bound
-from pytest_greencompute.estimates.measured import ServedRun
+from pytest_greencompute.estimates.measured_kinds import ServedRun
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.machine.processes import listens_here
 from pytest_greencompute.measuring.effort import Effort

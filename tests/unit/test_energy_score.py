@@ -18,7 +18,7 @@ from making import run as made_run
 from pytest_greencompute.errors import MeterError, NotRatedError, SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate
-from pytest_greencompute.estimates.measured import ScoredRun
+from pytest_greencompute.estimates.measured_kinds import ScoredRun
 from pytest_greencompute.estimates.stars import Asked
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.energy_score import Progress, measure_score

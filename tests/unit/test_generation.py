@@ -10,7 +10,7 @@ import pytest
 
 from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimates.estimate import Estimate
-from pytest_greencompute.estimates.measured import Generation
+from pytest_greencompute.estimates.measured_kinds import Generation
 from pytest_greencompute.measuring.once import run_once
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.awaiting import finished

@@ -1,0 +1,52 @@
+"""In a process that another pytest has started to measure one side of a comparison: what it measures, the one that compares tells of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pytest_greencompute.measuring.driver import arun_metered
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.task import Task
+from pytest_greencompute.pairing.worker import Worker
+from pytest_greencompute.session.once import Once
+from pytest_greencompute.session.session import Session
+from pytest_greencompute.session.tests import MeteredTest
+from pytest_greencompute.values.run import Run
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+
+class AsSide(Once):
+    """Runs are measured when the other process says so, with ``effort``; what is compared with nothing runs once. The process that compares
+    holds the lock of the devices.
+    """
+
+    metered = True
+    in_pairs = True
+
+    def __init__(self, session: Session, worker: Worker, effort: Effort) -> None:
+        super().__init__(lambda: session, session.clock, markers=session.settings.reasoning_markers)
+        self._here, self.worker, self._effort = session, worker, effort
+
+    def begin(self, test: MeteredTest) -> None:
+        """Open the meters, and wait until the other side has what it needs."""
+        self._here.open()
+        self.worker.wait_to_load(test.demands)
+
+    async def measure(self, test: MeteredTest, task: Task) -> tuple[Run, list[Any]]:
+        """Measure by turns with the other side; once where that does not measure this run."""
+        if not self.worker.wait_to_begin(task.name):
+            return await super().measure(test, task)
+        session, worker = self._here, self.worker
+        assert session.instruments is not None
+        effort = replace(self._effort, agree=worker.agree, turn=worker.turn, provenance=session.provenance())
+        raw, outputs = await arun_metered(task, session.instruments, effort, session.why_unmeasured)
+        worker.done(raw)
+        return raw, outputs
+
+
+def effort_of_side(max_seconds: float, count: tuple[str, ...], *, needs_p99: bool) -> Effort:
+    """How a side measures: as long as it is told to, without a verdict of its own."""
+    # Latencies are compared by those that are timed after each set.
+    return Effort(max_seconds, needs_p99, keep_answers=True, timing="none", in_pairs=True, count=count)

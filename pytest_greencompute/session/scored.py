@@ -1,0 +1,63 @@
+"""A test's run by the protocol of AI Energy Score: ``energy_meter.energy_score``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.estimates.measured_kinds import ScoredRun
+from pytest_greencompute.estimates.stars import Asked
+from pytest_greencompute.measuring.energy_score import measure_score
+from pytest_greencompute.measuring.once import run_once
+from pytest_greencompute.measuring.task import Task
+from pytest_greencompute.models.contents import digest_of
+from pytest_greencompute.models.queries import Batches, collected, plain
+from pytest_greencompute.session.checks import Asking
+from pytest_greencompute.session.under_meters import UnderMeters
+from pytest_greencompute.store.score_state import ScoreState, key_of, path_of
+from pytest_greencompute.values.run import Run
+
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+
+def score(
+    asking: Asking, task: Task, of_protocol: tuple[str, str | None, int, bool, bool], state: str | os.PathLike[str] | None
+) -> ScoredRun:
+    """The rated run of ``task``, whose state is kept in the file ``state``. ``of_protocol`` are the fields of ``stars.Asked``.
+
+    Raises SettingsError, MeterError.
+    """
+    mode, test = asking.mode, asking.test
+    asking.check_name(task.name)
+    asking.refuse_inside_a_window()
+    asked = Asked(*of_protocol)
+    listed, notes = collected(task.queries)
+    loaded = plain(listed)
+    if isinstance(loaded, Batches) and loaded.size != 1:
+        raise SettingsError(
+            f"The protocol asks one query at a time, and the DataLoader's batches hold {loaded.size}.", remedy="Pass its dataset."
+        )
+    path = path_of(mode.home, state, test.node_id, task.name)
+    work = replace(task, queries=listed)
+    asking.run_nothing()
+    raw, outputs = mode.either(test, lambda under: _metered(under, work, asked, path), lambda keep: run_once(work, mode.clock, keep))
+    notes += mode.not_by_turns(test, "an energy score is of this commit alone: it is not measured by turns with others")
+    raw = replace(raw, notes=notes + raw.notes)
+    test.runs.append(raw)
+    return ScoredRun(raw, outputs, partial(mode.aim, test), asking.unmetered)
+
+
+def _metered(under: UnderMeters, task: Task, asked: Asked, path: Path) -> tuple[Run, list[Any]]:
+    effort, instruments, session = under.effort(task.name), under.instruments, under.session
+    if under.problem or not instruments.sources:
+        return measure_score(task, asked, instruments, effort, problem=under.problem)
+    queries: Any = task.queries
+    key = key_of((task.test, task.name), asked, (digest_of(queries), len(queries)), instruments.facts(), session.machine)
+    kept = ScoreState(path, key, session.home)
+    earlier, said = kept.begin()
+    raw, outputs = measure_score(task, asked, instruments, effort, earlier=earlier, keep=kept.keep, said=said)
+    return replace(raw, notes=raw.notes + kept.end()), outputs

@@ -1,0 +1,102 @@
+"""One test under the session's meters: how far each of its runs is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate
+from pytest_greencompute.judging.judge import judge_run, limits_for, times_open
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.script import precise_enough
+from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.session.session import Session
+from pytest_greencompute.session.tests import MeteredTest
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.names import asked_by
+from pytest_greencompute.values.run import Run
+
+if TYPE_CHECKING:
+    from pytest_greencompute.pairing.runs import Pairing
+
+
+@dataclass(frozen=True)
+class UnderMeters:
+    """What measuring a run of ``test`` needs of ``session``, whose meters are open and locked."""
+
+    session: Session
+    test: MeteredTest
+
+    @property
+    def instruments(self) -> Instruments:
+        """The open meters."""
+        found = self.session.instruments
+        assert found is not None
+        return found
+
+    @property
+    def problem(self) -> str:
+        """Why there is no energy; empty where there is."""
+        return self.session.why_unmeasured
+
+    def effort(self, name: str | None, pairing: Pairing | None = None) -> Effort:
+        """How the run called ``name`` is measured, by turns with the other commits of ``pairing``."""
+        session, test = self.session, self.test
+        budget, bench = session.budget(test), session.bench()
+        test.planned[name] = test.plan(budget)
+        # The figure is read by people too: certain of a distant limit, but known to a half only, is not worth printing.
+        precise, presentable = precise_enough(bench.aim), precise_enough(bench.aim, 0.1)
+
+        def enough(run: Run) -> bool:
+            """Whether all that more blocks could make certain is certain."""
+            key, figures = limits_for(run, budget, only=True), bench.figures(run, budget.confidence)
+            verdicts = [
+                each for each in judge_run(figures, key, budget, bench, test.subject) if METRICS[each.metric].kind in {"energy", "rate"}
+            ]
+            certain = all(each.word != "INCONCLUSIVE" for each in verdicts)
+            # A run that others will be compared with must be precise, not only certain of its own verdicts.
+            compared = session.settings.save or test.group is not None
+            alone = not verdicts and pairing is None
+            done = precise(run) if compared or alone else certain and presentable(run)
+            done = done and not times_open(figures, key, budget, bench, test.subject)
+            return done if pairing is None else pairing.may_end(certain=done)
+
+        limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
+        # A latency that nothing limits is only shown; what is saved may be held against a limit later.
+        limited = {*limits, *(() if test.group is None else test.group.limits)}
+        whole = bool(session.settings.save) or any(METRICS[each].kind == "latency" for each in limited)
+        effort = Effort(
+            budget.max_seconds,
+            "latency_p99" in limited,
+            timing="whole" if whole else "short",
+            tell=session.tell(test),
+            enough=enough,
+            figure=lambda run: _figure(run, bench.aim),
+            keep_answers=bool(pairing or session.settings.save or session.settings.baseline or test.group),
+            count=asked_by(limits),
+            provenance=session.provenance(),
+        )
+        if pairing is None:
+            return effort
+        return replace(effort, agree=pairing.agree, turn=pairing.turn, in_pairs=True)
+
+    def effort_of(self, candidate: str, run: str, limits: Mapping[str, float], counted: Sequence[str]) -> Effort:
+        """How a candidate, whose run is called ``run``, is measured: until the comparison is settled or its time is up.
+
+        ``limits`` are what the candidates must meet, ``counted`` is what is to be counted of them all.
+        """
+        tell = self.session.tell(self.test)
+        effort = self.effort(run)
+        own = asked_by(self.session.budget(self.test).limits.get(run, {}))
+        effort = replace(effort, enough=lambda _: False, keep_answers=True, count=tuple(dict.fromkeys((*own, *counted))))
+        if any(METRICS[each].kind == "latency" for each in limits):
+            effort = replace(effort, timing="whole", needs_p99=effort.needs_p99 or "latency_p99" in limits)
+        return replace(effort, tell=lambda step: tell(replace(step, what=f"{candidate}: {step.what}")))
+
+
+def _figure(run: Run, aim: Aim) -> str:
+    """The energy per query so far, for the progress line; nothing where there is none yet."""
+    found = estimate(run, METRICS["energy_per_query"], aim)
+    return f"{found} per query" if isinstance(found, Estimate) else ""
