@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from pytest_greencompute.commands import BROKE, Given
+from pytest_greencompute.commands import BROKE, Arguments
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.report.escape import READABLE
 
@@ -119,7 +119,7 @@ def _add_stars(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(given: argparse.Namespace) -> int:
     """The command's own module, by its name in ``COMMANDS``: imported only when it is called, so that each starts as fast as it can."""
     module = import_module(f"pytest_greencompute.commands.{COMMANDS[COMMANDS.index(given.command)]}")
-    run: Callable[[Given, Path], int] = module.run
+    run: Callable[[Arguments, Path], int] = module.run
     return run(vars(given), Path.cwd())
 
 

@@ -151,6 +151,21 @@ def test_modules_and_classes_are_of_a_size_to_read(module: str) -> None:
     assert [node.name for node in classes if (node.end_lineno or 0) - node.lineno >= LONGEST_CLASS] == []
 
 
+def test_a_word_has_one_meaning() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, tree in MODULES.items():
+        names = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+        names += [
+            node.targets[0].id
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Subscript | ast.BinOp)
+        ]
+        for name in names:
+            if not name.startswith("_") and name[0].isupper() and not name.isupper():
+                homes.setdefault(name, []).append(module)
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
+
+
 def test_data_is_typed() -> None:
     texts = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
     untyped = sum(len(re.findall(r"(?:dict|Mapping)\[str, (?:Any|object)\]", text)) for text in texts)

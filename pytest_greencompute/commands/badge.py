@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pytest_greencompute.commands import Given
+from pytest_greencompute.commands import Arguments
 from pytest_greencompute.commands.rate import NOT_RATED, rated
 from pytest_greencompute.errors import NotRatedError, SettingsError
 from pytest_greencompute.estimates.star_scale import SOURCE, STARS
@@ -13,12 +13,12 @@ from pytest_greencompute.report.badge import badge as drawn
 from pytest_greencompute.store.files import write_atomically
 
 
-def run(given: Given, root: Path) -> int:
+def run(given: Arguments, root: Path) -> int:
     """The command."""
     return badge(given["what"], root, given)
 
 
-def badge(what: str, root: Path, given: Given) -> int:
+def badge(what: str, root: Path, given: Arguments) -> int:
     """Write the badge. 0: written; 3: none is due, since nothing is rated or the stars are only indicative. Raises SettingsError."""
     path = root / given["output"]
     if path.suffix != ".svg":

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pytest_greencompute.commands import Given
+from pytest_greencompute.commands import Arguments
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.budget import Budget, resolve
@@ -30,12 +30,12 @@ ONLY = {
 }
 
 
-def run(given: Given, root: Path) -> int:
+def run(given: Arguments, root: Path) -> int:
     """The command."""
     return compare(given["a"], given["b"], root, given)
 
 
-def compare(a: str, b: str, root: Path, given: Given) -> int:
+def compare(a: str, b: str, root: Path, given: Arguments) -> int:
     """Print the verdicts. 0: all PASS; 1: some FAIL; 3: no FAIL, but something could not be judged. Raises SettingsError."""
     options = {name: given[name] for name in ("tolerance", "confidence") if given.get(name) is not None}
     # The terms of pyproject.toml hold here too; the option that it needs for them is implied.

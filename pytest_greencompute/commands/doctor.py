@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pytest_greencompute.commands import BROKE, Given
+from pytest_greencompute.commands import BROKE, Arguments
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.machine import facts as machine
 from pytest_greencompute.machine.clock import RealClock
@@ -18,7 +18,7 @@ from pytest_greencompute.results.provenance_json import machine_to_json
 from pytest_greencompute.values.provenance import Machine
 
 
-def run(given: Given, _: Path) -> int:
+def run(given: Arguments, _: Path) -> int:
     """The command."""
     return doctor(as_json=given["json"])
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_greencompute.commands import Given
+from pytest_greencompute.commands import Arguments
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.escape import json_text, printable
 from pytest_greencompute.report.table import figure
@@ -21,7 +21,7 @@ from pytest_greencompute.values.provenance import Json
 SHOWN = ("energy_per_query", "latency_p95", "accuracy")
 
 
-def run(given: Given, root: Path) -> int:
+def run(given: Arguments, root: Path) -> int:
     """Print it. 0: there is one; 3: some of its files could not be read. Raises SettingsError where nothing was saved."""
     home = home_of(root)
     store, names = store_of(home), tuple(given.get("baseline") or ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pytest_greencompute.commands import Given
+from pytest_greencompute.commands import Arguments
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.settings.finding import has_settings
 from pytest_greencompute.settings.folders import PROJECT, upward
@@ -70,7 +70,7 @@ jobs:
 """
 
 
-def run(given: Given, _: Path) -> int:
+def run(given: Arguments, _: Path) -> int:
     """The command."""
     return init(Path(given["folder"]))
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pytest_greencompute.commands import Given
+from pytest_greencompute.commands import Arguments
 from pytest_greencompute.errors import NoMeterError, SettingsError
 from pytest_greencompute.judging.noise import Noise, noise_of
 from pytest_greencompute.pairing.against_itself import Itself, measure
@@ -24,12 +24,12 @@ DEFAULT_SECONDS = 60.0
 MOST_LAUNCHES = 20
 
 
-def run(given: Given, root: Path) -> int:
+def run(given: Arguments, root: Path) -> int:
     """The command."""
     return noise(given["test"], root, given)
 
 
-def noise(test: str, root: Path, given: Given) -> int:
+def noise(test: str, root: Path, given: Arguments) -> int:
     """Measure and print. Returns 0, or 3 where no tolerance up to 50 % is supported. Raises GreencomputeError."""
     import numpy as np
 

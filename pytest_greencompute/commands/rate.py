@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_greencompute.commands import Given
+from pytest_greencompute.commands import Arguments
 from pytest_greencompute.commands.compare import sessions_of
 from pytest_greencompute.errors import NotRatedError, SettingsError
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
@@ -48,12 +48,12 @@ class Rated:
         return stars_at(self.rating, self.energy.high), stars_at(self.rating, self.energy.low)
 
 
-def run(given: Given, root: Path) -> int:
+def run(given: Arguments, root: Path) -> int:
     """The command."""
     return rate(given["what"], root, given)
 
 
-def rate(what: str, root: Path, given: Given) -> int:
+def rate(what: str, root: Path, given: Arguments) -> int:
     """Print the stars of a figure or a saved run. 0: rated; 3: there is no energy that is rated. Raises SettingsError."""
     try:
         found = rated(what, root, given)
@@ -70,7 +70,7 @@ def rate(what: str, root: Path, given: Given) -> int:
     return 0
 
 
-def rated(what: str, root: Path, given: Given) -> Rated:
+def rated(what: str, root: Path, given: Arguments) -> Rated:
     """The rating of ``what``: a number (Wh per 1,000 queries), a quantity (J per query, or "0.4 Wh/1000 queries"), or saved runs.
 
     Raises SettingsError for bad input, NotRatedError where there is no measured energy.
@@ -113,7 +113,7 @@ def _figure(what: str) -> float | None:
         return None
 
 
-def _subject(given: Given, of_run: Followed | None) -> tuple[str, str | None]:
+def _subject(given: Arguments, of_run: Followed | None) -> tuple[str, str | None]:
     """The task and class that are asked for, or else those that the run was measured for."""
     task, its_class = given.get("task"), given.get("model_class")
     if of_run is not None and task in (None, of_run.task):

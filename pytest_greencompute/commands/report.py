@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pytest_greencompute.commands import Given
+from pytest_greencompute.commands import Arguments
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.html import page
 from pytest_greencompute.report.markdown import write
@@ -19,7 +19,7 @@ DEFAULT = "report.html"
 FORMS: dict[str, Callable[[Sequence[Summary], History], str]] = {".html": page, ".md": lambda sessions, _: write(sessions)}
 
 
-def run(given: Given, root: Path) -> int:
+def run(given: Arguments, root: Path) -> int:
     """The command."""
     return report(given["runs"], given["output"], root)
 

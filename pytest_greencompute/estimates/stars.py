@@ -23,7 +23,7 @@ NO_PROTOCOL = "it did not follow the protocol of AI Energy Score: energy_meter.e
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ScoreRequest:
     """What a call asked for: the task and class to be rated in, how many passes, and what the user claims of queries and answers.
 
     Invariant: the newest leaderboard has the task and class, there is at least one pass, a claim is True or False. Raises SettingsError.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_greencompute.errors import MeterError, SettingsError
-from pytest_greencompute.hooks import workers
+from pytest_greencompute.hooks import benchmarks, workers
 from pytest_greencompute.hooks.collecting import (
     alarms,
     extra_meters,
@@ -20,6 +20,7 @@ from pytest_greencompute.hooks.collecting import (
     tests_of,
     unmetered_members,
 )
+from pytest_greencompute.hooks.demands import demands_here
 from pytest_greencompute.hooks.given import read_settings, usage_error
 from pytest_greencompute.hooks.ledger import where_from
 from pytest_greencompute.hooks.names import MARKER, is_worker, options_given
@@ -62,9 +63,7 @@ def prepare(
         by_name = settings.budgets.keys()
         metered += [item for item in items if item not in metered and not by_name.isdisjoint(settings.names.of(node_id_of(item)))]
         if settings.benchmarks and settings.enabled:
-            from pytest_greencompute.hooks.benchmarks import uses_benchmark
-
-            metered += [item for item in items if item not in metered and uses_benchmark(item)]
+            metered += [item for item in items if item not in metered and benchmarks.uses_benchmark(item)]
         unmetered_members(items, metered)
         tests = tests_of(metered, settings, MARKER)
         if settings.enabled and is_worker(config):
@@ -72,8 +71,6 @@ def prepare(
         if settings.base_refs:
             if settings.budget_file is not None and given["budget_file"] == options_in(addopts_of(config.inipath)).get("budget_file"):
                 settings = replace(settings, budget_file=None)  # each commit names its own
-            from pytest_greencompute.hooks.demands import demands_here
-
             named = None if settings.budget_file is None else str(settings.budget_file)
             for node_id, demands in demands_here(metered, where_from(config, metered), named, MARKER, config.inipath).items():
                 tests[node_id].demands = demands
@@ -102,8 +99,6 @@ def _checked_settings(config: pytest.Config, given: dict[str, Any], items: Seque
         else:
             workers.check(config, settings.xdist)
         if settings.benchmarks:
-            from pytest_greencompute.hooks import benchmarks
-
             benchmarks.check()
     if not is_worker(config):
         check_installed(settings)

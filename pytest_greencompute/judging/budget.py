@@ -25,7 +25,7 @@ TERMS = ("tolerance", "floor", "confidence", "max_seconds")
 SET_ON = "set_on"  # beside the energy limits of a table: the card that they were set on
 DEFAULT_TOLERANCE = 0.05
 STARS = (1, 2, 3, 4, 5)
-Where = Callable[..., str]
+SaysWhere = Callable[..., str]
 Rank = tuple[int, ...]
 EXACT: Rank = (1 << 62,)
 COMMAND_LINE = "command line"  # where the line with the options' terms stands
@@ -110,7 +110,7 @@ class Budget:
         return default
 
 
-def parse_lines(written: Mapping[str, Any], where: Where) -> tuple[Line, ...]:
+def parse_lines(written: Mapping[str, Any], where: SaysWhere) -> tuple[Line, ...]:
     """The lines that one marker or one table of a file wrote: its own, then its ``on`` lines.
 
     ``where(*keys)`` says where a key stands ("pyproject.toml:14"). Raises one SettingsError that lists every problem.
@@ -128,7 +128,7 @@ def parse_lines(written: Mapping[str, Any], where: Where) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def _on_line(entry: Mapping[str, Any], where: Where, problems: list[str]) -> Line:
+def _on_line(entry: Mapping[str, Any], where: SaysWhere, problems: list[str]) -> Line:
     on = {key: entry[key] for key in HARDWARE_KEYS if key in entry}
     if not on:
         problems.append(f"{where()}: an 'on' line needs one of {', '.join(HARDWARE_KEYS)} to say where it holds.")
@@ -138,7 +138,7 @@ def _on_line(entry: Mapping[str, Any], where: Where, problems: list[str]) -> Lin
     return _line({key: value for key, value in entry.items() if key not in on}, where, problems, on=on)
 
 
-def _line(written: Mapping[str, Any], where: Where, problems: list[str], *, on: Mapping[str, str]) -> Line:
+def _line(written: Mapping[str, Any], where: SaysWhere, problems: list[str], *, on: Mapping[str, str]) -> Line:
     limits: dict[str | None, dict[str, Limit]] = {}
     terms: dict[str, Any] = {}
     for key, value in written.items():
@@ -159,7 +159,7 @@ def _line(written: Mapping[str, Any], where: Where, problems: list[str], *, on: 
     return Line(where(), limits, Terms(**terms), on)
 
 
-def _named_run(name: str, written: Mapping[str, Any], where: Where, problems: list[str]) -> dict[str, Limit]:
+def _named_run(name: str, written: Mapping[str, Any], where: SaysWhere, problems: list[str]) -> dict[str, Limit]:
     limits: dict[str, Limit] = {}
     for key, value in written.items():
         place = where(name, key)

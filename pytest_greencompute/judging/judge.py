@@ -66,7 +66,7 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseFigures:
     """What a run is held against in one metric: the figures of the newest run that may be compared, or ``why`` there is none.
 
     ``differs`` is what may have moved its figure all the same.
@@ -87,7 +87,7 @@ class Against:
 
     kind: str
     name: str
-    base: Callable[[Metric], Base]
+    base: Callable[[Metric], BaseFigures]
     ratio: Callable[[Metric, Estimate], Verdict]
     newest: Figures | None = None
     told: bool = False
@@ -246,12 +246,12 @@ def against_baseline(head: Figures, budget: Budget, bench: Bench, subject: str, 
     name, confidence = bench.baseline or "", head.aim.confidence
     found = unlike(head.run, bench.sessions, cpu_judged=head.of_processor)
 
-    def base(metric: Metric) -> Base:
+    def base(metric: Metric) -> BaseFigures:
         match = matching(found, metric.name)
         if match.runs:
-            return Base(bench.saved(match.runs[-1], confidence), differs=match.warnings)
+            return BaseFigures(bench.saved(match.runs[-1], confidence), differs=match.warnings)
         what = f"was measured otherwise ({'; '.join(map(str, match.refused))})" if match.refused else "has no run of it"
-        return Base(why=f"baseline {name!r} {what}; `pytest --energy-budget --energy-save {name}` saves one")
+        return BaseFigures(why=f"baseline {name!r} {what}; `pytest --energy-budget --energy-save {name}` saves one")
 
     def ratio(metric: Metric, outcome: Estimate) -> Verdict:
         befores = [bench.saved(each, confidence).of(metric) for each in matching(found, metric.name).runs]

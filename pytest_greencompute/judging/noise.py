@@ -29,7 +29,7 @@ OUTLYING, LEAST_OUTLYING = 5.0, 0.02
 LEAST_MODE_GAP = 0.02
 MODE_GAP_TIMES = 6.0
 TREND_LEAST = 6
-Pairs = Sequence[tuple[float, float]]
+JoulesInPairs = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Noise:
     pairs: int | None = None
 
 
-def noise_of(launches: Sequence[Pairs], *, most_pairs: int, confidence: float, rng: np.random.Generator) -> Noise:
+def noise_of(launches: Sequence[JoulesInPairs], *, most_pairs: int, confidence: float, rng: np.random.Generator) -> Noise:
     """What ``launches`` show, each a list of pairs of the same code, all positive; ``most_pairs`` is what a comparison has time for.
 
     Raises SettingsError for fewer than two launches of two pairs each.

@@ -186,7 +186,7 @@ def percentile_pairs(base: Sequence[Sequence[float]], head: Sequence[Sequence[fl
 
 
 @dataclass(frozen=True, slots=True)
-class First:
+class FirstLaunch:
     """What the pairs of the first launch of both said, and the largest ratio that was fine."""
 
     word: Word
@@ -196,7 +196,7 @@ class First:
 
 
 @dataclass(slots=True)
-class Again:
+class FreshLaunch:
     """A fresh launch, asked whether its pairs lie on the same side of the limit too. It takes at most ``longest`` pairs."""
 
     longest: int
@@ -238,8 +238,8 @@ class PairedTest:
     _changes: list[float] = field(default_factory=list, init=False)
     _bases: list[float] = field(default_factory=list, init=False)
     _plan: tuple[int, ...] = field(default=(), init=False)
-    _first: First | None = field(default=None, init=False)
-    _again: list[Again] = field(default_factory=list, init=False)
+    _first: FirstLaunch | None = field(default=None, init=False)
+    _again: list[FreshLaunch] = field(default_factory=list, init=False)
     _problem: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
@@ -280,7 +280,7 @@ class PairedTest:
             raise SettingsError("A relaunch in the middle of a launch.", remedy="Tell it pairs until asks is not 'pair' any more.")
         if self.asks == "relaunch":
             self.asks = "pair"
-            self._again.append(Again(self._pairs_for_next()))
+            self._again.append(FreshLaunch(self._pairs_for_next()))
 
     def stop(self) -> None:
         """No more pairs of this launch will come: judge it by those that did. Where a FAIL is to be seen again it asks for a relaunch.
@@ -315,14 +315,14 @@ class PairedTest:
             self._first = seen
             self.asks = "nothing" if seen.word == "INCONCLUSIVE" else self._after_launch(seen)
 
-    def _seen(self) -> First:
+    def _seen(self) -> FirstLaunch:
         """What the pairs of the first launch say so far, at the confidence of one of its looks."""
         low, high = (share(error, len(self._plan)) for error in (self.rule.fail_error, self.rule.pass_error))
         ratio = pairs_ratio(self._changes, low_error=low, high_error=high)
         limit = self.rule.limit(statistics.median(self._bases))
-        return First(word_for_ratio(ratio, limit), ratio, len(self._changes), limit)
+        return FirstLaunch(word_for_ratio(ratio, limit), ratio, len(self._changes), limit)
 
-    def _count_pair(self, first: First, worse: float) -> None:
+    def _count_pair(self, first: FirstLaunch, worse: float) -> None:
         again = self._again[-1]
         if (worse > math.log(first.limit)) == (first.word == "FAIL"):
             again.same += 1
@@ -331,10 +331,10 @@ class PairedTest:
         if again.agrees is not None:
             self.asks = self._after_launch(first) if again.agrees else "nothing"
 
-    def _after_launch(self, first: First) -> Asks:
+    def _after_launch(self, first: FirstLaunch) -> Asks:
         return "nothing" if self._launches_left(first) == 0 or self._pairs_for_next() < UNANIMOUS else "relaunch"
 
-    def _launches_left(self, first: First) -> int:
+    def _launches_left(self, first: FirstLaunch) -> int:
         """How many more launches must show the same."""
         needed = self.launches if first.word == "PASS" else max(self.launches, self.for_fail)
         return needed - 1 - len(self._again)
@@ -344,10 +344,10 @@ class PairedTest:
         left = self._launches_left(self._first) if self._first else 0
         return (self.max_pairs - self.pairs) // max(1, left)
 
-    def _settled(self, first: First) -> bool:
+    def _settled(self, first: FirstLaunch) -> bool:
         return self._launches_left(first) == 0 and all(again.agrees for again in self._again)
 
-    def _remark(self, first: First) -> str:
+    def _remark(self, first: FirstLaunch) -> str:
         """What the other launches said, and within what the figure holds."""
         if first.word == "INCONCLUSIVE" or (self._settled(first) and not self._again):
             return _too_few(first.pairs) or ", within one launch of each"

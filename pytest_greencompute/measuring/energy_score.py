@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.estimates.answers import changed_answers
 from pytest_greencompute.estimates.estimate import Estimate
-from pytest_greencompute.estimates.stars import Asked
+from pytest_greencompute.estimates.stars import ScoreRequest
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort, Telling, tell_nobody
@@ -34,7 +34,7 @@ TELL_EVERY_S = 0.5
 
 def measure_score(
     task: Task,
-    asked: Asked,
+    asked: ScoreRequest,
     instruments: Instruments,
     effort: Effort,
     *,

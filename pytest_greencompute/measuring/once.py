@@ -12,7 +12,7 @@ from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-Answered = tuple[Run, list[Any]]
+Answered = tuple[Run, list[Any]]  # a run, and the model's answers
 
 
 def run_once(task: Task, clock: Clock, keep: int | None = None) -> Answered:

@@ -22,7 +22,7 @@ from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.values.readings import Method, Reading, Source
 
 STILL_S = 2.0  # a counter that has not changed for so long stands still
-Facts = Mapping[str, str | float | int | bool | None]  # by name, plain JSON values
+DeviceFacts = Mapping[str, str | float | int | bool | None]  # by name, plain JSON values
 Sees = Literal["gpus", "process", "machine", ""]
 
 
@@ -72,7 +72,7 @@ class Condition:
     """
 
     marks: tuple[str, ...] = ()
-    facts: Facts | None = None
+    facts: DeviceFacts | None = None
 
 
 @runtime_checkable
@@ -96,7 +96,7 @@ class Counter(Protocol):
         """Marks and facts of this moment. Cheap enough to call at both ends of a block; empty where nothing is known."""
         ...
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """What belongs into the provenance once per run: driver, limits, modes. Plain JSON values."""
         ...
 
@@ -118,7 +118,7 @@ class Dead:
     def condition(self) -> Condition:
         return Condition()
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         return {}
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from importlib import metadata
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError
-from pytest_greencompute.meters.base import Ability, Condition, Counter, Facts, MeterOptions, Sees, Traits, abilities_of, trouble
+from pytest_greencompute.meters.base import Ability, Condition, Counter, DeviceFacts, MeterOptions, Sees, Traits, abilities_of, trouble
 from pytest_greencompute.values.readings import Method, Reading, Source
 
 _J_PER_KWH = 3.6e6
@@ -164,7 +164,7 @@ class CodeCarbonCounter:
 
     __slots__ = ("_facts", "_field", "_open", "_seen", "_source", "_tracker", "sees")
 
-    def __init__(self, tracker: _Tracker, field: str, source: Source, facts: Facts) -> None:
+    def __init__(self, tracker: _Tracker, field: str, source: Source, facts: DeviceFacts) -> None:
         self.sees: Sees = "process" if facts["tracking_mode"] == "process" and field != "gpu_energy" else "machine"
         self._tracker = tracker
         self._field = field
@@ -194,7 +194,7 @@ class CodeCarbonCounter:
         """Nothing is known."""
         return Condition()
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """CodeCarbon's version and the ways it measures."""
         return self._facts
 

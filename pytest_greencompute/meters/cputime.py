@@ -22,7 +22,7 @@ from pathlib import Path
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.facts import CPUINFO, Processor, read_processor
 from pytest_greencompute.machine.processes import PROC, descendants
-from pytest_greencompute.meters.base import Ability, Condition, Counter, Facts, MeterOptions, Traits
+from pytest_greencompute.meters.base import Ability, Condition, Counter, DeviceFacts, MeterOptions, Traits
 from pytest_greencompute.values.readings import Reading, Source
 
 # A round figure between 3.75 W (EPYC 9654: TDP 360 W over 96 cores) and 13 W (Ryzen 7 5800X: 105 W over 8). It is stated
@@ -66,7 +66,7 @@ class CpuTimeCounter:
         """Nothing is known of the processor."""
         return Condition()
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """The watts of the model and where they come from."""
         return {"watts_per_core": self._watts, "watts_from": self._source.note}
 

@@ -12,7 +12,7 @@ from pytest_greencompute.machine.clock import Clock, is_real
 from pytest_greencompute.machine.spinning import Spin, wait_until_quiet
 from pytest_greencompute.meters.base import Counter
 from pytest_greencompute.meters.locks import locked
-from pytest_greencompute.meters.ticks import Ticks, ran_backwards, read_counter
+from pytest_greencompute.meters.ticks import TickingCounters, ran_backwards, read_counter
 from pytest_greencompute.protocol.messages import Probed
 from pytest_greencompute.values.provenance import ByDomain, Device
 from pytest_greencompute.values.readings import Reading, Source, counts, spared
@@ -53,7 +53,7 @@ class Instruments:
         self._restless = 0
         self._shown_j: dict[str, float] = {}  # at its last reading
         self.dropped_j: dict[str, float] = {}  # by how much counters have run backwards between two readings, in all
-        self._ticks = Ticks(clock, self._take, self._leave_out, [each.source for each in counters])
+        self._ticks = TickingCounters(clock, self._take, self._leave_out, [each.source for each in counters])
         self._sort()
 
     def _sort(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.meters.base import Condition, Facts
+from pytest_greencompute.meters.base import Condition, DeviceFacts
 from pytest_greencompute.values.readings import Reading, Source
 
 FIELD_UPDATE_S = 0.1  # power fields are renewed every 20 to 100 ms (arXiv 2312.02741): the last of a tail shows up to this late
@@ -43,7 +43,7 @@ class PowerIntegrator:
         systematic: float = 0.05,
         note: str = "",
         condition: Callable[[], Condition] = Condition,
-        facts: Callable[[], Facts] = dict,
+        facts: Callable[[], DeviceFacts] = dict,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self._source = Source(
@@ -95,7 +95,7 @@ class PowerIntegrator:
         """Marks and facts of this moment, from the device."""
         return self._condition()
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """What belongs into the provenance, from the device."""
         return self._facts()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.machine.processes import descends
-from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, Facts, MeterOptions, Traits, check_ticks
+from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, DeviceFacts, MeterOptions, Traits, check_ticks
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.nvml_gpus import Gpu, mig_remedy, visible_gpus
 from pytest_greencompute.meters.nvml_library import Library, errors, has_none
@@ -187,7 +187,7 @@ class NvmlCounter:
         """Slowdowns, other processes, temperature and clock of this moment; whatever does not answer is left out."""
         return _condition(self._library, self._gpu, self._family)
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """Driver, identity, limits, modes and clocks."""
         return _facts(self._library, self._gpu)
 
@@ -227,7 +227,7 @@ def _slowdowns(reasons: int) -> tuple[str, ...]:
     return marks
 
 
-def _facts(library: Library, gpu: Gpu) -> Facts:
+def _facts(library: Library, gpu: Gpu) -> DeviceFacts:
     limit_mw = library.ask("DeviceGetEnforcedPowerLimit", gpu.handle)
     cuda = library.ask("SystemGetCudaDriverVersion")
     persistence = library.ask("DeviceGetPersistenceMode", gpu.handle)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.machine.facts import read_processor
-from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, Facts, MeterOptions, Traits, abilities_of
+from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, DeviceFacts, MeterOptions, Traits, abilities_of
 from pytest_greencompute.values.readings import Reading, Source, spared
 
 ROOT = Path("/sys/class/powercap")
@@ -151,7 +151,7 @@ class RaplCounter:
         """Nothing: powercap shows no throttling."""
         return Condition()
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """The zone's name and the range of its counter in joules."""
         return {"zone": self._zone.name, "wraps_at_j": self._zone.range_uj / 1e6}
 

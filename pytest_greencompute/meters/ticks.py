@@ -37,7 +37,7 @@ class _Poll:
     done_ns: int
 
 
-class Ticks:
+class TickingCounters:
     """Probes the ticks of ``counters`` and waits for them. Each is probed once and kept.
 
     ``sources``: those of all counters of the session. ``take`` reads a counter, and gives None for one that is left out from then on;

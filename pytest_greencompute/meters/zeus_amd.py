@@ -15,7 +15,7 @@ from typing import Any
 
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.meters.base import Condition, Counter, Dead, Facts, MeterOptions, trouble
+from pytest_greencompute.meters.base import Condition, Counter, Dead, DeviceFacts, MeterOptions, trouble
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import visible_to_hip
 from pytest_greencompute.meters.zeus_figures import REMEDY, Rising, figure
@@ -297,7 +297,7 @@ class AmdCounter:
         """Nothing is known."""
         return Condition()
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """Identity, power limit, and the versions of what read it."""
         return _facts(self._gpu)
 
@@ -306,7 +306,7 @@ class AmdCounter:
         self._open = False
 
 
-def _facts(gpu: AmdGpu) -> Facts:
+def _facts(gpu: AmdGpu) -> DeviceFacts:
     limit_mw = _or_error(lambda: figure(gpu.label, _of(gpu, "get_power_management_limit")))
     return {
         "gpu": gpu.name,

@@ -16,7 +16,7 @@ from typing import Any
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.machine.facts import read_processor
-from pytest_greencompute.meters.base import Condition, Counter, Facts, trouble
+from pytest_greencompute.meters.base import Condition, Counter, DeviceFacts, trouble
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.zeus_figures import REMEDY, Rising, figure
 from pytest_greencompute.values.readings import Reading, Source
@@ -89,7 +89,7 @@ class AppleCounter:
         """Nothing is known."""
         return Condition()
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """Zeus's version."""
         return {"zeus": metadata.version("zeus")}
 

@@ -50,7 +50,7 @@ CACHED = 'repeats="cached": answers from memory are part of the figures'
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class AskedAgain:
     """A batch that was asked again: how often as fast as at first, and whether it was the very objects that came back."""
 
     first: Stamp
@@ -99,7 +99,7 @@ class Repeats:
         self._workload, self._cached, self._judged = workload, cached, False
         self._before = self._after = states_of(workload.listed)
         self._outputs: list[Any] = []
-        self._again: dict[int, Again] = {}
+        self._again: dict[int, AskedAgain] = {}
         self._first: list[str] = []
         self._later: list[str] = []
         self._others = 0
@@ -120,7 +120,7 @@ class Repeats:
             return
         first = self._workload.stamps[index]
         before = self._outputs[index * self._workload.batch_size :][: len(answers)]
-        self._again[index] = Again(first, later, all(map(one_object, before, answers)))
+        self._again[index] = AskedAgain(first, later, all(map(one_object, before, answers)))
         start = time.perf_counter()
         for one, other in zip(map(_few, before), map(_few, answers), strict=True):
             if len(self._first) >= COMPARED and self._spent_s + time.perf_counter() - start > COMPARED_S:
@@ -168,7 +168,7 @@ class Repeats:
         listed = self._workload.listed
         return self._worn() or (not isinstance(listed, Made) and any(map(functools.partial(worn, places=False), self._after, self._before)))
 
-    def _faster(self) -> tuple[Again, ...]:
+    def _faster(self) -> tuple[AskedAgain, ...]:
         """The batches that were answered again, where most of them took far less time; none where that is usual."""
         seen = {index: each for index, each in self._again.items() if not each.first.compiled}
         late = {index: each for index, each in seen.items() if index >= EARLY}
@@ -180,7 +180,7 @@ class Repeats:
         saved_s = sum(each.first.seconds - each.later.seconds for each in found)
         return tuple(found) if saved_s > SAVED_S else ()
 
-    def _new(self, late: Mapping[int, Again], faster: Sequence[int]) -> list[Again]:
+    def _new(self, late: Mapping[int, AskedAgain], faster: Sequence[int]) -> list[AskedAgain]:
         """The ``faster`` ones if they are most of those that asked something new in the first pass: what is asked twice is in a memory."""
         if len(faster) < MOST * len(late) and len(faster) > (1 - MOST) * len(late):
             known: dict[Any, int] = {}
@@ -190,7 +190,7 @@ class Repeats:
         new = [index for index in faster if index in late]
         return [late[index] for index in new] if len(new) >= max(MOST * len(late), MANY / 2) else []
 
-    def _part(self) -> tuple[Again, ...]:
+    def _part(self) -> tuple[AskedAgain, ...]:
         """Of many batches those that took clearly less time, where that is a good part of all; else none."""
         late = [each for index, each in self._again.items() if index >= EARLY and not (each.first.compiled or each.first.jostled)]
         found = [each for each in late if each.work_s[0] >= TIMES_OF_PART * each.work_s[1]]
@@ -198,12 +198,12 @@ class Repeats:
         much = saved_s > max(PART_S, PART * sum(each.work_s[0] for each in late))
         return tuple(found) if len(late) >= MANY and len(found) >= PART * len(late) and much else ()
 
-    def _is_sure(self, faster: Sequence[Again]) -> bool:
+    def _is_sure(self, faster: Sequence[AskedAgain]) -> bool:
         """Whether these are enough to be no first-call costs."""
         calm = sum(not each.first.jostled for each in faster)
         return (calm >= MANY / 2 and len(self._again) > MANY) or (calm >= EARLY and not _compilers())
 
-    def _refuse_memory(self, faster: Sequence[Again]) -> None:
+    def _refuse_memory(self, faster: Sequence[AskedAgain]) -> None:
         """Raises SettingsError where it was a memory that made these batches faster.
 
         A few batches may each have been the first of something; where only a look into a table is that fast, a note says what is unknown.
@@ -217,7 +217,7 @@ class Repeats:
             kept = "what the model has put into its queries" if self._filled() else "answers kept in memory"
             self.notes += (f"{said} when asked again: {few} cannot tell first-call costs from {kept}",)
 
-    def _refuse_part(self, part: Sequence[Again]) -> None:
+    def _refuse_part(self, part: Sequence[AskedAgain]) -> None:
         """Raises SettingsError where a memory was found that made some batches, or some of the work of each, faster.
 
         Else a note says so of most; some may have been slowed by a busy machine.
@@ -228,7 +228,7 @@ class Repeats:
         if len(part) >= MOST * sum(index >= EARLY for index in self._again):
             self.notes += (f"{said}: what is done only once for a query is in no figure",)
 
-    def _memory(self, faster: Sequence[Again]) -> bool:
+    def _memory(self, faster: Sequence[AskedAgain]) -> bool:
         known = [index for index, each in self._again.items() if each in faster] if len(faster) >= EARLY else [*self._again]
         batches = [self._workload.batch(index) for index in known[:EARLY]]
         return _remembers(self._workload.model, [_keys(batch) for batch in batches], len(self._again), looked_up=_looked_up(faster))
@@ -275,7 +275,7 @@ def _keys(batch: Any) -> list[Any]:
     return [key for key in (batch[0], tuple(batch)) if isinstance(key, str | bytes | tuple) and _hashable(key)]
 
 
-def _looked_up(faster: Sequence[Again]) -> bool:
+def _looked_up(faster: Sequence[AskedAgain]) -> bool:
     """Whether hardly more was done than to look something up."""
     if not faster:
         return False
@@ -283,12 +283,12 @@ def _looked_up(faster: Sequence[Again]) -> bool:
     return later_s <= LOOKED_UP_S or (later_s <= FETCHED_S and first_s >= TIMES_FETCHED * later_s)
 
 
-def _how_much(faster: Sequence[Again]) -> str:
+def _how_much(faster: Sequence[AskedAgain]) -> str:
     first_s, later_s = _medians(faster)
     return f"a batch took {1e3 * first_s:.3g} ms at first and {1e3 * later_s:.3g} ms"
 
 
-def _medians(seen: Sequence[Again]) -> tuple[float, float]:
+def _medians(seen: Sequence[AskedAgain]) -> tuple[float, float]:
     return statistics.median(each.first.seconds for each in seen), statistics.median(each.later.seconds for each in seen)
 
 

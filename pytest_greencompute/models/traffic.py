@@ -14,7 +14,7 @@ from pytest_greencompute.errors import SettingsError
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-Record = Mapping[str, Any]  # a line of the user's file
+TrafficRecord = Mapping[str, Any]  # a line of the user's file
 
 ONE_A_LINE = 'Write one JSON object a line, such as {"text": "where is my order?"}.'
 
@@ -69,7 +69,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             yield f"{path}:{number}", text
 
 
-def _object(text: str, where: str) -> Record:
+def _object(text: str, where: str) -> TrafficRecord:
     try:
         found = json.loads(text)
     except ValueError as error:
@@ -86,14 +86,14 @@ def _kind(value: Any) -> str:
     return names[type(value)]
 
 
-def _query(found: Record, key: str, where: str) -> Any:
+def _query(found: TrafficRecord, key: str, where: str) -> Any:
     value = _value(found, key, where)
     if value is None:
         raise SettingsError(f"{where}: {key!r} is null, which is no query.", remedy="Leave the line out, or write its query.")
     return value
 
 
-def _value(found: Record, key: str, where: str) -> Any:
+def _value(found: TrafficRecord, key: str, where: str) -> Any:
     if key in found:
         return found[key]
     near = difflib.get_close_matches(key, list(found), n=1, cutoff=0.6)

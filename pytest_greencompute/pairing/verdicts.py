@@ -8,7 +8,7 @@ from pytest_greencompute.estimates.answers import changed_answers
 from pytest_greencompute.estimates.estimate import Estimate, figure
 from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.comparable import differences, record
-from pytest_greencompute.judging.judge import Against, Base, longer_or_dearer
+from pytest_greencompute.judging.judge import Against, BaseFigures, longer_or_dearer
 from pytest_greencompute.judging.verdict import Verdict, unmeasured
 from pytest_greencompute.pairing.launches import judge_launches
 from pytest_greencompute.pairing.layouts import blocking, metered_otherwise
@@ -26,9 +26,9 @@ def against_base(match: Match, head: Figures, subject: str) -> Against:
     newest = None if match.run is None else Figures(match.run, head.aim)
     differing = () if match.run is None or match.problem else blocking(head.run, match.run, head.aim)
 
-    def base(metric: Metric) -> Base:
+    def base(metric: Metric) -> BaseFigures:
         why = match.problem or (NO_PAIRS if match.run is None else metered_otherwise(differing, metric.name))
-        return Base(why=f"{label}: {why}") if why else Base(newest)
+        return BaseFigures(why=f"{label}: {why}") if why else BaseFigures(newest)
 
     def ratio(metric: Metric, outcome: Estimate) -> Verdict:
         if match.launched is not None:

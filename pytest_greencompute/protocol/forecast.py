@@ -19,11 +19,11 @@ from pytest_greencompute.protocol.layout import (
 from pytest_greencompute.protocol.messages import Plan
 from pytest_greencompute.protocol.sets import lay_out, sets_ahead
 
-Step = Literal["probe", "warm-up", "lag", "latency"]
-_ORDER: tuple[Step, ...] = ("probe", "warm-up", "lag", "latency")
+Stage = Literal["probe", "warm-up", "lag", "latency"]
+_ORDER: tuple[Stage, ...] = ("probe", "warm-up", "lag", "latency")
 
 
-def ahead(plan: Plan, batch_s: float, *, from_step: Step, spent: float = 0.0) -> tuple[float, float]:
+def ahead(plan: Plan, batch_s: float, *, from_step: Stage, spent: float = 0.0) -> tuple[float, float]:
     """Seconds until the verdicts may first be certain, and until the time limit, from this step on, of which ``spent`` are over.
 
     ``batch_s`` is what a batch takes, as far as it is known by now.

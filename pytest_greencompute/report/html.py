@@ -22,7 +22,7 @@ from pytest_greencompute.report.changes import Change, changes
 from pytest_greencompute.report.escape import printable, script_json, shortened
 from pytest_greencompute.report.plots import Drawn, Plot
 from pytest_greencompute.report.summary import commit, heading, loosened, remarks, totals, unmetered, years
-from pytest_greencompute.report.table import Compared, Table, comparisons, figure, table
+from pytest_greencompute.report.table import ComparisonRows, Table, comparisons, figure, table
 from pytest_greencompute.results.provenance_json import provenance_to_json
 from pytest_greencompute.results.result import Figure, Result, ShownVerdict, called
 from pytest_greencompute.results.summary import Summary
@@ -79,7 +79,7 @@ class SessionPart:
     reds: frozenset[int]
     failures: list[tuple[str, str, str]]
     changes: list[Change]
-    comparisons: list[tuple[Compared, list[tuple[int, Plot]], list[str], list[list[str]]]]
+    comparisons: list[tuple[ComparisonRows, list[tuple[int, Plot]], list[str], list[list[str]]]]
     runs: list[RunPart]
     remarks: list[str]
     bad_news: list[str]

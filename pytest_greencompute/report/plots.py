@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.estimates.domains import idle_watts, net_energy
 from pytest_greencompute.report.escape import plot_text
-from pytest_greencompute.report.table import Compared
+from pytest_greencompute.report.table import ComparisonRows
 from pytest_greencompute.results.result import CandidateRow, Figure, Pairs, Result
 from pytest_greencompute.store.history import Point
 from pytest_greencompute.values.metrics import METRICS
@@ -212,7 +212,7 @@ class _Placed:
     row: CandidateRow
 
 
-def front(compared: Compared) -> Plot | None:
+def front(compared: ComparisonRows) -> Plot | None:
     """Accuracy against energy of the candidates, the front joined; p95 latency where no accuracy is known. None below two points."""
     by = "accuracy" if any(row.accuracy is not None for row in compared.rows) else "latency_p95"
     placed = [(row.energy, row.figures.get(by), row) for row in compared.rows]

@@ -60,7 +60,7 @@ def lines(results: Sequence[Result], currency: str = "") -> list[tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparisonRows:
     """One comparison of candidates: the test it was made in, its name, and its rows."""
 
     test: str
@@ -73,13 +73,13 @@ class Compared:
         return headline(self.test.partition("::")[2] or self.test, self.rows)
 
 
-def comparisons(results: Sequence[Result]) -> list[Compared]:
+def comparisons(results: Sequence[Result]) -> list[ComparisonRows]:
     """The comparisons that were made, in order."""
     found: dict[tuple[str, str | None], list[CandidateRow]] = {}
     for run in results:
         if run.candidate is not None:
             found.setdefault((run.test, run.candidate.comparison), []).append(run.candidate)
-    return [Compared(test, name, tuple(rows)) for (test, name), rows in found.items()]
+    return [ComparisonRows(test, name, tuple(rows)) for (test, name), rows in found.items()]
 
 
 def _only_in_a_comparison(run: Result) -> bool:

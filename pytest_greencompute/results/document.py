@@ -9,8 +9,8 @@ from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json, provenance_from_json, provenance_to_json
-from pytest_greencompute.results.result import ENERGY, CandidateRow, Counted, Figure, Pairs, Result, ShownVerdict
-from pytest_greencompute.results.run_json import SCHEMA, Told, raw_to_json, run_from_json
+from pytest_greencompute.results.result import ENERGY, CandidateCount, CandidateRow, Figure, Pairs, Result, ShownVerdict
+from pytest_greencompute.results.run_json import SCHEMA, JsonObject, raw_to_json, run_from_json
 from pytest_greencompute.results.session import Facts, Refusal
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.stats.ratios import Ratio
@@ -170,7 +170,7 @@ def candidate_to_json(row: CandidateRow) -> dict[str, Json]:
 # --- back -------------------------------------------------------------------------------------------------------------
 
 
-def summary_of(report: Told, *, samples: bool = True) -> Summary:
+def summary_of(report: JsonObject, *, samples: bool = True) -> Summary:
     """The session that a report tells of, without its runs' samples where those are not needed.
 
     Its form must have been checked (``store.reports``); older ones know less of the session. Raises as ``result_from_json`` does.
@@ -200,7 +200,7 @@ def summary_of(report: Told, *, samples: bool = True) -> Summary:
     )
 
 
-def _result_of(data: Told, *, samples: bool) -> Result:
+def _result_of(data: JsonObject, *, samples: bool) -> Result:
     """A result of a file; where somebody has edited its samples it is shown without them."""
     try:
         return result_from_json(data, samples=samples)
@@ -208,15 +208,15 @@ def _result_of(data: Told, *, samples: bool) -> Result:
         return result_from_json(data, samples=False)
 
 
-def _source(told: Told) -> Source:
+def _source(told: JsonObject) -> Source:
     return Source(told["name"], told["domain"], told["method"], told["device"], told["uuid"], told["tick_s"], note=told["note"])
 
 
-def _pairs(told: Sequence[Told], one: str, other: str) -> tuple[tuple[Any, Any], ...]:
+def _pairs(told: Sequence[JsonObject], one: str, other: str) -> tuple[tuple[Any, Any], ...]:
     return tuple((each[one], each[other]) for each in told)
 
 
-def result_from_json(data: Told, *, samples: bool = True) -> Result:
+def result_from_json(data: JsonObject, *, samples: bool = True) -> Result:
     """A result out of its JSON, without its run where ``samples`` are not needed. Raises as ``run_from_json`` does."""
     year, candidate = data.get("year"), data.get("candidate")
     return Result(
@@ -240,21 +240,21 @@ def result_from_json(data: Told, *, samples: bool = True) -> Result:
     )
 
 
-def verdict_from_json(told: Told) -> ShownVerdict:
+def verdict_from_json(told: JsonObject) -> ShownVerdict:
     """A verdict as a report told it."""
     ratio = told.get("ratio")
     sides = None if ratio is None else Ratio(ratio["value"], ratio["low"] or 0.0, math.inf if ratio["high"] is None else ratio["high"])
-    fields: Told = {name: told[name] for name in _VERDICT_FIELDS}
+    fields: JsonObject = {name: told[name] for name in _VERDICT_FIELDS}
     return ShownVerdict(word=told["verdict"], base=told.get("base"), ratio=sides, effect=told.get("effect"), **fields)
 
 
-def _year_from(told: Told) -> Year:
+def _year_from(told: JsonObject) -> Year:
     kg, money = (Amount(**told[name]) if name in told else None for name in ("carbon_kg", "money"))
     return Year(told["queries"], Amount(**told["energy_kwh"]), kg, money)
 
 
-def _candidate_from(told: Told) -> CandidateRow:
-    fields: Told = {name: told[name] for name in _ROW_FIELDS if name in told or name not in _ROW_SINCE}
+def _candidate_from(told: JsonObject) -> CandidateRow:
+    fields: JsonObject = {name: told[name] for name in _ROW_FIELDS if name in told or name not in _ROW_SINCE}
     amounts = {name: None if told[name] is None else Amount(**told[name]) for name in _ROW_AMOUNTS}
-    counts = {name: Counted(each["value"], each["bound"]) for name, each in told.get("counts", {}).items()}
+    counts = {name: CandidateCount(each["value"], each["bound"]) for name, each in told.get("counts", {}).items()}
     return CandidateRow(**{**fields, **amounts, "counts": counts})

@@ -92,7 +92,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CandidateCount:
     """What was counted of a candidate without a meter (``values.run.Count``)."""
 
     value: float | None
@@ -113,7 +113,7 @@ class CandidateRow:
     agreement_with: str
     values: Mapping[str, bool | float | str] = field(default_factory=dict)
     figures: Mapping[str, float | None] = field(default_factory=dict)
-    counts: Mapping[str, Counted] = field(default_factory=dict)
+    counts: Mapping[str, CandidateCount] = field(default_factory=dict)
     domain: str = ""
     modelled: bool = False
     everywhere: bool = False

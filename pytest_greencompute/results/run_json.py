@@ -19,7 +19,7 @@ from pytest_greencompute.values.readings import Block, Idle, Source, Span, sets_
 from pytest_greencompute.values.run import Count, Latency, Run, Serving, Watched, Watching
 
 SCHEMA = "greencompute.report/1"
-Told: TypeAlias = Mapping[str, Any]  # an object of a JSON file or of another process: foreign until it is parsed
+JsonObject: TypeAlias = Mapping[str, Any]  # an object of a JSON file or of another process: foreign until it is parsed
 _SOURCE_FIELDS = ("meter", "domain", "method", "device", "uuid", "tick_s", "jitter_s", "step_j", "lag_s", "systematic", "note")
 _COUNT_FIELDS = ("value", "where", "note", "queries", "bound")
 _SERVING_COUNTS = ("by_events", "cut", "reconnected", "prompt_tokens")  # files of older versions have none
@@ -27,9 +27,9 @@ _SERVING_FIELDS = ("concurrency", "answered", "failed", "tokens", "first_tokens"
 _WATCHED_FIELDS = ("name", "calls", "tokens", "reasoning", "share")
 
 
-def schema() -> Told:
+def schema() -> JsonObject:
     """The JSON Schema of the run file."""
-    loaded: Told = json.loads(Path(__file__).with_name("report.schema.json").read_text(encoding="utf-8"))
+    loaded: JsonObject = json.loads(Path(__file__).with_name("report.schema.json").read_text(encoding="utf-8"))
     return loaded
 
 
@@ -101,7 +101,7 @@ def _block(block: Block) -> list[Any]:
     return [block.set_index, block.phase, block.queries, block.start_ns, block.end_ns, spans, list(block.marks)]
 
 
-def run_from_json(data: Told) -> Run:
+def run_from_json(data: JsonObject) -> Run:
     """The raw run out of its JSON. Raises KeyError, TypeError, ValueError or GreencomputeError where it is not one."""
     raw = data["raw"]
     return Run(
@@ -145,8 +145,8 @@ def _watching_from(seen: Any) -> Watching | None:
 def _serving_from(seen: Any) -> Serving | None:
     if seen is None:
         return None
-    several: Told = {name: tuple(_number(each) for each in seen[name]) for name in ("first_tokens", "token_gaps")}
-    counts: Told = {name: _whole(seen.get(name, 0), 0) for name in _SERVING_COUNTS}
+    several: JsonObject = {name: tuple(_number(each) for each in seen[name]) for name in ("first_tokens", "token_gaps")}
+    counts: JsonObject = {name: _whole(seen.get(name, 0), 0) for name in _SERVING_COUNTS}
     return Serving(
         concurrency=_whole(seen["concurrency"]),
         answered=_whole(seen["answered"], 0),
@@ -162,9 +162,9 @@ def _latency_from(queries: Any, seconds: Any, set_index: Any = None) -> Latency:
     return Latency(_whole(queries), _number(seconds), None if set_index is None else _whole(set_index, 0))
 
 
-def _source_from(source: Told) -> Source:
-    numbers: Told = {name: _number(source[name]) for name in _SOURCE_FIELDS if name.endswith(("_s", "_j")) or name == "systematic"}
-    texts: Told = {name: _typed(source[name], str) for name in _SOURCE_FIELDS if name not in numbers}
+def _source_from(source: JsonObject) -> Source:
+    numbers: JsonObject = {name: _number(source[name]) for name in _SOURCE_FIELDS if name.endswith(("_s", "_j")) or name == "systematic"}
+    texts: JsonObject = {name: _typed(source[name], str) for name in _SOURCE_FIELDS if name not in numbers}
     return Source(**texts, **numbers)
 
 

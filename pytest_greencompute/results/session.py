@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_greencompute.errors import MeterError, NothingThereError
 from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json
-from pytest_greencompute.results.run_json import Told
+from pytest_greencompute.results.run_json import JsonObject
 from pytest_greencompute.values.provenance import Json, Machine
 from pytest_greencompute.values.readings import Source
 
@@ -68,7 +68,7 @@ class Facts:
         }
 
     @classmethod
-    def from_json(cls, told: Told) -> Facts:
+    def from_json(cls, told: JsonObject) -> Facts:
         """What ``to_json`` told."""
         return cls(
             **{

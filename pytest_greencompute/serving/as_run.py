@@ -86,7 +86,7 @@ class Answers:
 
 
 @dataclass(slots=True)
-class Seen:
+class LoadSoFar:
     """What has been seen of a load so far. The first ``settled`` of the account's stretches are settled; ``spans``: their energy and marks.
 
     ``idles`` are of the server at rest, ``before`` the processes that were on the metered GPUs then. ``problem`` says why there is no

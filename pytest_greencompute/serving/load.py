@@ -24,7 +24,7 @@ from pytest_greencompute.protocol.layout import SETTLE_S, block_seconds
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.protocol.sets import ASLEEP_S, LOST_SETS, between, check_moved, read_idle
 from pytest_greencompute.serving.account import Account, Done, levelled, stretch_seconds
-from pytest_greencompute.serving.as_run import Answers, Load, Seen, answer_notes, failed_notes, median
+from pytest_greencompute.serving.as_run import Answers, Load, LoadSoFar, answer_notes, failed_notes, median
 from pytest_greencompute.serving.client import Client, Wanted
 from pytest_greencompute.serving.request import Request
 from pytest_greencompute.serving.wire import port_of
@@ -121,7 +121,7 @@ class _Loading:
         references, score = of_scoring(load.references, load.score)
         self._provenance = replace(effort.provenance, queries=of_queries(request.prompts), references=references, score=score)
         self._start_ns = self._clock.now_ns()
-        self._seen = Seen(load, request, Account(0, random.Random(0).randrange), problem)
+        self._seen = LoadSoFar(load, request, Account(0, random.Random(0).randrange), problem)
         self._lost = 0
         self._at_start: ByDomain = {}
         self._unseeing = frozenset[str]() if not instruments.own or listens_here(port_of(request.base)) else instruments.own

@@ -13,7 +13,8 @@ from pytest_greencompute.estimates.measured import MeasuredRun
 from pytest_greencompute.judging.choice import ACCURACY, DEFAULT_MARGIN, ENERGY, Candidate, Choice, parse_margin, sweep_name
 from pytest_greencompute.judging.right_size import judge_floor, judge_right_size
 from pytest_greencompute.judging.verdict import Verdict
-from pytest_greencompute.results.result import CandidateRow, Counted
+from pytest_greencompute.report.candidates import lines
+from pytest_greencompute.results.result import CandidateCount, CandidateRow
 from pytest_greencompute.values.footprint import Amount
 from pytest_greencompute.values.metrics import METRICS
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-Compared = dict[str | None, tuple[CandidateRow, tuple[Verdict, ...]]]
+ByRun = dict[str | None, tuple[CandidateRow, tuple[Verdict, ...]]]
 FIGURES = ("energy_per_query", "accuracy", "latency_p50", "latency_p95", "throughput", "tokens_per_query")
 
 
@@ -56,8 +57,6 @@ class Comparison:
         return f"<Comparison of {', '.join(each.name for each in self.choice.candidates)}>"
 
     def __str__(self) -> str:
-        from pytest_greencompute.report.candidates import lines
-
         return "\n".join(lines(self.described()))
 
     @property
@@ -146,7 +145,7 @@ class Comparison:
         """What a candidate's run is called among those of its test."""
         return run_name(self._name, candidate)
 
-    def by_run(self) -> Compared:
+    def by_run(self) -> ByRun:
         """Each candidate's row of the table and the verdicts on it, by the name of its run."""
         nobody = None if any(each.metric == ACCURACY.name for each in self.verdicts) else judge_floor(self.choice)
         verdicts = self.verdicts if nobody is None else [*self.verdicts, nobody]
@@ -181,7 +180,7 @@ def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str |
         candidate=each.name,
         values={key: _plain(value) for key, value in each.values.items()},
         figures={metric: choice.value(each, METRICS[metric]) for metric in FIGURES},
-        counts={} if each.run is None else {name: Counted(one.value, one.bound) for name, one in each.run.counts.items()},
+        counts={} if each.run is None else {name: CandidateCount(one.value, one.bound) for name, one in each.run.counts.items()},
         domain=energy.domain if isinstance(energy, Estimate) else "",
         modelled=isinstance(energy, Estimate) and energy.method == "modelled",
         everywhere=choice.everywhere,

@@ -21,7 +21,7 @@ from pytest_greencompute.values.names import unknown_key
 if TYPE_CHECKING:
     from pytest_greencompute.estimates.estimate import Aim
     from pytest_greencompute.judging.verdict import Verdict
-    from pytest_greencompute.session.candidates import Compared
+    from pytest_greencompute.session.candidates import ByRun
     from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -93,7 +93,7 @@ class Group:
             raise SettingsError(f"energy_group {self.name!r} has no candidate {self.default!r}.", remedy=known)
         self.problem = f"no candidate {self.default!r} was collected"
 
-    def judge(self, node_id: str, runs: Sequence[Run], aim: Aim, *, ended: bool, windows: bool = False) -> Compared:
+    def judge(self, node_id: str, runs: Sequence[Run], aim: Aim, *, ended: bool, windows: bool = False) -> ByRun:
         """Take what the test ``node_id`` measured; if it is the last of the group, the rows of all, and the verdict on the default.
 
         Rows of other tests' runs come under their candidate's name, since this test has no run of theirs.
@@ -111,7 +111,7 @@ class Group:
             return {}
         self.judged_in = node_id
         self.problem = "" if self.verdicts else self.problem
-        found: Compared = {}
+        found: ByRun = {}
         for row in rows_of(choice, self.name):
             # A name that no run of this test can have, so that nothing of another test is taken for one of them.
             mine = row.candidate == called and run is not None

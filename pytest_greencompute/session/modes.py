@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.machine.clock import Clock
+from pytest_greencompute.measuring.once import Answered
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.under_meters import UnderMeters
 from pytest_greencompute.values.provenance import Provenance
-from pytest_greencompute.values.run import Run
 
 T = TypeVar("T")
-Answered = tuple[Run, list[Any]]  # a run, and the model's answers
 
 
 class Mode(Protocol):

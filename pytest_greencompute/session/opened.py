@@ -31,7 +31,7 @@ def terminate(_: int, __: FrameType | None) -> None:
     raise _Terminated("terminated (SIGTERM)")
 
 
-class Opened:
+class OpenMeters:
     """The meters of a session, from the first metered test's set-up to the end of the last, and what they counted in all.
 
     ``problem`` is why there is none, in whole; empty where there is one. ``seconds`` is how long the total has been counted.

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.measured_kinds import ScoredRun
-from pytest_greencompute.estimates.stars import Asked
+from pytest_greencompute.estimates.stars import ScoreRequest
 from pytest_greencompute.measuring.energy_score import measure_score
 from pytest_greencompute.measuring.once import run_once
 from pytest_greencompute.measuring.task import Task
@@ -34,7 +34,7 @@ def score(
     mode, test = asking.mode, asking.test
     asking.check_name(task.name)
     asking.refuse_inside_a_window()
-    asked = Asked(*of_protocol)
+    asked = ScoreRequest(*of_protocol)
     listed, notes = collected(task.queries)
     loaded = plain(listed)
     if isinstance(loaded, Batches) and loaded.size != 1:
@@ -51,7 +51,7 @@ def score(
     return ScoredRun(raw, outputs, partial(mode.aim, test), asking.unmetered)
 
 
-def _metered(under: UnderMeters, task: Task, asked: Asked, path: Path) -> tuple[Run, list[Any]]:
+def _metered(under: UnderMeters, task: Task, asked: ScoreRequest, path: Path) -> tuple[Run, list[Any]]:
     effort, instruments, session = under.effort(task.name), under.instruments, under.session
     if under.problem or not instruments.sources:
         return measure_score(task, asked, instruments, effort, problem=under.problem)

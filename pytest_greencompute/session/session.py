@@ -24,7 +24,7 @@ from pytest_greencompute.measuring.effort import Telling, tell_nobody
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.results.session import Facts, Refusal
-from pytest_greencompute.session.opened import Opened
+from pytest_greencompute.session.opened import OpenMeters
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.verdicts import enforce, judged
 from pytest_greencompute.settings.settings import Settings
@@ -57,7 +57,7 @@ class Session:
         is_side: bool = False,
     ) -> None:
         self.settings = settings
-        self.opened: Opened | None = None
+        self.opened: OpenMeters | None = None
         self._others: OtherCommits | None = None
         self._alarms = max(1, alarms)
         self.root = root
@@ -96,7 +96,7 @@ class Session:
     def open(self) -> None:
         """Open the meters once; a session without any goes on, and says why each energy is unmeasured."""
         if self.opened is None:
-            self.opened = Opened(self.settings, self.clock, self.environ, self.root, self.extra_meters, is_side=self._is_side)
+            self.opened = OpenMeters(self.settings, self.clock, self.environ, self.root, self.extra_meters, is_side=self._is_side)
             self.machine = self.opened.machine
             if self.bases is not None:
                 self.bases.open()

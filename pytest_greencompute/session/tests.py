@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.session.groups import Group
     from pytest_greencompute.values.run import Run
 
-Plan = tuple[tuple["Line", ...], "Budget"]
+Planned = tuple[tuple["Line", ...], "Budget"]
 
 
 class BudgetsFailedError(Exception):
@@ -54,8 +54,8 @@ class MeteredTest:
     attempts: int = 0
     why_red: str = ""
     reread: Callable[[], tuple[Line, ...]] | None = None
-    planned: dict[str | None, Plan] = field(default_factory=dict)
-    told: Plan | None = None
+    planned: dict[str | None, Planned] = field(default_factory=dict)
+    told: Planned | None = None
     said: tuple[str, ...] = ()
     held: ExitStack = field(default_factory=ExitStack)
     locked: bool = False
@@ -66,7 +66,7 @@ class MeteredTest:
             self.lines = self.reread()
         return self.lines
 
-    def plan(self, budget: Budget) -> Plan:
+    def plan(self, budget: Budget) -> Planned:
         """What is about to be measured for: the budget, and the lines that it was made of."""
         return self.lines, budget
 

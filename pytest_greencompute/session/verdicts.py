@@ -9,7 +9,7 @@ from pytest_greencompute.judging.budget import Budget
 from pytest_greencompute.judging.judge import Bench, judge_run, limits_for, lost_runs, missing_runs, names_before
 from pytest_greencompute.judging.verdict import Policy, Verdict, accepted, effect
 from pytest_greencompute.results.result import Result, ShownVerdict
-from pytest_greencompute.session.candidates import Compared
+from pytest_greencompute.session.candidates import ByRun
 from pytest_greencompute.session.sentences import sentence_of
 from pytest_greencompute.session.tests import BudgetsFailedError, BudgetsSkippedError, MeteredTest
 from pytest_greencompute.settings.settings import Settings
@@ -66,9 +66,9 @@ def _lost(test: MeteredTest, bench: Bench, names: Sequence[str | None]) -> tuple
     return found + lost_runs(names_before(test.node_id, bench.sessions), names, test.subject, kind="baseline", where=bench.baseline)
 
 
-def _candidates(test: MeteredTest, budget: Budget, bench: Bench, *, ended: bool) -> Compared:
+def _candidates(test: MeteredTest, budget: Budget, bench: Bench, *, ended: bool) -> ByRun:
     """Rows and verdicts of the test's comparisons, and of the group whose last test it is, by the name of the run they are about."""
-    found: Compared = {}
+    found: ByRun = {}
     for comparison in test.comparisons:
         found |= comparison.by_run()
     if test.group is not None:

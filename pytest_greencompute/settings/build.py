@@ -15,7 +15,7 @@ from pytest_greencompute.machine.ci import in_ci
 from pytest_greencompute.settings import parse
 from pytest_greencompute.settings.options import OPTIONS
 from pytest_greencompute.settings.settings import Settings
-from pytest_greencompute.settings.toml_file import Table, TomlFile
+from pytest_greencompute.settings.toml_file import TomlFile, TomlTable
 from pytest_greencompute.values.footprint import Footprint
 from pytest_greencompute.values.units import ENERGY, POWER, parse_intensity, parse_positive, parse_price, parse_traffic
 
@@ -60,7 +60,7 @@ class _Ours:
 
     file: TomlFile
     keys: tuple[str, ...]
-    data: Table
+    data: TomlTable
 
     def where(self, *keys: str | int) -> str:
         """File and line of a key in it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.budget import Names
 from pytest_greencompute.settings.folders import PROJECT, TABLE, Where, folders, mentions, upward
-from pytest_greencompute.settings.toml_file import Table, TomlFile
+from pytest_greencompute.settings.toml_file import TomlFile, TomlTable
 
 PYTESTS = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg")  # where pytest's own settings may stand
 OURS = ("greencompute", "pytest_greencompute")  # what a table of ours may have been meant to be called
@@ -87,7 +87,7 @@ def _file(folder: Path, where: Where) -> TomlFile:
     return TomlFile(path, shown, folder=home, names=_names(where, home))
 
 
-def _table(file: TomlFile) -> Table:
+def _table(file: TomlFile) -> TomlTable:
     tool = file.data.get("tool")
     table = tool.get(TABLE) if isinstance(tool, Mapping) else None
     return table if isinstance(table, Mapping) else {}

@@ -10,7 +10,7 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.judging.budget import check_share, parse_term
 from pytest_greencompute.judging.verdict import Acceptance
 from pytest_greencompute.models.tokens import check_markers
-from pytest_greencompute.settings.toml_file import Table
+from pytest_greencompute.settings.toml_file import TomlTable
 from pytest_greencompute.values.footprint import Footprint
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.names import unknown_key
@@ -22,7 +22,7 @@ DOMAINS = ("auto", "gpu", "cpu", "dram", "all")
 ACCEPT_KEYS = ("test", "metric", "up_to", "reason", "expires")
 
 
-def acceptance(entry: Table, where: str) -> Acceptance:
+def acceptance(entry: TomlTable, where: str) -> Acceptance:
     """One [[accept]] entry. Raises SettingsError for missing or unknown keys, too."""
     for key in entry:
         if key not in ACCEPT_KEYS:

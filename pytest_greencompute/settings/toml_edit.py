@@ -15,7 +15,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.settings.toml_file import Table
+from pytest_greencompute.settings.toml_file import TomlTable
 from pytest_greencompute.values.units import Dimension, parse, show
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ DIGITS = 3
 SET_ON = "set_on"
 _NUMBER = re.compile(r"(\s*)([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(.*)", re.DOTALL)
 Keys = tuple[str | int, ...]
-Written = str | int | float
+TomlValue = str | int | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class NewLimit:
 
     table: Keys
     metric: str
-    value: Written
+    value: TomlValue
     set_on: str = ""
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def in_their_unit(written: Written, wanted: float, end: float, dimension: Dimension, *, up: bool) -> Written:
+def in_their_unit(written: TomlValue, wanted: float, end: float, dimension: Dimension, *, up: bool) -> TomlValue:
     """``wanted`` (SI) as the user writes limits, ``written`` for example: rounded away from the measured figure, to three digits.
 
     ``end`` (SI) is what the limit must not cut off; it lies on the good side of ``wanted``. No value is negative.
@@ -72,7 +72,7 @@ def in_their_unit(written: Written, wanted: float, end: float, dimension: Dimens
         number += step if up else -step
 
 
-def first_written(wanted: float, end: float, dimension: Dimension, *, up: bool) -> Written:
+def first_written(wanted: float, end: float, dimension: Dimension, *, up: bool) -> TomlValue:
     """A limit that nobody wrote before, in the unit that reads best."""
     return in_their_unit(show(wanted, dimension), wanted, end, dimension, up=up)
 
@@ -93,7 +93,7 @@ def _like(written: int | float, number: Decimal) -> int | float:
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
-def written_at(data: Table, keys: Keys) -> Any:
+def written_at(data: TomlTable, keys: Keys) -> Any:
     """What stands at ``keys``; None where nothing does."""
     value: Any = data
     for key in keys:
@@ -119,7 +119,7 @@ def rewritten(text: str, limit: NewLimit) -> str | None:
     return None
 
 
-def _expected(data: Table, limit: NewLimit) -> Table | None:
+def _expected(data: TomlTable, limit: NewLimit) -> TomlTable | None:
     data = copy.deepcopy(data)
     table: Any = data
     for key in limit.table:
@@ -171,7 +171,7 @@ def _parsed(text: str) -> TOMLDocument:
     return document
 
 
-def _replace(table: Any, key: str, value: Written) -> None:
+def _replace(table: Any, key: str, value: TomlValue) -> None:
     import tomlkit
 
     literal = isinstance(value, str) and table[key].as_string().startswith("'")
@@ -216,7 +216,7 @@ def _after_its_like(text: str, parent: Keys) -> int:
     return sum(len(line) for line in lines[:end])
 
 
-def _heading(line: str) -> Table:
+def _heading(line: str) -> TomlTable:
     """The nested tables that a heading names; of a list of tables, its first."""
     try:
         data: Any = tomllib.loads(line)
@@ -230,7 +230,7 @@ def _opened(value: Any) -> Any:
     return {key: _opened(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
-def _as_toml(value: Written) -> str:
+def _as_toml(value: TomlValue) -> str:
     import tomlkit
 
     item: Any = tomlkit.item(value)

@@ -17,7 +17,7 @@ else:
     import tomli as tomllib
 
 
-Table = Mapping[str, Any]  # as TOML has it: foreign until it is parsed
+TomlTable = Mapping[str, Any]  # as TOML has it: foreign until it is parsed
 Path_ = tuple[str | int, ...]
 _KEY = re.compile(r"""\s*((?:[\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"(?:[^"\\]|\\.)*"|'[^']*'))*)\s*=""")
 
@@ -36,7 +36,7 @@ class TomlFile:
         self.name = shown_as or str(path)
         try:
             self.text = path.read_text(encoding="utf-8")
-            self.data: Table = tomllib.loads(self.text)
+            self.data: TomlTable = tomllib.loads(self.text)
         except FileNotFoundError as error:
             raise SettingsError(f"{self.name} does not exist.", remedy="Check the path, or run `greencompute init`.") from error
         except IsADirectoryError as error:

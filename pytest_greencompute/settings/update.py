@@ -18,7 +18,7 @@ from pytest_greencompute.judging.by_other_run import largest_fine
 from pytest_greencompute.results.result import Figure, Result, ShownVerdict
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.settings.toml_edit import SET_ON, Keys, NewLimit, first_written, in_their_unit, rewritten, written_at
-from pytest_greencompute.settings.toml_file import Table, TomlFile
+from pytest_greencompute.settings.toml_file import TomlFile, TomlTable
 from pytest_greencompute.store.files import write_atomically
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.units import SHARES, parse, show_limit
@@ -84,11 +84,11 @@ class _Work:
     way: str
     findings: Findings
     settings: Settings
-    data: Table
+    data: TomlTable
     table: tuple[str, ...]
 
 
-def changes(way: str, findings: Findings, settings: Settings, data: Table, table: tuple[str, ...]) -> Changes:
+def changes(way: str, findings: Findings, settings: Settings, data: TomlTable, table: tuple[str, ...]) -> Changes:
     """The limits that ``way`` (tighten or loosen) gives. ``data`` is the budget file's content, ``table`` the keys of its budgets."""
     work, made = _Work(way, findings, settings, data, table), Changes()
     groups: dict[tuple[Keys, str, str], tuple[Target, Limit, list[Basis]]] = {}
@@ -291,7 +291,7 @@ def _begin(work: _Work, made: Changes) -> None:
             made.said.append(f"{_called(test, name)} {FIRST} {new} (new)")
 
 
-def _with_kept_cards(limits: Iterable[NewLimit], data: Table) -> list[NewLimit]:
+def _with_kept_cards(limits: Iterable[NewLimit], data: TomlTable) -> list[NewLimit]:
     """Cards of an older update stay noted where another energy limit of the same table still comes from it."""
     limits = list(limits)
     energy = {metric.name for metric in METRICS.values() if metric.kind == "energy"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError, SettingsError
-from pytest_greencompute.estimates.stars import BATCH_SIZE, Asked
+from pytest_greencompute.estimates.stars import BATCH_SIZE, ScoreRequest
 from pytest_greencompute.results.run_json import run_from_json, run_to_json
 from pytest_greencompute.store.files import to_json, write_atomically
 from pytest_greencompute.values.provenance import PACKAGES, Device, Machine
@@ -42,7 +42,7 @@ def path_of(root: Path, state: object, test: str, name: str | None) -> Path:
 
 
 def key_of(
-    run: tuple[str, str | None], asked: Asked, queries: tuple[str | None, int], devices: Mapping[str, Device], machine: Machine
+    run: tuple[str, str | None], asked: ScoreRequest, queries: tuple[str | None, int], devices: Mapping[str, Device], machine: Machine
 ) -> Key | None:
     """What must be the same for passes to belong together, in words; None where nothing tells these queries from others.
 

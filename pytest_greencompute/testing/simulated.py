@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
-from pytest_greencompute.meters.base import Condition, Facts
+from pytest_greencompute.meters.base import Condition, DeviceFacts
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.testing.sensor import PROFILES, PowerField, Sensor, Sensors, sensors_of
 from pytest_greencompute.values.readings import Reading, Source
@@ -316,7 +316,7 @@ class SimulatedGpu(_Device):
             facts=self.facts,
         )
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """What belongs into the provenance."""
         return {"gpu": self.device, "uuid": self.uuid, "simulated": True}
 
@@ -389,7 +389,7 @@ class SimulatedEnergyCounter:
         """As the device tells it."""
         return self._gpu.in_use()
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """What belongs into the provenance."""
         return self._gpu.facts()
 
@@ -423,7 +423,7 @@ class SimulatedCounter(_Device):
         self._spend_read(self._read_s)
         return Reading(self._counted_j(), self.clock.now_ns())
 
-    def facts(self) -> Facts:
+    def facts(self) -> DeviceFacts:
         """What belongs into the provenance."""
         return {"cpu": self._source.device, "simulated": True}
 

@@ -19,7 +19,7 @@ from pytest_greencompute.errors import MeterError, NotRatedError, SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate
 from pytest_greencompute.estimates.measured_kinds import ScoredRun
-from pytest_greencompute.estimates.stars import Asked
+from pytest_greencompute.estimates.stars import ScoreRequest
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.energy_score import Progress, measure_score
 from pytest_greencompute.measuring.task import Task
@@ -37,7 +37,7 @@ from pytest_greencompute.values.run import Run
 FULL = Sensor(update_s=0.1, window_s=0.1)
 PART = Sensor(update_s=0.1, window_s=0.025)
 LAGGING = Sensor(update_s=0.1, window_s=1.0)
-ASKED = Asked("asr", passes=10, protocol_queries=True, output_of_protocol=True)
+ASKED = ScoreRequest("asr", passes=10, protocol_queries=True, output_of_protocol=True)
 H100 = "NVIDIA H100 80GB HBM3"
 
 
@@ -58,7 +58,7 @@ class Bench:
         self.gpu.work(self.query_s, 300 * max(0.1, 1 + self.noise * self.rng.gauss(0, 1)))
         return batch
 
-    def score(self, queries: int = 100, asked: Asked = ASKED, effort: Effort = Effort(), **options: Any) -> Run:  # noqa: B008  frozen
+    def score(self, queries: int = 100, asked: ScoreRequest = ASKED, effort: Effort = Effort(), **options: Any) -> Run:  # noqa: B008  frozen
         return measure_score(Task(self.model, list(range(queries))), asked, self.instruments, effort, **options)[0]
 
 
@@ -135,7 +135,7 @@ def test_without_a_meter_no_pass_is_run() -> None:
 
 
 def test_the_provenance_says_task_class_and_claims() -> None:
-    asked = Asked("text_generation", "B", 2, output_of_protocol=True)
+    asked = ScoreRequest("text_generation", "B", 2, output_of_protocol=True)
     kept = Followed("text_generation", "B", "", "text_generation")
     assert Bench().score(asked=asked, effort=Effort()).provenance.followed == kept
 
@@ -195,7 +195,7 @@ def test_the_passes_of_an_earlier_session_count_and_only_the_others_are_run() ->
 )
 def test_what_makes_no_sense_is_refused(asked: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        Asked(**asked)
+        ScoreRequest(**asked)
     assert says in str(refused.value)
 
 
@@ -286,7 +286,7 @@ def key(**other: Any) -> Any:
         ({"queries": ["a", "c"]}, "queries"),
         ({"queries": ["b", "a"]}, "queries"),
         ({"asked": replace(ASKED, task="summarization")}, "task"),
-        ({"asked": Asked("text_generation", "A")}, "model class"),
+        ({"asked": ScoreRequest("text_generation", "A")}, "model class"),
         ({"asked": replace(ASKED, passes=3)}, "passes"),
         ({"asked": replace(ASKED, output_of_protocol=False)}, "output of protocol"),
         ({"devices": {"gpu:0": {**DEVICES["gpu:0"], "uuid": "GPU-1"}}}, "gpu:0 uuid"),

@@ -286,14 +286,14 @@ def test_microseconds_are_not_judged_by_the_noise_of_the_clock(bench: Bench) -> 
 
 def test_waiting_longer_for_a_disk_at_first_is_no_memory(bench: Bench) -> None:
     """The processor worked as long as later: pages that are in memory now, or a machine that was busy."""
-    from pytest_greencompute.models.repeats import Again
+    from pytest_greencompute.models.repeats import AskedAgain
     from pytest_greencompute.models.workload import Stamp
 
-    assert not Again(Stamp(0.1, 0.01), Stamp(0.011, 0.01), same_objects=False).faster(3.0)
-    assert Again(Stamp(0.1, 0.1), Stamp(0.00001, 0.00001), same_objects=False).faster(3.0)
-    assert Again(Stamp(0.1, 0.001), Stamp(0.00001, 0.00001), same_objects=False).faster(3.0)  # a server was waited for
-    assert Again(Stamp(0.1), Stamp(0.01), same_objects=False).faster(3.0)
-    assert not Again(Stamp(0.1), Stamp(0.05), same_objects=False).faster(3.0)
+    assert not AskedAgain(Stamp(0.1, 0.01), Stamp(0.011, 0.01), same_objects=False).faster(3.0)
+    assert AskedAgain(Stamp(0.1, 0.1), Stamp(0.00001, 0.00001), same_objects=False).faster(3.0)
+    assert AskedAgain(Stamp(0.1, 0.001), Stamp(0.00001, 0.00001), same_objects=False).faster(3.0)  # a server was waited for
+    assert AskedAgain(Stamp(0.1), Stamp(0.01), same_objects=False).faster(3.0)
+    assert not AskedAgain(Stamp(0.1), Stamp(0.05), same_objects=False).faster(3.0)
 
 
 @pytest.mark.parametrize("jostled", [False, True])
@@ -439,12 +439,12 @@ def test_queries_that_are_changed_for_the_same_answers_are_noted(bench: Bench) -
 
 
 def test_a_part_from_memory_is_seen_beside_other_work_that_lengthens_later_passes() -> None:
-    from pytest_greencompute.models.repeats import Again
+    from pytest_greencompute.models.repeats import AskedAgain
     from pytest_greencompute.models.workload import Stamp
 
-    assert Again(Stamp(0.024, 0.024), Stamp(0.024, 0.012), same_objects=False).work_s == (0.024, 0.012)
-    assert Again(Stamp(0.1, 0.001), Stamp(0.05, 0.001), same_objects=False).work_s == (0.1, 0.05)  # a server was waited for
-    assert Again(Stamp(0.1), Stamp(0.05), same_objects=False).work_s == (0.1, 0.05)
+    assert AskedAgain(Stamp(0.024, 0.024), Stamp(0.024, 0.012), same_objects=False).work_s == (0.024, 0.012)
+    assert AskedAgain(Stamp(0.1, 0.001), Stamp(0.05, 0.001), same_objects=False).work_s == (0.1, 0.05)  # a server was waited for
+    assert AskedAgain(Stamp(0.1), Stamp(0.05), same_objects=False).work_s == (0.1, 0.05)
 
 
 def test_fewer_answers_in_a_later_pass_are_queries_used_up(bench: Bench) -> None:
