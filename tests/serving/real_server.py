@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 NEEDED = ("fastapi", "uvicorn", "openai", "pydantic", "transformers", "httpx_sse")
-WAIT_S = 60.0
+WAIT_S = 300.0  # a busy machine takes its time to load a model
 _TRANSFORMERS = "import sys; from transformers.cli.transformers import main; sys.argv[0] = 'transformers'; main()"
 _LLAMA_CPP = """
 import sys, time, xllamacpp
