@@ -1,8 +1,8 @@
 """Which verdicts a run gets: its limits, and one ladder for whatever it is held against. Takes values, gives values.
 
 A new kind of comparison is a row of ``HELD_AGAINST``, its name in the schema of the report, a setting that asks for it, and something that
-makes an ``Against``: which run is the base, metric by metric, and
-how a ratio is judged. All else (what is compared, what is missing on either side, scores, counts and answers) is asked here, of all alike.
+makes an ``Against``: which run is the base, metric by metric, and how a ratio is judged. All else (what is compared, what is missing on
+either side, scores, counts and answers) is asked here, of all alike.
 """
 
 from __future__ import annotations
