@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_greencompute.hooks.ledger import LEDGER, Ledger, is_asked, is_metered
-from pytest_greencompute.hooks.names import GROUP_MARKER, MARKER, SIDE, Hooks, is_worker, options_given
+from pytest_greencompute.hooks.names import GROUP_MARKER, MARKER, Hooks, is_worker, options_given
+from pytest_greencompute.pairing import SIDE
 from pytest_greencompute.settings.options import OPTIONS
 
 if TYPE_CHECKING:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_greencompute.commands import Arguments
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.report.html import page
-from pytest_greencompute.report.markdown import write
+from pytest_greencompute.report.forms import FORMS, loaded
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.settings.finding import home_of
 from pytest_greencompute.store.files import write_atomically
-from pytest_greencompute.store.history import ON_A_PAGE, History
 from pytest_greencompute.store.runs import Store, saved_as, store_of
 
 DEFAULT = "report.html"
-FORMS: dict[str, Callable[[Sequence[Summary], History], str]] = {".html": page, ".md": lambda sessions, _: write(sessions)}
 
 
 def run(given: Arguments, root: Path) -> int:
@@ -26,13 +23,15 @@ def run(given: Arguments, root: Path) -> int:
 
 def report(names: Sequence[str], output: str, root: Path) -> int:
     """Write it, and say where. 0: written. Raises SettingsError for a file that is no report, and for a form that is not known."""
-    form = FORMS.get(Path(output).suffix.lower())
+    forms = {form.ending: form for form in FORMS if form.ending}
+    form = forms.get(Path(output).suffix.lower())
     if form is None:
-        raise SettingsError(f"{output!r} has no form that is known.", remedy=f"End its name with one of {', '.join(FORMS)}.")
-    store = store_of(home_of(root))
+        raise SettingsError(f"{output!r} has no form that is known.", remedy=f"End its name with one of {', '.join(forms)}.")
+    home = home_of(root)
+    store = store_of(home)
     sessions = [session for name in names for session in _sessions(name, root, store)]
     try:
-        text = form(sessions, store.history(newest=ON_A_PAGE))
+        text = loaded(form.module).text(sessions, home)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         # The schema cannot say all that a report must be; one that somebody edited may get this far.
         problem = f"{type(error).__name__}: {error}"[:200]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
@@ -12,6 +12,26 @@ if TYPE_CHECKING:  # every test has a run, and few that are not metered ask it f
     from pytest_greencompute.estimates.estimate import Aim, Estimate, Outcome
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+
+class MetricProperty:
+    """A property of a run: the figure of the metric that is called like it, in SI units. Its documentation says what it is and needs."""
+
+    def __init__(self, says: str) -> None:
+        self.__doc__ = says
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._metric = name
+
+    @overload
+    def __get__(self, run: None, owner: type) -> MetricProperty: ...
+    @overload
+    def __get__(self, run: MeasuredRun, owner: type) -> Estimate: ...
+    def __get__(self, run: MeasuredRun | None, owner: type) -> MetricProperty | Estimate:
+        return self if run is None else run._figure(self._metric)
+
+    def __set__(self, run: MeasuredRun, value: object) -> NoReturn:
+        raise AttributeError(f"{self._metric} was measured and cannot be set")
 
 
 class MeasuredRun:
@@ -63,102 +83,29 @@ class MeasuredRun:
         """Sentences about this run for people: a generator collected, a set lost, a warm-up cut short."""
         return self.raw.notes
 
-    @property
-    def energy_per_query(self) -> Estimate:
-        """Joules per query, idle power while busy included."""
-        return self._figure("energy_per_query")
-
-    @property
-    def energy_above_idle_per_query(self) -> Estimate:
-        """Joules per query beyond what the device would have drawn idle in the same time."""
-        return self._figure("energy_above_idle_per_query")
-
-    @property
-    def average_power(self) -> Estimate:
-        """Watts while busy."""
-        return self._figure("average_power")
-
-    @property
-    def latency_p50(self) -> Estimate:
-        """Seconds; a query's latency is that of its batch."""
-        return self._figure("latency_p50")
-
-    @property
-    def latency_p95(self) -> Estimate:
-        """Seconds; the interval needs 104 batches to be closed on both sides."""
-        return self._figure("latency_p95")
-
-    @property
-    def latency_p99(self) -> Estimate:
-        """Seconds; the interval needs 528 batches to be closed on both sides."""
-        return self._figure("latency_p99")
-
-    @property
-    def throughput(self) -> Estimate:
-        """Queries per second while busy."""
-        return self._figure("throughput")
-
-    @property
-    def energy_per_token(self) -> Estimate:
-        """Joules per generated token; needs ``tokens=`` of ``measure``."""
-        return self._figure("energy_per_token")
-
-    @property
-    def tokens_per_query(self) -> Estimate:
-        """Generated tokens per query; needs ``tokens=`` of ``measure``, or of ``watch``."""
-        return self._figure("tokens_per_query")
-
-    @property
-    def reasoning_tokens_per_query(self) -> Estimate:
-        """Generated tokens per query between the reasoning markers."""
-        return self._figure("reasoning_tokens_per_query")
-
-    @property
-    def reasoning_default(self) -> Estimate:
-        """The same tokens, of an application that sets no flag; ``notes`` name the flags that it did set."""
-        return self._figure("reasoning_default")
-
-    @property
-    def generative_share(self) -> Estimate:
-        """The share of the queries that reached a watched model."""
-        return self._figure("generative_share")
-
-    @property
-    def model_calls_per_query(self) -> Estimate:
-        """Calls of watched models per query."""
-        return self._figure("model_calls_per_query")
-
-    @property
-    def carbon_per_query(self) -> Estimate:
-        """kg of CO2e per query; needs ``country`` or ``carbon_intensity`` in the settings."""
-        return self._figure("carbon_per_query")
-
-    @property
-    def cost_per_query(self) -> Estimate:
-        """Cost of the electricity of a query, in the currency of ``electricity_price`` in the settings."""
-        return self._figure("cost_per_query")
-
-    @property
-    def flops_per_query(self) -> Estimate:
-        """Floating-point operations per query, as torch counts them; needs a budget on it, or ``count=`` of ``measure``."""
-        return self._figure("flops_per_query")
-
-    @property
-    def peak_memory(self) -> Estimate:
-        """Bytes held at most, of the GPUs where one is used, else of the process; needs a budget on it, or ``count=``."""
-        return self._figure("peak_memory")
-
-    @property
-    def page_faults_per_query(self) -> Estimate:
-        """Pages that a query made the system map; needs a budget on it, or ``count=``."""
-        return self._figure("page_faults_per_query")
-
-    @property
-    def padding_share(self) -> Estimate:
-        """The share of the positions of a Generator's batches that was padding; needs a budget on it, or ``count=`` of ``measure``."""
-        return self._figure("padding_share")
-
-    @property
-    def accuracy(self) -> Estimate:
-        """Mean score of the queries, each counted once."""
-        return self._figure("accuracy")
+    energy_per_query = MetricProperty("Joules per query, idle power while busy included.")
+    energy_above_idle_per_query = MetricProperty("Joules per query beyond what the device would have drawn idle in the same time.")
+    average_power = MetricProperty("Watts while busy.")
+    latency_p50 = MetricProperty("Seconds; a query's latency is that of its batch.")
+    latency_p95 = MetricProperty("Seconds; the interval needs 104 batches to be closed on both sides.")
+    latency_p99 = MetricProperty("Seconds; the interval needs 528 batches to be closed on both sides.")
+    throughput = MetricProperty("Queries per second while busy.")
+    energy_per_token = MetricProperty("Joules per generated token; needs ``tokens=`` of ``measure``.")
+    tokens_per_query = MetricProperty("Generated tokens per query; needs ``tokens=`` of ``measure``, or of ``watch``.")
+    reasoning_tokens_per_query = MetricProperty("Generated tokens per query between the reasoning markers.")
+    reasoning_default = MetricProperty("The same tokens, of an application that sets no flag; ``notes`` name the flags that it did set.")
+    generative_share = MetricProperty("The share of the queries that reached a watched model.")
+    model_calls_per_query = MetricProperty("Calls of watched models per query.")
+    carbon_per_query = MetricProperty("kg of CO2e per query; needs ``country`` or ``carbon_intensity`` in the settings.")
+    cost_per_query = MetricProperty("Cost of the electricity of a query, in the currency of ``electricity_price`` in the settings.")
+    flops_per_query = MetricProperty(
+        "Floating-point operations per query, as torch counts them; needs a budget on it, or ``count=`` of ``measure``."
+    )
+    peak_memory = MetricProperty(
+        "Bytes held at most, of the GPUs where one is used, else of the process; needs a budget on it, or ``count=``."
+    )
+    page_faults_per_query = MetricProperty("Pages that a query made the system map; needs a budget on it, or ``count=``.")
+    padding_share = MetricProperty(
+        "The share of the positions of a Generator's batches that was padding; needs a budget on it, or ``count=`` of ``measure``."
+    )
+    accuracy = MetricProperty("Mean score of the queries, each counted once.")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pytest_greencompute.errors import MeterError
 from pytest_greencompute.estimates.estimate import Estimate, Missing, scaled
-from pytest_greencompute.estimates.measured import MeasuredRun
+from pytest_greencompute.estimates.measured import MeasuredRun, MetricProperty
 from pytest_greencompute.estimates.star_scale import WH_PER_1000_QUERIES, Rating
 from pytest_greencompute.estimates.stars import rated_energy, rating_of
 
@@ -71,35 +71,12 @@ class ServedRun(MeasuredRun):
 
     __slots__ = ()
 
-    @property
-    def time_to_first_token_p50(self) -> Estimate:
-        """Seconds from sending a request to its first token."""
-        return self._figure("time_to_first_token_p50")
-
-    @property
-    def time_to_first_token_p95(self) -> Estimate:
-        """Seconds; the interval needs 104 requests to be closed on both sides."""
-        return self._figure("time_to_first_token_p95")
-
-    @property
-    def time_to_first_token_p99(self) -> Estimate:
-        """Seconds; the interval needs 528 requests to be closed on both sides."""
-        return self._figure("time_to_first_token_p99")
-
-    @property
-    def inter_token_latency_p50(self) -> Estimate:
-        """Seconds from one token of an answer to its next."""
-        return self._figure("inter_token_latency_p50")
-
-    @property
-    def inter_token_latency_p95(self) -> Estimate:
-        """Seconds from one token of an answer to its next."""
-        return self._figure("inter_token_latency_p95")
-
-    @property
-    def error_rate(self) -> Estimate:
-        """The share of the requests that were not answered; ``failed`` says why."""
-        return self._figure("error_rate")
+    time_to_first_token_p50 = MetricProperty("Seconds from sending a request to its first token.")
+    time_to_first_token_p95 = MetricProperty("Seconds; the interval needs 104 requests to be closed on both sides.")
+    time_to_first_token_p99 = MetricProperty("Seconds; the interval needs 528 requests to be closed on both sides.")
+    inter_token_latency_p50 = MetricProperty("Seconds from one token of an answer to its next.")
+    inter_token_latency_p95 = MetricProperty("Seconds from one token of an answer to its next.")
+    error_rate = MetricProperty("The share of the requests that were not answered; ``failed`` says why.")
 
     @property
     def reconnected(self) -> int:

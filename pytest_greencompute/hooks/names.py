@@ -26,7 +26,6 @@ GROUP_MARKER = "energy_group"
 FIXTURE = "energy_meter"
 TEST: pytest.StashKey[MeteredTest] = pytest.StashKey()
 LATE: pytest.StashKey[bool] = pytest.StashKey()  # a mark that came late
-SIDE = "GREENCOMPUTE_SIDE"  # set in a process that another pytest has started to measure one side of a comparison (pairing/worker.py)
 
 
 def is_worker(config: pytest.Config) -> bool:

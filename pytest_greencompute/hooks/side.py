@@ -28,7 +28,7 @@ def prepare(config: pytest.Config, items: list[pytest.Item], metered: list[pytes
     measuring = Session(of_side(told), config.rootpath, os.environ, extra_meters=extra_meters(config), is_side=True)
     if measuring.settings.benchmarks:
         metered += [item for item in items if item not in metered and uses_benchmark(item)]
-    effort = effort_of_side(told.max_seconds, told.count, needs_p99=told.needs_p99)
+    effort = effort_of_side(told.max_seconds, told.count)
     demands = demands_here(metered, where_from(config, metered), told.budget_file, MARKER, config.inipath)
     mode = AsSide(measuring, worker, effort)
     tests = {item: MeteredTest(item.nodeid, item.nodeid, demands=demands.get(item.nodeid)) for item in metered}

@@ -106,25 +106,25 @@ def judge_baseline(
     outcome: Outcome,
     bases: Sequence[Estimate],
     subject: str,
+    other: Other,
     *,
-    name: str,
     tolerance: float,
     floor: float = 0.0,
     confidence: float = 0.99,
     alarms: int = 1,
     again: Sequence[Estimate] = (),
 ) -> Verdict:
-    """Against the saved runs of baseline ``name``: FAIL only if the whole interval is beyond the tolerance and beyond the floor.
+    """Against the saved runs of a baseline: FAIL only if the whole interval is beyond the tolerance and beyond the floor.
 
     ``again``: further launches of the side that is judged, ``outcome`` being its newest.
     """
     if isinstance(outcome, Missing):
-        return unmeasured(metric, subject, outcome.reason, kind="baseline", where=name)
+        return unmeasured(metric, subject, outcome.reason, kind=other.kind, where=other.where)
     if outcome.value <= 0:
-        why = f"{show(outcome.value, outcome.dimension)} has no ratio to a baseline"
-        return unmeasured(metric, subject, why, kind="baseline", where=name)
+        why = f"{show(outcome.value, outcome.dimension)} has no ratio to a {other.kind}"
+        return unmeasured(metric, subject, why, kind=other.kind, where=other.where)
     if not bases or any(each.value <= 0 for each in (*bases, *again)):
-        return unmeasured(metric, subject, f"baseline {name!r} holds no {metric.name} for it", kind="baseline", where=name)
+        return unmeasured(metric, subject, f"{other.called} holds no {metric.name} for it", kind=other.kind, where=other.where)
     ratio = worse_ratio([outcome, *again], bases, metric.better, confidence, alarms)
     base = math.exp(statistics.fmean(math.log(each.value) for each in bases))
     fine = largest_fine(tolerance, floor=floor, level=base, better=metric.better)
@@ -133,12 +133,12 @@ def judge_baseline(
     saved = f"{len(bases)} {'run' if len(bases) == 1 else 'runs'}"
     unsure = f": {why_unsure(metric, outcome)}" if word == "INCONCLUSIVE" and outcome.half_width is None else ""
     reason = (
-        f"{subject} {figure(metric, outcome)}: {change(ratio)} against baseline {name!r} ({show(base, outcome.dimension)}, {saved}),"
+        f"{subject} {figure(metric, outcome)}: {change(ratio)} against {other.called} ({show(base, outcome.dimension)}, {saved}),"
         f" {beside_limit(word, tolerance, fine)}{unsure}."
     )
     if assumed := few_launches(len(bases), 1 + len(again)):
         reason += f" With {saved.replace(' ', ' saved ')}, {assumed}."
-    return Verdict(word, metric.name, "baseline", reason, outcome, limit, sees(ratio, fine), name, base=base, ratio=ratio)
+    return Verdict(word, metric.name, other.kind, reason, outcome, limit, sees(ratio, fine), other.where, base=base, ratio=ratio)
 
 
 def _signed(ratio: float, *, fine: bool = False) -> str:

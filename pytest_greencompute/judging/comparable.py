@@ -152,6 +152,7 @@ RULES: tuple[Same, ...] = (
     Same("watts per core", "always", OTHER_MODEL, of_each=_fact("watts_per_core"), unit=" W", metrics=ENERGY, late=True),
     Same("CodeCarbon's CPU mode", "always", OTHER_MODEL, of_each=_fact("cpu_mode"), metrics=ENERGY, late=True),
     Same("CodeCarbon's tracking mode", "always", "other processes count", of_each=_fact("tracking_mode"), metrics=ENERGY, late=True),
+    Same("rails", "always", "other parts of the board were read", of_each=_fact("rails"), metrics=ENERGY, late=True),
     Same("CodeCarbon's TDP", "always", OTHER_MODEL, of_each=_fact("tdp_w"), unit=" W", metrics=ENERGY, late=True),
     Same("measured as", "always", "a window, a load and a loop of queries bill other things", lambda it: it.measured_as),
     Same("batch size", "always", "moves energy and time; of a load it is the requests at a time", lambda it: it.said.batch_size),

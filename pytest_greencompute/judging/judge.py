@@ -1,7 +1,8 @@
 """Which verdicts a run gets: its limits, and one ladder for whatever it is held against. Takes values, gives values.
 
-A new kind of comparison is a row of ``HELD_AGAINST`` and something that makes an ``Against``: which run is the base, metric by metric, and
-how a ratio is judged. All else (what is compared, what is missing on either side, scores, counts and answers) is asked here, of all alike.
+A new kind of comparison is a row of ``HELD_AGAINST``, its name in the schema of the report, a setting that asks for it, and something that
+makes an ``Against``: which run is the base, metric by metric, and how a ratio is judged. All else (what is compared, what is missing on
+either side, scores, counts and answers) is asked here, of all alike.
 """
 
 from __future__ import annotations
@@ -31,16 +32,34 @@ COUNTED = ("tokens", "calls", "compute", "errors")  # kinds of metrics whose fig
 SPLIT = {"tokens_per_query": "tokens per query", "energy_per_token": "energy per token"}  # their product is the energy per query
 LEAST_SAID = 0.005
 TIMES = ("latency", "first token", "token gap")
-# What a run can be held against: the verdicts' kind, what sentences call the other run, and the word before that.
-HELD_AGAINST: Mapping[str, tuple[str, str]] = {"baseline": ("baseline {!r}", "in"), "base_ref": ("{}", "at")}
 EARLY = 0.1  # of the error of a verdict on times: what all looks together may use that might end a load early
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAgainst:
+    """One kind of run that a run can be held against: the ``setting`` that asks for it (of ``Settings``), what sentences call it by its
+    name and the word before that, what tables show, and what a test's sentence ends with where that is not what it usually is.
+    """
+
+    setting: str
+    called: str
+    at: str
+    shown: str
+    follow: Mapping[Word, str]
+
+
+MEANT = "If it is meant to cost more: pytest --energy-budget --energy-save NAME keeps a new baseline; {settings.baseline!r} stays."
+HELD_AGAINST: Mapping[str, HeldAgainst] = {
+    "baseline": HeldAgainst("baseline", "baseline {!r}", "in", "baseline {}", {"FAIL": MEANT}),
+    "base_ref": HeldAgainst("base_refs", "{}", "at", "{}", {"PASS": "", "FAIL": "", "UNMEASURED": "", "ACCEPTED": ""}),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What verdicts are judged against besides a test's own budget. ``sessions`` are the baseline's saved sessions.
 
-    ``alarms`` verdicts of the session share the error of a FAIL. ``commits``: other commits are compared with, which judges answers too.
+    ``alarms`` verdicts of the session share the error of a FAIL. ``compares``: runs are held against others, which judges answers too.
     """
 
     aim: Aim
@@ -50,7 +69,7 @@ class Bench:
     baseline: str | None = None
     sessions: Sequence[Sequence[Run]] = ()
     alarms: int = 1
-    commits: bool = False
+    compares: bool = False
     _saved: dict[tuple[int, float], Figures] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def figures(self, run: Run, confidence: float) -> Figures:
@@ -99,8 +118,8 @@ class Against:
 
 def named(kind: str, name: str) -> Other:
     """The other run in verdicts and in sentences."""
-    called, at = HELD_AGAINST[kind]
-    return Other(kind, name, called.format(name), at)
+    row = HELD_AGAINST[kind]
+    return Other(kind, name, row.called.format(name), row.at)
 
 
 def hardware_of(runs: Iterable[Run], machine: Machine) -> dict[str, tuple[str, ...]]:
@@ -129,7 +148,7 @@ def judge_run(
     verdicts = []
     for name, limit in limits.items():
         metric = METRICS[name]
-        elsewhere = metric.kind == "answers" and (bench.commits or bench.baseline is not None)
+        elsewhere = metric.kind == "answers" and (bench.compares or bench.baseline is not None)
         if not elsewhere and (run.metered or not metric.needs_meter):
             verdicts.append(replace(_by_limit(head, metric, limit, bench, subject), where=limit.where))
     for name in sorted(budget.other_hardware.get(key, ())):
@@ -211,7 +230,7 @@ def judge_against(head: Figures, limits: Mapping[str, Limit], budget: Budget, ag
             terms = {"tolerance": budget.tolerance(metric), "floor": budget.floor(metric)}
             verdict = judge_count(metric, outcome, base.figures.of(metric), subject, other_run, **terms)
         else:
-            verdict = against.ratio(metric, outcome)
+            verdict = replace(against.ratio(metric, outcome), kind=against.kind)
             split = longer_or_dearer(base.figures, head) if against.told and metric is METRICS["energy_per_query"] else ""
             verdict = replace(verdict, reason=f"{verdict.reason} In two: {split}.") if split else verdict
         verdicts.append(_with_differences(verdict, base.differs))
@@ -261,7 +280,7 @@ def against_baseline(head: Figures, budget: Budget, bench: Bench, subject: str, 
             outcome,
             [each for each in befores if isinstance(each, Estimate)],
             subject,
-            name=name,
+            named("baseline", name),
             tolerance=budget.tolerance(metric),
             floor=budget.floor(metric),
             confidence=confidence,
@@ -325,10 +344,12 @@ def lost_runs(before: Iterable[str | None], now: Container[str | None], subject:
     return tuple(verdicts)
 
 
-def names_before(node_id: str, sessions: Sequence[Sequence[Run]]) -> list[str | None]:
-    """The names of a test's runs in the newest saved session that has any of it."""
-    found = ([run.name for run in session if run.test == node_id and run.metered] for session in reversed(sessions))
-    return next((names for names in found if names), [])
+def lost_from_baseline(node_id: str, bench: Bench, now: Container[str | None], subject: str) -> tuple[Verdict, ...]:
+    """UNMEASURED verdicts for the runs of a test in the newest saved session that has any of it, which it measures no more."""
+    if bench.baseline is None:
+        return ()
+    found = ([run.name for run in session if run.test == node_id and run.metered] for session in reversed(bench.sessions))
+    return lost_runs(next((names for names in found if names), []), now, subject, kind="baseline", where=bench.baseline)
 
 
 def judge_total(limit_j: float, spent_j: float | None, why_none: str, *, modelled: bool) -> Verdict:

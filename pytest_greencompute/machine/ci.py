@@ -1,4 +1,4 @@
-"""Whether this is a build of CI: asked here and nowhere else, since a gate is stricter there."""
+"""Whether this is a build of CI, where a gate is stricter, and whether GitHub Actions runs it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ VARIABLES = (
     "bamboo_buildNumber",
 )
 NO = ("0", "false", "no", "off", "n", "f", "none", "null")
+
+
+def in_github_actions(environ: Mapping[str, str]) -> bool:
+    """Whether this is a job of GitHub Actions."""
+    return environ.get("GITHUB_ACTIONS") == "true"
 
 
 def in_ci(environ: Mapping[str, str]) -> bool:

@@ -1,1 +1,1 @@
-"""Runs of a model under meters: the only place that drives the protocol."""
+"""Runs of a model under meters: who drives the protocol, with one model, several by turns, or a window."""

@@ -1,4 +1,4 @@
-"""The loop: drives the protocol with a real or simulated clock, counters and a model. The only place that runs the queries."""
+"""The loop: drives a protocol with a real or simulated clock, counters and a model."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _plan(task: Task, batches: int, instruments: Instruments, effort: Effort) ->
         batches,
         instruments.sources,
         effort.max_seconds,
-        effort.needs_p99,
+        effort.percentile,
         instruments.lag_unknown,
         instruments.allowed,
         timing=effort.timing if task.timed else "none",

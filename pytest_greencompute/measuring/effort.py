@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pytest_greencompute.protocol.layout import Layout, Timing
+from pytest_greencompute.protocol.layout import PERCENTILE, Layout, Timing
 from pytest_greencompute.protocol.measurement import Protocol, measuring
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.values.provenance import Provenance
@@ -22,7 +22,8 @@ def tell_nobody(_: Tell) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure, whether p99 must be bounded, the seed of the phases, and what the loop is to tell and to ask.
+    """How long to measure, the highest percentile of latencies that must be bounded, the seed of the phases, and what the loop is to tell
+    and to ask.
 
     ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, for
     whom ``tell`` shows its progress to. Where another process measures by turns with this one, ``agree`` gives the layout that both share,
@@ -33,7 +34,7 @@ class Effort:
     """
 
     max_seconds: float = 60.0
-    needs_p99: bool = False
+    percentile: float = PERCENTILE
     seed: int = 0
     tell: Telling = tell_nobody
     enough: Callable[[Run], bool] = lambda _: False

@@ -1,1 +1,3 @@
 """Base against head: two processes that measure the same test by turns, and the comparison that is told their pairs."""
+
+SIDE = "GREENCOMPUTE_SIDE"  # the variable with the number of the open socket, in a process that measures one side and nowhere else

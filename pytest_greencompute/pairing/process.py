@@ -15,10 +15,10 @@ from pathlib import Path
 
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.models.workload import is_out_of_memory
+from pytest_greencompute.pairing import SIDE
 from pytest_greencompute.pairing.channel import Channel, Message, SideLostError
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.told import Told
-from pytest_greencompute.pairing.worker import DESCRIPTOR
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.results.run_json import run_from_json
 from pytest_greencompute.values.readings import beside_others
@@ -85,7 +85,7 @@ class Process:
             self._process = subprocess.Popen(
                 command,
                 cwd=side.folder,
-                env={**side.environ, DESCRIPTOR: str(theirs.fileno())},
+                env={**side.environ, SIDE: str(theirs.fileno())},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,

@@ -30,7 +30,7 @@ class Checkouts:
 class Told:
     """How to measure: the settings and the terms of the budget that measuring needs. Raises SettingsError.
 
-    ``max_seconds`` is the longest time of a run, ``needs_p99`` whether enough batches for that percentile are wanted, ``count`` the metrics
+    ``max_seconds`` is the longest time of a run, ``needs_p99`` what other versions of a side time latencies by, ``count`` the metrics
     whose work is counted. ``budget_file`` is the named file as the side's checkout has it. ``checkouts`` None: the side is this tree.
     """
 

@@ -16,14 +16,13 @@ from pathlib import Path
 
 from pytest_greencompute.commits import origin
 from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.pairing import SIDE
 from pytest_greencompute.pairing.channel import Channel, Message
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.told import Checkouts, Told
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.results.run_json import run_to_json
 from pytest_greencompute.values.run import Run
-
-DESCRIPTOR = "GREENCOMPUTE_SIDE"  # the variable with the number of the open socket, in the process of a side and nowhere else
 
 
 class UnexpectedMessageError(GreencomputeError):
@@ -45,7 +44,7 @@ class Worker:
     @classmethod
     def of_environment(cls, environ: Mapping[str, str]) -> Worker:
         """The conversation that this process was started for. Processes that it starts itself take no part."""
-        end = socket.socket(fileno=int(environ[DESCRIPTOR]))
+        end = socket.socket(fileno=int(environ[SIDE]))
         end.set_inheritable(False)
         return cls(Channel(end))
 

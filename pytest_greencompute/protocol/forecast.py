@@ -6,8 +6,6 @@ from typing import Literal
 
 from pytest_greencompute.protocol.layout import (
     LAG_WORK_S,
-    LATENCY_BATCHES,
-    LATENCY_BATCHES_P99,
     LATENCY_SHARE,
     PROBE_TICKS,
     SETTLE_S,
@@ -18,6 +16,7 @@ from pytest_greencompute.protocol.layout import (
 )
 from pytest_greencompute.protocol.messages import Plan
 from pytest_greencompute.protocol.sets import lay_out, sets_ahead
+from pytest_greencompute.stats.distributions import values_to_bound
 
 Stage = Literal["probe", "warm-up", "lag", "latency"]
 _ORDER: tuple[Stage, ...] = ("probe", "warm-up", "lag", "latency")
@@ -45,7 +44,7 @@ def ahead(plan: Plan, batch_s: float, *, from_step: Stage, spent: float = 0.0) -
 
 def latency_batches(plan: Plan) -> tuple[int, float]:
     """How many batches are timed, and the seconds that this may take at most."""
-    want, limit_s = LATENCY_BATCHES_P99 if plan.needs_p99 else LATENCY_BATCHES, LATENCY_SHARE * plan.max_seconds
+    want, limit_s = values_to_bound(plan.percentile, 0.99), LATENCY_SHARE * plan.max_seconds
     return {"whole": (want, limit_s), "short": (want, min(limit_s, SHORT_TIMING_S)), "none": (0, 0.0)}[plan.timing]
 
 

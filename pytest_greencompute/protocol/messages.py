@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_greencompute.protocol.layout import Layout, Timing
+from pytest_greencompute.protocol.layout import PERCENTILE, Layout, Timing
 from pytest_greencompute.protocol.parts import Part
 from pytest_greencompute.values.readings import Block, Idle, Source
 from pytest_greencompute.values.run import Latency
@@ -124,7 +124,8 @@ class Probed:
 class Plan:
     """What to measure: batches in a pass, the sources found, the limits of effort.
 
-    Whether p99 must be bounded, whether a lag is to be looked for, the marks that the user allowed, and the idle power seen by the probe.
+    The highest percentile of latencies that must be bounded, whether a lag is to be looked for, the marks that the user allowed, and the
+    idle power seen by the probe.
     ``timing``: how much of the latency pass is wanted (``layout.Timing``). ``in_pairs``: set by set another side runs the same queries.
     ``uncounted``: domains whose energy is in no figure that is judged.
     """
@@ -132,7 +133,7 @@ class Plan:
     batches: int
     sources: tuple[Source, ...]
     max_seconds: float = 60.0
-    needs_p99: bool = False
+    percentile: float = PERCENTILE
     find_lag: bool = False
     allowed: frozenset[str] = frozenset()
     uncounted: frozenset[str] = frozenset()

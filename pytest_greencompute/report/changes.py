@@ -46,7 +46,7 @@ def _change(run: Result, verdict: ShownVerdict) -> Change:
     figure = run.metrics.get(metric.name)
     return Change(
         run.called,
-        f"baseline {verdict.where}" if verdict.kind == "baseline" else verdict.where,
+        HELD_AGAINST[verdict.kind].shown.format(verdict.where),
         metric.label,
         "-" if verdict.base is None else show(verdict.base, metric.dimension),
         "-" if figure is None else show(figure.value, metric.dimension),

@@ -1,4 +1,4 @@
-"""Which reports a session writes, where to, and what each needs installed: one table."""
+"""Which reports there are, where a session writes them to, and what each needs installed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.machine.ci import in_github_actions
 from pytest_greencompute.results.summary import Summary
 
 Place = tuple[str, int]  # a file, and a line from 1
@@ -56,7 +57,8 @@ class Report:
 class Form:
     """One form of report: the setting that asks for it, its name, its module in this folder, and the extra and the packages that it needs.
 
-    The module has ``make(summary, wish, home)``: a session, that setting's value and the project's folder.
+    The module has ``make(summary, wish, home)``: a session, that setting's value and the project's folder. One with an ``ending`` of file
+    names has ``text(sessions, home)``, too, for saved sessions.
     """
 
     setting: str
@@ -64,6 +66,7 @@ class Form:
     module: str
     extra: str = ""
     packages: tuple[str, ...] = ()
+    ending: str = ""
 
     def make(self, wish: Any, home: Path, summary: Summary) -> None:
         """Make it. Raises SettingsError, OSError."""
@@ -72,8 +75,8 @@ class Form:
 
 # The JSON report comes after the others: its exit status knows of those that could not be written.
 FORMS = (
-    Form("html_path", "HTML report", "html", "report", ("plotly", "jinja2", "fastjsonschema")),
-    Form("markdown_path", "Markdown report", "markdown"),
+    Form("html_path", "HTML report", "html", "report", ("plotly", "jinja2", "fastjsonschema"), ".html"),
+    Form("markdown_path", "Markdown report", "markdown", ending=".md"),
     Form("openmetrics_path", "OpenMetrics report", "openmetrics", "openmetrics", ("prometheus_client",)),
     Form("codecarbon_csv_path", "row for CodeCarbon's CSV", "emissions_csv"),
     Form("mlflow", "report to MLflow", "mlflow_runs", "mlflow", ("mlflow",)),
@@ -125,7 +128,7 @@ def in_github(settings: Wishes, environ: Mapping[str, str]) -> bool:
     """Whether GitHub Actions is to be told of a measured session."""
     if not settings.enabled:
         return False
-    return bool(loaded("github").on(environ) if settings.github is None else settings.github)
+    return in_github_actions(environ) if settings.github is None else settings.github
 
 
 def log_lines(

@@ -24,11 +24,6 @@ MOST_BYTES = 1024 * 1024  # of a step's summary; a longer one is refused as a wh
 LONGEST_MESSAGE, LONGEST_TITLE = 1_000, 120
 
 
-def on(environ: Mapping[str, str]) -> bool:
-    """Whether this is a job of GitHub Actions."""
-    return environ.get("GITHUB_ACTIONS") == "true"
-
-
 @dataclass(frozen=True, slots=True)
 class Annotation:
     """One line of the log that GitHub shows beside the code."""

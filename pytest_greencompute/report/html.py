@@ -87,7 +87,12 @@ class SessionPart:
 
 def make(summary: Summary, path: Path, home: Path) -> None:
     """Write the page of a session, with the history of its project. Raises SettingsError."""
-    write_atomically(path, page([summary], store_of(home).history(newest=ON_A_PAGE)))
+    write_atomically(path, text([summary], home))
+
+
+def text(sessions: Sequence[Summary], home: Path) -> str:
+    """The page of sessions of one project, with its history. Raises SettingsError."""
+    return page(sessions, store_of(home).history(newest=ON_A_PAGE))
 
 
 def page(sessions: Sequence[Summary], history: History) -> str:

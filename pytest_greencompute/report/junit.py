@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_greencompute.results.result import Result
-
-_UNIT = {"J": "_j", "s": "_s", "W": "_w", "1/s": "_per_s", "1": "", "FLOP": "_flop", "B": "_bytes", "kg": "_kg", "currency": ""}
+from pytest_greencompute.values.metrics import METRICS
 
 
 def properties(results: Sequence[Result]) -> list[tuple[str, str]]:
@@ -15,7 +14,7 @@ def properties(results: Sequence[Result]) -> list[tuple[str, str]]:
     for run in results:
         prefix = f"{run.name}." if run.name else ""
         for name, figure in run.metrics.items():
-            unit, sides = _UNIT[figure.unit], {"": figure.value, "_low": figure.low, "_high": figure.high}
+            unit, sides = METRICS[name].dimension.called.junit, {"": figure.value, "_low": figure.low, "_high": figure.high}
             found += [(f"{prefix}{name}{side}{unit}", f"{value:.6g}") for side, value in sides.items() if value is not None]
             if figure.method:
                 found.append((f"{prefix}{name}_method", f"{figure.domain} {figure.method}"))

@@ -54,6 +54,11 @@ def make(summary: Summary, path: Path, _: Path) -> None:
     write_atomically(path, write([summary]))
 
 
+def text(sessions: Sequence[Summary], _: Path) -> str:
+    """The Markdown of saved sessions. Raises SettingsError."""
+    return write(sessions)
+
+
 def write(sessions: Sequence[Summary], most: int = MOST_CHARACTERS, size: Size = len) -> str:
     """Markdown of at most ``most`` characters (or of what ``size`` counts), with as much detail as fits.
 

@@ -15,23 +15,12 @@ from pytest_greencompute.results.result import Figure, Result
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.store.files import write_atomically
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.units import ENERGY, MONEY, TIME, Dimension
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
 PREFIX = "greencompute"
-# What OpenMetrics calls the base unit; a share and an amount of money have none there.
-UNITS = {
-    "J": "joules",
-    "s": "seconds",
-    "W": "watts",
-    "1/s": "per_second",
-    "1": "",
-    "FLOP": "flop",
-    "B": "bytes",
-    "kg": "kilograms",
-    "currency": "",
-}
 PARTS = {"value": "", "low": "_low", "high": "_high"}
 SAID = {"value": "{}", "low": "lower end of the interval: {}", "high": "upper end of the interval: {}"}
 
@@ -63,15 +52,15 @@ def _labels(run: Result, figure: Figure | None = None) -> dict[str, str]:
     labels = {"test": run.test, "run": run.name or "", "domain": "", "method": ""}
     if figure is not None:
         labels |= {"domain": figure.domain, "method": figure.method}
-        labels |= {"currency": figure.currency} if figure.unit == "currency" else {}
+        labels |= {"currency": figure.currency} if figure.unit == MONEY.si else {}
     return {name: printable(value) for name, value in labels.items()}
 
 
-def _family(name: str, said: str, unit: str, samples: list[tuple[dict[str, str], float]]) -> Family:
+def _family(name: str, said: str, of: Dimension, samples: list[tuple[dict[str, str], float]]) -> Family:
     from prometheus_client.metrics_core import GaugeMetricFamily
 
     labels = list(samples[0][0])
-    family = GaugeMetricFamily(f"{PREFIX}_{name}", said, labels=labels, unit=UNITS[unit])
+    family = GaugeMetricFamily(f"{PREFIX}_{name}", said, labels=labels, unit=of.called.openmetrics)
     for values, value in {tuple(values.values()): value for values, value in samples}.items():  # a series has one value
         family.add_metric(list(values), value)
     return family
@@ -84,7 +73,7 @@ def _figures(summary: Summary) -> Iterator[Family]:
             ends = [(_labels(run, figure), getattr(figure, part)) for run, figure in figures]
             samples = [(labels, value) for labels, value in ends if value is not None]
             if samples:
-                yield _family(f"{metric.name}{ending}", SAID[part].format(metric.label), metric.dimension.si, samples)
+                yield _family(f"{metric.name}{ending}", SAID[part].format(metric.label), metric.dimension, samples)
         limits = [
             (_labels(run), verdict.limit)
             for run in summary.results
@@ -92,7 +81,7 @@ def _figures(summary: Summary) -> Iterator[Family]:
             if verdict.metric == metric.name and verdict.kind == "budget" and verdict.limit is not None
         ]
         if limits:
-            yield _family(f"{metric.name}_budget", f"budget: {metric.label}", metric.dimension.si, limits)
+            yield _family(f"{metric.name}_budget", f"budget: {metric.label}", metric.dimension, limits)
 
 
 def _verdicts(summary: Summary) -> Iterator[Family]:
@@ -120,10 +109,10 @@ def _session(summary: Summary) -> Iterator[Family]:
 
     facts = summary.facts
     if facts.total_j is not None:
-        yield _family("session_energy", "all that the meters saw", "J", [({}, facts.total_j)])
+        yield _family("session_energy", "all that the meters saw", ENERGY, [({}, facts.total_j)])
     if summary.total is not None and summary.total.limit is not None:
-        yield _family("session_energy_budget", "budget: all that the meters saw", "J", [({}, summary.total.limit)])
-    yield _family("session_duration", "from the first metered test to the end of the last", "s", [({}, facts.seconds)])
+        yield _family("session_energy_budget", "budget: all that the meters saw", ENERGY, [({}, summary.total.limit)])
+    yield _family("session_duration", "from the first metered test to the end of the last", TIME, [({}, facts.seconds)])
     about = {
         "commit": facts.machine.commit,
         "cpu": facts.machine.cpu,

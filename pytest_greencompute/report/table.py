@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from pytest_greencompute.judging.judge import HELD_AGAINST
 from pytest_greencompute.report.candidates import headline
 from pytest_greencompute.report.escape import printable
 from pytest_greencompute.results.result import CandidateRow, Figure, Result, ShownVerdict
@@ -133,9 +134,8 @@ def _with_lines(file: str, lines: Sequence[int]) -> str:
 
 
 def _place(verdict: ShownVerdict) -> str:
-    if verdict.kind == "baseline":
-        return f"baseline {verdict.where}"
-    return "marker" if verdict.where.startswith("the marker") else verdict.where
+    shown = HELD_AGAINST[verdict.kind].shown.format(verdict.where) if verdict.kind in HELD_AGAINST else verdict.where
+    return "marker" if shown.startswith("the marker") else shown
 
 
 def figure(metric: Metric, told: Figure | None) -> str:

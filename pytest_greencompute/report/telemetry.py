@@ -15,10 +15,9 @@ from pytest_greencompute.report.escape import printable
 from pytest_greencompute.results.result import Figure, Result
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.units import ENERGY, TIME
 
 PREFIX = "greencompute"
-# Units by UCUM, as OpenTelemetry has them; a count and a share are 1.
-UNITS = {"J": "J", "s": "s", "W": "W", "1/s": "1/s", "1": "1", "FLOP": "{operation}", "B": "By", "kg": "kg", "currency": "{currency}"}
 PARTS = {"value": "", "low": ".low", "high": ".high"}
 TIMEOUT_S = 10.0
 
@@ -69,13 +68,15 @@ def _record(summary: Summary, provider: Any) -> None:
         for part, end in PARTS.items():
             values = [(run, figure, value) for run, figure in figures if (value := getattr(figure, part)) is not None]
             if values:
-                gauge = meter.create_gauge(f"{PREFIX}.{metric.name}{end}", UNITS[metric.dimension.si], metric.label)
+                gauge = meter.create_gauge(f"{PREFIX}.{metric.name}{end}", metric.dimension.called.ucum, metric.label)
                 for run, figure, value in values:
                     gauge.set(value, _attributes(run, figure, metric.name))
     facts = summary.facts
     if facts.total_j is not None:
-        meter.create_gauge(f"{PREFIX}.session_energy", "J", "all that the meters saw").set(facts.total_j)
-    meter.create_gauge(f"{PREFIX}.session_duration", "s", "from the first metered test to the end of the last").set(facts.seconds)
+        meter.create_gauge(f"{PREFIX}.session_energy", ENERGY.called.ucum, "all that the meters saw").set(facts.total_j)
+    meter.create_gauge(f"{PREFIX}.session_duration", TIME.called.ucum, "from the first metered test to the end of the last").set(
+        facts.seconds
+    )
 
 
 def _attributes(run: Result, figure: Figure, metric: str) -> dict[str, str]:

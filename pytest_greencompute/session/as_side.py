@@ -46,7 +46,7 @@ class AsSide(Once):
         return raw, outputs
 
 
-def effort_of_side(max_seconds: float, count: tuple[str, ...], *, needs_p99: bool) -> Effort:
+def effort_of_side(max_seconds: float, count: tuple[str, ...]) -> Effort:
     """How a side measures: as long as it is told to, without a verdict of its own."""
     # Latencies are compared by those that are timed after each set.
-    return Effort(max_seconds, needs_p99, keep_answers=True, timing="none", in_pairs=True, count=count)
+    return Effort(max_seconds, keep_answers=True, timing="none", in_pairs=True, count=count)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pytest_greencompute.judging.verdict import MORE_SECONDS, Verdict, narrowed_by
+from collections.abc import Mapping
+
+from pytest_greencompute.judging.judge import HELD_AGAINST
+from pytest_greencompute.judging.verdict import MORE_SECONDS, Verdict, Word, narrowed_by
 from pytest_greencompute.report.escape import printable
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.values.metrics import METRICS
@@ -15,6 +18,11 @@ _NEXT = {
     "PASS": "The figure is modelled, and --energy-modelled fail asks for a measured one.",
     "ACCEPTED": "",
 }
+# By the kind of the verdict, instead.
+_OF_KIND: Mapping[str, Mapping[Word, str]] = {
+    "comparison": {"FAIL": "", "UNMEASURED": ""},
+    **{kind: row.follow for kind, row in HELD_AGAINST.items()},
+}
 
 
 def sentence_of(verdict: Verdict, settings: Settings) -> str:
@@ -26,12 +34,6 @@ def sentence_of(verdict: Verdict, settings: Settings) -> str:
     more = MORE_SECONDS if verdict.metric not in METRICS else narrowed_by(METRICS[verdict.metric], verdict.estimate)
     if verdict.word == "INCONCLUSIVE" and more != MORE_SECONDS:  # time would change nothing
         follow = f"{more[0].upper()}{more[1:]} would tell more; --energy-inconclusive warn lets it pass."
-    if verdict.kind == "comparison":
-        follow = "" if verdict.word in {"FAIL", "UNMEASURED"} else follow
-    if verdict.kind == "base_ref":
-        follow = "" if verdict.word != "INCONCLUSIVE" else follow
-    if verdict.kind == "baseline" and verdict.word == "FAIL":
-        follow = (
-            f"If it is meant to cost more: pytest --energy-budget --energy-save NAME keeps a new baseline; {settings.baseline!r} stays."
-        )
+    instead = _OF_KIND.get(verdict.kind, {}).get(verdict.word)
+    follow = follow if instead is None else instead.format(settings=settings)
     return printable(f"{verdict.reason} {follow}".strip())

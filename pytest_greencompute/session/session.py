@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.budget import Budget, resolve
-from pytest_greencompute.judging.judge import Bench, hardware_of
+from pytest_greencompute.judging.judge import HELD_AGAINST, Bench, hardware_of
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.machine import facts as machine
 from pytest_greencompute.machine.clock import Clock, RealClock
@@ -189,7 +189,7 @@ class Session:
             baseline,
             self.saved,
             alarms=self._alarms,
-            commits=bool(settings.base_refs),
+            compares=any(getattr(settings, row.setting) for row in HELD_AGAINST.values()),
         )
         return self._bench
 

@@ -12,10 +12,11 @@ from pytest_greencompute.judging.judge import judge_run, limits_for, times_open
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.script import precise_enough
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.protocol.layout import PERCENTILE
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.values.metrics import METRICS
-from pytest_greencompute.values.names import asked_by
+from pytest_greencompute.values.names import asked_by, highest_percentile
 from pytest_greencompute.values.run import Run
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class UnderMeters:
         whole = bool(session.settings.save) or any(METRICS[each].kind == "latency" for each in limited)
         effort = Effort(
             budget.max_seconds,
-            "latency_p99" in limited,
+            highest_percentile(limited, PERCENTILE),
             timing="whole" if whole else "short",
             tell=session.tell(test),
             enough=enough,
@@ -92,7 +93,7 @@ class UnderMeters:
         own = asked_by(self.session.budget(self.test).limits.get(run, {}))
         effort = replace(effort, enough=lambda _: False, keep_answers=True, count=tuple(dict.fromkeys((*own, *counted))))
         if any(METRICS[each].kind == "latency" for each in limits):
-            effort = replace(effort, timing="whole", needs_p99=effort.needs_p99 or "latency_p99" in limits)
+            effort = replace(effort, timing="whole", percentile=highest_percentile(limits, effort.percentile))
         return replace(effort, tell=lambda step: tell(replace(step, what=f"{candidate}: {step.what}")))
 
 

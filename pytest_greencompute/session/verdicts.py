@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.budget import Budget
-from pytest_greencompute.judging.judge import Bench, judge_run, limits_for, lost_runs, missing_runs, names_before
+from pytest_greencompute.judging.judge import Bench, judge_run, limits_for, lost_from_baseline, missing_runs
 from pytest_greencompute.judging.verdict import Policy, Verdict, accepted, effect
 from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.session.candidates import ByRun
@@ -61,9 +61,7 @@ def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, 
 def _lost(test: MeteredTest, bench: Bench, names: Sequence[str | None]) -> tuple[Verdict, ...]:
     """Verdicts on the runs that the test has in the baseline or at another commit, and does not measure any more."""
     found = () if test.contest is None else test.contest.lost(test.subject)
-    if bench.baseline is None:
-        return found
-    return found + lost_runs(names_before(test.node_id, bench.sessions), names, test.subject, kind="baseline", where=bench.baseline)
+    return found + lost_from_baseline(test.node_id, bench, names, test.subject)
 
 
 def _candidates(test: MeteredTest, budget: Budget, bench: Bench, *, ended: bool) -> ByRun:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.budget import TERMS, Line, Names, Terms, parse_lines, parse_term
 from pytest_greencompute.judging.verdict import Acceptance, Policy
 from pytest_greencompute.machine.ci import in_ci
+from pytest_greencompute.meters.registry import BUILT_IN
 from pytest_greencompute.settings import parse
 from pytest_greencompute.settings.options import OPTIONS
 from pytest_greencompute.settings.settings import Settings
@@ -130,7 +132,7 @@ class _Builder:
             enabled=enabled,
             policy=self._policy(),
             meters=meters,
-            domains=self.value("domains", parse.domains, ("auto",)),
+            domains=self.value("domains", partial(parse.domains, of_others=bool({*meters} - {*BUILT_IN})), ("auto",)),
             terms=self._terms(from_file=False),
             file_terms=self._terms(from_file=True),
             budgets=budgets,

@@ -1,4 +1,4 @@
-"""The one table of options: ``--energy-<name>`` and its TOML twin. Help, settings and docs come from it.
+"""The table of options: ``--energy-<name>`` and its TOML twin. Help and settings come from it; a test holds the docs against it.
 
 Importing this is part of every pytest start where the plugin is installed, so it imports nothing, and Option is a plain class
 (a dataclass costs milliseconds to make).

@@ -14,11 +14,11 @@ from pytest_greencompute.settings.toml_file import TomlTable
 from pytest_greencompute.values.footprint import Footprint
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.names import unknown_key
+from pytest_greencompute.values.readings import DOMAINS
 from pytest_greencompute.values.units import parse_positive
 
 ALLOWABLE = ("another process", "thermal slowdown", "power brake", "hardware slowdown")
 MOST_LAUNCHES = 16
-DOMAINS = ("auto", "gpu", "cpu", "dram", "all")
 ACCEPT_KEYS = ("test", "metric", "up_to", "reason", "expires")
 
 
@@ -81,13 +81,16 @@ def names(value: object) -> tuple[str, ...]:
     return tuple(name.strip() for name in found)
 
 
-def domains(value: object) -> tuple[str, ...]:
-    """Domains of energy, with + or commas between them."""
-    found = names(value.replace("+", ",") if isinstance(value, str) else value)
+def domains(value: object, *, of_others: bool = False) -> tuple[str, ...]:
+    """Domains of energy, with + or commas between them; ``of_others``: meters that are not ours are listed, and have domains of their own.
+
+    One of those that nothing meters leaves no figure, and the reason says so.
+    """
+    found, known = names(value.replace("+", ",") if isinstance(value, str) else value), ("auto", *DOMAINS, "all")
     for name in found:
-        if not re.fullmatch(rf"({'|'.join(DOMAINS)})(:\w+)?", name):
+        if not re.fullmatch(rf"({'|'.join((*known, *(['[a-z][-.a-z0-9_]*'] if of_others else [])))})(:\w+)?", name):
             raise SettingsError(
-                f"{name!r} is not a domain.", remedy=f"Use one or more of {', '.join(DOMAINS)}, or one device such as 'gpu:0'."
+                f"{name!r} is not a domain.", remedy=f"Use one or more of {', '.join(known)}, or one device such as 'gpu:0'."
             )
     if len(found) > 1 and {"auto", "all"} & set(found):
         raise SettingsError(f"{value!r} mixes 'auto' or 'all' with others.", remedy="Name the domains, or one of the two alone.")

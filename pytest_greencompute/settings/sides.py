@@ -8,15 +8,16 @@ from pathlib import Path
 from pytest_greencompute.judging.budget import Budget, Terms
 from pytest_greencompute.judging.verdict import Policy
 from pytest_greencompute.pairing.told import Told
+from pytest_greencompute.protocol.layout import PERCENTILE
 from pytest_greencompute.settings.settings import Settings
-from pytest_greencompute.values.names import asked_by
+from pytest_greencompute.values.names import asked_by, highest_percentile
 
 
 def told_to_sides(settings: Settings, budget: Budget, root: Path, home: Path) -> Told:
     """What a process that measures one side needs to know. ``root`` is where this side's tests run, ``home`` the folder of its project."""
     return Told(
         max_seconds=budget.max_seconds,
-        needs_p99=any("latency_p99" in limits for limits in budget.limits.values()),
+        needs_p99=any(highest_percentile(limits, PERCENTILE) > PERCENTILE for limits in budget.limits.values()),
         count=tuple(asked_by(name for limits in budget.limits.values() for name in limits)),
         budget_file=_budget_file(settings.budget_file, root, home),
         benchmarks=settings.benchmarks,

@@ -100,12 +100,17 @@ def order_statistic_ranks(n: int, fraction: float, confidence: float) -> tuple[i
     """Ranks (from 1) of the two order statistics that enclose the ``fraction`` quantile of any distribution.
 
     Each side misses with probability at most (1 - confidence) / 2; None where ``n`` values cannot bound that side
-    (David and Nagaraja, Order Statistics, section 7.1). For 99 %, the upper bound of p95 needs 104 values, of p99 528.
+    (David and Nagaraja, Order Statistics, section 7.1).
     """
     tail = (1 - confidence) / 2
     low = _last(n, lambda rank: binomial_cdf(rank - 1, n, fraction) <= tail)
     above = _last(n, lambda rank: 1 - binomial_cdf(rank - 1, n, fraction) > tail)
     return (low or None), (above + 1 if above < n else None)
+
+
+def values_to_bound(fraction: float, confidence: float) -> int:
+    """How many values bound the ``fraction`` quantile, the median or beyond, on both sides: for 99 %, p95 needs 104 and p99 528."""
+    return math.ceil(math.log((1 - confidence) / 2) / math.log(fraction))
 
 
 def _last(n: int, holds: Callable[[int], bool]) -> int:

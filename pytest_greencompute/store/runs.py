@@ -1,4 +1,4 @@
-"""What a project keeps of its measured sessions: the one interface behind which every store stands.
+"""What a project keeps of its measured sessions: the interface behind which every store stands.
 
 Today that is folders of files (``store.baselines``). A database is a class with the same methods, and another answer of ``store_of``.
 """

@@ -1,6 +1,6 @@
-"""The one table of metrics: name, unit, direction, how its baseline is judged, and the words people read.
+"""The table of metrics: name, unit, direction, how its baseline is judged, and the words people read.
 
-Budget keys, table columns, JSON units and the comparison with a baseline all come from here.
+Budget keys, table columns, units in reports and how a figure is judged come from here; how it is estimated is in ``estimates.by_metric``.
 """
 
 from __future__ import annotations

@@ -33,6 +33,11 @@ def asked_by(limits: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name in wanted)
 
 
+def highest_percentile(limits: Iterable[str], least: float) -> float:
+    """The highest percentile of a latency that has one of the limits, no lower than ``least``."""
+    return max([least, *(METRICS[each].fraction or least for each in limits if METRICS[each].kind == "latency")])
+
+
 def unknown_key(key: object, known: Sequence[str], what: str) -> SettingsError:
     """The error for a name that is none of ``known``, with the nearest that is."""
     key = str(key)  # a marker may hold any key

@@ -13,6 +13,7 @@ from pytest_greencompute.errors import MeterError, SettingsError
 Method = Literal["counter", "integrated", "modelled"]
 WHOLES = ("soc", "board")  # domains that hold all others: a system on a chip, and the board that it is on
 FOREIGN = "another process"  # the mark that makes a run UNMEASURED wherever it stands
+DOMAINS = ("gpu", "cpu", "dram", *WHOLES)  # the kinds that our meters have; one of several devices is gpu:0
 METHODS: tuple[Method, ...] = ("counter", "integrated", "modelled")
 SET_BY_APPLICATION = "the application set "  # how the note begins that names the flags by which it switched reasoning on
 

@@ -1,4 +1,4 @@
-"""The only place that parses and prints quantities. Inside, everything is an SI float.
+"""How quantities are parsed, printed and called in each format. Inside, everything is an SI float.
 
 Laws: a string without a unit is an error unless the dimension has none; a number is taken as SI; nothing that is not
 finite passes; a wrong dimension names the units that would have been right.
@@ -13,10 +13,22 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from pytest_greencompute.errors import SettingsError
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+
+class Called(NamedTuple):
+    """What the formats of reports call the SI unit: its names in OpenMetrics and in OpenTelemetry (UCUM), and the ending in JUnit."""
+
+    openmetrics: str = ""
+    ucum: str = "1"
+    junit: str = ""
+
+
+PLAIN = Called()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,7 @@ class Dimension:
     prints: tuple[tuple[str, float], ...]
     example: str
     hint: str = ""
+    called: Called = PLAIN
 
 
 ENERGY = Dimension(
@@ -40,6 +53,7 @@ ENERGY = Dimension(
     {"J": 1.0, "mJ": 1e-3, "µJ": 1e-6, "uJ": 1e-6, "nJ": 1e-9, "kJ": 1e3, "MJ": 1e6, "Wh": 3600.0, "mWh": 3.6, "kWh": 3.6e6, "Ws": 1.0},
     (("MJ", 1e6), ("kJ", 1e3), ("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)),
     "0.8 J",
+    called=Called("joules", "J", "_j"),
 )
 TIME = Dimension(
     "time",
@@ -47,9 +61,19 @@ TIME = Dimension(
     {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0},
     (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)),
     "40 ms",
+    called=Called("seconds", "s", "_s"),
 )
-POWER = Dimension("power", "W", {"W": 1.0, "mW": 1e-3, "kW": 1e3}, (("kW", 1e3), ("W", 1.0), ("mW", 1e-3)), "250 W")
-RATE = Dimension("rate", "1/s", {"/s": 1.0, "1/s": 1.0, "queries/s": 1.0, "/min": 1 / 60}, (("queries/s", 1.0),), "120 /s")
+POWER = Dimension(
+    "power", "W", {"W": 1.0, "mW": 1e-3, "kW": 1e3}, (("kW", 1e3), ("W", 1.0), ("mW", 1e-3)), "250 W", called=Called("watts", "W", "_w")
+)
+RATE = Dimension(
+    "rate",
+    "1/s",
+    {"/s": 1.0, "1/s": 1.0, "queries/s": 1.0, "/min": 1 / 60},
+    (("queries/s", 1.0),),
+    "120 /s",
+    called=Called("per_second", "1/s", "_per_s"),
+)
 RATIO = Dimension("ratio", "1", {"": 1.0, "%": 0.01}, (("", 1.0),), "0.92")
 SHARE = Dimension("share", "1", {"": 1.0, "%": 0.01}, (("%", 0.01),), "20 %")
 SHARES = (RATIO, SHARE)  # what is 1 at most
@@ -60,6 +84,7 @@ OPERATIONS = Dimension(
     {"FLOP": 1.0, "kFLOP": 1e3, "MFLOP": 1e6, "GFLOP": 1e9, "TFLOP": 1e12},
     (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6), ("kFLOP", 1e3), ("FLOP", 1.0)),
     "3.2 GFLOP",
+    called=Called("flop", "{operation}", "_flop"),
 )
 MEMORY = Dimension(
     "size of memory",
@@ -67,6 +92,7 @@ MEMORY = Dimension(
     {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3},
     (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)),
     "1.5 GB",
+    called=Called("bytes", "By", "_bytes"),
 )
 MASS = Dimension(
     "mass of CO2e",
@@ -74,8 +100,11 @@ MASS = Dimension(
     {"kg": 1.0, "g": 1e-3, "mg": 1e-6, "µg": 1e-9, "ug": 1e-9, "ng": 1e-12, "t": 1e3},
     (("t", 1e3), ("kg", 1.0), ("g", 1e-3), ("mg", 1e-6), ("µg", 1e-9), ("ng", 1e-12)),
     "0.2 g",
+    called=Called("kilograms", "kg", "_kg"),
 )
-MONEY = Dimension("amount of money", "currency", {"": 1.0}, (("", 1.0),), "0.0002", "in the currency of electricity_price")
+MONEY = Dimension(
+    "amount of money", "currency", {"": 1.0}, (("", 1.0),), "0.0002", "in the currency of electricity_price", Called("", "{currency}")
+)
 DIMENSIONS: tuple[Dimension, ...] = (ENERGY, TIME, POWER, RATE, RATIO, COUNT, OPERATIONS, MEMORY, MASS, MONEY)
 # One thing per another; parse_intensity, parse_price and parse_traffic read them, and these say how they are written and shown.
 _J_OF = {"J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9, "Wh": 3600.0, "kWh": 3.6e6, "MWh": 3.6e9}
@@ -260,7 +289,7 @@ def money(currency: str) -> Dimension:
     if not currency:
         return MONEY
     prints = tuple((f"{prefix}{currency}", factor) for prefix, factor in (("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9)))
-    return Dimension(MONEY.name, MONEY.si, {"": 1.0, **dict(prints)}, prints, f"0.0002 {currency}")
+    return Dimension(MONEY.name, MONEY.si, {"": 1.0, **dict(prints)}, prints, f"0.0002 {currency}", called=MONEY.called)
 
 
 def show_traffic(queries_per_s: float) -> str:

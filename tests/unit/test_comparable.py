@@ -26,6 +26,7 @@ from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.meters.registry import BUILT_IN
 from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json, provenance_from_json
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.footprint import Factors
@@ -33,6 +34,8 @@ from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.provenance import PACKAGES, Device, Digests, Followed, Moments, Provenance, Served
 from pytest_greencompute.values.readings import Source
 from pytest_greencompute.values.run import Run
+
+METERS = Path(pytest_greencompute.__file__).parent / "meters"
 
 # ── the processor ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -366,10 +369,12 @@ def test_a_window_is_no_loop_and_another_number_of_queries_is_other_queries() ->
 # Every field has a row
 
 
-def keys_written_in(path: str, *functions: str) -> set[str]:
-    """The keys of the dicts that are written out in some functions of a module."""
-    tree = ast.parse((Path(pytest_greencompute.__file__).parent / path).read_text(encoding="utf-8"))
-    bodies = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in functions]
+def keys_of_facts(path: Path) -> set[str]:
+    """The keys of the dicts that a module writes out as facts: in functions of that name, in what is called so, and in lambdas for it."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    bodies: list[ast.AST] = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name in {"facts", "_facts"}]
+    bodies += [node for node in nodes if isinstance(node, ast.Assign) and "facts" in map(ast.unparse, node.targets)]
+    bodies += [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "facts" and isinstance(node.value, ast.Lambda)]
     dicts = [node for body in bodies for node in ast.walk(body) if isinstance(node, ast.Dict)]
     return {key.value for node in dicts for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
 
@@ -397,9 +402,9 @@ def changes(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def device_facts() -> dict[str, Any]:
     """A value for each fact that one of our meters tells of its device."""
-    names = {"codecarbon", "tracking_mode", "cpu_mode", "tdp_w"}
-    for module in ("cputime", "rapl", "nvml", "zeus_soc", "zeus_amd"):
-        names |= keys_written_in(f"meters/{module}.py", "facts", "_facts")
+    modules = {f"pytest_greencompute.meters.{path.stem}": path for path in METERS.glob("*.py")}
+    assert {module for module, _ in BUILT_IN.values()} <= set(modules)
+    names = {name for path in modules.values() for name in keys_of_facts(path)}
     return dict.fromkeys(names - {field.name for field in dataclasses.fields(Device)}, 1.0)
 
 

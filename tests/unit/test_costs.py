@@ -51,7 +51,7 @@ def metered(queries: int, score: Callable[[int, int], float] | str) -> Run:
         return batch
 
     task = Task(model, Queries(queries), 50, [1] * queries, score)  # type: ignore[arg-type]
-    return run_metered(task, Instruments([gpu.energy_counter()], clock), Effort(max_seconds=20, needs_p99=True))[0]
+    return run_metered(task, Instruments([gpu.energy_counter()], clock), Effort(max_seconds=20, percentile=0.99))[0]
 
 
 def unmetered(queries: int, score: Callable[[int, int], float] | str) -> Run:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_greencompute.machine.ci import VARIABLES
+from pytest_greencompute.meters.registry import BUILT_IN
 from pytest_greencompute.settings.build import FILE_KEYS
 from pytest_greencompute.settings.options import OPTIONS
 from pytest_greencompute.settings.parse import ALLOWABLE
@@ -27,8 +28,8 @@ def test_the_reference_names_no_option_that_does_not_exist() -> None:
     assert set(re.findall(r"--energy-([a-z-]+[a-z])", REFERENCE)) == {option.name for option in OPTIONS}
 
 
-@pytest.mark.parametrize("name", [*METRICS, *FILE_KEYS, *ALLOWABLE, *VARIABLES])
-def test_every_budget_key_and_setting_is_in_the_reference(name: str) -> None:
+@pytest.mark.parametrize("name", [*METRICS, *FILE_KEYS, *ALLOWABLE, *VARIABLES, *BUILT_IN])
+def test_every_budget_key_setting_and_meter_is_in_the_reference(name: str) -> None:
     assert f"`{name}`" in REFERENCE or f'`"{name}"`' in REFERENCE
 
 

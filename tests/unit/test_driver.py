@@ -131,7 +131,7 @@ def test_energy_above_idle_power_throughput_and_latency_are_the_true_ones_too() 
 
 def test_a_limit_on_p99_is_bounded_by_more_batches() -> None:
     bench = Bench(query_s=0.005)
-    assert energy(bench.run(needs_p99=True), metric="latency_p99").high is not None
+    assert energy(bench.run(percentile=0.99), metric="latency_p99").high is not None
     assert energy(bench.run(), metric="latency_p99").high is None
 
 

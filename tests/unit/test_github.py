@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from telling import compared, measured, session, told, with_verdict
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.machine.ci import in_github_actions
 from pytest_greencompute.report import github
 from pytest_greencompute.results.result import Result
 
@@ -140,9 +141,9 @@ def test_a_summary_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 
 def test_only_a_job_of_github_is_one() -> None:
-    assert github.on({"GITHUB_ACTIONS": "true"})
-    assert not github.on({"GITHUB_ACTIONS": "1"})
-    assert not github.on({})
+    assert in_github_actions({"GITHUB_ACTIONS": "true"})
+    assert not in_github_actions({"GITHUB_ACTIONS": "1"})
+    assert not in_github_actions({})
 
 
 def test_a_long_sentence_is_cut() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +15,20 @@ from making import block, latencies, run, source
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, parse_lines, resolve
-from pytest_greencompute.judging.judge import HELD_AGAINST, Bench, hardware_of, judge_run, limits_for, longer_or_dearer, missing_runs
+from pytest_greencompute.judging.judge import HELD_AGAINST, Bench, hardware_of, judge_run, limits_for, longer_or_dearer, missing_runs, named
 from pytest_greencompute.judging.pairs import PairedTest
 from pytest_greencompute.judging.rule import Rule
-from pytest_greencompute.judging.verdict import Acceptance, Verdict
+from pytest_greencompute.judging.verdict import ORDER, Acceptance, Verdict
 from pytest_greencompute.pairing.runs import BaseOfTest, Feed, Match
 from pytest_greencompute.pairing.verdicts import against_base, notes_of
+from pytest_greencompute.report.changes import changes
+from pytest_greencompute.report.table import table
 from pytest_greencompute.results.provenance_json import provenance_from_json
+from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.results.run_json import schema
+from pytest_greencompute.session.sentences import sentence_of
+from pytest_greencompute.settings.build import build
+from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.values.footprint import Footprint
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.provenance import Machine, Provenance
@@ -269,7 +277,7 @@ def saved(base: Run | None, head: Figures, limits: Budget) -> tuple[Verdict, ...
 
 
 def at_commit(match: Match, head: Figures, limits: Budget) -> tuple[Verdict, ...]:
-    return judge_run(head, head.run.name, limits, Bench(Aim(), commits=True), "t", [against_base(match, head, "t")])
+    return judge_run(head, head.run.name, limits, Bench(Aim(), compares=True), "t", [against_base(match, head, "t")])
 
 
 def rules(limits: Budget) -> dict[str, Rule]:
@@ -386,6 +394,22 @@ def test_the_same_situation_gets_the_same_word_against_saved_runs_and_against_a_
 def test_every_kind_of_comparison_is_in_the_schema() -> None:
     kinds = schema()["$defs"]["verdict"]["properties"]["kind"]["enum"]
     assert set(kinds) == {"budget", "comparison", *HELD_AGAINST}
+
+
+@pytest.mark.parametrize("kind", HELD_AGAINST)
+def test_every_kind_of_comparison_can_be_asked_for_told_and_shown(kind: str) -> None:
+    row, verdict = HELD_AGAINST[kind], Verdict("FAIL", "energy_per_query", kind, "More.", where="{1}")
+    assert row.setting in {field.name for field in dataclasses.fields(Settings)}
+    assert set(row.follow) <= set(ORDER)
+    assert named(kind, "{1}").called.replace("'", "").endswith("{1}")
+    (change,) = changes([Result("t.py::t", None, verdicts=(ShownVerdict.of(verdict),))])
+    assert change.against == row.shown.format("{1}")
+    shown = table([Result("t.py::t", None, verdicts=(ShownVerdict.of(verdict),))])
+    assert shown.rows[0].cells[-1] == row.shown.format("{1}")
+    settings = build({kind: "main", "budget": True}, (), {}, Path())
+    told = sentence_of(verdict, settings)
+    assert told.startswith("More.")
+    assert "limit is in" not in told
 
 
 # Hardware

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.measured import MeasuredRun
+from pytest_greencompute.estimates.measured_kinds import ServedRun
 from pytest_greencompute.values.metrics import METRICS, Metric
 
 
@@ -20,3 +25,23 @@ def test_each_metric_can_be_told_and_estimated(metric: Metric) -> None:
     assert metric.better == ("higher" if metric.kind in {"rate", "score", "rating"} else "lower")
     assert metric.exact or not metric.zero
     assert not metric.per or metric.kind == "energy"
+
+
+# Metrics that no measured run has as a property, and why.
+NO_PROPERTY = {"answers_changed": "it exists beside another run alone", "stars": "a rating says more, and ScoredRun has it"}
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda each: each.name)
+def test_each_metric_is_a_property_of_the_run_that_has_it(metric: Metric) -> None:
+    class Asked(ServedRun):
+        def _figure(self, metric: str) -> Any:
+            return f"the figure of {metric}"
+
+    run = Asked(None, [], Aim(), pytest.fail)  # type: ignore[arg-type]
+    assert hasattr(ServedRun, metric.name) == (metric.name not in NO_PROPERTY)
+    if metric.name not in NO_PROPERTY:
+        assert getattr(run, metric.name) == f"the figure of {metric.name}"
+        assert getattr(ServedRun, metric.name).__doc__
+        assert hasattr(MeasuredRun, metric.name) == (metric.kind not in {"first token", "token gap", "errors"})
+        with pytest.raises(AttributeError, match=metric.name):
+            setattr(run, metric.name, 1.0)

@@ -11,9 +11,8 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from telling import CPU, compared, measured, session, told
 
-from pytest_greencompute.report.openmetrics import UNITS, write
+from pytest_greencompute.report.openmetrics import write
 from pytest_greencompute.results.summary import Summary
-from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.provenance import Machine
 
 
@@ -68,10 +67,6 @@ def test_a_total_that_is_not_known_is_left_out() -> None:
 def test_a_modelled_figure_says_so() -> None:
     (sample,) = families(session(told(measured((CPU,)))))["greencompute_energy_per_query_joules"].samples
     assert sample.labels["method"] == "modelled"
-
-
-def test_every_unit_of_a_metric_has_a_name_there() -> None:
-    assert {metric.dimension.si for metric in METRICS.values()} <= set(UNITS)
 
 
 def test_a_run_that_was_measured_twice_is_one_sample() -> None:

@@ -34,6 +34,8 @@ from pytest_greencompute.protocol.messages import (
 )
 from pytest_greencompute.protocol.parts import Worked
 from pytest_greencompute.protocol.sets import lay_out, spanned
+from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.names import highest_percentile
 from pytest_greencompute.values.readings import Idle, Reading, Source, sets_of
 from pytest_greencompute.values.run import Latency
 
@@ -294,9 +296,15 @@ def test_a_steady_program_warms_up_in_six_chunks_without_energy() -> None:
     assert measured.notes == ()
 
 
-@pytest.mark.parametrize(("needs_p99", "batches"), [(False, 104), (True, 528)])
-def test_latency_is_timed_until_its_percentiles_are_bounded(needs_p99: bool, batches: int) -> None:
-    assert len(drive(Script(batch_s=0.01), Plan(4, (GPU,), needs_p99=needs_p99)).latencies) == batches
+@pytest.mark.parametrize(("percentile", "batches"), [(0.95, 104), (0.99, 528)])
+def test_latency_is_timed_until_its_percentiles_are_bounded(percentile: float, batches: int) -> None:
+    assert len(drive(Script(batch_s=0.01), Plan(4, (GPU,), percentile=percentile)).latencies) == batches
+
+
+@pytest.mark.parametrize("metric", [each for each in METRICS.values() if each.kind == "latency"], ids=lambda each: each.name)
+def test_a_limit_on_any_percentile_of_the_latency_asks_for_it(metric: Metric) -> None:
+    assert highest_percentile(("energy_per_query", metric.name, "time_to_first_token_p99"), 0.25) == metric.fraction
+    assert highest_percentile((metric.name,), 0.999) == 0.999
 
 
 def test_slow_batches_are_timed_for_a_share_of_the_limit_only() -> None:

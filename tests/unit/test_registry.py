@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pytest_greencompute.meters.registry import BUILT_IN, ORDER_BY_DEFAULT, name
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.finding import Where, read_files
 from pytest_greencompute.settings.settings import Settings
-from pytest_greencompute.values.readings import Reading, Source
+from pytest_greencompute.values.readings import DOMAINS, Reading, Source
 
 OPTIONS = MeterOptions(clock=RealClock(), environ={})
 
@@ -138,10 +139,23 @@ def test_built_in_meters_load_by_name() -> None:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_each_row_of_the_table_leads_to_a_meter_of_that_name(name: str) -> None:
     module, attribute = BUILT_IN[name]
-    if name == "nvml" and importlib.util.find_spec(module) is None:
-        pytest.skip("the meter for NVIDIA GPUs is not written yet")
     assert getattr(importlib.import_module(module), attribute).name == name
     assert callable(registry.meter(name, {}).find)
+
+
+@pytest.mark.parametrize("path", sorted(Path(registry.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_a_setting_may_name_every_domain_that_one_of_our_meters_has(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    takes = {node.name: [each.arg for each in node.args.args] for node in nodes if isinstance(node, ast.FunctionDef)}
+    written: list[ast.expr] = []
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
+        written += [each.value for each in call.keywords if each.arg == "domain"]
+        names = takes.get(ast.unparse(call.func), ["domain"] if ast.unparse(call.func) == "Ability" else [])
+        written += [value for name, value in zip(names, call.args, strict=False) if name == "domain"]
+    domains = {each.value for each in written if isinstance(each, ast.Constant)}
+    assert domains <= set(DOMAINS)
+    expected = {"zeus_soc": {"soc", "board"}, "codecarbon": {"gpu", "cpu", "dram"}, "cputime": {"cpu"}}
+    assert domains >= expected.get(path.stem, set())
 
 
 def test_only_meters_that_measure_are_used_unasked() -> None:

@@ -15,6 +15,7 @@ from pytest_greencompute.settings.finding import read_files
 from pytest_greencompute.settings.folders import Where
 from pytest_greencompute.settings.options import OPTIONS
 from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.values.readings import DOMAINS
 
 
 class Project:
@@ -121,6 +122,8 @@ def test_an_option_and_its_twin_in_the_file_do_the_same(project: Project, key: s
         ("domains", '"gpu"', lambda made: made.domains == ("gpu",)),
         ("domains", '["gpu:0", "cpu"]', lambda made: made.domains == ("gpu:0", "cpu")),
         ("domains", '"gpu+dram"', lambda made: made.domains == ("gpu", "dram")),
+        *(("domains", f'"{name}"', lambda made, name=name: made.domains == (name,)) for name in (*DOMAINS, "soc:0")),
+        ("domains", '"psu:1"\nmeters = ["wall"]', lambda made: made.domains == ("psu:1",)),
         ("floor", '{ energy_per_query = "1 mJ" }', lambda made: made.file_terms.floor == {"energy_per_query": 0.001}),
         ("accuracy_confidence", "0.99", lambda made: made.accuracy_confidence == 0.99),
         ("unmetered", '"skip"', lambda made: made.unmetered == "skip"),
@@ -216,6 +219,8 @@ def test_a_mistake_on_the_command_line_names_its_option(project: Project, given:
         ("unmeasured = 'ignore'", "unmeasured: 'ignore' is not one of fail, warn, skip."),
         ("enforce = false", "enforce: False is not one of fail, warn."),
         ("domains = 'tpu'", "domains: 'tpu' is not a domain."),
+        ("domains = 'tpu'\nmeters = ['nvml', 'rapl']", "domains: 'tpu' is not a domain."),
+        ("domains = 'gpu; dram'\nmeters = ['wall']", "domains: 'gpu; dram' is not a domain."),
         ("accuracy_confidence = 2", "accuracy_confidence: 2 is not between 0.5 and 1."),
         ("unmetered = 0", "unmetered: 0 is not 'once', 'skip' or a number of queries."),
         ("unmetered = true", "unmetered: True is not 'once', 'skip' or a number of queries."),

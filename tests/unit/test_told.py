@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.judging.budget import resolve
 from pytest_greencompute.pairing.told import Checkouts, Told
+from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.settings.sides import of_side, told_to_sides
 from pytest_greencompute.values.footprint import Footprint
 
 WHOLE = Told(
@@ -49,6 +54,36 @@ def test_keys_of_another_version_are_passed_over_and_those_that_it_lacks_have_a_
     more = sent(WHOLE) | {"dreams": 3, "footprint": sent(WHOLE)["footprint"] | {"water_per_j": 1.0}}
     assert Told.from_json(more) == WHOLE
     assert Told.from_json({"max_seconds": 60.0, "domains": ["auto"]}) == Told(60.0)
+
+
+# Settings that a process of a side is not told, and why it measures the same without them.
+JUDGES = "the process that compares judges"
+SHOWS = "the process that compares tells what was found"
+CHOOSES = "says which sides there are and when each has its turn, which the process that compares does"
+NOT_TOLD = {
+    **dict.fromkeys(("policy", "budgets", "accept", "total_j", "save", "baseline", "accuracy_confidence", "names"), JUDGES),
+    **dict.fromkeys(("terms", "file_terms"), "what of them measuring needs is told as max_seconds"),
+    **dict.fromkeys(("json_path", "html_path", "markdown_path", "openmetrics_path", "codecarbon_csv_path"), SHOWS),
+    **dict.fromkeys(("mlflow", "opentelemetry", "github", "where", "update"), SHOWS),
+    **dict.fromkeys(("base_refs", "base_python", "base_link", "base_turns", "launches", "only", "skip", "xdist"), CHOOSES),
+    "enabled": "a side measures",
+    "unmetered": "a side measures, and what is not compared runs as it is",
+    "lock_folder": "the process that compares holds the lock",
+    **dict.fromkeys(("home", "folder"), "a side runs in a checkout of its own"),
+}
+
+
+def test_every_setting_is_told_to_a_side_or_there_is_a_reason_why_not() -> None:
+    settings = {field.name for field in dataclasses.fields(Settings)}
+    told = {field.name for field in dataclasses.fields(Told)} & settings
+    assert settings - told == set(NOT_TOLD)
+    for name in told - {"budget_file"}:
+        assert getattr(of_side(WHOLE), name) == getattr(WHOLE, name)
+    back = told_to_sides(
+        dataclasses.replace(of_side(WHOLE), budget_file=Path("/elsewhere/b.toml")), resolve([], {}), Path("/a"), Path("/b")
+    )
+    assert {name: getattr(back, name) for name in told - {"budget_file"}} == {name: getattr(WHOLE, name) for name in told - {"budget_file"}}
+    assert back.budget_file == "/elsewhere/b.toml"
 
 
 @pytest.mark.parametrize("change", [{"max_seconds": 0.0}, {"domains": []}, {"cpu_watts_per_core": -1.0}, {"reasoning_markers": ["[r]"]}])

@@ -12,15 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.results.run_json import schema
+from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.units import (
     DIMENSIONS,
     ENERGY,
     MASS,
     MONEY,
+    PLAIN,
     POWER,
     RATE,
     RATIO,
     TIME,
+    Called,
     Dimension,
     Quantity,
     parse,
@@ -35,6 +39,25 @@ from pytest_greencompute.values.units import (
 
 any_dimension = st.sampled_from(DIMENSIONS)
 sizes = st.floats(1e-8, 1e8)
+
+
+# In the formats of reports
+
+
+def test_the_report_s_schema_has_every_unit_of_a_dimension_and_every_metric_has_one_of_these() -> None:
+    units = list(dict.fromkeys(dimension.si for dimension in DIMENSIONS))
+    assert schema()["$defs"]["unit"]["enum"] == units
+    assert {metric.dimension.si for metric in METRICS.values()} == set(units)
+
+
+def test_every_unit_is_called_something_in_every_format() -> None:
+    with_unit = {each.si: each.called for each in DIMENSIONS if each.si not in {RATIO.si, MONEY.si}}
+    for place, plain in enumerate(PLAIN):
+        names = [called[place] for called in with_unit.values()]
+        assert plain not in names
+        assert len(set(names)) == len(names)
+    others = {metric.dimension.called for metric in METRICS.values()} - set(with_unit.values())
+    assert others == {PLAIN, Called(ucum="{currency}")}
 
 
 # Reading

@@ -260,13 +260,15 @@ def test_a_score_below_what_was_accepted_is_red_though_its_interval_reaches_up_t
 
 # Against saved runs
 
+MAIN = named("baseline", "main")
+
 
 def saved(*values: float, half: float = 0.005) -> list[Estimate]:
     return [made(value, value * (1 - half), value * (1 + half)) for value in values]
 
 
 def against(head: Estimate, bases: Sequence[Estimate], metric: str = "energy_per_query", **fields: Any) -> Verdict:
-    return judge_baseline(METRICS[metric], head, bases, "t", **{"name": "main", "tolerance": 0.05, **fields})
+    return judge_baseline(METRICS[metric], head, bases, "t", MAIN, **{"tolerance": 0.05, **fields})
 
 
 def test_unchanged_energy_passes_and_a_doubled_one_fails() -> None:
@@ -315,7 +317,7 @@ def test_a_baseline_without_the_metric_and_a_figure_that_has_no_ratio_are_unmeas
     assert negative.word == "UNMEASURED"
     assert "-0.100 J has no ratio" in negative.reason
     assert against(made(1.0), saved(1.0)).word == "INCONCLUSIVE"
-    missing = judge_baseline(ENERGY_METRIC, Missing("no meter"), saved(1.0), "t", name="main", tolerance=0.05)
+    missing = judge_baseline(ENERGY_METRIC, Missing("no meter"), saved(1.0), "t", MAIN, tolerance=0.05)
     assert (missing.word, missing.kind) == ("UNMEASURED", "baseline")
 
 
