@@ -37,7 +37,7 @@ ORDER = (
     "commands",
     "testing",
 )
-DOORS = ("__init__", "errors", "plugin", "cli", "generation")
+DOORS = ("__init__", "errors", "plugin", "cli", "footprint", "generation", "units")
 PURE = ("stats", "values", "estimates", "judging", "protocol")
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
 KNOW_PYTEST = ("hooks", "plugin")

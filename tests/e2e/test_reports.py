@@ -149,3 +149,21 @@ def test_a_mistake_in_one_report_is_named_and_takes_nothing_with_it(project: Pro
     assert result.ret == 1
     result.stdout.fnmatch_lines(["test_within * PASS *", "the HTML report was not written: KeyError: 'a mistake'. This is a mistake of *"])
     assert project.report("out/energy.json")["exit_status"] == 1
+
+
+def test_the_page_of_a_session_has_tests_that_never_measured_what_their_budget_is_for(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.mark.energy_budget(named={"energy_per_query": "1 J"})
+        def test_it(energy_meter, world):
+            energy_meter.measure(world.model(0.5), list("abcd"))
+        """,
+    )
+    result = project.measure("--energy-html=energy.html", "--energy-json=energy.json")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*mistake of pytest-greencompute*")
+    assert "test_it (named)" in (project.path / "energy.html").read_text(encoding="utf-8")

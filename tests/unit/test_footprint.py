@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -319,3 +320,11 @@ def test_the_factors_in_json_leave_out_what_was_not_set() -> None:
     assert footprint_to_json(FULL) == {name: value for name, value in asdict(FULL).items() if name != "why_no_carbon"}
     assert footprint_to_json(Footprint(pue=1.1)) == {"pue": 1.1}
     assert footprint_to_json(Footprint(why_no_carbon="no table")) == {"why_no_carbon": "no table", "pue": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("footprint", "Footprint"), ("units", "parse_intensity"), ("generation", "Generator"), ("store.leaderboard", "read_leaderboard")],
+)
+def test_what_scripts_were_told_to_import_is_where_they_were_told(address: str, name: str) -> None:
+    assert callable(getattr(importlib.import_module(f"pytest_greencompute.{address}"), name))
