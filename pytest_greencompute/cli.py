@@ -3,13 +3,14 @@
 Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, or compare found a FAIL; 2 bad usage, or a file that
 cannot be read or written; 3 nothing FAILed, and something could not be judged, rate found no energy that is rated (it is modelled, or
 there is none), badge no stars that deserve one, or history a file that it could not read; 4 the command broke (an error that nobody
-foresaw), or doctor found no meter that works and one that broke.
+foresaw), or doctor found no meter that works and one that broke; 141 whoever read the output closed it before its end (``| head``).
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.report.escape import READABLE
 
 COMMANDS = ("doctor", "init", "noise", "compare", "rate", "badge", "report", "history")  # each a module of its own, with ``run``
+NOT_READ = 141  # 128 + SIGPIPE, as a shell has it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _readable(sys.stdout), _readable(sys.stderr):
         given = _parser().parse_args(argv)
         try:
-            return _run(given)
+            status = _run(given)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in it would raise once more at the end
+            return NOT_READ
         except GreencomputeError as error:
             print(error, file=sys.stderr)
             return 2

@@ -235,3 +235,13 @@ def test_init_into_a_folder_that_is_not_there_or_cannot_be_written_is_told(tmp_p
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_mistake() -> None:
+    command = [sys.executable, "-m", "pytest_greencompute.cli", "doctor"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stderr is not None
+        reader.stdout.close()
+        assert reader.stderr.read() == ""
+        assert reader.wait() == cli.NOT_READ
