@@ -27,7 +27,7 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 def score(
     asking: Asking, task: Task, of_protocol: tuple[str, str | None, int, bool, bool], state: str | os.PathLike[str] | None
 ) -> ScoredRun:
-    """The rated run of ``task``, whose state is kept in the file ``state``. ``of_protocol`` are the fields of ``stars.Asked``.
+    """The rated run of ``task``, whose state is kept in the file ``state``. ``of_protocol`` are the fields of ``stars.ScoreRequest``.
 
     Raises SettingsError, MeterError.
     """
