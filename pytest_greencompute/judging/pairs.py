@@ -70,7 +70,7 @@ def judge_pairs(
 ) -> Verdict:
     """Whether head got worse: ``base[i]`` and ``head[i]`` were measured side by side, in any one unit, all positive.
 
-    ``estimate`` is how many times worse head is (1.10: 10 % worse), by ``stats.ratios.pairs_ratio``; ``limit`` is the largest that is fine. The
+    ``estimate`` is how many times worse head is (1.10: 10 % worse), by ``ratios.pairs_ratio``; ``limit`` is the largest that is fine. The
     number of pairs must have been decided beforehand; ``judge_pairs_sequentially`` decides as they come. No pairs, or a sample that
     is zero or negative, is UNMEASURED; one pair is INCONCLUSIVE. Raises SettingsError for lists of different lengths, for what is
     not a finite number, and for settings that make no sense (``Rule``).
@@ -113,7 +113,7 @@ def judge_runs(
 ) -> Verdict:
     """Whether head got worse: a list of positive samples for each launch of base and of head, measured at any time.
 
-    The launches' spread enters the interval (``stats.ratios.launches_ratio``), so more samples of one launch help little and more launches
+    The launches' spread enters the interval (``ratios.launches_ratio``), so more samples of one launch help little and more launches
     help much. ``estimate`` is how many times worse head is. No launch on a side, an empty launch, or a sample that is zero or
     negative is UNMEASURED. A launch of one sample does not show its own noise: INCONCLUSIVE, unless its side has three launches.
     Raises SettingsError for what is not a finite number and for settings that make no sense (``Rule``).

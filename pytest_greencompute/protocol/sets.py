@@ -87,7 +87,7 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
 
 
 def planned_looks(layout: Layout) -> tuple[int, ...]:
-    """After how many sets to look. A set of phases has an interval of its own (``stats.phases``); single blocks have one from their spread."""
+    """After how many sets to look. A set of phases has an interval of its own (``phases``); single blocks have one from their spread."""
     return looks(layout.sets) if layout.size == 1 else looks(layout.sets, first=1, growth=2.0)
 
 
