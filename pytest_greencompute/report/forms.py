@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.ci import in_github_actions
 from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.store.files import write_atomically
 
 Place = tuple[str, int]  # a file, and a line from 1
 
@@ -57,8 +58,8 @@ class Report:
 class Form:
     """One form of report: the setting that asks for it, its name, its module in this folder, and the extra and the packages that it needs.
 
-    The module has ``make(summary, wish, home)``: a session, that setting's value and the project's folder. One with an ``ending`` of file
-    names has ``text(sessions, home)``, too, for saved sessions.
+    The module has ``make(summary, wish, home)``: a session, that setting's value and the project's folder. One of a file whose name has an
+    ``ending`` has ``text(sessions, home)`` instead, which saved sessions are shown by, too.
     """
 
     setting: str
@@ -70,7 +71,10 @@ class Form:
 
     def make(self, wish: Any, home: Path, summary: Summary) -> None:
         """Make it. Raises SettingsError, OSError."""
-        loaded(self.module).make(summary, wish, home)
+        if self.ending:
+            write_atomically(wish, loaded(self.module).text([summary], home))
+        else:
+            loaded(self.module).make(summary, wish, home)
 
 
 # The JSON report comes after the others: its exit status knows of those that could not be written.

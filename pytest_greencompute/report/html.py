@@ -26,7 +26,6 @@ from pytest_greencompute.report.table import ComparisonRows, Table, comparisons,
 from pytest_greencompute.results.provenance_json import provenance_to_json
 from pytest_greencompute.results.result import Figure, Result, ShownVerdict, called
 from pytest_greencompute.results.summary import Summary
-from pytest_greencompute.store.files import write_atomically
 from pytest_greencompute.store.history import ON_A_PAGE, History, Point
 from pytest_greencompute.store.runs import store_of
 from pytest_greencompute.values.metrics import METRICS
@@ -83,11 +82,6 @@ class SessionPart:
     runs: list[RunPart]
     remarks: list[str]
     bad_news: list[str]
-
-
-def make(summary: Summary, path: Path, home: Path) -> None:
-    """Write the page of a session, with the history of its project. Raises SettingsError."""
-    write_atomically(path, text([summary], home))
 
 
 def text(sessions: Sequence[Summary], home: Path) -> str:

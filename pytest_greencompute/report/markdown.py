@@ -18,7 +18,6 @@ from pytest_greencompute.report.summary import commit, heading, loosened, remark
 from pytest_greencompute.report.table import comparisons, table
 from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.results.summary import Summary
-from pytest_greencompute.store.files import write_atomically
 
 MOST_CHARACTERS = 65_536  # of a comment, on GitHub; GitLab's limit is higher
 SIGNS = {"PASS": "✅", "FAIL": "❌", "UNMEASURED": "⚠️", "INCONCLUSIVE": "⚠️", "ACCEPTED": "⚠️", "": "ℹ️"}
@@ -49,13 +48,8 @@ DETAILS = (
 FAILURE = "- **"  # how the line of a failure begins, and no other
 
 
-def make(summary: Summary, path: Path, _: Path) -> None:
-    """Write the Markdown of a session. Raises SettingsError."""
-    write_atomically(path, write([summary]))
-
-
 def text(sessions: Sequence[Summary], _: Path) -> str:
-    """The Markdown of saved sessions. Raises SettingsError."""
+    """The Markdown of sessions. Raises SettingsError."""
     return write(sessions)
 
 

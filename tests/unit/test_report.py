@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.verdict import unmeasured
 from pytest_greencompute.protocol.messages import Tell
+from pytest_greencompute.report.forms import FORMS, Form, loaded
 from pytest_greencompute.report.junit import properties
 from pytest_greencompute.report.progress import ProgressLine
 from pytest_greencompute.report.summary import heading, remarks, totals
@@ -23,6 +25,7 @@ from pytest_greencompute.report.terminal import show_summary, write
 from pytest_greencompute.results.document import meter
 from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.results.session import Refusal
+from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Watched, Watching
 
@@ -255,3 +258,11 @@ def test_the_progress_line_rewrites_itself_and_not_too_often(monkeypatch: pytest
 def test_no_figure_of_a_result_is_anything_but_finite() -> None:
     for figure in told(measured()).metrics.values():
         assert all(end is None or math.isfinite(end) for end in (figure.value, figure.low, figure.high))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda each: each.setting)
+def test_each_form_of_report_is_asked_for_by_a_setting_and_can_be_made(form: Form) -> None:
+    assert form.setting in {field.name for field in dataclasses.fields(Settings)}
+    module = loaded(form.module)
+    assert callable(module.text if form.ending else module.make)
+    assert bool(form.extra) == bool(form.packages)
