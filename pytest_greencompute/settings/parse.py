@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 import re
 from dataclasses import replace
 
@@ -88,7 +89,9 @@ def domains(value: object, *, of_others: bool = False) -> tuple[str, ...]:
     """
     found, known = names(value.replace("+", ",") if isinstance(value, str) else value), ("auto", *DOMAINS, "all")
     for name in found:
-        if not re.fullmatch(rf"({'|'.join((*known, *(['[a-z][-.a-z0-9_]*'] if of_others else [])))})(:\w+)?", name):
+        match = re.fullmatch(r"([a-z][-.a-z0-9_]*)(:\w+)?", name)
+        theirs = match is not None and of_others and not difflib.get_close_matches(match[1], DOMAINS, cutoff=0.8)  # 'gpus' is a mistake
+        if match is None or (match[1] not in known and not theirs):
             raise SettingsError(
                 f"{name!r} is not a domain.", remedy=f"Use one or more of {', '.join(known)}, or one device such as 'gpu:0'."
             )

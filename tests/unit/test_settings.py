@@ -221,6 +221,7 @@ def test_a_mistake_on_the_command_line_names_its_option(project: Project, given:
         ("domains = 'tpu'", "domains: 'tpu' is not a domain."),
         ("domains = 'tpu'\nmeters = ['nvml', 'rapl']", "domains: 'tpu' is not a domain."),
         ("domains = 'gpu; dram'\nmeters = ['wall']", "domains: 'gpu; dram' is not a domain."),
+        ("domains = 'gpu0'\nmeters = ['wall']", "domains: 'gpu0' is not a domain."),
         ("accuracy_confidence = 2", "accuracy_confidence: 2 is not between 0.5 and 1."),
         ("unmetered = 0", "unmetered: 0 is not 'once', 'skip' or a number of queries."),
         ("unmetered = true", "unmetered: True is not 'once', 'skip' or a number of queries."),
