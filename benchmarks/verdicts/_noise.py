@@ -20,7 +20,7 @@ from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
-from pytest_greencompute.testing.sensor import PROFILES
+from pytest_greencompute.testing.sensor import PROFILES, Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.readings import sets_of
@@ -31,16 +31,18 @@ Draw = Callable[[np.random.Generator, tuple[int, int, int, int]], Factors]
 MODES = 0.12
 RAMP_MOMENTS = 20.0
 BUSY_W, LOW_W, IDLE_W = 350.0, 90.0, 60.0
+TICK_S = 0.1
 POOL_RUNS, POOL_SECONDS = 12, 400.0
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One kind of noise."""
+    """One kind of noise. ``unnoticed``: single blocks where the phase matters, which the protocol takes care not to measure."""
 
     name: str
     draw: Draw
     launches_differ: bool = False
+    unnoticed: bool = False
 
 
 def normal(spread: float) -> Draw:
@@ -110,6 +112,64 @@ def sensor_sets(query_s: float) -> Factors:
     return np.array(sets)
 
 
+@lru_cache
+def single_blocks(window_s: float, query_s: float) -> Factors:
+    """Energy per query of single blocks as pairs measure them, each at a phase of its own, over the truth; power wanders by 1 %."""
+    found: list[float] = []
+    for seed in range(POOL_RUNS):
+        clock, luck = SimulatedClock(), np.random.default_rng(seed)
+        gpu = SimulatedGpu(clock, sensor=Sensor(TICK_S, window_s, phase_s=0.0083 * seed), idle_w=IDLE_W)
+        power = Wandering(clock, luck)
+
+        def query(batch: list[int], gpu: SimulatedGpu = gpu, clock: SimulatedClock = clock, power: Wandering = power) -> list[int]:
+            factor = power.now()
+            for watts in (BUSY_W, LOW_W):
+                gpu.set_power(watts * factor)
+                clock.sleep(query_s / 2)
+            gpu.set_power(IDLE_W)
+            return batch
+
+        meters = Instruments([gpu.energy_counter()], clock)
+        meters.learn(meters.sources, whole=True)  # whether or not it is so
+        raw, _ = run_metered(Task(query, list(range(32))), meters, Effort(POOL_SECONDS / 8, seed=seed, timing="none", in_pairs=True))
+        for blocks in sets_of(raw.blocks):
+            each = estimate(replace(raw, blocks=blocks), METRICS["energy_per_query"], Aim())
+            if not isinstance(each, Estimate):
+                raise SystemExit(f"A block of the simulated GPU has no figure: {each.reason}")
+            found.append(each.value / (query_s * (BUSY_W + LOW_W) / 2))
+    return np.array(found)
+
+
+class Wandering:
+    """A factor of power that wanders by 1 % every half second."""
+
+    def __init__(self, clock: SimulatedClock, luck: np.random.Generator) -> None:
+        self._clock, self._luck = clock, luck
+        self._factor, self._until_ns = 1.0, 0
+
+    def now(self) -> float:
+        if self._clock.now_ns() >= self._until_ns:
+            self._factor, self._until_ns = 1 + 0.01 * float(self._luck.standard_normal()), self._clock.now_ns() + 500_000_000
+        return self._factor
+
+
+def of_single_blocks(window_s: float, query_s: float) -> Draw:
+    """Each block at a phase of its own: what pairs measure where a counter is taken to see all of the time."""
+    return lambda rng, shape: rng.choice(single_blocks(window_s, query_s), shape)
+
+
+def influence_from_half_way(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> Factors:
+    """The counter sees all of the time until the sixth moment of each launch, and a quarter of it from then on."""
+    early, late = (rng.choice(single_blocks(window_s, 0.05), shape) for window_s in (TICK_S, TICK_S / 4))
+    return np.where(np.arange(shape[3]) < 6, early, late)
+
+
+def unlike_influence(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> Factors:
+    """The phase matters to head alone, as where its load is in step with the tick of a counter that sees a quarter."""
+    base, head = (rng.choice(single_blocks(window_s, 0.05), shape) for window_s in (TICK_S, TICK_S / 4))
+    return np.where(np.arange(2)[:, None] == 0, base, head)
+
+
 def from_sensor(query_s: float) -> Draw:
     return lambda rng, shape: rng.choice(sensor_sets(query_s), shape)
 
@@ -125,6 +185,12 @@ CELLS = (
     Cell("Student t3, scale 1 %", heavy_tails),
     Cell("simulated A100, 50 ms", from_sensor(0.05)),
     Cell("simulated A100, 100 ms", from_sensor(0.1)),
+    Cell("single blocks, sees all, 10 ms", of_single_blocks(TICK_S, 0.01)),
+    Cell("single blocks, sees all, in step", of_single_blocks(TICK_S, 0.05)),
+    Cell("single blocks, sees a quarter, 10 ms", of_single_blocks(TICK_S / 4, 0.01), unnoticed=True),
+    Cell("single blocks, sees a quarter, in step", of_single_blocks(TICK_S / 4, 0.05), unnoticed=True),
+    Cell("single blocks, quarter from half-way on", influence_from_half_way, unnoticed=True),
+    Cell("single blocks, head in step alone", unlike_influence, unnoticed=True),
     Cell("two modes 12 % + 0.3 %", two_modes, launches_differ=True),
     Cell("launches 2 % + 0.5 %", normal_launches, launches_differ=True),
 )

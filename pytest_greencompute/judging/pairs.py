@@ -18,7 +18,8 @@ from pytest_greencompute.estimates.estimate import Estimate
 from pytest_greencompute.judging.by_other_run import ENOUGH_RUNS, beside_limit, change, few_launches, sees, word_for_ratio
 from pytest_greencompute.judging.rule import Rule, check_count, is_number, rule_of
 from pytest_greencompute.judging.verdict import Verdict, Word
-from pytest_greencompute.stats.looks import MIN_SAMPLES, lead, looks, share
+from pytest_greencompute.stats.distributions import student_t_quantile
+from pytest_greencompute.stats.looks import MIN_SAMPLES, early_and, lead, looks, shares
 from pytest_greencompute.stats.ratios import LaunchLevel, Ratio, launches_ratio, pairs_ratio
 from pytest_greencompute.values.metrics import Better
 from pytest_greencompute.values.units import RATIO
@@ -31,6 +32,9 @@ LAUNCHES_FOR_FAIL = 4
 # decides within few pairs and no outlier moves it: the first four all on one side (a fair coin does that once in 16), or a lead later.
 UNANIMOUS = 4
 LEAD_ERROR = 0.0875  # 15 % with the 6.25 % of the four: what two modes leave for a true ratio right at the tolerance
+# Two or three pairs are enough where they are so far beyond the limit, by the noise of all pairs so far, that one would be wrong in so
+# many cases each time.
+FAR_FROM, FAR_ERROR = 2, 0.005
 Asks = Literal["pair", "relaunch", "nothing"]
 
 
@@ -197,21 +201,45 @@ class FirstLaunch:
 
 @dataclass(slots=True)
 class FreshLaunch:
-    """A fresh launch, asked whether its pairs lie on the same side of the limit too. It takes at most ``longest`` pairs."""
+    """A fresh launch, asked whether its pairs lie on the same side of the limit too. It takes at most ``longest`` pairs.
+
+    ``beyond`` is how far each was on that side, ``first`` those of the first launch (logarithms of ratios).
+    """
 
     longest: int
-    same: int = 0
-    other: int = 0
+    first: Sequence[float] = ()
+    beyond: list[float] = field(default_factory=list)
+
+    @property
+    def same(self) -> int:
+        """How many pairs lie on the same side."""
+        return sum(each > 0 for each in self.beyond)
+
+    @property
+    def other(self) -> int:
+        """How many do not."""
+        return len(self.beyond) - self.same
 
     @property
     def agrees(self) -> bool | None:
         """True or False once that is clear; None before. It is not clear either (False) where no lead can come any more."""
         ahead, seen = self.same - self.other, self.same + self.other
         needed = lead(self.longest, LEAD_ERROR)
-        if abs(ahead) >= needed or (seen == UNANIMOUS and abs(ahead) == UNANIMOUS):
+        if abs(ahead) >= needed or (abs(ahead) == seen and (seen == UNANIMOUS or self._is_far)):
             return ahead > 0
         reachable = (seen < UNANIMOUS and not self.other) or ahead + self.longest - seen >= needed
         return None if reachable else False
+
+    @property
+    def _is_far(self) -> bool:
+        """Whether the pairs are few and clearly on one side: by Student's t, from the noise within this launch and the first."""
+        n = len(self.beyond)
+        if not FAR_FROM <= n < UNANIMOUS or len(self.first) < FAR_FROM:
+            return False
+        squares = sum((each - statistics.fmean(launch)) ** 2 for launch in (self.beyond, self.first) for each in launch)
+        degrees = n + len(self.first) - 2
+        far = student_t_quantile(1 - FAR_ERROR, degrees) * math.sqrt(squares / degrees / n)
+        return abs(statistics.fmean(self.beyond)) > far
 
 
 @dataclass(slots=True)
@@ -252,7 +280,7 @@ class PairedTest:
         if self.first is not None:
             check_count("first", self.first)
             longest = min(longest, self.first)
-        self._plan = looks(longest, first=MIN_SAMPLES, growth=LOOKS_GROW)
+        self._plan = early_and(looks(longest, first=MIN_SAMPLES, growth=LOOKS_GROW))
 
     def tell(self, base: float, head: float) -> Asks:
         """One more pair, measured side by side, in any one unit. Returns ``asks``.
@@ -280,7 +308,7 @@ class PairedTest:
             raise SettingsError("A relaunch in the middle of a launch.", remedy="Tell it pairs until asks is not 'pair' any more.")
         if self.asks == "relaunch":
             self.asks = "pair"
-            self._again.append(FreshLaunch(self._pairs_for_next()))
+            self._again.append(FreshLaunch(self._pairs_for_next(), tuple(self._changes)))
 
     def stop(self) -> None:
         """No more pairs of this launch will come: judge it by those that did. Where a FAIL is to be seen again it asks for a relaunch.
@@ -317,17 +345,23 @@ class PairedTest:
 
     def _seen(self) -> FirstLaunch:
         """What the pairs of the first launch say so far, at the confidence of one of its looks."""
-        low, high = (share(error, len(self._plan)) for error in (self.rule.fail_error, self.rule.pass_error))
+        # Fresh launches confirm a FAIL, each wrong in at most 16 % of cases for a ratio right at the tolerance: three of them divide the
+        # error of all looks together by 240, so that looking often is paid for many times over.
+        low = self.rule.fail_error * (1.0 if self.for_fail >= LAUNCHES_FOR_FAIL else self._look_share)
+        high = self.rule.pass_error * self._look_share
         ratio = pairs_ratio(self._changes, low_error=low, high_error=high)
         limit = self.rule.limit(statistics.median(self._bases))
         return FirstLaunch(word_for_ratio(ratio, limit), ratio, len(self._changes), limit)
 
+    @property
+    def _look_share(self) -> float:
+        """The part of an error that the coming or present look may use; a launch that ends between two looks uses that of the next."""
+        now = len(self._changes)
+        return next(share for count, share in zip(self._plan, shares(self._plan, 1.0), strict=True) if count >= now)
+
     def _count_pair(self, first: FirstLaunch, worse: float) -> None:
-        again = self._again[-1]
-        if (worse > math.log(first.limit)) == (first.word == "FAIL"):
-            again.same += 1
-        else:
-            again.other += 1
+        again, worse = self._again[-1], worse - math.log(first.limit)
+        again.beyond.append(worse if first.word == "FAIL" else -worse)
         if again.agrees is not None:
             self.asks = self._after_launch(first) if again.agrees else "nothing"
 

@@ -2,17 +2,21 @@
 
 After each planned look the verdicts may already be certain. Each look uses an interval at confidence
 1 - (1 - confidence) / looks, so that all looks together err with at most 1 - confidence (Bonferroni). That is safe for any
-dependence between looks; it costs a few per cent more samples than the sharpest rule.
+dependence between looks; it costs a few per cent more samples than the sharpest rule. Looks before ``MIN_SAMPLES`` get a smaller part
+(``shares``): so few samples decide only where they agree very well, and the others shall not pay for them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 from pytest_greencompute.stats.distributions import binomial_cdf
 
 MIN_SAMPLES = 5
+EARLIEST = 3
+EARLY_SHARE = 0.1  # of the error, for each look before MIN_SAMPLES
 GROWTH = 1.6
 
 
@@ -33,6 +37,22 @@ def looks(longest: int, *, first: int = MIN_SAMPLES, growth: float = GROWTH) -> 
 def share(error: float, planned: int, *, budgets: int = 1) -> float:
     """The part of an ``error`` rate that one of ``planned`` looks may use, where ``budgets`` verdicts share it (Bonferroni)."""
     return error / (planned * budgets)
+
+
+def shares(plan: Sequence[int], error: float) -> tuple[float, ...]:
+    """The part of an ``error`` rate for each look of ``plan``: a tenth for one before MIN_SAMPLES, equal parts of the rest for the others.
+
+    They add up to ``error``.
+    """
+    early = sum(count < MIN_SAMPLES for count in plan)
+    late = len(plan) - early
+    each = (1 - EARLY_SHARE * early) / late if late else 0.0
+    return tuple(error * (EARLY_SHARE if late else 1 / early) if count < MIN_SAMPLES else error * each for count in plan)
+
+
+def early_and(plan: Sequence[int]) -> tuple[int, ...]:
+    """The looks of ``plan`` and those that are worth taking before the first of them."""
+    return (*range(EARLIEST, min(plan)), *plan)
 
 
 @lru_cache(maxsize=256)

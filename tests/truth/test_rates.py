@@ -28,7 +28,7 @@ def load() -> ModuleType:
 
 rates = load()
 CELLS = {cell.name: cell for cell in rates.CELLS}
-STEADY = [name for name, cell in CELLS.items() if not cell.launches_differ]
+STEADY = [name for name, cell in CELLS.items() if not cell.launches_differ and not cell.unnoticed]
 
 
 def judged(name: str, effect: float, trials: int = TRIALS, **fields: Any) -> Any:

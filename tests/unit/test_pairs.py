@@ -19,6 +19,7 @@ from pytest_greencompute.judging.pairs import (
     LAUNCHES_FOR_FAIL,
     MAX_PAIRS,
     UNANIMOUS,
+    FreshLaunch,
     PairedTest,
     judge_pairs,
     judge_pairs_sequentially,
@@ -262,8 +263,8 @@ def test_a_fail_is_seen_again_in_three_fresh_launches_before_it_is_one() -> None
     machine = Launches([(1.0, 1.1)] * 4)
     verdict = judge_pairs_sequentially(machine.pair, relaunch=machine.relaunch)
     assert (verdict.word, machine.relaunched) == ("FAIL", 3)
-    assert verdict.reason.endswith("and the same in 3 fresh launches of both (17 pairs in all).")
-    assert verdict.pairs == 5 + 3 * UNANIMOUS
+    assert verdict.reason.endswith("and the same in 3 fresh launches of both (9 pairs in all).")
+    assert verdict.pairs == 3 + 3 * 2
 
 
 def test_a_pass_needs_no_relaunch() -> None:
@@ -276,7 +277,7 @@ def test_a_difference_that_fresh_launches_do_not_show_is_inconclusive() -> None:
     machine = Launches([(1.0, 1.12), (1.0, 1.12), (1.12, 1.12)])
     verdict = judge_pairs_sequentially(machine.pair, relaunch=machine.relaunch)
     assert (verdict.word, machine.relaunched) == ("INCONCLUSIVE", 2)
-    assert verdict.reason.endswith("in the first launch of each, but by only 0 of 4 pairs in launch 3.")
+    assert verdict.reason.endswith("in the first launch of each, but by only 0 of 2 pairs in launch 3.")
 
 
 def test_launches_ask_for_a_pass_in_each() -> None:
@@ -401,11 +402,48 @@ def test_a_fail_when_time_is_up_still_wants_to_be_seen_again() -> None:
     test.stop()
     assert (test.asks, test.verdict.word) == ("relaunch", "INCONCLUSIVE")
     test.relaunched()
-    for _ in range(2):
-        test.tell(1.0, 3.0)
+    test.tell(1.0, 3.0)
     test.stop()
     assert (test.asks, test.verdict.word) == ("nothing", "INCONCLUSIVE")
     assert test.verdict.reason.endswith("in 1 of the 2 launches of each that must show it, when the pairs or the time ran out.")
+
+
+# Few pairs
+
+
+def test_three_pairs_are_a_verdict_where_they_agree_very_well() -> None:
+    test = PairedTest()
+    assert [test.tell(1.0, now) for now in (1.0, 1.001, 0.999)] == ["pair", "pair", "nothing"]
+    assert (test.verdict.word, test.pairs) == ("PASS", 3)
+    far = PairedTest()
+    assert [far.tell(1.0, now) for now in (1.15, 1.16, 1.14)] == ["pair", "pair", "relaunch"]
+    noisy_ones = PairedTest()
+    assert [noisy_ones.tell(1.0, now) for now in (1.0, 1.02, 0.98)] == ["pair"] * 3
+
+
+def fresh(*beyond: float, first: tuple[float, ...] = (0.10, 0.11, 0.09)) -> bool | None:
+    return FreshLaunch(20, first, list(beyond)).agrees
+
+
+def test_a_fresh_launch_needs_two_pairs_that_agree_overwhelmingly_and_four_that_merely_agree() -> None:
+    assert fresh(0.10) is None
+    assert fresh(0.10, 0.11) is True
+    assert fresh(-0.10, -0.11) is False
+    assert fresh(0.01, 0.02) is None
+    assert fresh(0.10, -0.01) is None
+    assert fresh(0.01, 0.02, 0.01, 0.03) is True
+    assert fresh(0.10, 0.11, first=(0.5, 0.0, -0.5)) is None
+
+
+def test_a_fail_without_fresh_launches_shares_its_error_among_the_looks() -> None:
+    def word(for_fail: int) -> str:
+        test = PairedTest(for_fail=for_fail)
+        for now in (1.15, 1.142, 1.158):
+            test.tell(1.0, now)
+        return test.asks
+
+    assert word(LAUNCHES_FOR_FAIL) == "relaunch"
+    assert word(1) == "pair"
 
 
 # Percentiles
