@@ -105,7 +105,7 @@ def remarks(summary: Summary) -> list[str]:
 
 
 def totals(summary: Summary) -> str:
-    """'total 3.1 kJ in 41 s · smallest regression visible 1.7 % · 1 budget failed'."""
+    """'total 3.1 kJ in 41 s · smallest regression visible 1.7 % · 20.5 s of device time a test, 76.0 J a second · 1 budget failed'."""
     parts = []
     if summary.facts.total_j is not None:
         modelled = " modelled" if summary.facts.total_modelled else ""
@@ -117,6 +117,15 @@ def totals(summary: Summary) -> str:
     seen = [verdict.sees for verdict in energies if verdict.sees is not None]
     if seen:
         parts.append(f"smallest regression visible {show_share(max(seen))}")
+    parts += _price(summary)
     failed = sum(verdict.word == "FAIL" for verdict in summary.verdicts)
     parts.append(f"{failed} budget{'' if failed == 1 else 's'} failed")
     return " · ".join(parts)
+
+
+def _price(summary: Summary) -> list[str]:
+    """What the gate took of the device: seconds a metered test, and what one of them cost in joules."""
+    tests, facts = {run.test for run in summary.results if run.metered}, summary.facts
+    if not tests or facts.seconds <= 0 or facts.total_j is None:
+        return []
+    return [f"{show(facts.seconds / len(tests), TIME)} of device time a test, {show(facts.total_j / facts.seconds, ENERGY)} a second"]
