@@ -170,11 +170,13 @@ class Launch:
         with self.world.counting(self._into):
             self.world.clock.sleep(self.world.load_s)
 
-    def prepare(self) -> Any:
-        world = self.world
+    def prepare(self, learnt: Sequence[Any] = ()) -> Any:
+        world, instruments = self.world, self.world.instruments()
+        if learnt:
+            instruments.expect(learnt)
         effort = named("Effort")(LIMIT_S, seed=world.seed, keep_answers=True, timing="none", in_pairs=True)
         with world.counting(self._into):
-            self._steps = named("metering")(world.task(self.longer), world.instruments(), effort)
+            self._steps = named("metering")(world.task(self.longer), instruments, effort)
             ask, _ = self._steps.send(None)
         return ask.layout
 
@@ -237,8 +239,11 @@ def against_base(world: World) -> Spent:
         turn=pairing.turn,
         in_pairs=True,
     )
+    instruments = world.instruments()
+    if hasattr(pairing, "learnt"):
+        pairing.learnt = lambda: instruments.behaviours
     pairing.begin()
-    run, _ = named("run_metered")(world.task(1 + case.worse), world.instruments(), effort)
+    run, _ = named("run_metered")(world.task(1 + case.worse), instruments, effort)
     pairing.end(run)
     ended_ns = world.clock.now_ns()
     spent.preparation, spent.pairs = (sets_ns[0] - began_ns) / 1e9, (ended_ns - sets_ns[0]) / 1e9

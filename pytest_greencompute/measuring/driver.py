@@ -201,6 +201,9 @@ def _plan(task: Task, batches: int, instruments: Instruments, effort: Effort) ->
         timing=effort.timing if task.timed else "none",
         in_pairs=effort.in_pairs,
         uncounted=instruments.uncounted,
+        settle=instruments.unprobed,
+        whole=bool(instruments.whole) and not effort.by_turns,
+        find_whole=instruments.whole is None and not effort.by_turns,
     )
 
 
@@ -340,7 +343,7 @@ class _Driver:
             Spun: lambda _: self.spinning.since_work(self._instruments.clock.now_ns()),
             Marks: lambda _: self._instruments.marks(),
             Probe: lambda _: self._instruments.probe(),
-            Learn: lambda learn: self._instruments.learn(learn.sources),
+            Learn: lambda learn: self._instruments.learn(learn.sources, whole=learn.whole),
             Tell: self._tell,
             Enough: lambda enough: self._effort.enough(self._run(enough.measured)),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_greencompute.errors import MeterError
@@ -14,6 +14,7 @@ from pytest_greencompute.meters.base import Counter
 from pytest_greencompute.meters.locks import locked
 from pytest_greencompute.meters.ticks import TickingCounters, ran_backwards, read_counter
 from pytest_greencompute.protocol.messages import Probed
+from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.provenance import ByDomain, Device
 from pytest_greencompute.values.readings import Reading, Source, counts, spared
 
@@ -198,7 +199,11 @@ class Instruments:
         for counter in self._ticks.counters:
             if counter.source.domain not in self._ticks.probed:
                 try:
-                    quiet.append(self._ticks.probe(counter))
+                    if not self._ticks.is_told(counter):
+                        quiet.append(self._ticks.probe(counter))
+                    elif not self._ticks.recheck(counter):
+                        self._ticks.forget()
+                        return Probed(self.sources, surprised=True)
                 except MeterError as error:
                     dead.append((counter, error))
         here = [counter.source.domain for counter in self._live if counter not in [each for each, _ in dead]]
@@ -213,9 +218,32 @@ class Instruments:
         """Whether some counter ticks slowly enough to hide a lag that nobody has looked for yet in this session."""
         return self._ticks.lag_unknown
 
-    def learn(self, sources: Sequence[Source]) -> None:
-        """Keep the lags that a run has found."""
-        self._ticks.learn(sources)
+    @property
+    def unprobed(self) -> bool:
+        """Whether some counter's tick is not known yet, so that the device must come to rest before it is found."""
+        return self._ticks.unprobed
+
+    @property
+    def behaviours(self) -> tuple[Behaviour, ...]:
+        """How the ticking counters behave, as far as this session has found out."""
+        return self._ticks.behaviours
+
+    def expect(self, told: Iterable[Behaviour]) -> None:
+        """What another process has found out of the same devices: it is looked at again, not trusted."""
+        self._ticks.expect(told)
+
+    @property
+    def whole(self) -> bool | None:
+        """Whether all ticking counters see all of the time; None where that was not looked at yet."""
+        return self._ticks.whole
+
+    def doubt(self) -> None:
+        """The phase of a tick shows after all: no counter is taken to see all of the time any more."""
+        self._ticks.doubt()
+
+    def learn(self, sources: Sequence[Source], *, whole: bool | None = None) -> None:
+        """Keep the lags that a run has found, and whether the counters see all of the time where it has looked."""
+        self._ticks.learn(sources, whole=whole)
 
     def locked(self, waiting: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
         """Hold the lock of every metered device, as ``locks.locked`` does."""

@@ -12,9 +12,11 @@ from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters.base import STILL_S, Counter
 from pytest_greencompute.meters.tick_clock import Due, Seen, TickClock
 from pytest_greencompute.protocol.measurement import LAG_SHORTEST_TICK_S
+from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.readings import Idle, Reading, Source
 
 PROBE_CHANGES = 5
+RECHECKED_CHANGES = 1  # of a counter that another process has probed: one period, which must be as told
 POLLS = 160  # a tick is found to within a 160th of its period; what watching it costs must stay within half a per cent of a core
 DUE_MARGIN = (0.02, 0.08)  # of a period, before a tick is due: at least and at most
 DUE_JITTERS = 3
@@ -63,6 +65,8 @@ class TickingCounters:
         self._clocks: dict[str, TickClock] = {}
         self._read_s = 0.0  # what a read of the slowest counter takes
         self._lag_known = {source.domain for source in sources if source.lag_s > 0}
+        self._told: dict[str, Behaviour] = {}
+        self._whole: dict[str, bool] = {}  # whether it sees all of the time, where that was looked at
         self._quiet: dict[str, tuple[Reading, float]] = {}  # the last reading of the probe, and idle power
 
     def source(self, counter: Counter) -> Source:
@@ -202,30 +206,93 @@ class TickingCounters:
         """Whether some counter ticks slowly enough to hide a lag that nobody has looked for yet in this session."""
         return any(each.source.domain not in self._lag_known and self._tick_s(each) >= LAG_SHORTEST_TICK_S for each in self.counters)
 
-    def learn(self, sources: Sequence[Source]) -> None:
-        """Keep the lags that a run has found."""
+    @property
+    def unprobed(self) -> bool:
+        """Whether some counter's tick is not known yet, nor told by another process."""
+        return any(not ({each.source.domain} & (self.probed.keys() | self._told.keys())) for each in self.counters)
+
+    @property
+    def behaviours(self) -> tuple[Behaviour, ...]:
+        """How the counters behave whose ticks and lags are known."""
+        known = [source for domain, source in self.probed.items() if domain in self._lag_known]
+        return tuple(
+            Behaviour(each.domain, each.uuid, each.tick_s, each.jitter_s, each.lag_s, self._whole.get(each.domain)) for each in known
+        )
+
+    def expect(self, told: Iterable[Behaviour]) -> None:
+        """What another process has seen of these devices: looked at again by ``recheck`` before it is used."""
+        devices = {(each.source.domain, each.source.uuid) for each in self.counters if each.source.domain not in self.probed}
+        for each in told:
+            if (each.domain, each.uuid) in devices:
+                self._told[each.domain] = each
+                self._lag_known.add(each.domain)
+                if each.whole is not None:
+                    self._whole[each.domain] = each.whole
+
+    def forget(self) -> None:
+        """What another process has told is not so."""
+        for domain in self._told:
+            self._lag_known.discard(domain)
+            self._whole.pop(domain, None)
+            self.probed.pop(domain, None)
+        self._told = {}
+
+    def recheck(self, counter: Counter) -> bool:
+        """Whether a counter ticks as was told; then it is as good as probed. Raises MeterError as ``probe`` does."""
+        told = self._told[counter.source.domain]
+        changes, took_ns = self._watch_changes(counter, RECHECKED_CHANGES)
+        period_s = (changes[-1][0].reading.t_ns - changes[0][0].reading.t_ns) / 1e9 / (len(changes) - 1)
+        blur_s = 2 * max(seen.doubt_ns for _, seen in changes) / 1e9
+        if abs(period_s - told.tick_s) > 2 * told.jitter_s + blur_s + LEAST_JITTER * told.tick_s:
+            return False
+        self._follow(counter, changes, took_ns, told.tick_s, told.jitter_s)
+        self.probed[counter.source.domain] = replace(counter.source, tick_s=told.tick_s, jitter_s=told.jitter_s, lag_s=told.lag_s)
+        return True
+
+    def is_told(self, counter: Counter) -> bool:
+        """Whether another process has told of it."""
+        return counter.source.domain in self._told
+
+    @property
+    def whole(self) -> bool | None:
+        """Whether all of them see all of the time; None where that was not looked at yet."""
+        seen = [self._whole.get(each.source.domain) for each in self.counters]
+        return False if False in seen else None if None in seen else bool(seen)
+
+    def doubt(self) -> None:
+        """No counter is taken to see all of the time any more."""
+        self._whole = {counter.source.domain: False for counter in self.counters}
+
+    def learn(self, sources: Sequence[Source], *, whole: bool | None = None) -> None:
+        """Keep the lags that a run has found, and whether the counters see all of the time where it has looked."""
         for source in sources:
             self.probed[source.domain] = source
             self._lag_known.add(source.domain)
+            if whole is not None:
+                self._whole[source.domain] = whole
 
     def probe(self, counter: Counter) -> Idle:
         """Find the tick's period and jitter while the device idles; what it drew. Raises MeterError for a counter that does not change
         within two seconds, or runs backwards.
         """
-        changes, took_ns = self._watch_changes(counter)
+        changes, took_ns = self._watch_changes(counter, PROBE_CHANGES)
         readings = [poll.reading for poll, _ in changes]
         periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(readings)]
         tick_s, jitter_s = statistics.median(periods), max(periods) - min(periods)
+        self._follow(counter, changes, took_ns, tick_s, jitter_s)
+        idle = Idle(counter.source.domain, readings[-1].energy_j - readings[0].energy_j, (readings[-1].t_ns - readings[0].t_ns) / 1e9)
+        self._quiet[counter.source.domain] = readings[-1], idle.watts
+        self.probed[counter.source.domain] = replace(counter.source, tick_s=tick_s, jitter_s=jitter_s)
+        return idle
+
+    def _follow(self, counter: Counter, changes: Sequence[tuple[_Poll, Seen]], took_ns: float, tick_s: float, jitter_s: float) -> None:
+        """Follow the ticks of a counter from those that were watched."""
         self._read_s = max(self._read_s, took_ns / 1e9)
         # Some of the spread is that of the watching itself: each of two ticks was seen only to within two reads.
         blur_s = 2 * max(seen.doubt_ns for _, seen in changes) / 1e9
         self._clocks[counter.source.domain] = clock = TickClock(tick_s, max(jitter_s - blur_s, LEAST_JITTER * tick_s))
         for _, seen in changes:
             clock.saw(seen)
-        idle = Idle(counter.source.domain, readings[-1].energy_j - readings[0].energy_j, (readings[-1].t_ns - readings[0].t_ns) / 1e9)
-        self._quiet[counter.source.domain] = readings[-1], idle.watts
-        self.probed[counter.source.domain] = replace(counter.source, tick_s=tick_s, jitter_s=jitter_s)
-        return idle
 
     def _probed_once(self, counter: Counter) -> _Poll:
         """A poll whose failure is the probe's to judge."""
@@ -233,13 +300,13 @@ class TickingCounters:
         reading = read_counter(counter)
         return _Poll(counter, reading, asked_ns, self._clock.now_ns())
 
-    def _watch_changes(self, counter: Counter) -> tuple[list[tuple[_Poll, Seen]], float]:
-        """The first polls after each of the next ticks, when each tick came, and nanoseconds that a read takes."""
+    def _watch_changes(self, counter: Counter, count: int) -> tuple[list[tuple[_Poll, Seen]], float]:
+        """The first polls after each of the next ``count`` ticks and one, when each tick came, and nanoseconds that a read takes."""
         changes: list[tuple[_Poll, Seen]] = []
         took_ns: list[int] = []
         last = self._probed_once(counter)
         since_ns = self._clock.now_ns()
-        while len(changes) <= PROBE_CHANGES:
+        while len(changes) <= count:
             self._clock.sleep(100e-6)
             poll = self._probed_once(counter)
             took_ns.append(poll.done_ns - poll.asked_ns)

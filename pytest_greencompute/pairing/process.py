@@ -21,6 +21,7 @@ from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.results.run_json import run_from_json
+from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.readings import beside_others
 from pytest_greencompute.values.run import Run
 
@@ -137,9 +138,9 @@ class Process:
             while not self.has_ended():
                 self._channel.send(what="skip")
 
-    def prepare(self) -> Layout:
-        """Let it warm up; the layout that it would choose."""
-        self._channel.send(what="prepare")
+    def prepare(self, learnt: Sequence[Behaviour] = ()) -> Layout:
+        """Let it warm up; the layout that it would choose. ``learnt``: what is known of the devices here."""
+        self._channel.send(what="prepare", learnt=[asdict(each) for each in learnt])
         message = self._expect("ready", "done")
         if message["what"] == "done":
             self._take(message)

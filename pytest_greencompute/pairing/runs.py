@@ -18,7 +18,10 @@ from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import blocking, common, metered_otherwise, most_pairs, timed_by_set, with_timing
 from pytest_greencompute.pairing.process import MemoryFullError, NotMeasuredError, Process, Side
-from pytest_greencompute.protocol.layout import Layout
+from pytest_greencompute.protocol.layout import SET_BLOCKS, Layout, blocks_per_set
+from pytest_greencompute.protocol.sets import follows_phase
+from pytest_greencompute.stats.looks import MIN_SAMPLES
+from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
 
@@ -64,7 +67,8 @@ class Match:
     """One run against one base: a paired test for each metric of ``rules``, once both have agreed on a layout.
 
     ``run`` is the base's; ``problem`` says why it has none, ``missing`` that it does not have the test; ``remark`` is what a
-    reader of an inconclusive verdict should know. ``launched`` are the launches of base and head where launches took turns.
+    reader of an inconclusive verdict should know. ``launched`` are the launches of base and head where launches took turns. ``again``: why
+    the first launch was worthless, if it was: it is to be done again by fresh processes.
     """
 
     base: BaseOfTest
@@ -77,6 +81,8 @@ class Match:
     missing: bool = False
     remark: str = ""
     launched: tuple[Sequence[Run], Sequence[Run]] | None = None
+    again: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.launched is None and self.base.process is None:
@@ -84,6 +90,8 @@ class Match:
 
     @property
     def asks(self) -> Asks:
+        if self.again and not self.problem:
+            return "relaunch"
         wanted = {test.asks for test in self.tests.values()}
         return "nothing" if self.problem else "pair" if "pair" in wanted else "relaunch" if "relaunch" in wanted else "nothing"
 
@@ -108,9 +116,16 @@ class Match:
             again = max(launches, LAUNCHES_FOR_FAIL) - 1
             self.tests[name] = PairedTest(rule, first + again * max(UNANIMOUS, first // again), launches, first=first)
 
+    def begin_again(self, launches: int, why: str) -> None:
+        """Single blocks will not do, since ``why``: forget their pairs, and let fresh processes measure sets of nine phases."""
+        assert self.layout is not None
+        fewer = max(MIN_SAMPLES, self.layout.sets // SET_BLOCKS)
+        self.again, self.notes = why, (*self.notes, f"{why}: measured again in fresh launches of both, in sets of nine phases")
+        self.begin_tests(replace(self.layout, size=SET_BLOCKS, sets=fewer), launches)
+
     def no_more_pairs(self) -> None:
         """This launch is over: each test must do with the pairs that it has."""
-        for test in self.tests.values():
+        for test in () if self.again else self.tests.values():
             test.stop()
 
 
@@ -141,7 +156,9 @@ class Feed:
 
 @dataclass
 class Pairing:
-    """The comparison of one run called ``name``. ``start`` starts a side's process; ``head`` is this side as one, for fresh launches."""
+    """The comparison of one run called ``name``. ``start`` starts a side's process; ``head`` is this side as one, for fresh launches;
+    ``learnt`` is what this process knows of the devices by now, ``doubt`` makes it take the phase of their ticks for one that matters.
+    """
 
     matches: Sequence[Match]
     head: Side
@@ -150,6 +167,8 @@ class Pairing:
     launches: int = 1
     name: str | None = None
     say: Saying = lambda _: None
+    learnt: Callable[[], Sequence[Behaviour]] = tuple
+    doubt: Callable[[], None] = lambda: None
     certain: bool = field(default=False, init=False)
     _done: int = field(default=0, init=False)
     _feeds: list[Feed] = field(default_factory=list, init=False)
@@ -171,7 +190,7 @@ class Pairing:
             self.say(f"loading {match.base.label}")
             with match.trying() as process:
                 process.wait_here(self.name)
-                theirs = process.prepare()
+                theirs = process.prepare(self.learnt())
                 if theirs.batches != layout.batches:
                     raise NotMeasuredError(f"it measures {theirs.batches} batches and this side {layout.batches}: other queries")
                 layout = common(layout, theirs)
@@ -196,9 +215,21 @@ class Pairing:
         if sets > self._done and (sets - 1) % 2 == 0:
             self._others_run(sets - 1)
         for match, feed in zip(self.matches, self._feeds, strict=False):
-            if match.run is not None and not match.problem:
+            if match.run is not None and not match.problem and not match.again:
                 feed.tell(match.run, run, sets)
+                self._look_at_phases(match, run)
         self._done = sets
+
+    def _look_at_phases(self, match: Match, run: Run) -> None:
+        """Where single blocks were chosen although there is a tick: whether the energy of a side follows its phase after all."""
+        if match.layout is None or match.run is None:  # whole launches take turns
+            return
+        tick_s, lag_s = (max((getattr(each, what) for each in run.sources), default=0.0) for what in ("tick_s", "lag_s"))
+        if match.layout.size == 1 and blocks_per_set(tick_s, match.layout.target_s, lag_s) > 1:
+            sides = [side for side, each in ((match.base.label, match.run), ("this side", run)) if follows_phase(each.blocks, each.idles)]
+            if sides:
+                self.doubt()
+                match.begin_again(self.launches, f"the energy of {' and '.join(sides)} followed the phase of the meter's tick")
 
     def _others_run(self, index: int) -> None:
         for match in self._running():
@@ -232,8 +263,9 @@ class Pairing:
     def _relaunch(self, match: Match, launch: int) -> None:
         """Fresh launches of one base and of this side, in pairs until the tests ask for something else."""
         for test in match.tests.values():
-            if test.asks == "relaunch":
+            if test.asks == "relaunch" and not match.again:
                 test.relaunched()
+        match.again = ""
         try:
             self._side_by_side(match)
         except MemoryFullError:
@@ -248,7 +280,7 @@ class Pairing:
             layout = match.layout
             for each in (head, base):
                 each.wait_here(self.name)
-                layout = replace(common(layout, each.prepare()), timed=match.layout.timed)
+                layout = replace(common(layout, each.prepare(self.learnt())), timed=match.layout.timed)
             for each in (head, base):
                 each.lay_out(layout)
             feed = Feed(match.tests, self.aim)
@@ -263,7 +295,7 @@ class Pairing:
         assert match.base.side is not None
         sides = {"base": match.base.side, "head": self.head}
         runs = {
-            which: whole_run(self.start(sides[which]), self.name, match.layout)
+            which: whole_run(self.start(sides[which]), self.name, match.layout, self.learnt())
             for which in (("base", "head") if launch % 2 == 0 else ("head", "base"))
         }
         Feed(match.tests, self.aim).tell(runs["base"], runs["head"], match.layout.sets)
@@ -280,11 +312,11 @@ def by_turns(one: Process, other: Process, sets: int) -> Iterator[int]:
         yield index + 1
 
 
-def whole_run(process: Process, name: str | None, layout: Layout | None) -> Run:
+def whole_run(process: Process, name: str | None, layout: Layout | None, learnt: Sequence[Behaviour] = ()) -> Run:
     """All sets of ``layout`` (None: its own) measured by one process, which ends then. Raises NotMeasuredError."""
     with contextlib.closing(process):
         process.wait_here(name)
-        theirs = process.prepare()
+        theirs = process.prepare(learnt)
         layout = layout or theirs
         if theirs.batches != layout.batches:
             raise NotMeasuredError(f"it measures {theirs.batches} batches, and another launch {layout.batches}")

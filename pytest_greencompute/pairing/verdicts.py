@@ -53,7 +53,7 @@ def notes_of(match: Match, head: Figures) -> tuple[str, ...]:
         return (f"{label} does not have this test: nothing to compare with",)
     if match.run is None or match.problem:
         return ()
-    notes = []
+    notes = [*match.notes]
     changed = changed_answers(match.run.answers, head.run.answers, ANSWERS, head.aim.confidence)
     if isinstance(changed, Estimate) and changed.value:
         notes.append(f"{round(changed.value * changed.n)} of {changed.n} answers changed against {label}")

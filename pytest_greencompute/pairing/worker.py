@@ -11,17 +11,18 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from pytest_greencompute.commits import origin
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.pairing import SIDE
-from pytest_greencompute.pairing.channel import Channel, Message
+from pytest_greencompute.pairing.channel import Channel, Message, known
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.told import Checkouts, Told
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.results.run_json import run_to_json
+from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.run import Run
 
 
@@ -34,11 +35,12 @@ class StrangerError(GreencomputeError):
 
 
 class Worker:
-    """One side's end of the conversation."""
+    """One side's end of the conversation. ``learnt``: what the process that compares knows of the devices."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._before: Run | None = None
+        self.learnt: tuple[Behaviour, ...] = ()
         self._checkouts: Checkouts | None = None
 
     @classmethod
@@ -74,7 +76,9 @@ class Worker:
         self._before = None
         self.prove_origin()
         self._channel.send(what="here", name=name)
-        return bool(self._expect("prepare", "skip")["what"] == "prepare")
+        message = self._expect("prepare", "skip")
+        self.learnt = tuple(Behaviour(**known(fields(Behaviour), each)) for each in message.get("learnt", ()))
+        return bool(message["what"] == "prepare")
 
     def agree(self, layout: Layout) -> Layout:
         """The layout of both sides."""

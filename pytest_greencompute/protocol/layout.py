@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BLOCK_TICKS = 10
 PAIR_TICKS = 5  # where sides take turns: both have the same phases, so what a short block leaves of them is in both, and pairs come sooner
+NINE_TICKS = 3  # likewise, where nine of them with phases of their own make a sample
 BLOCK_SECONDS = 0.5
 PAIR_SECONDS = 0.2  # likewise: what drifts on a shared machine drifts within half a second, and short turns have more of it in common
 SET_BLOCKS = PHASES  # nine, odd: ten leave 4 % of error at 50 ms loads on a 100/25 ms sensor
@@ -27,9 +28,10 @@ WARMUP_CHUNKS = 6  # the last three against the three before them
 PERCENTILE = 0.95  # the highest of a latency that is bounded on both sides, unless a higher one has a limit
 LATENCY_SHARE = 0.3  # of the time limit, at most
 SHORT_TIMING_S = 2.0
+SHORT_TIMING_IN_PAIRS_S = 1.0
 SETTLE_S = 1.2  # longer than any running mean: the first pass must not be in the idle power that the probe sees
 PROBE_TICKS = 5
-LAG_WORK_S = 1.5
+LAG_FLAT_TICKS = 8  # a running mean would still be falling after so many
 LAG_LOOK_S = 3.0
 LAG_TICKS = 20
 MANY_TICKS = 200  # a block of so many ticks is off by at most half a per cent, whatever its phase
@@ -37,9 +39,11 @@ MANY_TICKS = 200  # a block of so many ticks is off by at most half a per cent, 
 Timing = Literal["whole", "short", "none"]
 
 
-def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False) -> float:
-    """Busy time that one block should have: ten ticks, half a second, and twice the lag, which is spent after it. In pairs it is less."""
-    ticks, seconds = (PAIR_TICKS, PAIR_SECONDS) if in_pairs else (BLOCK_TICKS, BLOCK_SECONDS)
+def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False, of_nine: bool = False) -> float:
+    """Busy time that one block should have: ten ticks, half a second, and twice the lag, which is spent after it. In pairs it is less, and
+    less again for one ``of_nine`` that are a sample together.
+    """
+    ticks, seconds = (NINE_TICKS if of_nine else PAIR_TICKS, PAIR_SECONDS) if in_pairs else (BLOCK_TICKS, BLOCK_SECONDS)
     return max(ticks * tick_s, seconds, BLOCK_LAGS * lag_s)
 
 
@@ -68,13 +72,13 @@ def lag_ticks(tick_s: float) -> int:
     return max(LAG_TICKS, math.ceil(LAG_LOOK_S / tick_s))
 
 
-def blocks_per_set(tick_s: float, block_s: float, lag_s: float = 0.0) -> int:
+def blocks_per_set(tick_s: float, block_s: float, lag_s: float = 0.0, *, whole: bool = False) -> int:
     """Nine phases where the tick matters, one where it does not.
 
-    It does not where there is none, where a block holds so many that a phase is lost in it, and where energy arrives with a lag: that is
-    a running mean over more than a tick, which sees all of the time.
+    It does not where there is none, where a block holds so many that a phase is lost in it, where energy arrives with a lag (that is
+    a running mean over more than a tick, which sees all of the time), and where the counters are known to see all of the time (``whole``).
     """
-    return 1 if tick_s == 0 or lag_s > 0 or block_s >= MANY_TICKS * tick_s else SET_BLOCKS
+    return 1 if tick_s == 0 or lag_s > 0 or whole or block_s >= MANY_TICKS * tick_s else SET_BLOCKS
 
 
 def phases(blocks: int, rng: np.random.Generator) -> tuple[float, ...]:

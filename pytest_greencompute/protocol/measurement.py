@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_greencompute.protocol.coverage import find_coverage
 from pytest_greencompute.protocol.forecast import ahead, latency_batches
-from pytest_greencompute.protocol.layout import LAG_WORK_S, SETTLE_S, WARMUP_CHUNK_S, WARMUP_CHUNKS, lag_ticks
+from pytest_greencompute.protocol.layout import LAG_FLAT_TICKS, SETTLE_S, WARMUP_CHUNK_S, WARMUP_CHUNKS, lag_ticks
 from pytest_greencompute.protocol.messages import Ask, Learn, Measured, Plan, Probe, Probed, Steps, Tell, Ticks, Wait, Work
 from pytest_greencompute.protocol.parts import Worked, part, spread, whole_pass
-from pytest_greencompute.protocol.sets import Readings, measure_sets
+from pytest_greencompute.protocol.sets import Readings, measure_sets, phase_matters
 from pytest_greencompute.values.readings import Block, Reading, Source
 from pytest_greencompute.values.run import Latency
 
@@ -35,6 +36,8 @@ FASTEST_BATCH_S = 1e-7  # what a call costs in Python: a clock that shows less h
 LAG_SHARE = 0.05
 LAG_RISE = 0.2  # of idle power: work that draws less above it shows no lag
 LAG_FROM_TICK = 2
+SURPRISED = "the meter does not tick as it did for the process before: it was looked at anew"
+LAG_RESTS = 0.15  # of the work's rise: a hot GPU idles higher than a cold one
 LAG_SHORTEST_TICK_S = 0.005
 
 
@@ -42,6 +45,8 @@ def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps
     """The whole protocol after the first pass over the queries, which the driver ran to collect the answers."""
     ready = yield from get_ready(plan, first_pass)
     plan, batch_s = ready.plan, ready.batch_s
+    if plan.find_whole and phase_matters(plan, batch_s):
+        plan = replace(plan, whole=(yield from find_coverage(plan, batch_s, rng)))
     latencies, spent = yield from _time_batches(plan, batch_s)
     measured = replace(ready.measured, latencies=latencies)
     if not plan.sources:
@@ -61,15 +66,31 @@ class Ready:
 def get_ready(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, Ready]:
     """Find the tick while the device idles, warm up, and find the lag."""
     batch_s = max(first_pass.seconds / plan.batches, FASTEST_BATCH_S)
+    said: tuple[str, ...] = ()
     if plan.ticking:
-        yield Tell("finding the meter's tick", *ahead(plan, batch_s, from_step="probe"))
-        yield Wait(SETTLE_S)
-        probed: Probed = yield Probe()
-        plan = replace(plan, sources=probed.sources, quiet=probed.quiet)
+        plan, said = yield from _find_tick(plan, batch_s)
+    find_lag = plan.find_lag and plan.ticking and plan.tick_s >= LAG_SHORTEST_TICK_S
+    before: Readings = (yield Ticks()) if find_lag else {}
     warmup, batch_s, notes = yield from _warm_up(plan, batch_s)
-    if plan.find_lag and plan.ticking:
-        plan = replace(plan, sources=(yield from _find_lag(plan, batch_s)))
-    return Ready(plan, batch_s, Measured(plan.sources, warmup=warmup, notes=notes))
+    if find_lag:
+        plan = replace(plan, sources=(yield from _find_lag(plan, batch_s, before, warmup[-1].end_ns)))
+    elif plan.find_lag and plan.ticking:
+        yield Learn(plan.sources)
+    return Ready(plan, batch_s, Measured(plan.sources, warmup=warmup, notes=said + notes))
+
+
+def _find_tick(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Plan, tuple[str, ...]]]:
+    """The plan with the sources as probed, and what there is to say. What another process has told is looked at again, not trusted."""
+    said: tuple[str, ...] = ()
+    if not plan.settle:
+        known: Probed = yield Probe()
+        if not known.surprised:
+            return replace(plan, sources=known.sources, quiet=known.quiet), said
+        plan, said = replace(plan, settle=True, find_lag=True, whole=False, find_whole=True), (SURPRISED,)
+    yield Tell("finding the meter's tick", *ahead(plan, batch_s, from_step="probe"))
+    yield Wait(SETTLE_S)
+    found: Probed = yield Probe()
+    return replace(plan, sources=found.sources, quiet=found.quiet), said
 
 
 def _warm_up(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[tuple[Block, ...], float, tuple[str, ...]]]:
@@ -97,32 +118,36 @@ def _warm_up(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[tuple[Bloc
             )
 
 
-def _find_lag(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Source, ...]]:
+def _find_lag(plan: Plan, batch_s: float, before: Readings, end_ns: int) -> Generator[Ask, Any, tuple[Source, ...]]:
     """How long energy goes on arriving after work has stopped: a counter that integrates a running mean has such a tail.
 
-    Looks at the power between ticks after a stretch of work, until it has come down to its level at the end of the look.
+    Looks at the power between ticks after the warm-up, which ended at ``end_ns``, until it has come down to its level at the end of the
+    look. ``before``: readings at a tick before the warm-up.
     """
-    if plan.tick_s < LAG_SHORTEST_TICK_S:
-        yield Learn(plan.sources)
-        return plan.sources
     yield Tell("looking for a lag of the meter", *ahead(plan, batch_s, from_step="lag"))
-    before: Readings = yield Ticks()
-    worked: Worked = yield Work(part(0, plan.batches, batch_s, LAG_WORK_S))
-    sources, _ = yield from watch_tail(plan.sources, before, worked.end_ns, always=True)
+    idle_w = {idle.domain: idle.watts for idle in plan.quiet}
+    sources, _ = yield from watch_tail(plan.sources, before, end_ns, always=True, idle_w=idle_w)
     return sources
 
 
 def watch_tail(
-    sources: tuple[Source, ...], before: Readings, end_ns: int, *, always: bool = False
+    sources: tuple[Source, ...],
+    before: Readings,
+    end_ns: int,
+    *,
+    always: bool = False,
+    idle_w: Mapping[str, float] | None = None,
 ) -> Generator[Ticks | Learn, Any, tuple[tuple[Source, ...], list[Readings]]]:
     """Read tick after tick since work ended at ``end_ns``; the sources with the lag that shows, and the readings.
 
     ``before``: readings at a tick before the work. The session learns the lags (``always``, or where some device
-    worked hard enough to show one).
+    worked hard enough to show one). The look ends early where every domain has come to rest, ``idle_w`` being what each drew before.
     """
     seen: list[Readings] = []
     for _ in range(lag_ticks(max(source.tick_s for source in sources))):
         seen.append((yield Ticks()))
+        if idle_w and all(domain in idle_w and _rests(before[domain], seen, domain, idle_w[domain]) for domain in seen[-1]):
+            break
     tails = {domain: Tail.of(before[domain], [readings[domain] for readings in seen]) for domain in seen[-1]}
     sources = tuple(
         replace(each, lag_s=max(each.lag_s, tails[each.domain].lag_s(end_ns))) if each.domain in tails else each for each in sources
@@ -130,6 +155,16 @@ def watch_tail(
     if always or any(tail.shows for tail in tails.values()):
         yield Learn(sources)
     return sources, seen
+
+
+def _rests(before: Reading, seen: Sequence[Readings], domain: str, idle_w: float) -> bool:
+    """Whether a domain's power has been flat for many ticks, and low: a running mean would still be falling, a delayed one high."""
+    after = [readings[domain] for readings in seen if domain in readings]
+    if len(after) <= LAG_FLAT_TICKS:
+        return False
+    rise_w = _watts(before, after[0]) - idle_w
+    last = [_watts(a, b) for a, b in itertools.pairwise(after[-LAG_FLAT_TICKS - 1 :])]
+    return max(last) - min(last) <= LAG_SHARE * rise_w and max(last) - idle_w <= LAG_RESTS * rise_w
 
 
 @dataclass(frozen=True, slots=True)

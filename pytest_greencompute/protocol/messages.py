@@ -66,9 +66,13 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """Keep what was found out about the sources for the session's later runs. Answer: None."""
+    """Keep what was found out about the sources for the session's later runs. Answer: None.
+
+    ``whole``: whether they see all of the time, where that was looked at.
+    """
 
     sources: tuple[Source, ...]
+    whole: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +118,14 @@ Steps = Generator[Ask, Any, "Measured"]
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """The sources with tick and jitter as seen, and what each domain drew meanwhile: the idle power that later gaps are held against."""
+    """The sources with tick and jitter as seen, and what each domain drew meanwhile: the idle power that later gaps are held against.
+
+    ``surprised``: a counter does not tick as another process has told, so nothing is known of any.
+    """
 
     sources: tuple[Source, ...]
     quiet: tuple[Idle, ...] = ()
+    surprised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,8 @@ class Plan:
     The highest percentile of latencies that must be bounded, whether a lag is to be looked for, the marks that the user allowed, and the
     idle power seen by the probe.
     ``timing``: how much of the latency pass is wanted (``layout.Timing``). ``in_pairs``: set by set another side runs the same queries.
-    ``uncounted``: domains whose energy is in no figure that is judged.
+    ``uncounted``: domains whose energy is in no figure that is judged. ``settle``: some counter's tick is to be found, so the device must
+    have come to rest. ``whole``: the counters are known to see all of the time; ``find_whole``: whether they do is to be looked at.
     """
 
     batches: int
@@ -140,6 +149,9 @@ class Plan:
     quiet: tuple[Idle, ...] = ()
     timing: Timing = "whole"
     in_pairs: bool = False
+    settle: bool = True
+    whole: bool = False
+    find_whole: bool = False
 
     @property
     def ticking(self) -> bool:

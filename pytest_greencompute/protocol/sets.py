@@ -12,6 +12,7 @@ from pytest_greencompute.protocol.messages import (
     Agree,
     Ask,
     Enough,
+    Learn,
     Marks,
     Measured,
     Phase,
@@ -27,6 +28,7 @@ from pytest_greencompute.protocol.messages import (
 )
 from pytest_greencompute.protocol.parts import Worked, spread
 from pytest_greencompute.stats.looks import MIN_SAMPLES, looks, sets_that_fit
+from pytest_greencompute.stats.phases import shows
 from pytest_greencompute.values.readings import FOREIGN, Block, Idle, Reading, Source, Span, beside_others, sets_of
 from pytest_greencompute.values.run import Latency
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 IDLE_TICKS = 5
 IDLE_SECONDS = 0.05
 IDLE_LAGS = 0.5
+IDLE_EVERY = 4  # sets of one block
+IDLE_STEADY = 0.1  # two readings in a row that differ by no more: a GPU cools for some seconds after work
 LOST_SETS = 3
 LEAST_SINGLES = 3
 ASLEEP_S = 0.05
@@ -60,7 +64,7 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
         if not (yield Turn(index, measured)):
             break
         try:
-            blocks, idles = yield from one_set(run, index, measured.idles)
+            blocks, idles = yield from one_set(run, index, measured.idles, with_idle=run.reads_idle(index, measured.idles))
         except MeterLostError as error:
             delay = isinstance(error, HeldUpError)
             lost, held_up = lost + (not delay), held_up + delay
@@ -77,13 +81,61 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
         measured = replace(
             measured, blocks=measured.blocks + blocks, idles=measured.idles + idles, latencies=measured.latencies + latencies
         )
+        if run.looks_again and follows_phase(measured.blocks, measured.idles, plan.uncounted):
+            return (yield from _with_nine_phases(plan, rng, measured, batch_s, spent))
         if index + 1 in planned and (yield Enough(measured)):
             break
         if beside_others(blocks):
             break  # one block with a stranger on the GPU spoils the run, so there is nothing to wait for
         if _seconds_of(measured.blocks) > limit_s and index + 1 >= run.least:
             break  # slower than planned; the time is up whatever the figures say
-    return measured
+    return (yield from _with_last_idle(run, measured))
+
+
+def _with_last_idle(run: Sets, measured: Measured) -> Generator[Ask, Any, Measured]:
+    """What was measured, with idle power after its last set: whoever came since it was read last is seen now, and spoils those sets."""
+    if run.unwatched is None or not measured.blocks:
+        return measured
+    try:
+        gap, _ = yield from read_idle(run.plan.sources)
+    except MeterLostError as error:
+        return replace(measured, notes=(*measured.notes, f"idle power after the last set was not read: {error.message}"))
+    blocks = measured.blocks
+    if _disturbed(measured.idles, gap, run.plan.allowed):
+        blocks = tuple(_foreign(block) if block.set_index >= run.unwatched else block for block in blocks)
+    return replace(measured, blocks=blocks, idles=measured.idles + gap)
+
+
+def follows_phase(blocks: Sequence[Block], idles: Sequence[Idle], uncounted: frozenset[str] = frozenset()) -> bool:
+    """Whether the energy of single blocks, without idle power, follows the phase at which they began, in some domain that counts."""
+    domains = {domain for block in blocks for domain in block.spans} - uncounted
+    return any(_follows_phase(domain, [block for block in blocks if domain in block.spans], idles) for domain in domains)
+
+
+def _follows_phase(domain: str, blocks: Sequence[Block], idles: Sequence[Idle]) -> bool:
+    quiet = [idle for idle in idles if idle.domain == domain]
+    idle_w = sum(idle.energy_j for idle in quiet) / max(sum(idle.seconds for idle in quiet), 1e-9)
+    net_j = [block.spans[domain].energy_j - idle_w * (block.spans[domain].seconds - block.busy_s) for block in blocks]
+    if sum(net_j) <= 0:
+        return False
+    return shows([block.phase for block in blocks], [joules / block.queries for joules, block in zip(net_j, blocks, strict=True)])
+
+
+def _with_nine_phases(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: float, spent: float) -> Steps:
+    """Begin again, in sets of nine phases: the phase shows after all. What was measured is kept apart, as what warmed up."""
+    count, plan = len(measured.blocks), replace(plan, whole=False)
+    note = f"the energy of {count} blocks followed the phase of the meter's tick: begun again, in sets of nine phases"
+    yield Learn(plan.sources, whole=False)
+    yield Wait(plan.lag_s)
+    kept = tuple(replace(block, spans={}) for block in measured.blocks)
+    again = replace(
+        measured, blocks=(), warmup=measured.warmup + kept, idles=(), latencies=measured.latencies, notes=(*measured.notes, note)
+    )
+    return (yield from measure_sets(plan, rng, again, batch_s, spent))
+
+
+def _foreign(block: Block) -> Block:
+    return replace(block, marks=(*block.marks, FOREIGN))
 
 
 def planned_looks(layout: Layout) -> tuple[int, ...]:
@@ -103,14 +155,21 @@ def sets_ahead(plan: Plan, layout: Layout, batch_s: float, done: int = 0) -> tup
 def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
     """How the sets look: how long a block works, how many there are in a set, and how many sets the time allows."""
     target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs), batch_s)
-    size = blocks_per_set(plan.tick_s, target_s, plan.lag_s)
-    if size == 1 and not plan.in_pairs and MIN_SAMPLES * plan.batches * batch_s <= plan.max_seconds - spent:
-        # Where the phase does not matter and time allows, each block is a whole pass: blocks and runs then hold the same queries.
+    size = blocks_per_set(plan.tick_s, target_s, plan.lag_s, whole=plan.whole)
+    if size > 1:
+        target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs, of_nine=True), batch_s)
+    if size == 1 and not plan.in_pairs and not plan.whole and MIN_SAMPLES * plan.batches * batch_s <= plan.max_seconds - spent:
+        # Where there is no tick that matters and time allows, each block is a whole pass: blocks and runs then hold the same queries.
         # Pairs hold the same queries anyway, and short ones share more of what drifts.
         target_s = max(target_s, plan.batches * batch_s)
     layout = Layout(plan.batches, batch_s, target_s, size)
     fit = sets_that_fit(plan.max_seconds - spent, _set_seconds(plan, layout, batch_s))
     return replace(layout, sets=max(_least(layout), fit))
+
+
+def phase_matters(plan: Plan, batch_s: float) -> bool:
+    """Whether the phase of a tick matters to blocks, unless the counters see all of the time."""
+    return lay_out(replace(plan, whole=False), batch_s, 0.0).size > 1
 
 
 def _least(layout: Layout) -> int:
@@ -125,13 +184,16 @@ def _set_seconds(plan: Plan, layout: Layout, batch_s: float) -> float:
 
 @dataclass
 class Sets:
-    """What all sets of one measurement share. ``disturbed``: somebody else was seen on the GPU."""
+    """What all sets of one measurement share. ``disturbed``: somebody else was seen on the GPU. ``unwatched``: the first set after which
+    idle power was not read.
+    """
 
     plan: Plan
     layout: Layout
     batch_s: float
     rng: np.random.Generator
     disturbed: bool
+    unwatched: int | None = None
 
     @property
     def block_s(self) -> float:
@@ -140,6 +202,16 @@ class Sets:
     @property
     def least(self) -> int:
         return _least(self.layout)
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether single blocks were chosen although there is a tick, and nobody else takes turns who would have to begin again as well."""
+        return self.plan.whole and self.layout.size == 1 and not self.plan.in_pairs and phase_matters(self.plan, self.batch_s)
+
+    def reads_idle(self, index: int, idles: Sequence[Idle]) -> bool:
+        """Whether idle power is read after set ``index``: after each, but of single blocks of work on GPUs every few while it is steady."""
+        rarely = self.layout.size == 1 and self.plan.ticking and not self.plan.idles_of_processor
+        return not rarely or index % IDLE_EVERY == IDLE_EVERY - 1 or not _steady(idles)
 
 
 def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) -> Generator[Ask, Any, tuple[Sets, tuple[Idle, ...]]]:
@@ -151,9 +223,9 @@ def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) 
 
 
 def one_set(
-    run: Sets, index: int, idles: Sequence[Idle], at_phases: Sequence[float] = ()
+    run: Sets, index: int, idles: Sequence[Idle], at_phases: Sequence[float] = (), *, with_idle: bool = True
 ) -> Generator[Ask, Any, tuple[tuple[Block, ...], tuple[Idle, ...]]]:
-    """A set and the idle power after it; all blocks are marked where that idle power shows somebody else on the GPU.
+    """A set and (``with_idle``) the idle power after it; all blocks are marked where that idle power shows somebody else on the GPU.
 
     ``at_phases``: one for each block, where they are not to be drawn for this set alone.
     """
@@ -163,12 +235,16 @@ def one_set(
         block, at = yield from _one_block(run, index, index * run.layout.size + number, phase, at)
         check_moved(block.spans, [idle for idle in idles if idle.domain not in run.plan.uncounted])
         blocks.append(block)
+    if not with_idle:
+        run.unwatched = index if run.unwatched is None else run.unwatched
+        return tuple(map(_foreign, blocks)) if run.disturbed else tuple(blocks), ()
     gap, _ = yield from read_idle(run.plan.sources, since=at)
+    run.unwatched = None
     if run.plan.idles_of_processor and (yield Spun()):  # then the processor was not idle
         gap = tuple(idle for idle in gap if idle.domain.startswith("gpu"))
     run.disturbed = run.disturbed or _disturbed(idles, gap, run.plan.allowed)
     if run.disturbed:
-        return tuple(replace(block, marks=(*block.marks, FOREIGN)) for block in blocks), gap
+        return tuple(map(_foreign, blocks)), gap
     return tuple(blocks), gap
 
 
@@ -232,6 +308,14 @@ def check_moved(spans: Mapping[str, Span], idles: Sequence[Idle]) -> None:
                 f"the energy counter of {domain} moved by {span.energy_j:.3g} J in {span.seconds:.1f} s, less than idle power alone.",
                 remedy="A driver reload or a reset of the GPU does this; measure again.",
             )
+
+
+def _steady(idles: Sequence[Idle]) -> bool:
+    """Whether the last two readings of every domain agree; also where there is only the one before the first set."""
+    last: dict[str, list[float]] = {}
+    for idle in idles:
+        last[idle.domain] = [*last.get(idle.domain, [])[-1:], idle.watts]
+    return all(max(watts) - min(watts) <= IDLE_STEADY * max(watts) for watts in last.values())
 
 
 def _disturbed(before: Sequence[Idle], now: Sequence[Idle], allowed: frozenset[str]) -> bool:

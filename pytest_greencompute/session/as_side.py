@@ -40,6 +40,7 @@ class AsSide(Once):
             return await super().measure(test, task)
         session, worker = self._here, self.worker
         assert session.instruments is not None
+        session.instruments.expect(worker.learnt)
         effort = replace(self._effort, agree=worker.agree, turn=worker.turn, provenance=session.provenance())
         raw, outputs = await arun_metered(task, session.instruments, effort, session.why_unmeasured)
         worker.done(raw)

@@ -82,6 +82,7 @@ class Metered:
         try:
             if pairing is None:
                 return await arun_metered(task, under.instruments, under.effort(task.name), under.problem)
+            pairing.learnt, pairing.doubt = (lambda: under.instruments.behaviours), under.instruments.doubt
             pairing.begin()
             raw, outputs = await arun_metered(task, under.instruments, under.effort(task.name, pairing), under.problem)
             pairing.end(raw)

@@ -21,6 +21,8 @@ from pytest_greencompute.stats.distributions import student_t_quantile
 
 PHASES = 9
 _HARMONICS = (PHASES - 1) // 2
+LEAST_TO_SHOW = 6
+SHOWN, SHOWN_ERROR = 0.01, 0.0005
 # Mean of the two smallest of four independent exponentials of mean one: (1/4 + (1/4 + 1/3)) / 2. The estimate behaves as one with four
 # degrees of freedom (quantiles of the studentised mean agree with Student's t from 90 % to 99.9 % in simulation).
 _TWO_SMALLEST = (2 / _HARMONICS + 1 / (_HARMONICS - 1)) / 2
@@ -50,6 +52,30 @@ def errors(sets: Sequence[Sequence[float]]) -> Errors:
     variance = sum(quietest) / 2 / _TWO_SMALLEST * PHASES / 4
     aliased = max(math.sqrt(power) * (h / PHASES) ** 2 for h, power in enumerate(powers, 1))
     return Errors(math.sqrt(variance / PHASES), aliased)
+
+
+def shows(phases: Sequence[float], values: Sequence[float]) -> bool:
+    """Whether single values at random phases (in [0, 1)) follow the phase: by the F test of its first two harmonics, one by one.
+
+    ``SHOWN_ERROR`` is how often it seems so by chance for one of the two; what is smaller than ``SHOWN`` of the value does no harm.
+    """
+    n = len(values)
+    if n < LEAST_TO_SHOW:
+        return False
+    import numpy as np
+
+    seen = np.asarray(values, dtype=float) / math.fsum(values) * n
+    whole = float(((seen - 1) ** 2).sum())
+    for harmonic in (1, 2):
+        turns = 2 * math.pi * harmonic * np.asarray(phases, dtype=float)
+        columns = np.stack([np.ones(n), np.cos(turns), np.sin(turns)], axis=1)
+        found = np.linalg.lstsq(columns, seen, rcond=None)[0]
+        left = float(((seen - columns @ found) ** 2).sum())
+        amplitude = math.hypot(float(found[1]), float(found[2]))
+        # An F with two degrees above has a distribution in closed form: P(F > f) = (left / whole) ** (degrees / 2).
+        if amplitude > SHOWN and (left / whole) ** ((n - 3) / 2) < SHOWN_ERROR:
+            return True
+    return False
 
 
 def weights(phases: Sequence[float]) -> list[float]:

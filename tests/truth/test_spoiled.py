@@ -121,7 +121,7 @@ def test_a_throttled_gpu_is_unmeasured_and_says_why() -> None:
 
 
 def test_a_short_slowdown_marks_its_blocks_and_spoils_nothing() -> None:
-    run = Scene(SENSORS["100/100"], {200: fault("throttled"), 207: clear}).run()
+    run = Scene(SENSORS["100/25"], {260: fault("throttled"), 267: clear}).run()
     assert any("thermal slowdown" in block.marks for block in run.blocks)
     assert isinstance(energy(run), Estimate)
 

@@ -1,0 +1,27 @@
+"""How a device's counter behaves, as one process has seen it: what others that read the same device need not find out again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pytest_greencompute.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """The counter of ``domain`` on the device ``uuid``: period and jitter of its ticks, its lag, in seconds, and whether it sees all of the
+    time (None: nobody has looked). Raises SettingsError for what no counter does.
+    """
+
+    domain: str
+    uuid: str
+    tick_s: float
+    jitter_s: float
+    lag_s: float
+    whole: bool | None = None
+
+    def __post_init__(self) -> None:
+        times = (self.tick_s, self.jitter_s, self.lag_s)
+        if not all(math.isfinite(each) and each >= 0 for each in times) or self.tick_s == 0:
+            raise SettingsError(f"A counter of {self.domain} was said to tick every {self.tick_s!r} s.")

@@ -1,0 +1,71 @@
+"""What a verdict costs, by the benchmark's own cases: right, within bounds, and where the phase shows after all, begun again."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from pytest_greencompute.protocol import measurement
+from pytest_greencompute.protocol.messages import Learn
+
+
+def load() -> ModuleType:
+    """The benchmark as a module."""
+    path = Path(__file__).parents[2] / "benchmarks" / "verdicts" / "seconds.py"
+    spec = importlib.util.spec_from_file_location("benchmark_seconds", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+seconds = load()
+MOST = {  # by counter and work, in seconds of device time: a quarter more than was measured
+    ("all", 0.0): 32,
+    ("all", seconds.WORSE): 80,
+    ("a quarter", 0.0): 100,
+    ("a quarter", seconds.WORSE): 220,
+}
+
+
+@pytest.mark.parametrize("case", [case for case in seconds.CASES if case.budget is None], ids=str)
+def test_a_comparison_is_right_and_takes_no_more_device_time_than_it_should(case: Any) -> None:
+    spent = seconds.measured(case, 3, 0.0)
+    assert {each.word for each in spent} == {"FAIL" if case.worse else "PASS"}
+    assert {each.launches for each in spent} == {4 if case.worse else 1}
+    assert statistics.median(each.total for each in spent) <= MOST[case.sees, case.worse]
+
+
+@pytest.mark.parametrize("case", [case for case in seconds.CASES if case.budget is not None], ids=str)
+def test_an_absolute_budget_a_fifth_away_passes(case: Any) -> None:
+    assert {each.word for each in seconds.measured(case, 2, 0.0)} == {"PASS"}
+
+
+@pytest.fixture
+def misled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bursts that show every counter to see all of the time."""
+    find: Callable[..., Generator[Any, Any, bool]] = measurement.find_coverage
+
+    def find_all(plan: Any, batch_s: float, rng: Any) -> Generator[Any, Any, bool]:
+        yield from find(plan, batch_s, rng)
+        yield Learn(plan.sources, whole=True)
+        return True
+
+    monkeypatch.setattr(measurement, "find_coverage", find_all)
+
+
+@pytest.mark.usefixtures("misled")
+@pytest.mark.parametrize("worse", [0.0, seconds.WORSE])
+def test_a_phase_that_shows_in_pairs_of_single_blocks_begins_them_again_in_fresh_launches(worse: float) -> None:
+    spent = seconds.measured(seconds.Case("a quarter", 0.05, worse), 3, 0.0)
+    assert {each.word for each in spent} == {"FAIL" if worse else "PASS"}
+    assert {each.launches for each in spent} == {5 if worse else 2}
