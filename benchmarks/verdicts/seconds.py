@@ -70,21 +70,26 @@ def named(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Case:
-    """A counter, a load, and by how much head is dearer; ``budget``: an absolute one, so far from the figure, and no other commit."""
+    """A counter, a load, and by how much head is dearer; ``budget``: an absolute one, so far from the figure, and no other commit.
+    ``later``: it is not the first metered test of its session.
+    """
 
     sees: str
     query_s: float
     worse: float
     budget: float | None = None
+    later: bool = False
 
     @property
     def name(self) -> str:
         what = f"+{self.worse:.0%}, confirmed" if self.worse else "unchanged"
+        what += ", a later test" if self.later else ""
         return what if self.budget is None else f"budget {self.budget - 1:+.0%} away"
 
 
 CASES = [
     *(Case(sees, query_s, worse) for sees in SEES for query_s in QUERY_S for worse in (0.0, WORSE)),
+    *(Case(sees, query_s, 0.0, later=True) for sees in SEES for query_s in QUERY_S),
     *(Case(sees, query_s, 0.0, 1.2) for sees in SEES for query_s in QUERY_S),
 ]
 
@@ -217,7 +222,10 @@ def against_base(world: World) -> Spent:
     base = base_of("base", side, start(side))
     match = match_of(base, {"energy_per_query": named("Rule")()}, aim)
     pairing = pairing_of([match], head, start, aim)
-    began_ns, sets_ns = world.clock.now_ns(), [0]
+    instruments, sets_ns = world.instruments(), [0]
+    if case.later:
+        named("run_metered")(world.task(1.0), instruments, named("Effort")(1.0, timing="none"))
+    began_ns = world.clock.now_ns()
 
     def say(_: str) -> None:
         spent.launches += "again" in _
@@ -239,7 +247,6 @@ def against_base(world: World) -> Spent:
         turn=pairing.turn,
         in_pairs=True,
     )
-    instruments = world.instruments()
     if hasattr(pairing, "learnt"):
         pairing.learnt = lambda: instruments.behaviours
     pairing.begin()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 IDLE_TICKS = 5
 IDLE_SECONDS = 0.05
 IDLE_LAGS = 0.5
-IDLE_EVERY = 4  # sets of one block
+IDLE_EVERY = 4  # sets
 IDLE_STEADY = 0.1  # two readings in a row that differ by no more: a GPU cools for some seconds after work
 LOST_SETS = 3
 LEAST_SINGLES = 3
@@ -209,8 +209,10 @@ class Sets:
         return self.plan.whole and self.layout.size == 1 and not self.plan.in_pairs and phase_matters(self.plan, self.batch_s)
 
     def reads_idle(self, index: int, idles: Sequence[Idle]) -> bool:
-        """Whether idle power is read after set ``index``: after each, but of single blocks of work on GPUs every few while it is steady."""
-        rarely = self.layout.size == 1 and self.plan.ticking and not self.plan.idles_of_processor
+        """Whether idle power is read after set ``index``: after each, but on GPUs every few while it is steady, where sets are single
+        blocks or are held against those of another side.
+        """
+        rarely = (self.layout.size == 1 or self.plan.in_pairs) and self.plan.ticking and not self.plan.idles_of_processor
         return not rarely or index % IDLE_EVERY == IDLE_EVERY - 1 or not _steady(idles)
 
 

@@ -119,8 +119,9 @@ def test_bursts_must_agree_and_show_something(found: list[Burst], whole: bool) -
     assert sees_all(found, {"gpu:0": 60.0}, 0.1) is whole
 
 
-def test_idle_power_is_read_every_few_blocks_while_it_is_steady_and_at_the_end() -> None:
-    run = Bench(WHOLE).run(in_pairs=True)
+@pytest.mark.parametrize("sensor", [WHOLE, PART])
+def test_in_pairs_idle_power_is_read_every_few_sets_while_it_is_steady_and_at_the_end(sensor: Sensor) -> None:
+    run = Bench(sensor).run(60.0, in_pairs=True)
     sets = len({block.set_index for block in run.blocks})
     assert 1 + sets // 4 <= len(run.idles) <= 2 + sets // 4
 
