@@ -11,6 +11,12 @@ idle power; *confirmation* the fresh launches that a FAIL needs, *its preparatio
 ``--against FOLDER`` runs the same cases by the build in another checkout too, by turns with this one, each in a process of its own, and
 prints ratios: ``git worktree add ../before c0a9932 && python benchmarks/verdicts/seconds.py --against ../before``. That build kept its
 modules in one folder, so names are looked for in the old places as well.
+
+Ratios to c0a9932 on 2026-11-29 (docs/explanation/cost.md has the table): sees all 0.26 and 0.30 unchanged, 0.15 and 0.21 confirmed; sees
+a quarter 0.63 and 0.56, 0.34 and 0.40; a later test 0.21 to 0.62; an absolute budget 0.73 to 0.97. Not done yet: latency from the
+energy's own blocks, the wait before the probe (1.2 s), the first pass of every launch, loading that overlaps, single blocks for batches
+longer than three quarters of a tick, H100 and H200 known beforehand, early looks at absolute budgets. Bursts and single blocks have not
+run on a real GPU yet.
 """
 
 from __future__ import annotations
