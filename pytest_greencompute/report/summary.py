@@ -105,7 +105,7 @@ def remarks(summary: Summary) -> list[str]:
 
 
 def totals(summary: Summary) -> str:
-    """'total 3.1 kJ in 41 s · smallest regression visible 1.7 % · 20.5 s of device time a test, 76.0 J a second · 1 budget failed'."""
+    """'total 3.1 kJ in 41 s · smallest regression visible 1.7 % · 20.5 s a metered test, 76.0 J a second · 1 budget failed'."""
     parts = []
     if summary.facts.total_j is not None:
         modelled = " modelled" if summary.facts.total_modelled else ""
@@ -124,8 +124,8 @@ def totals(summary: Summary) -> str:
 
 
 def _price(summary: Summary) -> list[str]:
-    """What the gate took of the device: seconds a metered test, and what one of them cost in joules."""
+    """What the gate took: seconds a metered test, from the first one's set-up to the end of the last, and the joules of a second."""
     tests, facts = {run.test for run in summary.results if run.metered}, summary.facts
     if not tests or facts.seconds <= 0 or facts.total_j is None:
         return []
-    return [f"{show(facts.seconds / len(tests), TIME)} of device time a test, {show(facts.total_j / facts.seconds, ENERGY)} a second"]
+    return [f"{show(facts.seconds / len(tests), TIME)} a metered test, {show(facts.total_j / facts.seconds, ENERGY)} a second"]

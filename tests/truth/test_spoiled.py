@@ -120,8 +120,9 @@ def test_a_throttled_gpu_is_unmeasured_and_says_why() -> None:
     assert "thermal slowdown" in found.reason
 
 
-def test_a_short_slowdown_marks_its_blocks_and_spoils_nothing() -> None:
-    run = Scene(SENSORS["100/25"], {260: fault("throttled"), 267: clear}).run()
+@pytest.mark.parametrize(("sensor", "call"), [("100/25", 260), ("100/100", 216)], ids=["sets of nine blocks", "single blocks"])
+def test_a_short_slowdown_marks_its_blocks_and_spoils_nothing(sensor: str, call: int) -> None:
+    run = Scene(SENSORS[sensor], {call: fault("throttled"), call + 7: clear}).run()
     assert any("thermal slowdown" in block.marks for block in run.blocks)
     assert isinstance(energy(run), Estimate)
 
