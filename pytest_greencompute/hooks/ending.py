@@ -117,14 +117,17 @@ class EndUnmetered(EndOfProcess):
                 fails = effect(verdict, self.measuring.settings.policy) == "fail"
                 own = group.members.get(group.judged_in) == group.default  # a mark on the configured candidate's own test is meant
                 if fails and (late or (group.judged_in not in self.ledger.failed and not own)):
-                    self.ledger.say(verdict.reason, bad=True)
-                    self._redden(session)
+                    self._say(session, verdict.reason, red=True)
             if self.metered and group.default is not None and group.problem:
                 # Where its last test was skipped or broke before it could measure, what the others found must not pass for a green verdict.
                 red = self.measuring.settings.policy.fails_unmeasured and not group.excused
-                self.ledger.say(f"group {group.name!r} was not judged: {group.problem}", bad=red)
-                if red:
-                    self._redden(session)
+                self._say(session, f"group {group.name!r} was not judged: {group.problem}", red=red)
+
+    def _say(self, session: pytest.Session, sentence: str, *, red: bool) -> None:
+        """A line under the table; ``red``: the session is, for that."""
+        self.ledger.say(sentence, bad=red)
+        if red:
+            self._redden(session)
 
     @staticmethod
     def _redden(session: pytest.Session) -> None:
@@ -136,11 +139,8 @@ class EndUnmetered(EndOfProcess):
         for report in reports(self.measuring.settings, self.measuring.home, self._environ):
             problem = report.write(self._summary(int(session.exitstatus)))
             if problem:
-                self.ledger.say(
-                    f"the {report.name} {'were' if report.name.endswith('s') else 'was'} not written: {problem}", bad=report.wanted
-                )
-                if report.wanted:
-                    self._redden(session)
+                were = "were" if report.name.endswith("s") else "was"
+                self._say(session, f"the {report.name} {were} not written: {problem}", red=report.wanted)
 
     def show(self, reporter: Any) -> None:
         """Print what there is to say."""
@@ -181,9 +181,7 @@ class EndMetered(EndUnmetered):
         plain, gone = gone_since(session, self.ledger.config, self.measuring, self.ledger.metered)
         self.measuring.loosened += tuple(gone)
         for sentence in (*gone_tests(session, self.ledger.config, self.measuring, self.ledger.metered), *plain):
-            self.ledger.say(sentence, bad=red)
-            if red:
-                self._redden(session)
+            self._say(session, sentence, red=red)
         if not self.ledger.results:
             self._judge_nothing(session)
 
@@ -195,11 +193,8 @@ class EndMetered(EndUnmetered):
         skip = self.ledger.config.option.energy_skip or self.measuring.settings.skip
         why, asked_for = why_nothing(session, self.ledger.metered, self.ledger.skipped, left_out=skip)
         red = self.measuring.settings.policy.fails_unmeasured and not asked_for and session.exitstatus == pytest.ExitCode.OK
-        self.ledger.say(
-            f"{why}{'. In CI, and with --energy-strict, that is red: --energy-unmeasured warn lets it pass' if red else ''}", bad=red
-        )
-        if red:
-            self._redden(session)
+        also = ". In CI, and with --energy-strict, that is red: --energy-unmeasured warn lets it pass" if red else ""
+        self._say(session, f"{why}{also}", red=red)
 
     def _update(self, session: pytest.Session) -> None:
         """New limits for the budget file (``--energy-update``); one that could not be written is red."""
@@ -220,9 +215,7 @@ class EndMetered(EndUnmetered):
             lambda pattern: covered(pattern, collected_roots(self.ledger.config), self.ledger.config.rootpath, settings.names),
         )
         for sentence, bad in update(settings.update, findings, settings):
-            self.ledger.say(sentence, bad=bad)
-            if bad:
-                self._redden(session)
+            self._say(session, sentence, red=bad)
 
     def _save(self, session: pytest.Session) -> None:
         name = self.measuring.settings.save
@@ -237,8 +230,7 @@ class EndMetered(EndUnmetered):
                 summary = replace(self._summary(int(session.exitstatus)), results=good)
                 saved = store_of(self.measuring.home).save(name, summary)
             except SettingsError as error:
-                self._redden(session)
-                self.ledger.say(f"baseline {name!r} was not saved: {error}", bad=True)
+                self._say(session, f"baseline {name!r} was not saved: {error}", red=True)
                 return
             left = len(self.ledger.results) - len(good)
             also = f"; {left} that failed or measured nothing left out" if left else ""

@@ -209,7 +209,7 @@ class TickingCounters:
     @property
     def unprobed(self) -> bool:
         """Whether some counter's tick is not known yet, nor told by another process."""
-        return any(not ({each.source.domain} & (self.probed.keys() | self._told.keys())) for each in self.counters)
+        return any(each.source.domain not in {**self.probed, **self._told} for each in self.counters)
 
     @property
     def behaviours(self) -> tuple[Behaviour, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
+from pytest_greencompute.estimates.domains import net_energy
 from pytest_greencompute.protocol.layout import Layout, block_seconds, blocks_per_set, phases
 from pytest_greencompute.protocol.messages import (
     Agree,
@@ -115,7 +116,7 @@ def follows_phase(blocks: Sequence[Block], idles: Sequence[Idle], uncounted: fro
 def _follows_phase(domain: str, blocks: Sequence[Block], idles: Sequence[Idle]) -> bool:
     quiet = [idle for idle in idles if idle.domain == domain]
     idle_w = sum(idle.energy_j for idle in quiet) / max(sum(idle.seconds for idle in quiet), 1e-9)
-    net_j = [block.spans[domain].energy_j - idle_w * (block.spans[domain].seconds - block.busy_s) for block in blocks]
+    net_j = [net_energy(block, domain, idle_w) for block in blocks]
     if sum(net_j) <= 0:
         return False
     return shows([block.phase for block in blocks], [joules / block.queries for joules, block in zip(net_j, blocks, strict=True)])
@@ -128,9 +129,7 @@ def _with_nine_phases(plan: Plan, rng: np.random.Generator, measured: Measured, 
     yield Learn(plan.sources, whole=False)
     yield Wait(plan.lag_s)
     kept = tuple(replace(block, spans={}) for block in measured.blocks)
-    again = replace(
-        measured, blocks=(), warmup=measured.warmup + kept, idles=(), latencies=measured.latencies, notes=(*measured.notes, note)
-    )
+    again = replace(measured, blocks=(), warmup=measured.warmup + kept, idles=(), notes=(*measured.notes, note))
     return (yield from measure_sets(plan, rng, again, batch_s, spent))
 
 

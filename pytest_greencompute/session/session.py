@@ -1,7 +1,7 @@
 """One pytest session's measuring: what is open, what each metered test measured, and what its verdicts do.
 
 Everything comes in as an argument, so that tests drive it with a simulated GPU and clock. Nothing here knows pytest's hooks;
-it raises plain exceptions that plugin.py places.
+it raises plain exceptions, which ``hooks.judged`` lets the test fail with.
 """
 
 from __future__ import annotations
