@@ -123,7 +123,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     opaque = None if asked.queries is None else asked.queries.opaque
     if effort.keep_answers and opaque:
         prepared.notes += (f"queries are {opaque} objects, which show nothing of what is in them: others would not be noticed",)
-    start_ns = clock.now_ns()
+    start_ns, before = clock.now_ns(), instruments.read_before()
     with OncePass(task.watched) as seen, prepared.hearing():
         telling = _first_pass_of(workload.queries, clock, effort.tell)
         first_pass = partial(workload.afirst_pass, clock, tell=telling, done=seen.done)
@@ -144,7 +144,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     inside = Inside()
     run = _SoFar(answered, start_ns, instruments, repeats, inside, instruments.conditions(), instruments.facts())
     driver = _Driver(workload, instruments, effort, run, task, inside, repeats)
-    plan = _plan(task, workload.batches, instruments, effort)
+    plan = replace(_plan(task, workload.batches, instruments, effort), before=before)
     measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
     repeats.judge()
     done = run(replace(measured, notes=(*measured.notes, *_marked(measured), *driver.spinning.notes)))
@@ -342,8 +342,8 @@ class _Driver:
             Rest: lambda _: self._instruments.rest(),
             Spun: lambda _: self.spinning.since_work(self._instruments.clock.now_ns()),
             Marks: lambda _: self._instruments.marks(),
-            Probe: lambda _: self._instruments.probe(),
-            Learn: lambda learn: self._instruments.learn(learn.sources, whole=learn.whole),
+            Probe: lambda probe: self._instruments.probe(again=probe.again),
+            Learn: lambda learn: self._instruments.learn(learn.sources, whole=learn.whole, quiet=learn.quiet),
             Tell: self._tell,
             Enough: lambda enough: self._effort.enough(self._run(enough.measured)),
         }

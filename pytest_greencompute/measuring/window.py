@@ -15,9 +15,9 @@ from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.devices import synchronizer
 from pytest_greencompute.models.tallies import OncePass
 from pytest_greencompute.models.watching import WatchedModel
-from pytest_greencompute.protocol.measurement import watch_tail
 from pytest_greencompute.protocol.messages import Learn, Wait
 from pytest_greencompute.protocol.sets import between, read_idle
+from pytest_greencompute.protocol.tail import watch_tail
 from pytest_greencompute.stats.intervals import FINEST
 from pytest_greencompute.values.provenance import Provenance
 from pytest_greencompute.values.readings import Block, Idle, Reading, Source, Span

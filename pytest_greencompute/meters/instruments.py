@@ -14,9 +14,10 @@ from pytest_greencompute.meters.base import Counter
 from pytest_greencompute.meters.locks import locked
 from pytest_greencompute.meters.ticks import TickingCounters, ran_backwards, read_counter
 from pytest_greencompute.protocol.messages import Probed
+from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, idle_over
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.provenance import ByDomain, Device
-from pytest_greencompute.values.readings import Reading, Source, counts, spared
+from pytest_greencompute.values.readings import Idle, Reading, Source, counts, spared
 
 SLOW_READ = "slow read"  # a read that took half a tick or more: the block's phase is not what it should be
 RESTLESS = 3  # times in a row that something was still at work after the longest wait
@@ -130,6 +131,17 @@ class Instruments:
         """Every counter, now, without waiting for a tick."""
         return self._read(self._live)
 
+    def read_before(self) -> dict[str, Reading]:
+        """The counter whose ticks are long enough to hide a lag, now, where that is not known yet and there is only one.
+
+        Nothing where it cannot be read: whoever needs it says so.
+        """
+        slow = [counter for counter in self._ticks.counters if counter.source.tick_s >= LAG_SHORTEST_TICK_S]
+        with contextlib.suppress(MeterError):
+            if self.unprobed and len(slow) == 1:
+                return {slow[0].source.domain: read_counter(slow[0])}
+        return {}
+
     def read_continuous(self) -> dict[str, Reading]:
         """The counters that change continuously, now."""
         return self._read(self._continuous)
@@ -190,17 +202,17 @@ class Instruments:
         """Wait until ``fraction`` of a tick of the slowest counter has passed since one of its ticks; needs a tick that was waited for."""
         self._ticks.wait_for_phase(fraction)
 
-    def probe(self) -> Probed:
-        """The sources with tick period and jitter as seen, and idle power; looked at once per session, while the device idles.
+    def probe(self, *, again: bool = False) -> Probed:
+        """The sources with tick period and jitter as seen, and idle power; each looked at once per session, or ``again``.
 
         Raises MeterError for a counter that is needed and does not change within two seconds or runs backwards; others are left out.
         """
-        quiet, dead = [], []
+        seen, dead = {}, []
         for counter in self._ticks.counters:
-            if counter.source.domain not in self._ticks.probed:
+            if again or counter.source.domain not in self._ticks.probed:
                 try:
                     if not self._ticks.is_told(counter):
-                        quiet.append(self._ticks.probe(counter))
+                        seen[counter.source.domain] = self._ticks.probe(counter)
                     elif not self._ticks.recheck(counter):
                         self._ticks.forget()
                         return Probed(self.sources, surprised=True)
@@ -211,7 +223,7 @@ class Instruments:
             if not self._leave_out(counter, refusal, here):
                 raise refusal
         # Only now: by a later run the idle power may have changed for good reasons, such as a GPU that has started to be used.
-        return Probed(self.sources, tuple(quiet))
+        return Probed(self.sources, tuple(idle_over(domain, readings) for domain, readings in seen.items()), seen=seen)
 
     @property
     def lag_unknown(self) -> bool:
@@ -241,9 +253,9 @@ class Instruments:
         """The phase of a tick shows after all: no counter is taken to see all of the time any more."""
         self._ticks.doubt()
 
-    def learn(self, sources: Sequence[Source], *, whole: bool | None = None) -> None:
-        """Keep the lags that a run has found, and whether the counters see all of the time where it has looked."""
-        self._ticks.learn(sources, whole=whole)
+    def learn(self, sources: Sequence[Source], *, whole: bool | None = None, quiet: Sequence[Idle] = ()) -> None:
+        """Keep the lags that a run has found, and whether the counters see all of the time where it has looked; idle power as seen last."""
+        self._ticks.learn(sources, whole=whole, quiet=quiet)
 
     def locked(self, waiting: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
         """Hold the lock of every metered device, as ``locks.locked`` does."""

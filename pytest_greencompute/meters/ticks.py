@@ -11,7 +11,7 @@ from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters.base import STILL_S, Counter
 from pytest_greencompute.meters.tick_clock import Due, Seen, TickClock
-from pytest_greencompute.protocol.measurement import LAG_SHORTEST_TICK_S
+from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, idle_over
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.readings import Idle, Reading, Source
 
@@ -263,27 +263,28 @@ class TickingCounters:
         """No counter is taken to see all of the time any more."""
         self._whole = {counter.source.domain: False for counter in self.counters}
 
-    def learn(self, sources: Sequence[Source], *, whole: bool | None = None) -> None:
-        """Keep the lags that a run has found, and whether the counters see all of the time where it has looked."""
+    def learn(self, sources: Sequence[Source], *, whole: bool | None = None, quiet: Sequence[Idle] = ()) -> None:
+        """Keep the lags that a run has found, and whether the counters see all of the time where it has looked; idle power as seen last."""
+        for idle in quiet:
+            self._quiet[idle.domain] = Reading(self._last_j[idle.domain], self._ticked_ns[idle.domain]), idle.watts
         for source in sources:
             self.probed[source.domain] = source
             self._lag_known.add(source.domain)
             if whole is not None:
                 self._whole[source.domain] = whole
 
-    def probe(self, counter: Counter) -> Idle:
-        """Find the tick's period and jitter while the device idles; what it drew. Raises MeterError for a counter that does not change
-        within two seconds, or runs backwards.
+    def probe(self, counter: Counter) -> tuple[Reading, ...]:
+        """Find the tick's period and jitter while the device idles; the readings at the ticks that were watched. Raises MeterError for a
+        counter that does not change within two seconds, or runs backwards.
         """
         changes, took_ns = self._watch_changes(counter, PROBE_CHANGES)
         readings = [poll.reading for poll, _ in changes]
         periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(readings)]
         tick_s, jitter_s = statistics.median(periods), max(periods) - min(periods)
         self._follow(counter, changes, took_ns, tick_s, jitter_s)
-        idle = Idle(counter.source.domain, readings[-1].energy_j - readings[0].energy_j, (readings[-1].t_ns - readings[0].t_ns) / 1e9)
-        self._quiet[counter.source.domain] = readings[-1], idle.watts
+        self._quiet[counter.source.domain] = readings[-1], idle_over(counter.source.domain, readings).watts
         self.probed[counter.source.domain] = replace(counter.source, tick_s=tick_s, jitter_s=jitter_s)
-        return idle
+        return tuple(readings)
 
     def _follow(self, counter: Counter, changes: Sequence[tuple[_Poll, Seen]], took_ns: float, tick_s: float, jitter_s: float) -> None:
         """Follow the ticks of a counter from those that were watched."""

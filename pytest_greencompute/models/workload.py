@@ -282,13 +282,15 @@ class Workload:
         return Worked(start_ns, end_ns, sum(each.queries for each in latencies), tuple(latencies))
 
     async def arun_again(self, part: Part, clock: Clock, tell: Callable[[int, Stamp, list[Any] | SettingsError], None]) -> Worked:
-        """As ``arun``, the first batches one by one: ``tell`` is told what each took and its answers, in no measured time.
+        """As ``arun``, the first batches one by one, with their latencies: ``tell`` is told what each took and its answers, in no measured
+        time.
 
         The error is told instead where there are not as many answers as queries.
         """
         alone = min(len(part), self.batches, ALONE)
         first = replace(part, count=alone)
         (queries,) = self._passes(alone)
+        latencies: list[Latency] = []
         stamping, start_ns, told_ns = _Stamping(clock), clock.now_ns(), 0
         for index in first:
             batch = queries[index * self.batch_size : (index + 1) * self.batch_size]
@@ -302,12 +304,15 @@ class Workload:
                 raise
             self._sync()
             stamp, before_ns = stamping.end(), clock.now_ns()
+            latencies.append(Latency(held, stamp.seconds))
             tell(index, stamp, _answers_or_error(answer, held, index * self.batch_size, awaits=self._awaits))
             del answer
             told_ns += clock.now_ns() - before_ns
         self._let_go((queries,))
         rest = await self.arun(replace(part, start=part.start + alone, count=part.count - alone), clock) if len(part) > alone else None
-        return Worked(start_ns + told_ns, clock.now_ns() if rest is None else rest.end_ns, self._queries_in(part))
+        end_ns = clock.now_ns() if rest is None else rest.end_ns
+        first_s = tuple(self.stamps[index].seconds for index in first)
+        return Worked(start_ns + told_ns, end_ns, self._queries_in(part), tuple(latencies), first_s)
 
     def _queries_in(self, part: Part) -> int:
         missing_in_last = self.batches * self.batch_size - self.queries

@@ -48,10 +48,12 @@ def find_coverage(plan: Plan, batch_s: float, rng: np.random.Generator) -> Gener
         return False
     yield Tell("looking at how much of the time the meter sees")
     bursts: list[Burst] = []
+    at: Mapping[str, Reading] = yield Ticks()
     for _ in range(TRIES):
         bursts = []
         for phase in phases(BURSTS, rng):
-            bursts.append((yield from _one_burst(plan, part, phase, max((each.ticks for each in bursts), default=0))))
+            found, at = yield from _one_burst(plan, part, phase, max((each.ticks for each in bursts), default=0), at)
+            bursts.append(found)
         if len({each.ticks for each in bursts}) == 1:
             break
     whole = sees_all(bursts, {idle.domain: idle.watts for idle in plan.quiet}, plan.tick_s)
@@ -67,7 +69,7 @@ def burst(plan: Plan, batch_s: float) -> Part:
 def burst_seconds(plan: Plan, batch_s: float) -> float:
     """What the look takes, about."""
     busy_s = len(burst(plan, batch_s)) * batch_s
-    return 0.0 if busy_s > LONGEST_TICKS * plan.tick_s else BURSTS * (busy_s + 2 * plan.tick_s)
+    return 0.0 if busy_s > LONGEST_TICKS * plan.tick_s else (2 * BURSTS + 0.5) * plan.tick_s
 
 
 def sees_all(bursts: Sequence[Burst], idle_w: Mapping[str, float], tick_s: float) -> bool:
@@ -88,9 +90,10 @@ def sees_all(bursts: Sequence[Burst], idle_w: Mapping[str, float], tick_s: float
     return shown
 
 
-def _one_burst(plan: Plan, part: Part, phase: float, ticks: int) -> Generator[Ask, Any, Burst]:
-    """One burst at a phase, read over ``ticks`` ticks, or as many as it needs if that is more."""
-    before: Mapping[str, Reading] = yield Ticks()
+def _one_burst(
+    plan: Plan, part: Part, phase: float, ticks: int, before: Mapping[str, Reading]
+) -> Generator[Ask, Any, tuple[Burst, Mapping[str, Reading]]]:
+    """One burst at a phase, read over ``ticks`` ticks since ``before``, or as many as it needs if that is more; and the last readings."""
     yield Phase(phase)
     worked: Worked = yield Work(part)
     # A tick right after the end may still lack the last of it where reads are late.
@@ -103,4 +106,4 @@ def _one_burst(plan: Plan, part: Part, phase: float, ticks: int) -> Generator[As
             break
     asked = [source.domain for source in plan.sources if source.domain not in plan.uncounted and source.tick_s >= _SLOW * plan.tick_s]
     joules = {each: after[each].energy_j - before[each].energy_j for each in asked if each in before and each in after}
-    return Burst(joules, seen, worked.seconds)
+    return Burst(joules, seen, worked.seconds), after

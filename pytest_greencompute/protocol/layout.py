@@ -28,7 +28,6 @@ WARMUP_CHUNKS = 6  # the last three against the three before them
 PERCENTILE = 0.95  # the highest of a latency that is bounded on both sides, unless a higher one has a limit
 LATENCY_SHARE = 0.3  # of the time limit, at most
 SHORT_TIMING_S = 2.0
-SHORT_TIMING_IN_PAIRS_S = 1.0
 SETTLE_S = 1.2  # longer than any running mean: the first pass must not be in the idle power that the probe sees
 PROBE_TICKS = 5
 LAG_FLAT_TICKS = 8  # a running mean would still be falling after so many

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_greencompute.protocol.layout import PERCENTILE, Layout, Timing
 from pytest_greencompute.protocol.parts import Part
-from pytest_greencompute.values.readings import Block, Idle, Source
+from pytest_greencompute.values.readings import Block, Idle, Reading, Source
 from pytest_greencompute.values.run import Latency
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Find each ticking counter's tick while the device idles. Answer: Probed."""
+    """Find each ticking counter's tick while the device idles. Answer: Probed. ``again``: also of those that were probed before."""
+
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """Run a part, device synchronised at both ends (``timed``: and around every batch). Answer: Worked.
 
-    ``again``: as timed, and answers and times are held against those of the first pass.
+    ``again``: the first batches as timed, their answers and times held against those of the first pass.
     """
 
     part: Part
@@ -68,11 +70,12 @@ class Marks:
 class Learn:
     """Keep what was found out about the sources for the session's later runs. Answer: None.
 
-    ``whole``: whether they see all of the time, where that was looked at.
+    ``whole``: whether they see all of the time, where that was looked at. ``quiet``: their idle power, where it was seen once more.
     """
 
     sources: tuple[Source, ...]
     whole: bool | None = None
+    quiet: tuple[Idle, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +123,14 @@ Steps = Generator[Ask, Any, "Measured"]
 class Probed:
     """The sources with tick and jitter as seen, and what each domain drew meanwhile: the idle power that later gaps are held against.
 
-    ``surprised``: a counter does not tick as another process has told, so nothing is known of any.
+    ``surprised``: a counter does not tick as another process has told, so nothing is known of any. ``seen``: the readings at the ticks that
+    were watched.
     """
 
     sources: tuple[Source, ...]
     quiet: tuple[Idle, ...] = ()
     surprised: bool = False
+    seen: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,9 @@ class Plan:
     idle power seen by the probe.
     ``timing``: how much of the latency pass is wanted (``layout.Timing``). ``in_pairs``: set by set another side runs the same queries.
     ``uncounted``: domains whose energy is in no figure that is judged. ``settle``: some counter's tick is to be found, so the device must
-    have come to rest. ``whole``: the counters are known to see all of the time; ``find_whole``: whether they do is to be looked at.
+    have come to rest; ``before``: what the only counter that may hide a lag showed before the first pass, so that tick and lag are found
+    while the device comes to rest after the warm-up. ``whole``: the counters are known to see all of the time; ``find_whole``: whether they
+    do is to be looked at.
     """
 
     batches: int
@@ -150,6 +157,7 @@ class Plan:
     timing: Timing = "whole"
     in_pairs: bool = False
     settle: bool = True
+    before: Mapping[str, Reading] = field(default_factory=dict)
     whole: bool = False
     find_whole: bool = False
 

@@ -71,6 +71,7 @@ def part(index: int, batches: int, batch_s: float, target_s: float) -> Part:
 class Worked:
     """What a Work did: monotonic times of its ends, queries run, latencies if timed, readings of the continuous counters.
 
+    ``first_s``: for each batch of ``latencies``, what it took in the first pass, where the same batches were asked again.
     ``asleep_s``: how long the machine was suspended meanwhile; ``crowd``: in words, how much is at work on it at the end, where that is
     more than it has cores.
     """
@@ -79,6 +80,7 @@ class Worked:
     end_ns: int
     queries: int
     latencies: tuple[Latency, ...] = ()
+    first_s: tuple[float, ...] = ()
     around: Mapping[str, Span] = field(default_factory=dict)
     asleep_s: float = 0.0
     crowd: str = ""

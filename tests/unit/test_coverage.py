@@ -223,10 +223,10 @@ def test_in_pairs_a_block_of_nine_is_shorter_than_one_that_stands_alone(whole: b
     assert len(lay_out(plan, 0.02, 0.0).part(0)) * 0.02 == pytest.approx(busy_s, rel=0.3)
 
 
-def test_beside_another_commit_a_latency_that_is_only_shown_is_timed_for_a_second() -> None:
+def test_a_latency_that_is_only_shown_has_a_pass_of_its_own_where_nothing_else_is_measured_alone() -> None:
     plan = Plan(16, (), timing="short")
     assert latency_batches(plan)[1] == 2.0
-    assert latency_batches(replace(plan, in_pairs=True))[1] == 1.0
+    assert latency_batches(replace(plan, sources=(Source("made", "gpu:0", "counter", tick_s=0.1),)))[1] == 0.0
 
 
 def test_a_behaviour_that_no_counter_has_is_refused() -> None:
