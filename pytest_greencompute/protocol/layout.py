@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 BLOCK_TICKS = 10
+WHOLE_TICKS = 5  # where counters see all of the time, so that only the ends of a block blur it: sooner three that show their spread
 PAIR_TICKS = 5  # where sides take turns: both have the same phases, so what a short block leaves of them is in both, and pairs come sooner
-NINE_TICKS = 3  # likewise, where nine of them with phases of their own make a sample
+NINE_TICKS = 2  # likewise, where nine of them with phases of their own make a sample
 BLOCK_SECONDS = 0.5
 PAIR_SECONDS = 0.2  # likewise: what drifts on a shared machine drifts within half a second, and short turns have more of it in common
 SET_BLOCKS = PHASES  # nine, odd: ten leave 4 % of error at 50 ms loads on a 100/25 ms sensor
@@ -38,11 +39,14 @@ MANY_TICKS = 200  # a block of so many ticks is off by at most half a per cent, 
 Timing = Literal["whole", "short", "none"]
 
 
-def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False, of_nine: bool = False) -> float:
+def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False, of_nine: bool = False, whole: bool = False) -> float:
     """Busy time that one block should have: ten ticks, half a second, and twice the lag, which is spent after it. In pairs it is less, and
-    less again for one ``of_nine`` that are a sample together.
+    less again for one ``of_nine`` that are a sample together; where counters see all of the time (``whole``) half as many ticks will do.
     """
-    ticks, seconds = (NINE_TICKS if of_nine else PAIR_TICKS, PAIR_SECONDS) if in_pairs else (BLOCK_TICKS, BLOCK_SECONDS)
+    if in_pairs:
+        ticks, seconds = NINE_TICKS if of_nine else PAIR_TICKS, PAIR_SECONDS
+    else:
+        ticks, seconds = WHOLE_TICKS if whole else BLOCK_TICKS, BLOCK_SECONDS
     return max(ticks * tick_s, seconds, BLOCK_LAGS * lag_s)
 
 

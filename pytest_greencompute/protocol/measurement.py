@@ -144,7 +144,7 @@ def _warm_up(plan: Plan, sofar: Warm, first_pass_s: float) -> Generator[Ask, Any
         level = proven or _levelled([each.seconds / each.queries for _, each in chunks])
         if level or (spent >= limit_s and len(chunks) >= LEAST_CHUNKS):
             break
-    timed = [latency for _, each in chunks[-WARMUP_CHUNKS if level else -LEAST_CHUNKS :] for latency in each.latencies]
+    timed = [latency for _, each in chunks[-LEAST_CHUNKS:] for latency in each.latencies]
     trend = () if level or not judged else (f"time per query was still changing when warm-up ended after {spent:.0f} s",)
     blocks = [Block(number, 0.0, each.queries, each.start_ns, each.end_ns, {}) for number, (_, each) in enumerate(chunks, 1)]
     return Warm(batch_s, (*sofar.chunks, *blocks), tuple(timed), trend)

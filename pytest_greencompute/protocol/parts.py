@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pytest_greencompute.values.readings import Span
 from pytest_greencompute.values.run import Latency
 
+SHORTER = 0.95  # a share of a pass may fall so far short, so that four batches of just under half a tick are two ticks, not five
 LONGER = 1.25  # a block of whole passes may take so much longer than it should; else it is a share
 
 
@@ -64,7 +65,7 @@ def part(index: int, batches: int, batch_s: float, target_s: float) -> Part:
     passes = math.ceil(target_s / pass_s)
     if passes * pass_s <= LONGER * target_s:
         return Part(batches, batches * passes)
-    return spread(batches, max(1, math.ceil(target_s / batch_s)), index)
+    return spread(batches, max(1, math.ceil(SHORTER * target_s / batch_s)), index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from pytest_greencompute.protocol.messages import (
     Work,
 )
 from pytest_greencompute.protocol.parts import Worked, spread
-from pytest_greencompute.stats.looks import MIN_SAMPLES, looks, sets_that_fit
+from pytest_greencompute.stats.looks import MIN_SAMPLES, early_and, looks, sets_that_fit
 from pytest_greencompute.stats.phases import shows
 from pytest_greencompute.values.readings import FOREIGN, Block, Idle, Reading, Source, Span, beside_others, sets_of
 from pytest_greencompute.values.run import Latency
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 IDLE_TICKS = 5
 IDLE_SECONDS = 0.05
 IDLE_LAGS = 0.5
-IDLE_EVERY = 4  # sets
+IDLE_EVERY, IDLE_EVERY_IN_PAIRS = 4, 8  # sets; what both sides of a pair draw when idle is nearly the same, and cancels
 IDLE_STEADY = 0.1  # two readings in a row that differ by no more: a GPU cools for some seconds after work
 LOST_SETS = 3
 LEAST_SINGLES = 3
@@ -139,7 +139,7 @@ def _foreign(block: Block) -> Block:
 
 def planned_looks(layout: Layout) -> tuple[int, ...]:
     """After how many sets to look. A set of phases has an interval of its own (``phases``); single blocks have one from their spread."""
-    return looks(layout.sets) if layout.size == 1 else looks(layout.sets, first=1, growth=2.0)
+    return early_and(looks(layout.sets)) if layout.size == 1 else looks(layout.sets, first=1, growth=2.0)
 
 
 def sets_ahead(plan: Plan, layout: Layout, batch_s: float, done: int = 0) -> tuple[float, float]:
@@ -153,7 +153,7 @@ def sets_ahead(plan: Plan, layout: Layout, batch_s: float, done: int = 0) -> tup
 
 def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
     """How the sets look: how long a block works, how many there are in a set, and how many sets the time allows."""
-    target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs), batch_s)
+    target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs, whole=plan.whole), batch_s)
     size = blocks_per_set(plan.tick_s, target_s, plan.lag_s, whole=plan.whole)
     if size > 1:
         target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs, of_nine=True), batch_s)
@@ -212,7 +212,8 @@ class Sets:
         blocks or are held against those of another side.
         """
         rarely = (self.layout.size == 1 or self.plan.in_pairs) and self.plan.ticking and not self.plan.idles_of_processor
-        return not rarely or index % IDLE_EVERY == IDLE_EVERY - 1 or not _steady(idles)
+        every = IDLE_EVERY_IN_PAIRS if self.plan.in_pairs else IDLE_EVERY
+        return not rarely or (index + 1) % every == 0 or not _steady(idles)
 
 
 def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) -> Generator[Ask, Any, tuple[Sets, tuple[Idle, ...]]]:

@@ -2,8 +2,8 @@
 
 After each planned look the verdicts may already be certain. Each look uses an interval at confidence
 1 - (1 - confidence) / looks, so that all looks together err with at most 1 - confidence (Bonferroni). That is safe for any
-dependence between looks; it costs a few per cent more samples than the sharpest rule. Looks before ``MIN_SAMPLES`` get a smaller part
-(``shares``): so few samples decide only where they agree very well, and the others shall not pay for them.
+dependence between looks; it costs a few per cent more samples than the sharpest rule. Where samples are dear, early looks get more of
+the error than late ones (``shares``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pytest_greencompute.stats.distributions import binomial_cdf
 
 MIN_SAMPLES = 5
 EARLIEST = 3
-EARLY_SHARE = 0.1  # of the error, for each look before MIN_SAMPLES
+LAST_SHARE = 0.1  # of the error, at least: what is not clear at the last look is inconclusive
 GROWTH = 1.6
 
 
@@ -40,14 +40,13 @@ def share(error: float, planned: int, *, budgets: int = 1) -> float:
 
 
 def shares(plan: Sequence[int], error: float) -> tuple[float, ...]:
-    """The part of an ``error`` rate for each look of ``plan``: a tenth for one before MIN_SAMPLES, equal parts of the rest for the others.
+    """The part of an ``error`` rate for each look of ``plan``: in proportion to 1 / sqrt(samples), ``LAST_SHARE`` or more for the last.
 
-    They add up to ``error``.
+    They add up to ``error``. What an early look may use saves samples in most comparisons, what a late one may use in few.
     """
-    early = sum(count < MIN_SAMPLES for count in plan)
-    late = len(plan) - early
-    each = (1 - EARLY_SHARE * early) / late if late else 0.0
-    return tuple(error * (EARLY_SHARE if late else 1 / early) if count < MIN_SAMPLES else error * each for count in plan)
+    parts = [count**-0.5 for count in plan]
+    parts[-1] = max(parts[-1], LAST_SHARE / (1 - LAST_SHARE) * math.fsum(parts[:-1]))
+    return tuple(error * each / math.fsum(parts) for each in parts)
 
 
 def early_and(plan: Sequence[int]) -> tuple[int, ...]:

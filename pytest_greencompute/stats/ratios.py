@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_greencompute.stats.distributions import order_statistic_ranks, student_t_quantile
-from pytest_greencompute.stats.intervals import FINEST
+from pytest_greencompute.stats.intervals import FAR, FINEST
 
+_FAR = math.log(FAR)
 PLAIN_SHARE = 0.7  # of the error goes to the interval of the mean, the rest to that of the median
 
 
@@ -71,19 +72,26 @@ def pairs_ratio(changes: Sequence[float], *, low_error: float, high_error: float
     Its low side is above the true ratio with probability at most ``low_error``, its high side below it with ``high_error``.
     Student's t needs changes that are about normal, and is wider than it need be for heavier tails; the order statistics of the
     median (the sign test: David and Nagaraja, Order Statistics, 7.1) hold for any noise, since the difference of two like noises is
-    symmetric. The value is the median. Where the two intervals do not meet, both are covered.
+    symmetric. The value is the median. Where the two intervals do not meet, both are covered. What is FAR from a ratio in every pair is
+    not within the interval, however much the pairs differ.
     """
     n = len(changes)
     middle = statistics.median(changes)
     if n == 1:
-        return Ratio(exp(middle), 0.0, math.inf)
+        return without_spread(exp(middle))
     lows = _lows(sorted(changes), low_error)
     highs = [-low for low in _lows(sorted(-change for change in changes), high_error)]
     low, high = max(lows), min(highs)
     if low > high:
         low, high = min(lows), max(highs)
+    low, high = max(low, min(changes) - _FAR), min(high, max(changes) + _FAR)
     value = min(max(middle, low), high)
     return Ratio(exp(value), exp(min(low, value - FINEST)), exp(max(high, value + FINEST)))
+
+
+def without_spread(value: float) -> Ratio:
+    """A ratio whose noise is not known: open on both sides, but for what is FAR beyond 1."""
+    return Ratio(value, value / FAR if value > FAR else 0.0, value * FAR if value < 1 / FAR else math.inf)
 
 
 def _lows(ordered: Sequence[float], chance: float) -> list[float]:
@@ -102,11 +110,12 @@ def launches_ratio(base: Sequence[LaunchLevel], head: Sequence[LaunchLevel], *, 
 
     The variance between launches is the moment estimate of DerSimonian and Laird (1986), shrunk towards the prior as Smyth (2004)
     does for many small samples; Student's t has the degrees of freedom of both together. The sides err as in ``pairs_ratio``, as
-    far as launches vary no more than the prior says or the launches show.
+    far as launches vary no more than the prior says or the launches show. FAR as there: from launches that are all so far apart.
     """
     change = statistics.fmean(each.log for each in head) - statistics.fmean(each.log for each in base)
-    low = change - _half_width((base, head), PRIORS["low"], low_error)
-    high = change + _half_width((base, head), PRIORS["high"], high_error)
+    apart = min(each.log for each in head) - max(each.log for each in base), max(each.log for each in head) - min(each.log for each in base)
+    low = max(change - _half_width((base, head), PRIORS["low"], low_error), apart[0] - _FAR)
+    high = min(change + _half_width((base, head), PRIORS["high"], high_error), apart[1] + _FAR)
     return Ratio(exp(change), exp(low), exp(high))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_greencompute.protocol.layout import SET_BLOCKS, block_seconds, blocks_per_set, phases
-from pytest_greencompute.protocol.parts import LONGER, Part, part, whole_pass
+from pytest_greencompute.protocol.parts import LONGER, SHORTER, Part, part, whole_pass
 
 batch_counts = st.integers(1, 2000)
 batch_times = st.floats(1e-6, 30)
@@ -36,7 +36,7 @@ def test_blocks_that_follow_each_other_run_every_batch_equally_often(batches: in
 @given(batch_counts, st.floats(1e-3, 30), targets)
 def test_a_block_takes_the_time_it_should_and_hardly_more(batches: int, batch_s: float, target_s: float) -> None:
     seconds = len(part(0, batches, batch_s, target_s)) * batch_s
-    assert seconds >= target_s * (1 - 1e-9)
+    assert seconds >= SHORTER * target_s * (1 - 1e-9)
     assert seconds <= max(LONGER * target_s, target_s + batch_s) * (1 + 1e-9)
 
 

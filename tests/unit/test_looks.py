@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.stats.looks import GROWTH, MIN_SAMPLES, lead, looks, sets_that_fit, share
+from pytest_greencompute.stats.looks import GROWTH, LAST_SHARE, MIN_SAMPLES, early_and, lead, looks, sets_that_fit, share, shares
 
 
 @given(st.integers(-5, 100_000))
@@ -33,6 +34,15 @@ def test_looks_may_start_elsewhere_and_lie_closer() -> None:
 @given(st.floats(1e-6, 0.5), st.integers(1, 30), st.integers(1, 100))
 def test_the_parts_of_an_error_add_up_to_it(error: float, planned: int, budgets: int) -> None:
     assert sum(share(error, planned, budgets=budgets) for _ in range(planned * budgets)) == pytest.approx(error)
+
+
+@given(st.integers(1, 300), st.floats(1e-6, 0.5))
+def test_the_parts_of_looks_add_up_and_early_ones_get_more_but_the_last_a_tenth(longest: int, error: float) -> None:
+    plan = early_and(looks(longest))
+    parts = shares(plan, error)
+    assert math.fsum(parts) == pytest.approx(error)
+    assert parts[-1] >= LAST_SHARE * error * (1 - 1e-9)
+    assert all(a > b for a, b in itertools.pairwise(parts[:-1]))
 
 
 @pytest.mark.parametrize("error", [0.3, 0.0875, 0.01])

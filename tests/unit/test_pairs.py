@@ -421,6 +421,73 @@ def test_three_pairs_are_a_verdict_where_they_agree_very_well() -> None:
     assert [noisy_ones.tell(1.0, now) for now in (1.0, 1.02, 0.98)] == ["pair"] * 3
 
 
+# Every sample further to its side
+
+STREAM = st.lists(st.floats(-0.3, 0.3), min_size=24, max_size=24)
+STREAMS = st.lists(STREAM, min_size=LAUNCHES_FOR_FAIL, max_size=LAUNCHES_FOR_FAIL)
+
+
+def played(streams: list[list[float]], launches: int = 1) -> str:
+    """The word on launches of pairs, each the logarithm of a ratio."""
+    test = PairedTest(max_pairs=24, launches=launches)
+    pairs, left = iter(streams[0]), streams[1:]
+    while test.asks != "nothing":
+        if test.asks == "relaunch":
+            pairs, left = iter(left[0]), left[1:]
+            test.relaunched()
+        test.tell(1.0, math.exp(next(pairs)))
+    return test.verdict.word
+
+
+@settings(max_examples=300)
+@given(STREAMS, st.floats(0, 0.4), st.floats(0, 0.5), st.integers(1, 2))
+def test_launches_of_a_dearer_head_are_never_judged_better(noise: list[list[float]], worse: float, further: float, launches: int) -> None:
+    before = played([[worse + each / 4 for each in launch] for launch in noise], launches=launches)
+    after = played([[worse + further + each / 4 for each in launch] for launch in noise], launches=launches)
+    assert BADNESS[after] >= BADNESS[before]
+
+
+def test_a_first_launch_that_decides_sooner_asks_fresh_ones_for_no_more() -> None:
+    first = [0.147, 0.125, 0.12, 0.131, 0.101, 0.163, 0.101, 0.096]
+    again = [[0.111, 0.109], [0.117, 0.104], [0.127, 0.091]]
+    launches = [first + [0.1] * 16, *(two + [-0.2] * 22 for two in again)]
+    one_per_cent_more = [[each + 0.01 for each in launch] for launch in launches]
+    assert (played(launches) == "FAIL") <= (played(one_per_cent_more) == "FAIL")
+
+
+@settings(max_examples=200)
+@given(STREAMS, st.floats(-0.4, 0.4), st.floats(1, 20))
+def test_what_is_further_from_the_tolerance_in_every_pair_is_no_less_certain(noise: list[list[float]], worse: float, times: float) -> None:
+    limit = math.log1p(Rule().tolerance)
+    beyond = [[worse + each / 4 for each in launch] for launch in noise]
+    before = played([[limit + each for each in launch] for launch in beyond])
+    after = played([[limit + times * each for each in launch] for launch in beyond])
+    assert before in {after, "INCONCLUSIVE"}
+
+
+RUNS = st.lists(st.lists(st.floats(-0.3, 0.3), min_size=1, max_size=6), min_size=1, max_size=5)
+
+
+@given(RUNS, RUNS, st.floats(-0.5, 0.5), st.floats(0, 1))
+def test_runs_of_a_dearer_head_are_never_judged_better(
+    base: list[list[float]], head: list[list[float]], worse: float, further: float
+) -> None:
+    def word(by: float) -> str:
+        return judge_runs([[math.exp(each) for each in run] for run in base], [[math.exp(by + each) for each in run] for run in head]).word
+
+    assert BADNESS[word(worse + further)] >= BADNESS[word(worse)]
+
+
+@pytest.mark.parametrize("heads", [[2000.0], [2000.0, 8_070_000.0], [1100.0, 1e6, 1e12], [5000.0, 2000.0, 1e9, 3000.0]])
+def test_what_is_a_thousand_times_worse_in_every_sample_fails_however_few_and_unlike_they_are(heads: list[float]) -> None:
+    """Where Student's t of their logarithms says nothing."""
+    bases = [1.0] * len(heads)
+    assert judge_pairs(bases, heads).word == "FAIL"
+    assert judge_pairs(heads, bases).word == "PASS"
+    assert judge_runs([[each] for each in bases], [[each] for each in heads]).word == "FAIL"
+    assert judge_runs([[each] for each in heads], [[each] for each in bases]).word == "PASS"
+
+
 def fresh(*beyond: float, first: tuple[float, ...] = (0.10, 0.11, 0.09)) -> bool | None:
     return FreshLaunch(20, first, list(beyond)).agrees
 

@@ -33,7 +33,7 @@ from pytest_greencompute.protocol.messages import (
     Work,
 )
 from pytest_greencompute.protocol.parts import Worked
-from pytest_greencompute.protocol.sets import lay_out, spanned
+from pytest_greencompute.protocol.sets import lay_out, planned_looks, spanned
 from pytest_greencompute.protocol.tail import Tail
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.names import highest_percentile
@@ -161,6 +161,20 @@ def test_the_verdicts_are_asked_at_planned_looks_only_and_a_yes_ends_it() -> Non
     assert looks == [1, 2]
     assert len(sets_of(measured.blocks)) == 2
     assert measured.looks > 2
+
+
+def test_single_blocks_are_looked_at_from_the_third_on() -> None:
+    looks: list[int] = []
+
+    def note(measured: Measured) -> bool:
+        looks.append(len(sets_of(measured.blocks)))
+        return len(looks) == 3
+
+    script = Script()
+    script.enough = note
+    measured = drive(script, Plan(4, (GPU,), max_seconds=60, whole=True))
+    assert looks == [3, 4, 5]
+    assert measured.looks == len(planned_looks(lay_out(Plan(4, (GPU,), max_seconds=60, whole=True), 0.05, 0.0)))
 
 
 def test_what_another_side_takes_in_its_turns_is_not_counted_against_the_time_limit() -> None:

@@ -49,6 +49,15 @@ def test_less_error_is_a_wider_interval(changes: list[float], one: float, other:
         assert wide.high >= narrow.high
 
 
+@given(st.lists(st.floats(math.log(1100), 60), min_size=1, max_size=6))
+def test_what_is_a_thousand_times_worse_in_every_pair_is_worse_however_much_the_pairs_differ(changes: list[float]) -> None:
+    assert paired(changes).low > 1
+    assert paired([-each for each in changes]).high < 1
+    bases, heads = [LaunchLevel(0.0, 0.0) for _ in changes], [LaunchLevel(each, 0.0) for each in changes]
+    assert launches_ratio(bases, heads, low_error=ERROR, high_error=ERROR).low > 1
+    assert launches_ratio(heads, bases, low_error=ERROR, high_error=ERROR).high < 1
+
+
 def test_few_pairs_get_students_interval() -> None:
     changes = [0.01, 0.02, 0.03, 0.02, 0.02]
     low, high = stats.t.interval(0.99, 4, loc=0.02, scale=stats.sem(changes))
