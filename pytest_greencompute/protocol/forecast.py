@@ -48,9 +48,9 @@ def ahead(plan: Plan, batch_s: float, *, from_step: Stage, first_pass_s: float |
     if not plan.sources:
         return before_sets, before_sets
     least, most = sets_ahead(plan, lay_out(plan, batch_s, latency_s), batch_s)
-    if plan.find_whole and phase_matters(plan, batch_s):  # nobody knows yet: half-way between nine phases and one
+    if plan.find_whole and phase_matters(plan, batch_s):  # nobody knows yet: as many times too long for one phase as too short for nine
         seen = replace(plan, whole=True)
-        least = (least + sets_ahead(seen, lay_out(seen, batch_s, latency_s), batch_s)[0]) / 2
+        least = math.sqrt(least * sets_ahead(seen, lay_out(seen, batch_s, latency_s), batch_s)[0])
     return before_sets + least, before_sets + most
 
 

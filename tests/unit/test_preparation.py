@@ -260,15 +260,15 @@ def test_latencies_that_are_only_shown_come_from_the_warm_up() -> None:
     bench = Bench(FULL)
     run = bench.run(timing="short")
     assert "timing batches" not in {what for what, _ in bench.said}
-    assert len(run.latencies) == 40
+    assert len(run.latencies) == sum(chunk.queries for chunk in run.warmup) >= 32
     assert [each.seconds for each in run.latencies] == pytest.approx([0.01] * len(run.latencies))
     assert bench.calls == run.queries + sum(block.queries for block in (*run.warmup, *run.blocks)) + 25  # bursts of coverage
 
 
 def test_latencies_shown_are_those_after_it_had_levelled() -> None:
-    run = Bench(FULL, lambda _b, call, _w: 0.02 if call < 100 else 0.01).run(timing="short")
+    run = Bench(FULL, lambda _b, call, _w: 0.02 if call < 80 else 0.01).run(timing="short")
     assert [each.seconds for each in run.latencies] == pytest.approx([0.01] * len(run.latencies))
-    assert len(run.latencies) > 32
+    assert len(run.latencies) >= 32
 
 
 @pytest.mark.parametrize("in_pairs", [False, True])
