@@ -18,6 +18,10 @@ class SideLostError(GreencomputeError):
     """The other process ended, or said nothing in time."""
 
 
+class SilentError(SideLostError):
+    """The other process said nothing in time."""
+
+
 class Channel:
     """One end of the socket. ``receive`` waits; both raise SideLostError where the other end is gone."""
 
@@ -40,7 +44,7 @@ class Channel:
             try:
                 chunk = self._socket.recv(CHUNK)
             except TimeoutError as error:
-                raise SideLostError(f"the other process said nothing for {timeout_s:.0f} s.") from error
+                raise SilentError(f"the other process said nothing for {timeout_s:.0f} s.") from error
             except OSError as error:
                 raise SideLostError(f"the other process is gone ({error.strerror or error}).") from error
             if not chunk:

@@ -17,7 +17,8 @@ from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import blocking, common, metered_otherwise, most_pairs, timed_by_set, with_timing
-from pytest_greencompute.pairing.process import MemoryFullError, NotMeasuredError, Process, Side
+from pytest_greencompute.pairing.process import Process
+from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, Side
 from pytest_greencompute.protocol.layout import SET_BLOCKS, Layout, blocks_per_set
 from pytest_greencompute.protocol.sets import follows_phase
 from pytest_greencompute.stats.looks import MIN_SAMPLES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.of_run import Figures
@@ -14,8 +14,9 @@ from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.launches import Launched, launch_by_turns
-from pytest_greencompute.pairing.process import Process, Side
+from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import IN_PAIRS, BaseOfTest, Match, Pairing, Saying
+from pytest_greencompute.pairing.started import Side
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.pairing.verdicts import KIND, against_base, notes_of
 from pytest_greencompute.results.result import Pairs
@@ -50,7 +51,7 @@ class Contest:
         self.bases = self.checked_out.of_test(self.node_id)
         for base in self.bases:
             if not self.by_launches:
-                base.start(self.launch)
+                base.start(self._serve)
             elif base.side is not None and not base.problem:
                 head = self.checked_out.head(self.node_id)
                 self._launched[base.label] = launch_by_turns(
@@ -59,7 +60,10 @@ class Contest:
 
     def launch(self, side: Side) -> Process:
         """A process of a side."""
-        return Process(side, replace(self.told, checkouts=self.checked_out.where(side)))
+        return self.checked_out.launch(side, self.told)
+
+    def _serve(self, side: Side) -> Process:
+        return self.checked_out.serve(side, self.told)
 
     def pairing(self, name: str | None) -> Pairing:
         """The comparison of the run called ``name``, which is about to be measured."""
@@ -113,6 +117,8 @@ class Contest:
                 self.say(f"waiting for the end of the test at {base.label}")
                 base.process.run_through()
         self.close()
+        if any(match.asks == "relaunch" for pairing in self._pairings.values() for match in pairing.matches):
+            self.checked_out.end_serving()  # the models that it keeps for the tests that follow take memory
         for pairing in self._pairings.values():
             pairing.confirm()
 

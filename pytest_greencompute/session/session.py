@@ -153,6 +153,11 @@ class Session:
         """The other commits; None where none is compared with."""
         return None if self._others is None else self._others.bases
 
+    def expect_tests(self, node_ids: Sequence[str]) -> None:
+        """The tests that are going to be measured, in order: what serves them at another commit is started once."""
+        if self.bases is not None:
+            self.bases.tests = tuple(node_ids)
+
     def contend(self, test: MeteredTest) -> None:
         """Start the test at the other commits, if there are any: they import what they need while this side's fixtures load."""
         if self._others is not None:
