@@ -49,6 +49,8 @@ from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
+COOLED_S = 0.2  # a device that has had nothing to do for longer is warmed up again
+WARM_AGAIN_S = 0.6
 Pause = tuple[Agree | Turn, Run | None]  # what other sides must answer, with the run so far at a turn
 Metering = Generator[Pause, Any, Answered]
 
@@ -129,6 +131,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
         first_pass = partial(workload.afirst_pass, clock, tell=telling, done=seen.done)
         outputs, first = yield from _doing(first_pass, awaits=task.awaits)
     repeats.answered(outputs)
+    effort.answered()
     scored, answers = prepared.scores(outputs), _digests(prepared, outputs) if effort.keep_answers else ""
     counted = prepared.counted(outputs)
     answered = prepared.run(
@@ -361,6 +364,8 @@ class _Driver:
             return await self._workload.arun_again(work.part, clock, self._repeats.answered_again)
         self._repeats.judge()  # before anything is measured
         if work.timed:
+            if self._effort.alone() > COOLED_S:
+                await self._workload.arun_timed(work.part, clock, WARM_AGAIN_S)
             return await self._workload.arun_timed(work.part, clock, work.seconds)
         asleep_ns = clock.asleep_ns()
         before = self._instruments.read_continuous()

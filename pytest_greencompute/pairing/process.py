@@ -24,7 +24,7 @@ class Process:
     raises NotMeasuredError where the process has ended or the test failed.
 
     ``names`` are those of the runs that its test has come to so far, ``demands`` what the side's commit demands of the test, once it has
-    told.
+    told; ``holds``: told to, it would stop before its first use of a device.
     """
 
     def __init__(self, side: Side, told: Told, started: Started | None = None, start: Callable[[], Started] | None = None) -> None:
@@ -33,8 +33,9 @@ class Process:
         self.run_name: str | None = None
         self.names: list[str | None] = []
         self.demands: Demands | None = None
+        self.holds = False
         self._told = told
-        self._collected = self._loading = self._here = self._over = self._left = False
+        self._collected = self._loading = self._here = self._over = self._left = self._holding = self._at_device = False
         self._outcome: str | None = None  # what pytest calls it, once the test has ended
         self._start = start or partial(Started, side, told)
         self._started = started or self._start()
@@ -55,14 +56,32 @@ class Process:
                 self._started = self._start()
                 message = self._started.stand_before(self.side.node_id)
             self.demands = Demands.from_json(message.get("asked", {}))
+            self.holds = bool(message.get("holds"))
             self._collected = True
 
-    def load(self) -> None:
-        """Let it set its test up: load its model."""
+    @property
+    def is_loading(self) -> bool:
+        """Whether it has been told to load."""
+        return self._loading
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether its process has not loaded anything yet, for this test or one before."""
+        return not self._started.has_loaded
+
+    def load(self, *, hold: bool = False) -> None:
+        """Let it set its test up: load its model; up to its first use of a device (``hold``), if it can."""
         if not self._loading:
             self.wait_until_collected()
-            self._started.send(what="load", settings=self._told.to_json())
-            self._loading = True
+            self._started.send(what="load", settings=self._told.to_json(), **({"hold": True} if hold else {}))
+            self._loading, self._holding, self._started.has_loaded = True, hold, True
+
+    def wait_still(self, within_s: float | None = None) -> None:
+        """Wait until it loads no more: it stands before its first run, or its first use of a device."""
+        if self._loading and not self._here and not self._at_device and self._outcome is None:
+            message = self._started.receive("here", "device", "ended", within_s=within_s)
+            self._at_device = message["what"] == "device"
+            self._arrive(message)
 
     def wait_here(self, name: str | None, within_s: float | None = None) -> None:
         """Wait until its test is about to measure the run called ``name``; what it measures before that it runs unmeasured.
@@ -81,13 +100,25 @@ class Process:
         self.load()
         if self._here:
             return False
+        if self._outcome == "passed":
+            return True
         if self._outcome is not None:
             raise NotMeasuredError("its test has ended")
-        here = self._started.receive("here", "ended", within_s=within_s)
-        if self._has_passed(here):
+        if self._holding:
+            self._started.send(what="go")
+            self._holding = False
+        message = self._started.receive("here", "device", "ended", within_s=within_s)
+        if message["what"] == "device":
+            message = self._started.receive("here", "ended", within_s=within_s)
+        return self._arrive(message)
+
+    def _arrive(self, message: Message) -> bool:
+        """It stands before its next run, unless it says otherwise; True where its test has passed without another."""
+        if self._has_passed(message):
             return True
-        self.run, self.run_name, self._here, self._over = None, here["name"], True, False
-        self.names.append(self.run_name)
+        if message["what"] == "here":
+            self.run, self.run_name, self._here, self._over = None, message["name"], True, False
+            self.names.append(self.run_name)
         return False
 
     def _has_passed(self, message: Message) -> bool:

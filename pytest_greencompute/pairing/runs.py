@@ -8,6 +8,7 @@ measured the base has ended and its memory is free.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +19,7 @@ from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import blocking, common, metered_otherwise, most_pairs, timed_by_set, with_timing
 from pytest_greencompute.pairing.process import Process
+from pytest_greencompute.pairing.room import SPARE, SPARE_AT_FIRST, Room
 from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, Side
 from pytest_greencompute.protocol.layout import SET_BLOCKS, Layout, blocks_per_set
 from pytest_greencompute.protocol.sets import follows_phase
@@ -158,7 +160,8 @@ class Feed:
 @dataclass
 class Pairing:
     """The comparison of one run called ``name``. ``start`` starts a side's process; ``head`` is this side as one, for fresh launches;
-    ``learnt`` is what this process knows of the devices by now, ``doubt`` makes it take the phase of their ticks for one that matters.
+    ``learnt`` is what this process knows of the devices by now, ``doubt`` makes it take the phase of their ticks for one that matters;
+    ``room`` tells whether the bases may load beside this side (None: they never do), and ``loading_s`` how long loading may take.
     """
 
     matches: Sequence[Match]
@@ -170,6 +173,8 @@ class Pairing:
     say: Saying = lambda _: None
     learnt: Callable[[], Sequence[Behaviour]] = tuple
     doubt: Callable[[], None] = lambda: None
+    room: Room | None = None
+    loading_s: float | None = None
     certain: bool = field(default=False, init=False)
     _done: int = field(default=0, init=False)
     _feeds: list[Feed] = field(default_factory=list, init=False)
@@ -180,17 +185,46 @@ class Pairing:
         return certain and not any(match.asks == "pair" for match in self._running())
 
     def begin(self) -> None:
-        """Wait until no base is importing any more: they load their models when this side has its own, and has warmed up."""
+        """Wait until no base is importing any more. They load their models when this side has its own, beside it where there is room."""
         for match in self._running():
             with match.trying() as process:
                 process.wait_until_collected()
+        if self.room is not None and not self.room.of_devices:  # of a device, nobody knows what the first query takes
+            self._load_beside(self.room, SPARE_AT_FIRST)
+
+    def answered(self) -> None:
+        """This side has answered its queries once, and has all the memory that it needs: bases may load while it warms up."""
+        if self.room is not None:
+            for match, why in self._load_beside(self.room, SPARE):
+                match.notes += (f"{match.base.label} was loaded after this side had warmed up: {why}",)
+
+    def _load_beside(self, room: Room, spare: float) -> list[tuple[Match, str]]:
+        """Let the bases that are not loading yet load, where there is room for them; those that must wait, and why."""
+        late: list[tuple[Match, str]] = []
+        waiting = [match for match in self._running() if match.base.process and not match.base.process.is_loading]
+        for match in waiting:
+            with match.trying() as process:
+                why = room.short(len(waiting), fresh=process.is_fresh, spare=spare)
+                if why:
+                    late.append((match, why))
+                elif process.holds or not room.of_devices:
+                    process.load(hold=room.of_devices)
+        return late
+
+    def alone(self) -> float:
+        """Wait until no base is loading, since what is timed now must not be disturbed; how many seconds that took."""
+        start = time.monotonic()
+        for match in self._running():
+            with match.trying() as process:
+                process.wait_still(self.loading_s)
+        return time.monotonic() - start
 
     def agree(self, layout: Layout) -> Layout:
         """Let each base load and warm up, this side waiting, and find the layout that suits all."""
         for match in self._running():
             self.say(f"loading {match.base.label}")
             with match.trying() as process:
-                process.wait_here(self.name)
+                process.wait_here(self.name, self.loading_s)
                 theirs = process.prepare(self.learnt())
                 if theirs.batches != layout.batches:
                     raise NotMeasuredError(f"it measures {theirs.batches} batches and this side {layout.batches}: other queries")

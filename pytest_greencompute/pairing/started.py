@@ -74,6 +74,7 @@ class Started:
     def __init__(self, side: Side, told: Told, tests: Sequence[str] = ()) -> None:
         self.side = side
         self.ahead = tuple(tests)  # the tests that it may still be asked for, as far as is known
+        self.has_loaded = False  # something, for one test or another
         self._collected = self._one_only = False
         self._before: Message | None = None  # said where it stands before a test that nobody has asked for yet
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it

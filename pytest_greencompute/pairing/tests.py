@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.launches import Launched, launch_by_turns
 from pytest_greencompute.pairing.process import Process
+from pytest_greencompute.pairing.room import Room
 from pytest_greencompute.pairing.runs import IN_PAIRS, BaseOfTest, Match, Pairing, Saying
 from pytest_greencompute.pairing.started import Side
 from pytest_greencompute.pairing.told import Told
@@ -22,6 +24,8 @@ from pytest_greencompute.pairing.verdicts import KIND, against_base, notes_of
 from pytest_greencompute.results.result import Pairs
 from pytest_greencompute.values.metrics import METRICS, Metric
 
+LEAST_LOADING_S = 600.0  # a base may have to compile or fetch what this side has
+LOADING_TIMES = 10.0  # what this side took to load
 WINDOW = "a window is judged by its budgets: it is not measured by turns with other commits"
 
 
@@ -30,7 +34,8 @@ class Contest:
     """One test against all bases: their processes, started together with the test and ended with it, and what they showed.
 
     ``by_launches``: whole launches take turns before the test, instead of sets with the test. ``told`` is what a process of a side is
-    told; ``alarms`` how many verdicts of the session share the error of a FAIL; ``say`` is told what it is waiting for.
+    told; ``alarms`` how many verdicts of the session share the error of a FAIL; ``say`` is told what it is waiting for. ``room`` as for
+    ``Pairing``.
     """
 
     checked_out: Bases
@@ -42,12 +47,15 @@ class Contest:
     alarms: int = 1
     by_launches: bool = False
     say: Saying = lambda _: None
+    room: Room | None = None
     bases: list[BaseOfTest] = field(default_factory=list, init=False)
     _pairings: dict[str | None, Pairing] = field(default_factory=dict, init=False)
     _launched: dict[str, Launched] = field(default_factory=dict, init=False)
+    _began: float = field(default=0.0, init=False)
 
     def start(self) -> None:
         """Start a process for each base, which imports what it needs and waits; where launches take turns, measure them all now."""
+        self._began = time.monotonic()
         self.bases = self.checked_out.of_test(self.node_id)
         for base in self.bases:
             if not self.by_launches:
@@ -69,7 +77,8 @@ class Contest:
         """The comparison of the run called ``name``, which is about to be measured."""
         rules = {metric.name: self._rule(metric) for metric in self._in_pairs(name)}
         matches = [self._match(base, rules, name) for base in self.bases]
-        pairing = Pairing(matches, self.checked_out.head(self.node_id), self.launch, self.aim, self.launches, name, self.say)
+        head, loading_s = self.checked_out.head(self.node_id), max(LEAST_LOADING_S, LOADING_TIMES * (time.monotonic() - self._began))
+        pairing = Pairing(matches, head, self.launch, self.aim, self.launches, name, self.say, room=self.room, loading_s=loading_s)
         self._pairings[name] = pairing
         return pairing
 
