@@ -14,7 +14,9 @@ OTHERS = ("tensorflow", "jaxlib", "cupy", "onnxruntime", "vllm", "sglang", "llam
 def can_hold() -> bool:
     """Whether it would stop: torch is here, has not used a device yet, and nothing else here is known to use one."""
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    return cuda is not None and hasattr(cuda, "_lazy_init") and not cuda.is_initialized() and not any(name in sys.modules for name in OTHERS)
+    if cuda is None or not hasattr(cuda, "_lazy_init") or any(name in sys.modules for name in OTHERS):
+        return False
+    return not cuda.is_initialized()
 
 
 class Hold:
