@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_greencompute.estimates.by_metric import of_set
@@ -178,6 +178,7 @@ class Pairing:
     certain: bool = field(default=False, init=False)
     _done: int = field(default=0, init=False)
     _feeds: list[Feed] = field(default_factory=list, init=False)
+    _ahead: tuple[Process, ...] = field(default=(), init=False)  # base and head of the next launch
 
     def may_end(self, *, certain: bool) -> bool:
         """Whether this side may stop measuring: its own budgets are ``certain`` and no comparison asks for another pair."""
@@ -285,15 +286,26 @@ class Pairing:
     def confirm(self) -> None:
         """The fresh launches that a FAIL needs, or that were asked for. The processes of ``end`` must have ended."""
         for match in self.matches:
-            launch = 1
-            while match.asks == "relaunch":
-                launch += 1
-                self.say(f"against {match.base.label} again, launch {launch} of both")
-                try:
-                    self._relaunch(match, launch)
-                except (NotMeasuredError, OSError) as error:
-                    match.remark = f"launch {launch} was not measured: {error}".rstrip(".")
-                    break
+            try:
+                self._confirm(match)
+            finally:
+                self._end_ahead()
+
+    def _confirm(self, match: Match) -> None:
+        launch = 1
+        while match.asks == "relaunch":
+            launch += 1
+            self.say(f"against {match.base.label} again, launch {launch} of both")
+            try:
+                self._relaunch(match, launch)
+            except (NotMeasuredError, OSError) as error:
+                match.remark = f"launch {launch} was not measured: {error}".rstrip(".")
+                break
+
+    def _end_ahead(self) -> None:
+        for each in self._ahead:
+            each.close()
+        self._ahead = ()
 
     def _relaunch(self, match: Match, launch: int) -> None:
         """Fresh launches of one base and of this side, in pairs until the tests ask for something else."""
@@ -302,20 +314,40 @@ class Pairing:
                 test.relaunched()
         match.again = ""
         try:
-            self._side_by_side(match)
+            self._side_by_side(match, launch)
         except MemoryFullError:
+            self._end_ahead()
             self._one_after_the_other(match, launch)
         match.no_more_pairs()
 
-    def _side_by_side(self, match: Match) -> None:
-        assert match.layout is not None
+    def _launched(self, match: Match, launch: int) -> Iterable[Process]:
+        """Fresh processes of base and head, and, where another launch may follow, those of that: they import, and load where there is room,
+        beside these, and stand still before anything is measured.
+        """
         assert match.base.side is not None
+        sides = match.base.side, self.head
+        now, self._ahead = self._ahead or tuple(map(self.start, sides)), ()
+        if self.room is not None and not match.again and launch < max(self.launches, LAUNCHES_FOR_FAIL):
+            self._ahead = tuple(map(self.start, sides))
+        for processes in (now, self._ahead):
+            # A device's power is measured alone: what loads there must have ended, so there is no need for it to wait.
+            waiting = [each for each in processes if not each.is_loading] if self.room is not None else []
+            if self.room is not None and waiting and not self.room.short(len(waiting), fresh=True):
+                for each in waiting:
+                    each.load()
+        return now
+
+    def _side_by_side(self, match: Match, launch: int) -> None:
+        assert match.layout is not None
         with contextlib.ExitStack() as launched:
-            base, head = (launched.enter_context(contextlib.closing(self.start(side))) for side in (match.base.side, self.head))
+            base, head = map(launched.enter_context, map(contextlib.closing, self._launched(match, launch)))
             layout = match.layout
             for each in (head, base):
-                each.wait_here(self.name)
+                each.wait_here(self.name, self.loading_s)
                 layout = replace(common(layout, each.prepare(self.learnt())), timed=match.layout.timed)
+            for each in self._ahead:
+                each.wait_until_collected()
+                each.wait_still(self.loading_s)
             for each in (head, base):
                 each.lay_out(layout)
             feed = Feed(match.tests, self.aim)
