@@ -13,7 +13,7 @@ from pytest_greencompute.hooks.collecting import extra_meters
 from pytest_greencompute.hooks.demands import demands_here
 from pytest_greencompute.hooks.ending import EndOfProcess
 from pytest_greencompute.hooks.ledger import ledger_of, where_from
-from pytest_greencompute.hooks.names import MARKER, METERED, PART
+from pytest_greencompute.hooks.names import MARKER, METERED, PART, TEST
 from pytest_greencompute.hooks.running import RunHooks
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.pairing.worker import NotWantedError, Worker
@@ -22,6 +22,7 @@ from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.sides import of_side
 
+NOT_ASKED_FOR = "the process that compares does not ask for it"
 TOLD: pytest.StashKey[tuple[Worker, Told]] = pytest.StashKey()
 
 
@@ -72,7 +73,20 @@ class SideHooks(RunHooks):
         except NotWantedError:
             wanted = False
         if not wanted:
-            pytest.skip("the process that compares does not ask for it")
+            pytest.skip(NOT_ASKED_FOR)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """What was set up beside the other side waits for its turn, or is skipped where it has none."""
+        wanted = True
+        try:
+            if TEST in item.stash:
+                self._worker.wait_to_run()
+        except NotWantedError:
+            wanted = False
+        if not wanted:
+            pytest.skip(NOT_ASKED_FOR)
+        return (yield from super().pytest_runtest_call(item))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import Field
@@ -53,6 +54,10 @@ class Channel:
         line, _, self._rest = self._rest.partition(b"\n")
         message: Message = json.loads(line)
         return message
+
+    def has_more(self) -> bool:
+        """Whether something is there to be received, or the other end is gone."""
+        return b"\n" in self._rest or bool(select.select([self._socket], [], [], 0)[0])
 
     def close(self) -> None:
         """Close this end; the other one sees the end of the stream."""

@@ -24,7 +24,7 @@ class Process:
     raises NotMeasuredError where the process has ended or the test failed.
 
     ``names`` are those of the runs that its test has come to so far, ``demands`` what the side's commit demands of the test, once it has
-    told; ``holds``: told to, it would stop before its first use of a device.
+    told, ``stops`` where it can stop while it loads.
     """
 
     def __init__(self, side: Side, told: Told, started: Started | None = None, start: Callable[[], Started] | None = None) -> None:
@@ -33,9 +33,10 @@ class Process:
         self.run_name: str | None = None
         self.names: list[str | None] = []
         self.demands: Demands | None = None
-        self.holds = False
+        self.stops: tuple[str, ...] = ()
         self._told = told
-        self._collected = self._loading = self._here = self._over = self._left = self._holding = self._at_device = False
+        self._collected = self._loading = self._here = self._over = self._left = self._stands = False
+        self._may_go = True
         self._outcome: str | None = None  # what pytest calls it, once the test has ended
         self._start = start or partial(Started, side, told)
         self._started = started or self._start()
@@ -56,7 +57,7 @@ class Process:
                 self._started = self._start()
                 message = self._started.stand_before(self.side.node_id)
             self.demands = Demands.from_json(message.get("asked", {}))
-            self.holds = bool(message.get("holds"))
+            self.stops = tuple(message.get("stops", ()))
             self._collected = True
 
     @property
@@ -69,19 +70,26 @@ class Process:
         """Whether its process has not loaded anything yet, for this test or one before."""
         return not self._started.has_loaded
 
-    def load(self, *, hold: bool = False) -> None:
-        """Let it set its test up: load its model; up to its first use of a device (``hold``), if it can."""
+    def load(self, *, stops: bool = False) -> None:
+        """Let it set its test up: load its model. ``stops``: up to its first use of a device, if it can, and to the end of the set-up."""
         if not self._loading:
             self.wait_until_collected()
-            self._started.send(what="load", settings=self._told.to_json(), **({"hold": True} if hold else {}))
-            self._loading, self._holding, self._started.has_loaded = True, hold, True
+            self._started.send(what="load", settings=self._told.to_json(), **({"stops": True} if stops else {}))
+            self._loading, self._may_go, self._started.has_loaded = True, not stops, True
+
+    def go_on(self) -> None:
+        """Let it go on from where it stops, or will stop."""
+        self._may_go = True
+        if self._stands:
+            self._stands = False
+            self._started.send(what="go")
+        elif self._loading and not self._here and self._started.has_spoken():
+            self._arrive()
 
     def wait_still(self, within_s: float | None = None) -> None:
-        """Wait until it loads no more: it stands before its first run, or its first use of a device."""
-        if self._loading and not self._here and not self._at_device and self._outcome is None:
-            message = self._started.receive("here", "device", "ended", within_s=within_s)
-            self._at_device = message["what"] == "device"
-            self._arrive(message)
+        """Wait until it loads no more: it stands where it must stop, or before its first run."""
+        while self._loading and not (self._here or self._stands) and self._outcome is None:
+            self._arrive(within_s)
 
     def wait_here(self, name: str | None, within_s: float | None = None) -> None:
         """Wait until its test is about to measure the run called ``name``; what it measures before that it runs unmeasured.
@@ -98,28 +106,26 @@ class Process:
     def has_ended(self, within_s: float | None = None) -> bool:
         """Wait for its next run, then called ``run_name``; True where its test has passed without another."""
         self.load()
-        if self._here:
-            return False
-        if self._outcome == "passed":
-            return True
-        if self._outcome is not None:
+        if self._outcome not in (None, "passed"):
             raise NotMeasuredError("its test has ended")
-        if self._holding:
-            self._started.send(what="go")
-            self._holding = False
-        message = self._started.receive("here", "device", "ended", within_s=within_s)
-        if message["what"] == "device":
-            message = self._started.receive("here", "ended", within_s=within_s)
-        return self._arrive(message)
+        if not self._here and self._outcome is None:
+            self.go_on()
+        while not self._here and self._outcome is None:
+            self._arrive(within_s)
+        return self._outcome is not None
 
-    def _arrive(self, message: Message) -> bool:
-        """It stands before its next run, unless it says otherwise; True where its test has passed without another."""
+    def _arrive(self, within_s: float | None = None) -> None:
+        """Hear where it has come to."""
+        message = self._started.receive("here", "device", "loaded", "ended", within_s=within_s)
         if self._has_passed(message):
-            return True
+            return
         if message["what"] == "here":
             self.run, self.run_name, self._here, self._over = None, message["name"], True, False
             self.names.append(self.run_name)
-        return False
+        elif self._may_go:
+            self._started.send(what="go")
+        else:
+            self._stands = True
 
     def _has_passed(self, message: Message) -> bool:
         """Whether this message says that the test has passed. Raises NotMeasuredError where it says that it ended otherwise."""
@@ -195,11 +201,16 @@ class Process:
         if self._left:
             return
         self._left = True
-        if (self._loading and self._outcome is None) or not self._started.serves_others:
+        waits = (self._collected and not self._loading) or not self._may_go
+        if not self._started.serves_others or (self._loading and self._outcome is None and not waits):
             self._started.close()
-        elif self._collected and not self._loading:
+        elif waits and self._outcome is None:
             with contextlib.suppress(NotMeasuredError):
                 self._started.send(what="next")
+
+    def kill(self) -> None:
+        """End its process at once: the memory that it holds is wanted."""
+        self._started.kill()
 
 
 def _not_measured(outcome: str, said: str) -> NotMeasuredError:

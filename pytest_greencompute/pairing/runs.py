@@ -11,16 +11,18 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, percentile_pairs
 from pytest_greencompute.judging.rule import Rule
+from pytest_greencompute.pairing import STOPS
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import blocking, common, metered_otherwise, most_pairs, timed_by_set, with_timing
 from pytest_greencompute.pairing.process import Process
-from pytest_greencompute.pairing.room import SPARE, SPARE_AT_FIRST, Room
-from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, Side
+from pytest_greencompute.pairing.room import Room, Watch
+from pytest_greencompute.pairing.started import END_S, MemoryFullError, NotMeasuredError, Side
 from pytest_greencompute.protocol.layout import SET_BLOCKS, Layout, blocks_per_set
 from pytest_greencompute.protocol.sets import follows_phase
 from pytest_greencompute.stats.looks import MIN_SAMPLES
@@ -47,22 +49,61 @@ class BaseOfTest:
     missing: bool = False
     demands: Demands | None = None
     names: Sequence[str | None] = ()
+    _start: Starting | None = None
+    _watch: Watch | None = None
 
-    def start(self, start: Starting) -> None:
-        """Start its process, which imports what it needs and then waits."""
+    def start(self, start: Starting, room: Room | None = None) -> None:
+        """Start its process, which imports what it needs and then waits; where there is ``room``, it loads its model beside this side."""
+        self._start = start
         if self.side is not None and not self.problem:
             try:
                 self.process = start(self.side)
             except OSError as error:
                 self.problem = f"its process could not be started ({error.strerror})"
+        if self.process is not None and room is not None:
+            self._watch = Watch(room, partial(_load, self.process, of_devices=room.of_devices), self.process.kill)
+
+    def wait_imported(self) -> None:
+        """Wait until it has imported what it needs, so that it can be spoken with."""
+        if self._watch is not None:
+            self._watch.wait_begun()
+
+    def has_room(self) -> tuple[str, ...]:
+        """This side has loaded: where the base had to end for that, it begins again, which is said."""
+        watch, self._watch = self._watch, None
+        if watch is None:
+            return ()
+        watch.stop()
+        if not watch.why or self._start is None:
+            return ()
+        self.close()
+        self.start(self._start)
+        return (f"{self.label} was loaded after this side: {watch.why}",)
 
     def close(self) -> None:
         """End its process. May be called twice."""
+        watch, self._watch = self._watch, None
+        if watch is not None and self.process is not None:
+            if not watch.wait_begun(END_S):
+                self.process.kill()
+            watch.stop()
         if self.process is not None:
             self.demands = self.process.demands or self.demands
             self.names = tuple(self.process.names)
             self.process.close()
             self.process = None
+
+
+def _load(process: Process, *, of_devices: bool) -> bool:
+    """Let a base load, if it can stop before what would disturb this side; whether it does."""
+    try:
+        process.wait_until_collected()
+        loads = STOPS[of_devices] in process.stops
+        if loads:
+            process.load(stops=True)
+    except NotMeasuredError:  # who wants to measure it will hear why
+        return False
+    return loads
 
 
 @dataclass
@@ -161,7 +202,7 @@ class Feed:
 class Pairing:
     """The comparison of one run called ``name``. ``start`` starts a side's process; ``head`` is this side as one, for fresh launches;
     ``learnt`` is what this process knows of the devices by now, ``doubt`` makes it take the phase of their ticks for one that matters;
-    ``room`` tells whether the bases may load beside this side (None: they never do), and ``loading_s`` how long loading may take.
+    ``room`` tells whether others may load beside this side (None: they never do), and ``loading_s`` how long loading may take.
     """
 
     matches: Sequence[Match]
@@ -186,31 +227,24 @@ class Pairing:
         return certain and not any(match.asks == "pair" for match in self._running())
 
     def begin(self) -> None:
-        """Wait until no base is importing any more. They load their models when this side has its own, beside it where there is room."""
+        """Wait until no base is importing any more. They load their models beside this side where there is room, or when it is warm."""
         for match in self._running():
+            match.base.wait_imported()
             with match.trying() as process:
                 process.wait_until_collected()
-        if self.room is not None and not self.room.of_devices:  # of a device, nobody knows what the first query takes
-            self._load_beside(self.room, SPARE_AT_FIRST)
 
     def answered(self) -> None:
-        """This side has answered its queries once, and has all the memory that it needs: bases may load while it warms up."""
-        if self.room is not None:
-            for match, why in self._load_beside(self.room, SPARE):
-                match.notes += (f"{match.base.label} was loaded after this side had warmed up: {why}",)
-
-    def _load_beside(self, room: Room, spare: float) -> list[tuple[Match, str]]:
-        """Let the bases that are not loading yet load, where there is room for them; those that must wait, and why."""
-        late: list[tuple[Match, str]] = []
-        waiting = [match for match in self._running() if match.base.process and not match.base.process.is_loading]
-        for match in waiting:
+        """This side has answered its queries once, and has all the memory that it needs."""
+        for match in self._running():
+            match.notes += match.base.has_room()
             with match.trying() as process:
-                why = room.short(len(waiting), fresh=process.is_fresh, spare=spare)
+                if self.room is None or not process.is_loading:
+                    continue
+                why = self.room.short(1, fresh=True, devices_only=True) if self.room.of_devices else ""
                 if why:
-                    late.append((match, why))
-                elif process.holds or not room.of_devices:
-                    process.load(hold=room.of_devices)
-        return late
+                    match.notes += (f"{match.base.label} was loaded after this side had warmed up: {why}",)
+                elif not self.room.of_devices:
+                    process.go_on()
 
     def alone(self) -> float:
         """Wait until no base is loading, since what is timed now must not be disturbed; how many seconds that took."""
@@ -327,12 +361,14 @@ class Pairing:
         assert match.base.side is not None
         sides = match.base.side, self.head
         now, self._ahead = self._ahead or tuple(map(self.start, sides)), ()
-        if self.room is not None and not match.again and launch < max(self.launches, LAUNCHES_FOR_FAIL):
+        beside = 0
+        if self.room is not None and launch < max(self.launches, LAUNCHES_FOR_FAIL):
             self._ahead = tuple(map(self.start, sides))
         for processes in (now, self._ahead):
             # A device's power is measured alone: what loads there must have ended, so there is no need for it to wait.
             waiting = [each for each in processes if not each.is_loading] if self.room is not None else []
-            if self.room is not None and waiting and not self.room.short(len(waiting), fresh=True):
+            beside += len(waiting)
+            if self.room is not None and waiting and not self.room.short(beside):
                 for each in waiting:
                     each.load()
         return now

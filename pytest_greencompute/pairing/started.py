@@ -24,7 +24,8 @@ from pytest_greencompute.pairing import SIDE
 from pytest_greencompute.pairing.channel import Channel, Message, SideLostError, SilentError
 from pytest_greencompute.pairing.told import Told
 
-LOAD_S = 1800.0  # a large model may take minutes to load, and a set of long queries to run
+LOADING_S = 600.0  # at least, for importing and for loading: a base may have to compile or fetch what this side has
+ANSWER_S = 1800.0  # a set of long queries may take minutes
 END_S = 60.0
 SAID_LINES = 12
 NO_SUCH_TEST = (4, 5)  # pytest's exit status where a node id is not found, and where nothing was collected
@@ -97,11 +98,6 @@ class Started:
             self._channel.send(what="settings", settings=told.to_json(), **({"tests": [*tests]} if tests else {}))
 
     @property
-    def pid(self) -> int:
-        """Its process id, which is that of its group as well."""
-        return self._process.pid
-
-    @property
     def lives(self) -> bool:
         """Whether the process has not ended yet."""
         return self._process.poll() is None
@@ -142,10 +138,19 @@ class Started:
             self.send(what="next")
 
     def _next_test(self) -> Message:
-        """What it says before its next test; what came of the teardown of the one before is no news."""
-        while (message := self.receive("collected", "ended"))["what"] == "ended":
+        """What it says before its next test; what it had still to say of the one before is no news."""
+        while (message := self.receive("collected", "ended", "device", "loaded", within_s=LOADING_S))["what"] != "collected":
             continue
         return message
+
+    def has_spoken(self) -> bool:
+        """Whether it has said something that nobody has received yet."""
+        return self._channel.has_more()
+
+    def kill(self) -> None:
+        """End it at once: what it holds is wanted."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def send(self, **message: object) -> None:
         """Say something. Raises NotMeasuredError."""
@@ -159,7 +164,7 @@ class Started:
         another.
         """
         try:
-            message = self._channel.receive(LOAD_S if within_s is None else within_s)
+            message = self._channel.receive(ANSWER_S if within_s is None else within_s)
         except SideLostError as error:
             raise self._lost(error) from error
         if message["what"] not in whats:
@@ -170,7 +175,7 @@ class Started:
         """Why it says nothing more. One that only takes too long is ended."""
         if isinstance(error, SilentError):
             self.close()
-            return NotMeasuredError(error.message.rstrip("."))
+            return NotMeasuredError(f"{error.message.rstrip('.')}, and was ended")
         said = self._said()
         if self._is_missing(said):
             return NoSuchTestError("it has no such test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,19 +13,19 @@ from pytest_greencompute.judging.budget import Budget, Limit
 from pytest_greencompute.judging.judge import ALWAYS_COMPARED, Against, lost_runs
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.pairing import started
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.launches import Launched, launch_by_turns
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.room import Room
 from pytest_greencompute.pairing.runs import IN_PAIRS, BaseOfTest, Match, Pairing, Saying
-from pytest_greencompute.pairing.started import Side
+from pytest_greencompute.pairing.started import NotMeasuredError, Side
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.pairing.verdicts import KIND, against_base, notes_of
 from pytest_greencompute.results.result import Pairs
 from pytest_greencompute.values.metrics import METRICS, Metric
 
-LEAST_LOADING_S = 600.0  # a base may have to compile or fetch what this side has
 LOADING_TIMES = 10.0  # what this side took to load
 WINDOW = "a window is judged by its budgets: it is not measured by turns with other commits"
 
@@ -59,7 +60,7 @@ class Contest:
         self.bases = self.checked_out.of_test(self.node_id)
         for base in self.bases:
             if not self.by_launches:
-                base.start(self._serve)
+                base.start(self._serve, self.room)
             elif base.side is not None and not base.problem:
                 head = self.checked_out.head(self.node_id)
                 self._launched[base.label] = launch_by_turns(
@@ -77,7 +78,7 @@ class Contest:
         """The comparison of the run called ``name``, which is about to be measured."""
         rules = {metric.name: self._rule(metric) for metric in self._in_pairs(name)}
         matches = [self._match(base, rules, name) for base in self.bases]
-        head, loading_s = self.checked_out.head(self.node_id), max(LEAST_LOADING_S, LOADING_TIMES * (time.monotonic() - self._began))
+        head, loading_s = self.checked_out.head(self.node_id), max(started.LOADING_S, LOADING_TIMES * (time.monotonic() - self._began))
         pairing = Pairing(matches, head, self.launch, self.aim, self.launches, name, self.say, room=self.room, loading_s=loading_s)
         self._pairings[name] = pairing
         return pairing
@@ -122,6 +123,7 @@ class Contest:
         too, but not for windows and candidates alone, which the bases would run in vain.
         """
         for base in self.bases:
+            base.has_room()
             if base.process is not None and (self._pairings or nothing):
                 self.say(f"waiting for the end of the test at {base.label}")
                 base.process.run_through()
@@ -130,6 +132,14 @@ class Contest:
             self.checked_out.end_serving()  # the models that it keeps for the tests that follow take memory
         for pairing in self._pairings.values():
             pairing.confirm()
+
+    def wait_still(self) -> None:
+        """Wait until nothing loads beside this side any more, which is about to be metered without the bases."""
+        for base in self.bases:
+            base.has_room()
+            if base.process is not None:
+                with contextlib.suppress(NotMeasuredError):
+                    base.process.wait_still(started.LOADING_S)
 
     def against(self, head: Figures, subject: str) -> list[Against]:
         """What a run is held against: the bases that have the test."""

@@ -2,10 +2,10 @@
 
 The messages, in order: it is told its ``settings`` and, where it is to serve several, the ``tests`` that may be asked for. Before each
 test's set-up it says ``collected``, with the ``test`` and the ``tests`` that follow, and is told ``load``, or ``next`` where that test is
-not to run. One that can (``holds``) and is told to ``hold`` says ``device`` before its first use of a device, and waits to be told ``go``,
-which it may be told without. Then for each ``measure`` of the test it says ``here`` and is told ``prepare`` (or ``skip``); says ``ready``
-with its layout and is told the ``layout`` of both; is told ``set`` again and again, and says ``measured`` after each; is told ``end``, and
-says ``done``. What pytest makes of the test it says as ``ended``.
+not to run. Where it is to load with ``stops`` (those that it can make it has said), it says ``device`` before its first use of a device,
+and ``loaded`` after the set-up, and is told ``go`` each time, or ``next``. Then for each ``measure`` of the test it says ``here`` and is
+told ``prepare`` (or ``skip``); says ``ready`` with its layout and is told the ``layout`` of both; is told ``set`` again and again, and says
+``measured`` after each; is told ``end``, and says ``done``. What pytest makes of the test it says as ``ended``.
 
 Versions that know no ``tests`` are told none by one another: they serve the one test that their process was started for.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pytest_greencompute.commits import origin
 from pytest_greencompute.errors import GreencomputeError
-from pytest_greencompute.pairing import SIDE
+from pytest_greencompute.pairing import SIDE, STOPS
 from pytest_greencompute.pairing.channel import Channel, Message, known
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.holding import Hold, can_hold
@@ -55,6 +55,7 @@ class Worker:
         self.tests: tuple[str, ...] = ()
         self._checkouts: Checkouts | None = None
         self._wanted = True
+        self._stops = False
         self._hold: Hold | None = None
 
     @classmethod
@@ -90,17 +91,25 @@ class Worker:
         """
         following = self.tests[self.tests.index(test) + 1 :] if test in self.tests else ()
         which = {"test": test, "tests": [*following]} if self.tests else {}
-        self._channel.send(what="collected", asked={} if demands is None else demands.to_json(), holds=can_hold(), **which)
+        self._channel.send(what="collected", asked={} if demands is None else demands.to_json(), stops=[*STOPS[: 1 + can_hold()]], **which)
         message = self._expect("load", "next")
         self._wanted = message["what"] == "load"
         if not self._wanted:
             raise NotWantedError(f"{test} is not compared.")
-        self._hold = Hold(self._stand_by) if message.get("hold") and can_hold() else None
+        self._stops = bool(message.get("stops"))
+        self._hold = Hold(lambda: self._stand_by("device")) if self._stops and can_hold() else None
         return self._told(message["settings"]) if "settings" in message else None
 
-    def _stand_by(self) -> None:
-        self._channel.send(what="device")
-        self._expect("go")
+    def wait_to_run(self) -> None:
+        """The test is set up, and its body is about to run. Raises NotWantedError where it is not to."""
+        if self._stops:
+            self._stand_by("loaded")
+
+    def _stand_by(self, what: str) -> None:
+        self._channel.send(what=what)
+        self._wanted = self._expect("go", "next")["what"] == "go"
+        if not self._wanted:
+            raise NotWantedError("It is not compared.")
 
     def wait_to_begin(self, name: str | None) -> bool:
         """A ``measure`` is about to begin; False where it is not to be measured."""
@@ -136,8 +145,6 @@ class Worker:
 
     def _expect(self, *whats: str) -> Message:
         message = self._channel.receive()
-        while message["what"] == "go" not in whats:  # it did not come to a device before it was let
-            message = self._channel.receive()
         if message["what"] not in whats:
             raise UnexpectedMessageError(f"told {message['what']!r} instead of {' or '.join(map(repr, whats))}.")
         return message
