@@ -504,15 +504,8 @@ from pytest_greencompute.values.memory import Memory
 FOLDER = __import__("pathlib").Path(__import__("tempfile").gettempdir())
 other_commits.host_memory = lambda: Memory(10**9, (2 if (FOLDER / "loading").exists() else 9) * 10**9)
 """
-    write_beside(
-        repository, at_base="time.sleep(3600) if not (FOLDER / 'again').exists() else None; (FOLDER / 'again').touch()", head=short
-    )
     # The first process stays in its set-up until it is ended; the second one finds that there was one before.
-    text = (repository.project.path / "tests" / "test_app.py").read_text(encoding="utf-8")
-    first = "(FOLDER / 'again').touch() or time.sleep(3600) if not (FOLDER / 'again').exists() else None"
-    text = re.sub(r"time\.sleep\(3600\) if not .*", first, text)
-    repository.project.write("tests/test_app.py", text)
-    repository.commit()
+    write_beside(repository, "(FOLDER / 'again').exists() or [(FOLDER / 'again').touch(), time.sleep(3600)]", head=short)
     result = repository.measure("main", "--energy-unmeasured=fail")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
