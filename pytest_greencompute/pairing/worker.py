@@ -96,6 +96,8 @@ class Worker:
         self._wanted = message["what"] == "load"
         if not self._wanted:
             raise NotWantedError(f"{test} is not compared.")
+        if self._hold is not None:  # of a test that came to no run
+            self._hold.lift()
         self._stops = bool(message.get("stops"))
         self._hold = Hold(lambda: self._stand_by("device")) if self._stops and can_hold() else None
         return self._told(message["settings"]) if "settings" in message else None
