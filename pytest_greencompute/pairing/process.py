@@ -65,17 +65,12 @@ class Process:
         """Whether it has been told to load."""
         return self._loading
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether its process has not loaded anything yet, for this test or one before."""
-        return not self._started.has_loaded
-
     def load(self, *, stops: bool = False) -> None:
         """Let it set its test up: load its model. ``stops``: up to its first use of a device, if it can, and to the end of the set-up."""
         if not self._loading:
             self.wait_until_collected()
             self._started.send(what="load", settings=self._told.to_json(), **({"stops": True} if stops else {}))
-            self._loading, self._may_go, self._started.has_loaded = True, not stops, True
+            self._loading, self._may_go = True, not stops
 
     def go_on(self) -> None:
         """Let it go on from where it stops, or will stop."""

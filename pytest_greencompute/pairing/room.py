@@ -30,18 +30,14 @@ class Room:
         """Whether models may be on devices with a memory of their own."""
         return any(place != MACHINE for place in self.begun)
 
-    def short(self, sides: int, *, fresh: bool = True, devices_only: bool = False) -> str:
-        """Why ``sides`` more cannot load now; empty where they can.
-
-        ``fresh``: they hold nothing yet, so that each takes all that this side has; else what it has taken since this test began.
-        """
-        since = self.empty if fresh else self.begun
+    def short(self, sides: int) -> str:
+        """Why ``sides`` fresh ones, each of which takes what this side has taken, cannot load now; empty where they can."""
         for place, memory in self.read().items():
             if memory is None:
                 return f"the memory of {place} cannot be seen any more"
-            before = since.get(place)
-            taken = max(memory.own if fresh else 0, memory.used - (before.used if before else 0))
-            if sides * SPARE * taken > memory.free and not (devices_only and place == MACHINE):
+            before = self.empty.get(place)
+            taken = max(memory.own, memory.used - (before.used if before else 0))
+            if sides * SPARE * taken > memory.free:
                 return f"this side has taken {_show(taken)} of {place}, and {_show(memory.free)} are free"
         return ""
 

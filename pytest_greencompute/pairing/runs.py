@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -31,6 +31,7 @@ from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
 
 IN_PAIRS = ("energy", "rate", "latency")  # kinds of metrics; scores and answers are compared query by query
+TURNS = "fresh launches of both did not fit into memory together: one was measured after the other"
 Starting = Callable[[Side], Process]
 Saying = Callable[[str], None]
 
@@ -234,16 +235,11 @@ class Pairing:
                 process.wait_until_collected()
 
     def answered(self) -> None:
-        """This side has answered its queries once, and has all the memory that it needs."""
+        """This side has answered its queries once, and has all the memory that it needs: what runs on no device may go on to its own."""
         for match in self._running():
             match.notes += match.base.has_room()
             with match.trying() as process:
-                if self.room is None or not process.is_loading:
-                    continue
-                why = self.room.short(1, fresh=True, devices_only=True) if self.room.of_devices else ""
-                if why:
-                    match.notes += (f"{match.base.label} was loaded after this side had warmed up: {why}",)
-                elif not self.room.of_devices:
+                if self.room is not None and not self.room.of_devices and process.is_loading:
                     process.go_on()
 
     def alone(self) -> float:
@@ -351,26 +347,32 @@ class Pairing:
             self._side_by_side(match, launch)
         except MemoryFullError:
             self._end_ahead()
+            if TURNS not in match.notes:
+                match.notes += (TURNS,)
             self._one_after_the_other(match, launch)
         match.no_more_pairs()
 
-    def _launched(self, match: Match, launch: int) -> Iterable[Process]:
-        """Fresh processes of base and head, and, where another launch may follow, those of that: they import, and load where there is room,
-        beside these, and stand still before anything is measured.
+    def _launched(self, match: Match, launch: int) -> tuple[Process, ...]:
+        """Fresh processes of base and head. Those of the launch that may follow import beside them; all load at once where there is room,
+        and stand still when this ends.
         """
         assert match.base.side is not None
         sides = match.base.side, self.head
         now, self._ahead = self._ahead or tuple(map(self.start, sides)), ()
-        beside = 0
-        if self.room is not None and launch < max(self.launches, LAUNCHES_FOR_FAIL):
+        if self.room is None:
+            return now
+        if launch < max(self.launches, LAUNCHES_FOR_FAIL):
             self._ahead = tuple(map(self.start, sides))
+        loading = 0
         for processes in (now, self._ahead):
-            # A device's power is measured alone: what loads there must have ended, so there is no need for it to wait.
-            waiting = [each for each in processes if not each.is_loading] if self.room is not None else []
-            beside += len(waiting)
-            if self.room is not None and waiting and not self.room.short(beside):
+            waiting = [each for each in processes if not each.is_loading]
+            loading += len(waiting)
+            if not self.room.short(loading):
                 for each in waiting:
                     each.load()
+        for each in (*now, *self._ahead):
+            each.wait_until_collected()
+            each.wait_still(self.loading_s)
         return now
 
     def _side_by_side(self, match: Match, launch: int) -> None:
@@ -381,9 +383,6 @@ class Pairing:
             for each in (head, base):
                 each.wait_here(self.name, self.loading_s)
                 layout = replace(common(layout, each.prepare(self.learnt())), timed=match.layout.timed)
-            for each in self._ahead:
-                each.wait_until_collected()
-                each.wait_still(self.loading_s)
             for each in (head, base):
                 each.lay_out(layout)
             feed = Feed(match.tests, self.aim)

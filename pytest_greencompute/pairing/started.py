@@ -75,7 +75,7 @@ class Started:
     def __init__(self, side: Side, told: Told, tests: Sequence[str] = ()) -> None:
         self.side = side
         self.ahead = tuple(tests)  # the tests that it may still be asked for, as far as is known
-        self.has_loaded = False  # something, for one test or another
+        self._why: NotMeasuredError | None = None  # it says nothing more
         self._collected = self._one_only = False
         self._before: Message | None = None  # said where it stands before a test that nobody has asked for yet
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
@@ -173,6 +173,10 @@ class Started:
 
     def _lost(self, error: SideLostError) -> NotMeasuredError:
         """Why it says nothing more. One that only takes too long is ended."""
+        self._why = self._why or self._found(error)
+        return self._why
+
+    def _found(self, error: SideLostError) -> NotMeasuredError:
         if isinstance(error, SilentError):
             self.close()
             return NotMeasuredError(f"{error.message.rstrip('.')}, and was ended")

@@ -232,6 +232,9 @@ def test_fresh_launches_that_do_not_fit_together_take_turns(repository: Reposito
     result = repository.measure()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*and the same in 3 fresh launches of both*"])
+    result.stdout.fnmatch_lines(
+        ["note: test_it: fresh launches of both did not fit into memory together: one was measured after the other"]
+    )
 
 
 # What cannot be compared is said, and is never green in silence

@@ -23,8 +23,8 @@ GB = 10**9
 FREE = Memory(1 * GB, 60 * GB)
 
 
-def room(now: Memories, empty: Memories | None = None, begun: Memories | None = None) -> Room:
-    return Room(lambda: now, empty or {}, begun or empty or {})
+def room(now: Memories, before: Memories) -> Room:
+    return Room(lambda: now, before, before)
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,6 @@ def test_there_is_room_for_what_this_side_has_taken_and_some_more(used: int, fre
         assert there.short(sides) == f"this side has taken {used}.0 GB of gpu:0, and {free}.0 GB are free"
 
 
-def test_a_process_that_holds_what_tests_share_needs_room_for_what_is_new_alone() -> None:
-    there = room({"gpu:0": Memory(65 * GB, 15 * GB)}, {"gpu:0": Memory(0, 80 * GB)}, {"gpu:0": Memory(60 * GB, 20 * GB)})
-    assert there.short(1, fresh=False) == ""
-    assert there.short(1, fresh=True) != ""
-
-
 def test_what_this_process_itself_holds_counts_though_it_was_there_before_the_session_looked() -> None:
     full = {"gpu:0": Memory(50 * GB, 30 * GB, own=50 * GB)}
     assert room(full, full).short(1) == "this side has taken 50.0 GB of gpu:0, and 30.0 GB are free"
@@ -54,12 +48,6 @@ def test_memory_that_cannot_be_seen_any_more_is_no_room() -> None:
     assert (
         room({MACHINE: None}, {MACHINE: FREE}).runs_short() == "nothing that can be seen of the machine's memory was free while both loaded"
     )
-
-
-def test_devices_alone_may_be_asked_for() -> None:
-    there = room({MACHINE: Memory(50 * GB, GB), "gpu:0": Memory(GB, 60 * GB)}, {MACHINE: Memory(0, 60 * GB), "gpu:0": Memory(0, 61 * GB)})
-    assert there.short(1, devices_only=True) == ""
-    assert there.short(1) != ""
 
 
 def test_a_side_that_loads_is_ended_once_memory_runs_short_and_not_before() -> None:
