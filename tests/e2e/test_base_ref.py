@@ -516,6 +516,31 @@ other_commits.host_memory = lambda: Memory(10**9, (2 if (FOLDER / "loading").exi
     )
 
 
+def test_fresh_launches_load_beside_those_before_them_and_while_nothing_is_measured(repository: Repository) -> None:
+    conftest = (repository.project.path / "conftest.py").read_text(encoding="utf-8")
+    repository.project.write("conftest.py", conftest + ON_CPU)
+    body = """
+@pytest.fixture
+def first(loaded):
+    def run(batch, seen=[]):
+        if not seen:
+            seen.append(note("loads", "answers"))
+        return model(batch)
+
+    return run
+
+def test_it(first, energy_meter):
+    energy_meter.measure(first, ["a", "b", "c", "d"])
+"""
+    repository.project.write("tests/test_app.py", SHARED + body)
+    repository.commit()
+    repository.app(joules=0.6)
+    repository.measure().assert_outcomes(failed=1)
+    fresh = told("loads")[4:]
+    # Launches 2 and 3 load, 2 answers, 4 loads, 3 and 4 answer.
+    assert "".join("A" if each == "answers" else "L" for each in fresh) == "LLLLAALLAAAA"
+
+
 def is_gone(pid: int) -> bool:
     """Whether the process has ended; one that nobody has waited for yet has, too."""
     stat = Path(f"/proc/{pid}/stat")
