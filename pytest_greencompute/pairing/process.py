@@ -35,7 +35,7 @@ class Process:
         self.demands: Demands | None = None
         self.stops: tuple[str, ...] = ()
         self._told = told
-        self._collected = self._loading = self._here = self._over = self._left = self._stands = False
+        self._collected = self._loading = self._here = self._over = self._left = self._stands = self._measures = False
         self._may_go = True
         self._outcome: str | None = None  # what pytest calls it, once the test has ended
         self._start = start or partial(Started, side, told)
@@ -83,7 +83,7 @@ class Process:
 
     def wait_still(self, within_s: float | None = None) -> None:
         """Wait until it loads no more: it stands where it must stop, or before its first run."""
-        while self._loading and not (self._here or self._stands) and self._outcome is None:
+        while self._loading and not (self._here or self._stands or self._measures) and self._outcome is None:
             self._arrive(within_s)
 
     def wait_here(self, name: str | None, within_s: float | None = None) -> None:
@@ -143,7 +143,7 @@ class Process:
 
     def prepare(self, learnt: Sequence[Behaviour] = ()) -> Layout:
         """Let it warm up; the layout that it would choose. ``learnt``: what is known of the devices here."""
-        self._here = False
+        self._here, self._measures = False, True
         self._started.send(what="prepare", learnt=[asdict(each) for each in learnt])
         message = self._expect("ready", "done")
         if message["what"] == "done":
@@ -183,6 +183,7 @@ class Process:
     def _take(self, message: Message) -> Run:
         self.run = run_from_json(message["run"])
         self._over = message["what"] == "done"
+        self._measures = not self._over
         return self.run
 
     def _expect(self, *whats: str) -> Message:
