@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import Literal
 
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.pairing.channel import Message
@@ -17,6 +18,9 @@ from pytest_greencompute.results.run_json import run_from_json
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.readings import beside_others
 from pytest_greencompute.values.run import Run
+
+# Where a test has come to; after a run it loads what the next one needs.
+At = Literal["importing", "before set-up", "loading", "stopped", "before a run", "measuring", "ended"]
 
 
 class Process:
@@ -35,9 +39,10 @@ class Process:
         self.demands: Demands | None = None
         self.stops: tuple[str, ...] = ()
         self._told = told
-        self._collected = self._loading = self._here = self._over = self._left = self._stands = self._measures = False
-        self._may_go = True
-        self._outcome: str | None = None  # what pytest calls it, once the test has ended
+        self._at: At = "importing"
+        self._may_go = True  # from where it stops
+        self._outcome = ""  # what pytest calls it, once the test has ended
+        self._over = self._left = False
         self._start = start or partial(Started, side, told)
         self._started = started or self._start()
 
@@ -49,7 +54,7 @@ class Process:
 
     def wait_until_collected(self) -> None:
         """Wait until it has imported what its test needs, and stands before the test's set-up."""
-        if not self._collected:
+        if self._at == "importing":
             try:
                 message = self._started.stand_before(self.side.node_id)
             except NotServedError:
@@ -58,32 +63,32 @@ class Process:
                 message = self._started.stand_before(self.side.node_id)
             self.demands = Demands.from_json(message.get("asked", {}))
             self.stops = tuple(message.get("stops", ()))
-            self._collected = True
+            self._at = "before set-up"
 
     @property
     def is_loading(self) -> bool:
         """Whether it has been told to load."""
-        return self._loading
+        return self._at not in {"importing", "before set-up"}
 
     def load(self, *, stops: bool = False) -> None:
         """Let it set its test up: load its model. ``stops``: up to its first use of a device, if it can, and to the end of the set-up."""
-        if not self._loading:
+        if not self.is_loading:
             self.wait_until_collected()
             self._started.send(what="load", settings=self._told.to_json(), **({"stops": True} if stops else {}))
-            self._loading, self._may_go = True, not stops
+            self._at, self._may_go = "loading", not stops
 
     def go_on(self) -> None:
         """Let it go on from where it stops, or will stop."""
         self._may_go = True
-        if self._stands:
-            self._stands = False
+        if self._at == "stopped":
+            self._at = "loading"
             self._started.send(what="go")
-        elif self._loading and not self._here and self._started.has_spoken():
+        elif self._at == "loading" and self._started.has_spoken():
             self._arrive()
 
     def wait_still(self, within_s: float | None = None) -> None:
         """Wait until it loads no more: it stands where it must stop, or before its first run."""
-        while self._loading and not (self._here or self._stands or self._measures) and self._outcome is None:
+        while self._at == "loading":
             self._arrive(within_s)
 
     def wait_here(self, name: str | None, within_s: float | None = None) -> None:
@@ -101,13 +106,11 @@ class Process:
     def has_ended(self, within_s: float | None = None) -> bool:
         """Wait for its next run, then called ``run_name``; True where its test has passed without another."""
         self.load()
-        if self._outcome not in (None, "passed"):
+        if self._outcome not in {"", "passed"}:
             raise NotMeasuredError("its test has ended")
-        if not self._here and self._outcome is None:
-            self.go_on()
-        while not self._here and self._outcome is None:
-            self._arrive(within_s)
-        return self._outcome is not None
+        self.go_on()
+        self.wait_still(within_s)
+        return self._at == "ended"
 
     def _arrive(self, within_s: float | None = None) -> None:
         """Hear where it has come to."""
@@ -115,24 +118,24 @@ class Process:
         if self._has_passed(message):
             return
         if message["what"] == "here":
-            self.run, self.run_name, self._here, self._over = None, message["name"], True, False
+            self.run, self.run_name, self._at, self._over = None, message["name"], "before a run", False
             self.names.append(self.run_name)
         elif self._may_go:
             self._started.send(what="go")
         else:
-            self._stands = True
+            self._at = "stopped"
 
     def _has_passed(self, message: Message) -> bool:
         """Whether this message says that the test has passed. Raises NotMeasuredError where it says that it ended otherwise."""
         if message["what"] != "ended":
             return False
-        self._outcome = message["outcome"]
+        self._at, self._outcome = "ended", message["outcome"]
         if self._outcome != "passed":
             raise _not_measured(message["outcome"], message["said"])
         return True
 
     def _skip(self) -> None:
-        self._here = False
+        self._at = "loading"
         self._started.send(what="skip")
 
     def run_through(self) -> None:
@@ -143,7 +146,7 @@ class Process:
 
     def prepare(self, learnt: Sequence[Behaviour] = ()) -> Layout:
         """Let it warm up; the layout that it would choose. ``learnt``: what is known of the devices here."""
-        self._here, self._measures = False, True
+        self._at = "measuring"
         self._started.send(what="prepare", learnt=[asdict(each) for each in learnt])
         message = self._expect("ready", "done")
         if message["what"] == "done":
@@ -183,7 +186,7 @@ class Process:
     def _take(self, message: Message) -> Run:
         self.run = run_from_json(message["run"])
         self._over = message["what"] == "done"
-        self._measures = not self._over
+        self._at = "loading" if self._over else "measuring"
         return self.run
 
     def _expect(self, *whats: str) -> Message:
@@ -197,10 +200,10 @@ class Process:
         if self._left:
             return
         self._left = True
-        waits = (self._collected and not self._loading) or not self._may_go
-        if not self._started.serves_others or (self._loading and self._outcome is None and not waits):
+        waits = self._at in {"before set-up", "stopped"} or (self._at == "loading" and not self._may_go)
+        if not self._started.serves_others or not (waits or self._at in {"importing", "ended"}):
             self._started.close()
-        elif waits and self._outcome is None:
+        elif waits:
             with contextlib.suppress(NotMeasuredError):
                 self._started.send(what="next")
 
