@@ -70,6 +70,11 @@ class Process:
         """Whether it has been told to load."""
         return self._at not in {"importing", "before set-up"}
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it loads, as far as it has said, or runs between two runs."""
+        return self._at == "loading"
+
     def load(self, *, stops: bool = False) -> None:
         """Let it set its test up: load its model. ``stops``: up to its first use of a device, if it can, and to the end of the set-up."""
         if not self.is_loading:

@@ -247,7 +247,9 @@ class Pairing:
         start = time.monotonic()
         for match in self._running():
             with match.trying() as process:
-                process.wait_still(self.loading_s)
+                if process.is_at_work:
+                    self.say(f"loading {match.base.label}")
+                    process.wait_still(self.loading_s)
         return time.monotonic() - start
 
     def agree(self, layout: Layout) -> Layout:

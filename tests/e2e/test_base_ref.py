@@ -595,6 +595,34 @@ def test_changed_requirements_are_not_compared_in_this_environment(repository: R
     result.stdout.fnmatch_lines(["*environment changes are not compared: requirements.txt differ; --energy-base-python *"])
 
 
+LOST = """
+import os
+import world
+from pytest_greencompute.errors import MeterLostError
+
+read = world.WorldCounter.read
+
+def lost(self):
+    if world.world.calls > 400:
+        raise MeterLostError("Unable to reach the GPU: it is lost.")
+    return read(self)
+
+if "GREENCOMPUTE_SIDE" in os.environ:
+    world.WorldCounter.read = lost
+"""
+
+
+def test_a_device_that_is_lost_between_sides_leaves_no_ratio(repository: Repository) -> None:
+    conftest = (repository.project.path / "conftest.py").read_text(encoding="utf-8")
+    repository.project.write("conftest.py", conftest + LOST)
+    repository.commit()
+    repository.project.write("conftest.py", conftest)
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*3 sets were lost: Unable to reach the GPU: it is lost*"])
+    assert words(repository.project)["energy_per_query"] == "UNMEASURED"
+
+
 def test_a_base_that_imports_this_sides_code_is_unmeasured(repository: Repository) -> None:
     # An import hook that no rewriting of paths can find: it loads the program from a path of its own.
     repository.project.write(
