@@ -50,6 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(ledger, "greencompute-ledger")
     if config.option.collectonly:
         return
+    if SIDE in os.environ:
+        from pytest_greencompute.hooks import side
+
+        side.configure(config)
     given, in_workers = options_given(config), not is_worker(config) and any(getattr(config.option, name, None) for name in WORKERS)
     if given or in_workers:
         from pytest_greencompute.hooks.given import check_options, check_workers
@@ -95,7 +99,7 @@ def _collected(session: pytest.Session, config: pytest.Config, every: list[pytes
     if SIDE in os.environ:
         from pytest_greencompute.hooks import side
 
-        side.prepare(config, every, metered)
+        side.prepare(config, every, metered, items)
     elif is_asked(config, every, metered):
         from pytest_greencompute.hooks.preparing import begin
 

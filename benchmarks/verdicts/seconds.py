@@ -177,7 +177,7 @@ class Launch:
     def wait_until_collected(self) -> None:
         """It has nothing to import."""
 
-    def wait_here(self, _name: str | None) -> None:
+    def wait_here(self, _name: str | None, _within_s: float | None = None) -> None:
         with self.world.counting(self._into):
             self.world.clock.sleep(self.world.load_s)
 

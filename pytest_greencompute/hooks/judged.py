@@ -37,7 +37,8 @@ class JudgedHooks(RunHooks):
         return test.lines
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Now it is known which tests run, and in which order: a group is compared in its last one."""
+        """Now it is known which tests run, and in which order: other commits run them likewise, and a group is compared in its last one."""
+        self.session.expect_tests([item.nodeid for item in session.items if TEST in item.stash])
         groups = {test.group.name: test.group for item in session.items if (test := item.stash.get(TEST, None)) and test.group}
         try:
             for group in groups.values():

@@ -19,6 +19,7 @@ from pytest_greencompute.measuring.once import run_once
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.alike import share_alike
+from pytest_greencompute.models.devices import free_memory
 from pytest_greencompute.models.precision import share_of
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.protocol.layout import Layout
@@ -113,7 +114,7 @@ class _Lane:
             self._give_up("out of memory" if out_of_memory else f"it raised {_first_line(said)}", error, impossible=out_of_memory)
         if out_of_memory:
             self.error = None  # its traceback holds on to the tensors of the failed attempt
-            _free_memory()
+            free_memory()
 
     def _give_up(self, problem: str, error: Exception, *, impossible: bool) -> None:
         """It has no figure; what it measured so far is none."""
@@ -185,17 +186,6 @@ def _ended(lanes: Sequence[_Lane]) -> tuple[tuple[Candidate, ...], dict[str, lis
     outputs = {lane.candidate.name: lane.outputs for lane in lanes}
     theirs = outputs[reference_of(found).name]
     return tuple(replace(each, alike=share_alike(outputs[each.name], theirs)) for each in found), outputs
-
-
-def _free_memory() -> None:
-    """Give back what the failed attempt took of a GPU's memory, where torch is loaded."""
-    import gc
-    import sys
-
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _first_line(said: str) -> str:

@@ -49,6 +49,9 @@ from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
+COOLED_S = 0.2  # a device that has had nothing to do for longer is warmed up again
+WARM_AGAIN_S = 0.6
+RESET_REMEDY = "A driver reload or a reset of the GPU does this; measure again."
 Pause = tuple[Agree | Turn, Run | None]  # what other sides must answer, with the run so far at a turn
 Metering = Generator[Pause, Any, Answered]
 
@@ -129,6 +132,7 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
         first_pass = partial(workload.afirst_pass, clock, tell=telling, done=seen.done)
         outputs, first = yield from _doing(first_pass, awaits=task.awaits)
     repeats.answered(outputs)
+    effort.answered()
     scored, answers = prepared.scores(outputs), _digests(prepared, outputs) if effort.keep_answers else ""
     counted = prepared.counted(outputs)
     answered = prepared.run(
@@ -276,7 +280,7 @@ def _marked(measured: Measured) -> tuple[str, ...]:
 class _Driver:
     """Answers the protocol's asks, one by one."""
 
-    __slots__ = ("_crowd", "_effort", "_inside", "_instruments", "_repeats", "_run", "_task", "_tell", "_workload", "spinning")
+    __slots__ = ("_crowd", "_effort", "_fallen", "_inside", "_instruments", "_repeats", "_run", "_task", "_tell", "_workload", "spinning")
 
     def __init__(
         self,
@@ -297,6 +301,7 @@ class _Driver:
         self._inside = inside
         self._repeats = repeats
         self.spinning = Spinning()
+        self._fallen: Mapping[str, float] | None = None
         self._crowd: Callable[[], str] = crowd if is_real(instruments.clock) else str  # simulated time has no machine
 
     def drive(self, steps: Steps) -> Generator[Doing | Pause, Any, Measured]:
@@ -315,13 +320,33 @@ class _Driver:
                 return measured
             if isinstance(ask, Agree | Turn):
                 self._let_others()
+                if isinstance(ask, Turn) and self._fallen is None:  # before the first set there is nothing to be held against another
+                    self._fallen = self._fallen_j()
                 answer, lost = (yield ask, self._run(ask.measured) if isinstance(ask, Turn) else None), None
                 continue
             try:
                 answer = (yield from _doing(partial(self._do, ask), awaits=self._task.awaits)) if self._may_wait(ask) else self._answer(ask)
                 lost = None
+                self._check_went_on()
             except MeterLostError as error:
                 lost = error
+
+    def _fallen_j(self) -> dict[str, float]:
+        """By how much counters have run backwards, where sides take turns; that of a model forgets processes that end."""
+        models = {source.domain for source in self._instruments.sources if source.method == "modelled"}
+        fallen = self._instruments.dropped_j if self._effort.in_pairs else {}
+        return {domain: joules for domain, joules in fallen.items() if domain not in models}
+
+    def _check_went_on(self) -> None:
+        """Raises MeterLostError where a counter has run backwards since the set before: the other side has not measured with the device as
+        it is now.
+        """
+        if self._fallen is None:
+            return
+        before, self._fallen = self._fallen, self._fallen_j()
+        for domain, joules in self._fallen.items():
+            if joules > before.get(domain, 0.0):
+                raise MeterLostError(f"the energy counter of {domain} ran backwards between the sets of both sides.", remedy=RESET_REMEDY)
 
     def _let_others(self) -> None:
         """Leave no idle workers spinning, where another side measures now."""
@@ -361,6 +386,8 @@ class _Driver:
             return await self._workload.arun_again(work.part, clock, self._repeats.answered_again)
         self._repeats.judge()  # before anything is measured
         if work.timed:
+            if self._effort.alone() > COOLED_S:
+                await self._workload.arun_timed(work.part, clock, WARM_AGAIN_S)
             return await self._workload.arun_timed(work.part, clock, work.seconds)
         asleep_ns = clock.asleep_ns()
         before = self._instruments.read_continuous()

@@ -27,7 +27,8 @@ class Effort:
 
     ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, for
     whom ``tell`` shows its progress to. Where another process measures by turns with this one, ``agree`` gives the layout that both share,
-    and ``turn`` waits until a set may run (False ends the measurement). ``keep_answers``: their digests, to be compared.
+    and ``turn`` waits until a set may run (False ends the measurement); ``answered`` is called after the first pass, and ``alone`` before
+    batches are timed: it waits until nobody is loading, and says for how many seconds. ``keep_answers``: their digests, to be compared.
     ``count`` names what a budget needs to be counted (``names.NAMES``). ``timing`` and ``in_pairs`` as for ``messages.Plan``. ``by_turns``:
     others in this process take turns with it.
     ``protocol`` is what is done after the first pass.
@@ -41,6 +42,8 @@ class Effort:
     figure: Callable[[Run], str] = lambda _: ""
     agree: Callable[[Layout], Layout] = lambda layout: layout
     turn: Callable[[int, Run], bool] = lambda _index, _run: True
+    answered: Callable[[], None] = lambda: None
+    alone: Callable[[], float] = lambda: 0.0
     keep_answers: bool = False
     timing: Timing = "whole"
     in_pairs: bool = False

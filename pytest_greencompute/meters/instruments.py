@@ -16,6 +16,7 @@ from pytest_greencompute.meters.ticks import TickingCounters, ran_backwards, rea
 from pytest_greencompute.protocol.messages import Probed
 from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, idle_over
 from pytest_greencompute.values.behaviour import Behaviour
+from pytest_greencompute.values.memory import Memory
 from pytest_greencompute.values.provenance import ByDomain, Device
 from pytest_greencompute.values.readings import Idle, Reading, Source, counts, spared
 
@@ -104,6 +105,11 @@ class Instruments:
     def conditions(self) -> ByDomain:
         """Temperature, clocks and the like of this moment, by domain."""
         return {counter.source.domain: dict(facts) for counter in self._live if (facts := counter.condition().facts)}
+
+    def memory(self) -> dict[str, Memory | None]:
+        """The memory of each GPU that is read, by domain; None for one whose counter does not tell."""
+        live = [counter for counter in self._live if counter.source.domain.startswith("gpu")]
+        return {each.source.domain: getattr(each, "memory", lambda: None)() for each in live}
 
     def rest(self) -> Spin:
         """Wait until the idle workers of the last call have gone to sleep, where their energy is metered: what comes next must not pay for

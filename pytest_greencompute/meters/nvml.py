@@ -18,6 +18,7 @@ from pytest_greencompute.meters.base import Ability, Condition, Counter, Dead, D
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.nvml_gpus import Gpu, mig_remedy, visible_gpus
 from pytest_greencompute.meters.nvml_library import Library, errors, has_none
+from pytest_greencompute.values.memory import Memory
 from pytest_greencompute.values.readings import Reading, Source, counts, spared
 
 _SYSTEMATIC = 0.05  # the gain error of a card, arXiv 2312.02741: -6.2 % to +11 %, mostly within 5 %
@@ -182,6 +183,16 @@ class NvmlCounter:
             return any(descends(pid, self._family or os.getpid()) for pid in pids)
         load = self._library.ask("DeviceGetUtilizationRates", self._gpu.handle)
         return load is None or load.gpu > 0  # one that does not tell may be in use
+
+    def memory(self) -> Memory | None:
+        """The GPU's memory, in all and what of it this process holds; None where the driver does not tell."""
+        memory = self._library.ask("DeviceGetMemoryInfo", self._gpu.handle)
+        if memory is None:
+            return None
+        held = self._library.ask("DeviceGetComputeRunningProcesses", self._gpu.handle) or ()
+        # In a container the list numbers processes as the host does, or is empty.
+        own = sum(each.usedGpuMemory or 0 for each in held if each.pid == os.getpid())
+        return Memory(memory.used, memory.free, min(own, memory.used))
 
     def condition(self) -> Condition:
         """Slowdowns, other processes, temperature and clock of this moment; whatever does not answer is left out."""

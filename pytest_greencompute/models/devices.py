@@ -5,6 +5,7 @@ Work on an accelerator is queued; without a synchronisation a clock or a meter s
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -57,3 +58,11 @@ def _xpu(torch: Any) -> list[Callable[[], None]]:
     if xpu is None or not getattr(xpu, "is_initialized", bool)():
         return []
     return [_waiting(xpu.synchronize, index) for index in range(xpu.device_count())]
+
+
+def free_memory() -> None:
+    """Give back what nobody uses any more of a GPU's memory, where torch keeps it."""
+    gc.collect()
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is not None and cuda.is_initialized():
+        cuda.empty_cache()

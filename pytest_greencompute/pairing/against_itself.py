@@ -12,8 +12,9 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.layouts import common
-from pytest_greencompute.pairing.process import Process, Side
+from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import by_turns
+from pytest_greencompute.pairing.started import Side
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.values.metrics import METRICS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import Field
@@ -16,6 +17,10 @@ Message = Mapping[str, Any]  # ``what`` it is, and what belongs to it: plain JSO
 
 class SideLostError(GreencomputeError):
     """The other process ended, or said nothing in time."""
+
+
+class SilentError(SideLostError):
+    """The other process said nothing in time."""
 
 
 class Channel:
@@ -40,7 +45,7 @@ class Channel:
             try:
                 chunk = self._socket.recv(CHUNK)
             except TimeoutError as error:
-                raise SideLostError(f"the other process said nothing for {timeout_s:.0f} s.") from error
+                raise SilentError(f"the other process said nothing for {timeout_s:.0f} s.") from error
             except OSError as error:
                 raise SideLostError(f"the other process is gone ({error.strerror or error}).") from error
             if not chunk:
@@ -49,6 +54,10 @@ class Channel:
         line, _, self._rest = self._rest.partition(b"\n")
         message: Message = json.loads(line)
         return message
+
+    def has_more(self) -> bool:
+        """Whether something is there to be received, or the other end is gone."""
+        return b"\n" in self._rest or bool(select.select([self._socket], [], [], 0)[0])
 
     def close(self) -> None:
         """Close this end; the other one sees the end of the stream."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from pytest_greencompute.commits import origin
@@ -14,9 +15,10 @@ from pytest_greencompute.commits.git import Commit, Repository
 from pytest_greencompute.commits.metered import metered_at
 from pytest_greencompute.commits.worktrees import Worktrees
 from pytest_greencompute.errors import GreencomputeError
-from pytest_greencompute.pairing.process import Side
+from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import BaseOfTest
-from pytest_greencompute.pairing.told import Checkouts
+from pytest_greencompute.pairing.started import Side, Started
+from pytest_greencompute.pairing.told import Checkouts, Told
 
 DROPPED = ("PYTEST_", "COV_", "GREENCOMPUTE_", "COVERAGE_")
 
@@ -37,8 +39,8 @@ class Base:
 
 @dataclass
 class Bases:
-    """All bases of a session. ``root`` is where this side's tests run, ``home`` the folder of its project where that is another
-    one. Close it at the end: the worktrees go then.
+    """All bases of a session, and their processes. ``root`` is where this side's tests run, ``home`` the folder of its project where that
+    is another one; ``tests`` are the node ids that the session measures, in order. Close it at the end: processes and worktrees go then.
     """
 
     root: Path
@@ -48,7 +50,10 @@ class Bases:
     links: Sequence[str] = ()
     options: Sequence[str] = ()
     home: Path | None = None
+    tests: Sequence[str] = field(default=(), init=False)
     notes: list[str] = field(default_factory=list, init=False)
+    _started: list[Started] = field(default_factory=list, init=False)
+    _serving: dict[str, Started] = field(default_factory=dict, init=False)  # by label: the one that serves test after test
     _bases: list[Base] = field(default_factory=list, init=False)
     _worktrees: Worktrees | None = field(default=None, init=False)
 
@@ -111,6 +116,39 @@ class Bases:
         """This side as a process of its own."""
         return Side("this tree", self.root, node_id, _environ(self.environ), options=self.options)
 
+    def launch(self, side: Side, told: Told) -> Process:
+        """The test of a side in a process of its own."""
+        told = replace(told, checkouts=self.where(side))
+        return Process(side, told, start=partial(self._start, side, told))
+
+    def serve(self, side: Side, told: Told) -> Process:
+        """The test of a base in the process that serves test after test; in one of its own where that has passed it, or is of no use."""
+        serving = self._serving.get(side.label)
+        if serving is not None and serving.lives and not serving.serves(side.node_id):
+            return self.launch(side, told)
+        told = replace(told, checkouts=self.where(side))
+        if serving is None or not serving.lives:
+            following = () if serving is not None and serving.serves_one else self._following(side.node_id)
+            if not following:
+                return self.launch(side, told)
+            self._serving[side.label] = serving = self._start(side, told, following)
+        return Process(side, told, serving, start=partial(self._start, side, told))
+
+    def _following(self, node_id: str) -> Sequence[str]:
+        """That test and those that the session measures after it; none where it is the last."""
+        following = self.tests[self.tests.index(node_id) :] if node_id in self.tests else ()
+        return following if len(following) > 1 else ()
+
+    def _start(self, side: Side, told: Told, tests: Sequence[str] = ()) -> Started:
+        self._started = [each for each in self._started if each.lives]
+        self._started.append(started := Started(side, told, tests))
+        return started
+
+    def end_serving(self) -> None:
+        """End the processes that serve test after test, whose models take memory; the next test has new ones."""
+        for each in self._serving.values():
+            each.close()
+
     def where(self, side: Side) -> Checkouts | None:
         """What the process of a side needs to prove where its code comes from; None where that is this side."""
         if side.folder == self.root:
@@ -119,7 +157,9 @@ class Bases:
         return Checkouts(os.path.realpath(self.root), os.path.realpath(side.folder), links)
 
     def close(self) -> None:
-        """Remove the worktrees."""
+        """End all processes, whatever they do, and remove the worktrees."""
+        for each in self._started:
+            each.close()
         if self._worktrees is not None:
             self._worktrees.close()
 

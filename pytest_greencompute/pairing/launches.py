@@ -16,7 +16,8 @@ from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import blocking, metered_otherwise, timed_by_set, with_timing
-from pytest_greencompute.pairing.process import NotMeasuredError, Process, Side
+from pytest_greencompute.pairing.process import Process
+from pytest_greencompute.pairing.started import NotMeasuredError, Side
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.run import Run

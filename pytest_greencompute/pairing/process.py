@@ -1,23 +1,17 @@
-"""A process that measures one side, as the comparing process sees it: started, told when to run, ended."""
+"""One test at one side, as the comparing process sees it: told when to load, when to run a set, and when it is over."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Literal
 
-from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.models.workload import is_out_of_memory
-from pytest_greencompute.pairing import SIDE
-from pytest_greencompute.pairing.channel import Channel, Message, SideLostError
+from pytest_greencompute.pairing.channel import Message
 from pytest_greencompute.pairing.demands import Demands
+from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, NotServedError, Side, Started
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.results.run_json import run_from_json
@@ -25,76 +19,32 @@ from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.readings import beside_others
 from pytest_greencompute.values.run import Run
 
-LOAD_S = 1800.0  # a large model may take minutes to load, and a set of long queries to run
-END_S = 60.0
-SAID_LINES = 12
-NO_SUCH_TEST = (4, 5)  # pytest's exit status where a node id is not found, and where nothing was collected
-NO_MATCH = "no match in any of"  # what it says of a node id whose file was collected and does not hold it
-
-
-class NotMeasuredError(GreencomputeError):
-    """Why a side has no figure: the message completes "it was not measured: …". ``means_missing``: it does not have the test."""
-
-    means_missing = False
-
-
-class MemoryFullError(NotMeasuredError):
-    """The side does not fit into the memory beside what else is there."""
-
-
-class NoSuchTestError(NotMeasuredError):
-    """The side does not have the test."""
-
-    means_missing = True
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """What to start: ``folder`` is the side's project, ``node_id`` the test, ``label`` what it is called in sentences,
-    ``options`` more of pytest's.
-    """
-
-    label: str
-    folder: Path
-    node_id: str
-    environ: Mapping[str, str]
-    python: str = sys.executable
-    prepare: Sequence[str] = ()
-    options: Sequence[str] = ()
+# Where a test has come to; after a run it loads what the next one needs.
+At = Literal["importing", "before set-up", "loading", "stopped", "before a run", "measuring", "ended"]
 
 
 class Process:
-    """A side that runs. Every method raises NotMeasuredError where the process has ended or its test failed.
+    """The test of ``side``, in ``started``, which serves others too, or in a process of its own, as ``start`` starts it. Every method
+    raises NotMeasuredError where the process has ended or the test failed.
 
     ``names`` are those of the runs that its test has come to so far, ``demands`` what the side's commit demands of the test, once it has
-    told.
+    told, ``stops`` where it can stop while it loads.
     """
 
-    def __init__(self, side: Side, told: Told) -> None:
+    def __init__(self, side: Side, told: Told, started: Started | None = None, start: Callable[[], Started] | None = None) -> None:
         self.side = side
         self.run: Run | None = None
         self.run_name: str | None = None
         self.names: list[str | None] = []
         self.demands: Demands | None = None
-        self._collected = self._loading = self._over = False
-        self._ended = ""
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
-        ours, theirs = socket.socketpair()
-        command = [side.python, *side.prepare, "-m", "pytest", side.node_id, "-o", "addopts=", "-p", "no:cacheprovider", "-q", "--tb=short"]
-        command += side.options
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                cwd=side.folder,
-                env={**side.environ, SIDE: str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the comparing process alone, which ends this one
-            )
-        self._channel = Channel(ours)
-        self._channel.send(what="settings", settings=told.to_json())
+        self.stops: tuple[str, ...] = ()
+        self._told = told
+        self._at: At = "importing"
+        self._may_go = True  # from where it stops
+        self._outcome = ""  # what pytest calls it, once the test has ended
+        self._over = self._left = False
+        self._start = start or partial(Started, side, told)
+        self._started = started or self._start()
 
     @property
     def measured(self) -> Run:
@@ -104,43 +54,105 @@ class Process:
 
     def wait_until_collected(self) -> None:
         """Wait until it has imported what its test needs, and stands before the test's set-up."""
-        if not self._collected:
-            self.demands = Demands.from_json(self._expect("collected").get("asked", {}))
-            self._collected = True
+        if self._at == "importing":
+            try:
+                message = self._started.stand_before(self.side.node_id)
+            except NotServedError:
+                # It may not have the test, or not be able to import it: a process for it alone says which.
+                self._started = self._start()
+                message = self._started.stand_before(self.side.node_id)
+            self.demands = Demands.from_json(message.get("asked", {}))
+            self.stops = tuple(message.get("stops", ()))
+            self._at = "before set-up"
 
-    def wait_here(self, name: str | None) -> None:
-        """Wait until its test is about to measure the run called ``name``; what it measures before that it runs unmeasured."""
-        while not self.has_ended():
+    @property
+    def is_loading(self) -> bool:
+        """Whether it has been told to load."""
+        return self._at not in {"importing", "before set-up"}
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it loads, as far as it has said, or runs between two runs."""
+        return self._at == "loading"
+
+    def load(self, *, stops: bool = False) -> None:
+        """Let it set its test up: load its model. ``stops``: up to its first use of a device, if it can, and to the end of the set-up."""
+        if not self.is_loading:
+            self.wait_until_collected()
+            self._started.send(what="load", settings=self._told.to_json(), **({"stops": True} if stops else {}))
+            self._at, self._may_go = "loading", not stops
+
+    def go_on(self) -> None:
+        """Let it go on from where it stops, or will stop."""
+        self._may_go = True
+        if self._at == "stopped":
+            self._at = "loading"
+            self._started.send(what="go")
+        elif self._at == "loading" and self._started.has_spoken():
+            self._arrive()
+
+    def wait_still(self, within_s: float | None = None) -> None:
+        """Wait until it loads no more: it stands where it must stop, or before its first run."""
+        while self._at == "loading":
+            self._arrive(within_s)
+
+    def wait_here(self, name: str | None, within_s: float | None = None) -> None:
+        """Wait until its test is about to measure the run called ``name``; what it measures before that it runs unmeasured.
+
+        ``within_s``: the longest time for loading (default: half an hour).
+        """
+        while not self.has_ended(within_s):
             if self.run_name == name:
                 return
-            self._channel.send(what="skip")
+            self._skip()
+            within_s = None
         raise NotMeasuredError(f"its test measures no run {f'named {name!r}' if name else 'without a name'}")
 
-    def has_ended(self) -> bool:
+    def has_ended(self, within_s: float | None = None) -> bool:
         """Wait for its next run, then called ``run_name``; True where its test has passed without another."""
-        if not self._loading:
-            self.wait_until_collected()
-            self._channel.send(what="load")
-            self._loading = True
-        try:
-            here = self._expect("here")
-        except NotMeasuredError:
-            if self._ended == "passed":
-                return True
-            raise
-        self.run, self.run_name, self._over = None, here["name"], False
-        self.names.append(self.run_name)
-        return False
+        self.load()
+        if self._outcome not in {"", "passed"}:
+            raise NotMeasuredError("its test has ended")
+        self.go_on()
+        self.wait_still(within_s)
+        return self._at == "ended"
+
+    def _arrive(self, within_s: float | None = None) -> None:
+        """Hear where it has come to."""
+        message = self._started.receive("here", "device", "loaded", "ended", within_s=within_s)
+        if self._has_passed(message):
+            return
+        if message["what"] == "here":
+            self.run, self.run_name, self._at, self._over = None, message["name"], "before a run", False
+            self.names.append(self.run_name)
+        elif self._may_go:
+            self._started.send(what="go")
+        else:
+            self._at = "stopped"
+
+    def _has_passed(self, message: Message) -> bool:
+        """Whether this message says that the test has passed. Raises NotMeasuredError where it says that it ended otherwise."""
+        if message["what"] != "ended":
+            return False
+        self._at, self._outcome = "ended", message["outcome"]
+        if self._outcome != "passed":
+            raise _not_measured(message["outcome"], message["said"])
+        return True
+
+    def _skip(self) -> None:
+        self._at = "loading"
+        self._started.send(what="skip")
 
     def run_through(self) -> None:
         """Let its test go on to its end, unmeasured, so that all of its runs are known by name."""
         with contextlib.suppress(NotMeasuredError):
             while not self.has_ended():
-                self._channel.send(what="skip")
+                self._skip()
 
     def prepare(self, learnt: Sequence[Behaviour] = ()) -> Layout:
         """Let it warm up; the layout that it would choose. ``learnt``: what is known of the devices here."""
-        self._channel.send(what="prepare", learnt=[asdict(each) for each in learnt])
+        self._at = "measuring"
+        self._started.send(what="prepare", learnt=[asdict(each) for each in learnt])
         message = self._expect("ready", "done")
         if message["what"] == "done":
             self._take(message)
@@ -156,13 +168,13 @@ class Process:
 
     def lay_out(self, layout: Layout) -> None:
         """Tell it the layout of both sides."""
-        self._channel.send(what="layout", layout=asdict(layout))
+        self._started.send(what="layout", layout=asdict(layout))
 
     def run_set(self, index: int) -> Run:
         """Let it run a set; its run so far, that set included unless it was lost, or its time is over."""
         if self._over:
             return self.measured
-        self._channel.send(what="set", index=index)
+        self._started.send(what="set", index=index)
         run = self._take(self._expect("measured", "done"))
         if beside_others(run.blocks):
             raise NotMeasuredError("another process used the GPU while it was measured")
@@ -171,60 +183,38 @@ class Process:
     def end(self) -> Run:
         """End its measurement; the whole run."""
         if not self._over:
-            with contextlib.suppress(SideLostError):
-                self._channel.send(what="end")
+            with contextlib.suppress(NotMeasuredError):
+                self._started.send(what="end")
             self._take(self._expect("done"))
         return self.measured
 
     def _take(self, message: Message) -> Run:
         self.run = run_from_json(message["run"])
         self._over = message["what"] == "done"
+        self._at = "loading" if self._over else "measuring"
         return self.run
 
     def _expect(self, *whats: str) -> Message:
-        try:
-            message = self._channel.receive(LOAD_S)
-        except SideLostError as error:
-            said = self._said()
-            if self._is_missing(said):
-                raise NoSuchTestError("it has no such test") from error
-            status = self._process.poll()
-            # The kernel kills what the memory has no room for.
-            kind = MemoryFullError if status == -signal.SIGKILL or is_out_of_memory(said) else NotMeasuredError
-            raise kind(f"{error.message.rstrip('.')} (exit status {status}): {said}") from error
-        if message["what"] == "ended":
-            self._ended = message["outcome"]
+        message = self._started.receive(*whats, "ended")
+        if self._has_passed(message):
             raise _not_measured(message["outcome"], message["said"])
-        if message["what"] not in whats:
-            raise NotMeasuredError(f"it said {message['what']!r} instead of {' or '.join(map(repr, whats))}")
         return message
 
-    def _is_missing(self, said: str) -> bool:
-        """Whether the side does not have the test; a file that cannot be collected ends with the same exit status, and is no such thing."""
-        here = (self.side.folder / self.side.node_id.partition("::")[0]).exists()
-        return self._process.poll() in NO_SUCH_TEST and (not here or NO_MATCH in said)
-
-    def _said(self) -> str:
-        """The end of what the process printed, once it has ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_S)
-        self._output.seek(0)
-        lines = self._output.read().decode(errors="replace").strip().splitlines()
-        return " / ".join(line.strip() for line in lines[-SAID_LINES:] if line.strip())
-
     def close(self) -> None:
-        """End the process, whatever it does. May be called twice."""
-        self._channel.close()
-        if self._process.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(END_S / 60)
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            if self._process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, sign)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(END_S / 6)
-        self._output.close()
+        """Leave the process to the tests that follow, or end it: where there are none, or this one is in the midst. May be called twice."""
+        if self._left:
+            return
+        self._left = True
+        waits = self._at in {"before set-up", "stopped"} or (self._at == "loading" and not self._may_go)
+        if not self._started.serves_others or not (waits or self._at in {"importing", "ended"}):
+            self._started.close()
+        elif waits:
+            with contextlib.suppress(NotMeasuredError):
+                self._started.send(what="next")
+
+    def kill(self) -> None:
+        """End its process at once: the memory that it holds is wanted."""
+        self._started.kill()
 
 
 def _not_measured(outcome: str, said: str) -> NotMeasuredError:

@@ -8,16 +8,21 @@ measured the base has ended and its memory is free.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, percentile_pairs
 from pytest_greencompute.judging.rule import Rule
+from pytest_greencompute.pairing import STOPS
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import blocking, common, metered_otherwise, most_pairs, timed_by_set, with_timing
-from pytest_greencompute.pairing.process import MemoryFullError, NotMeasuredError, Process, Side
+from pytest_greencompute.pairing.process import Process
+from pytest_greencompute.pairing.room import Room, Watch
+from pytest_greencompute.pairing.started import END_S, MemoryFullError, NotMeasuredError, Side
 from pytest_greencompute.protocol.layout import SET_BLOCKS, Layout, blocks_per_set
 from pytest_greencompute.protocol.sets import follows_phase
 from pytest_greencompute.stats.looks import MIN_SAMPLES
@@ -26,6 +31,7 @@ from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
 
 IN_PAIRS = ("energy", "rate", "latency")  # kinds of metrics; scores and answers are compared query by query
+TURNS = "fresh launches of both did not fit into memory together: one was measured after the other"
 Starting = Callable[[Side], Process]
 Saying = Callable[[str], None]
 
@@ -44,22 +50,61 @@ class BaseOfTest:
     missing: bool = False
     demands: Demands | None = None
     names: Sequence[str | None] = ()
+    _start: Starting | None = None
+    _watch: Watch | None = None
 
-    def start(self, start: Starting) -> None:
-        """Start its process, which imports what it needs and then waits."""
+    def start(self, start: Starting, room: Room | None = None) -> None:
+        """Start its process, which imports what it needs and then waits; where there is ``room``, it loads its model beside this side."""
+        self._start = start
         if self.side is not None and not self.problem:
             try:
                 self.process = start(self.side)
             except OSError as error:
                 self.problem = f"its process could not be started ({error.strerror})"
+        if self.process is not None and room is not None:
+            self._watch = Watch(room, partial(_load, self.process, of_devices=room.of_devices), self.process.kill)
+
+    def wait_imported(self) -> None:
+        """Wait until it has imported what it needs, so that it can be spoken with."""
+        if self._watch is not None:
+            self._watch.wait_begun()
+
+    def has_room(self) -> tuple[str, ...]:
+        """This side has loaded: where the base had to end for that, it begins again, which is said."""
+        watch, self._watch = self._watch, None
+        if watch is None:
+            return ()
+        watch.stop()
+        if not watch.why or self._start is None:
+            return ()
+        self.close()
+        self.start(self._start)
+        return (f"{self.label} was loaded after this side: {watch.why}",)
 
     def close(self) -> None:
         """End its process. May be called twice."""
+        watch, self._watch = self._watch, None
+        if watch is not None and self.process is not None:
+            if not watch.wait_begun(END_S):
+                self.process.kill()
+            watch.stop()
         if self.process is not None:
             self.demands = self.process.demands or self.demands
             self.names = tuple(self.process.names)
             self.process.close()
             self.process = None
+
+
+def _load(process: Process, *, of_devices: bool) -> bool:
+    """Let a base load, if it can stop before what would disturb this side; whether it does."""
+    try:
+        process.wait_until_collected()
+        loads = STOPS[of_devices] in process.stops
+        if loads:
+            process.load(stops=True)
+    except NotMeasuredError:  # who wants to measure it will hear why
+        return False
+    return loads
 
 
 @dataclass
@@ -157,7 +202,8 @@ class Feed:
 @dataclass
 class Pairing:
     """The comparison of one run called ``name``. ``start`` starts a side's process; ``head`` is this side as one, for fresh launches;
-    ``learnt`` is what this process knows of the devices by now, ``doubt`` makes it take the phase of their ticks for one that matters.
+    ``learnt`` is what this process knows of the devices by now, ``doubt`` makes it take the phase of their ticks for one that matters;
+    ``room`` tells whether others may load beside this side (None: they never do), and ``loading_s`` how long loading may take.
     """
 
     matches: Sequence[Match]
@@ -169,9 +215,12 @@ class Pairing:
     say: Saying = lambda _: None
     learnt: Callable[[], Sequence[Behaviour]] = tuple
     doubt: Callable[[], None] = lambda: None
+    room: Room | None = None
+    loading_s: float | None = None
     certain: bool = field(default=False, init=False)
     _done: int = field(default=0, init=False)
     _feeds: list[Feed] = field(default_factory=list, init=False)
+    _ahead: tuple[Process, ...] = field(default=(), init=False)  # base and head of the next launch
 
     def may_end(self, *, certain: bool) -> bool:
         """Whether this side may stop measuring: its own budgets are ``certain`` and no comparison asks for another pair."""
@@ -179,17 +228,36 @@ class Pairing:
         return certain and not any(match.asks == "pair" for match in self._running())
 
     def begin(self) -> None:
-        """Wait until no base is importing any more: they load their models when this side has its own, and has warmed up."""
+        """Wait until no base is importing any more. They load their models beside this side where there is room, or when it is warm."""
         for match in self._running():
+            match.base.wait_imported()
             with match.trying() as process:
                 process.wait_until_collected()
+
+    def answered(self) -> None:
+        """This side has answered its queries once, and has all the memory that it needs: what runs on no device may go on to its own."""
+        for match in self._running():
+            match.notes += match.base.has_room()
+            with match.trying() as process:
+                if self.room is not None and not self.room.of_devices and process.is_loading:
+                    process.go_on()
+
+    def alone(self) -> float:
+        """Wait until no base is loading, since what is timed now must not be disturbed; how many seconds that took."""
+        start = time.monotonic()
+        for match in self._running():
+            with match.trying() as process:
+                if process.is_at_work:
+                    self.say(f"loading {match.base.label}")
+                    process.wait_still(self.loading_s)
+        return time.monotonic() - start
 
     def agree(self, layout: Layout) -> Layout:
         """Let each base load and warm up, this side waiting, and find the layout that suits all."""
         for match in self._running():
             self.say(f"loading {match.base.label}")
             with match.trying() as process:
-                process.wait_here(self.name)
+                process.wait_here(self.name, self.loading_s)
                 theirs = process.prepare(self.learnt())
                 if theirs.batches != layout.batches:
                     raise NotMeasuredError(f"it measures {theirs.batches} batches and this side {layout.batches}: other queries")
@@ -250,15 +318,26 @@ class Pairing:
     def confirm(self) -> None:
         """The fresh launches that a FAIL needs, or that were asked for. The processes of ``end`` must have ended."""
         for match in self.matches:
-            launch = 1
-            while match.asks == "relaunch":
-                launch += 1
-                self.say(f"against {match.base.label} again, launch {launch} of both")
-                try:
-                    self._relaunch(match, launch)
-                except (NotMeasuredError, OSError) as error:
-                    match.remark = f"launch {launch} was not measured: {error}".rstrip(".")
-                    break
+            try:
+                self._confirm(match)
+            finally:
+                self._end_ahead()
+
+    def _confirm(self, match: Match) -> None:
+        launch = 1
+        while match.asks == "relaunch":
+            launch += 1
+            self.say(f"against {match.base.label} again, launch {launch} of both")
+            try:
+                self._relaunch(match, launch)
+            except (NotMeasuredError, OSError) as error:
+                match.remark = f"launch {launch} was not measured: {error}".rstrip(".")
+                break
+
+    def _end_ahead(self) -> None:
+        for each in self._ahead:
+            each.close()
+        self._ahead = ()
 
     def _relaunch(self, match: Match, launch: int) -> None:
         """Fresh launches of one base and of this side, in pairs until the tests ask for something else."""
@@ -267,19 +346,44 @@ class Pairing:
                 test.relaunched()
         match.again = ""
         try:
-            self._side_by_side(match)
+            self._side_by_side(match, launch)
         except MemoryFullError:
+            self._end_ahead()
+            if TURNS not in match.notes:
+                match.notes += (TURNS,)
             self._one_after_the_other(match, launch)
         match.no_more_pairs()
 
-    def _side_by_side(self, match: Match) -> None:
-        assert match.layout is not None
+    def _launched(self, match: Match, launch: int) -> tuple[Process, ...]:
+        """Fresh processes of base and head. Those of the launch that may follow import beside them; all load at once where there is room,
+        and stand still when this ends.
+        """
         assert match.base.side is not None
+        sides = match.base.side, self.head
+        now, self._ahead = self._ahead or tuple(map(self.start, sides)), ()
+        if self.room is None:
+            return now
+        if launch < max(self.launches, LAUNCHES_FOR_FAIL):
+            self._ahead = tuple(map(self.start, sides))
+        loading = 0
+        for processes in (now, self._ahead):
+            waiting = [each for each in processes if not each.is_loading]
+            loading += len(waiting)
+            if not self.room.short(loading):
+                for each in waiting:
+                    each.load()
+        for each in (*now, *self._ahead):
+            each.wait_until_collected()
+            each.wait_still(self.loading_s)
+        return now
+
+    def _side_by_side(self, match: Match, launch: int) -> None:
+        assert match.layout is not None
         with contextlib.ExitStack() as launched:
-            base, head = (launched.enter_context(contextlib.closing(self.start(side))) for side in (match.base.side, self.head))
+            base, head = map(launched.enter_context, map(contextlib.closing, self._launched(match, launch)))
             layout = match.layout
             for each in (head, base):
-                each.wait_here(self.name)
+                each.wait_here(self.name, self.loading_s)
                 layout = replace(common(layout, each.prepare(self.learnt())), timed=match.layout.timed)
             for each in (head, base):
                 each.lay_out(layout)

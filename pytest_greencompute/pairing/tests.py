@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.of_run import Figures
@@ -11,16 +13,20 @@ from pytest_greencompute.judging.budget import Budget, Limit
 from pytest_greencompute.judging.judge import ALWAYS_COMPARED, Against, lost_runs
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.pairing import started
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.launches import Launched, launch_by_turns
-from pytest_greencompute.pairing.process import Process, Side
+from pytest_greencompute.pairing.process import Process
+from pytest_greencompute.pairing.room import Room
 from pytest_greencompute.pairing.runs import IN_PAIRS, BaseOfTest, Match, Pairing, Saying
+from pytest_greencompute.pairing.started import NotMeasuredError, Side
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.pairing.verdicts import KIND, against_base, notes_of
 from pytest_greencompute.results.result import Pairs
 from pytest_greencompute.values.metrics import METRICS, Metric
 
+LOADING_TIMES = 10.0  # what this side took to load
 WINDOW = "a window is judged by its budgets: it is not measured by turns with other commits"
 
 
@@ -29,7 +35,8 @@ class Contest:
     """One test against all bases: their processes, started together with the test and ended with it, and what they showed.
 
     ``by_launches``: whole launches take turns before the test, instead of sets with the test. ``told`` is what a process of a side is
-    told; ``alarms`` how many verdicts of the session share the error of a FAIL; ``say`` is told what it is waiting for.
+    told; ``alarms`` how many verdicts of the session share the error of a FAIL; ``say`` is told what it is waiting for. ``room`` as for
+    ``Pairing``.
     """
 
     checked_out: Bases
@@ -41,16 +48,19 @@ class Contest:
     alarms: int = 1
     by_launches: bool = False
     say: Saying = lambda _: None
+    room: Room | None = None
     bases: list[BaseOfTest] = field(default_factory=list, init=False)
     _pairings: dict[str | None, Pairing] = field(default_factory=dict, init=False)
     _launched: dict[str, Launched] = field(default_factory=dict, init=False)
+    _began: float = field(default=0.0, init=False)
 
     def start(self) -> None:
         """Start a process for each base, which imports what it needs and waits; where launches take turns, measure them all now."""
+        self._began = time.monotonic()
         self.bases = self.checked_out.of_test(self.node_id)
         for base in self.bases:
             if not self.by_launches:
-                base.start(self.launch)
+                base.start(self._serve, self.room)
             elif base.side is not None and not base.problem:
                 head = self.checked_out.head(self.node_id)
                 self._launched[base.label] = launch_by_turns(
@@ -59,13 +69,17 @@ class Contest:
 
     def launch(self, side: Side) -> Process:
         """A process of a side."""
-        return Process(side, replace(self.told, checkouts=self.checked_out.where(side)))
+        return self.checked_out.launch(side, self.told)
+
+    def _serve(self, side: Side) -> Process:
+        return self.checked_out.serve(side, self.told)
 
     def pairing(self, name: str | None) -> Pairing:
         """The comparison of the run called ``name``, which is about to be measured."""
         rules = {metric.name: self._rule(metric) for metric in self._in_pairs(name)}
         matches = [self._match(base, rules, name) for base in self.bases]
-        pairing = Pairing(matches, self.checked_out.head(self.node_id), self.launch, self.aim, self.launches, name, self.say)
+        head, loading_s = self.checked_out.head(self.node_id), max(started.LOADING_S, LOADING_TIMES * (time.monotonic() - self._began))
+        pairing = Pairing(matches, head, self.launch, self.aim, self.launches, name, self.say, room=self.room, loading_s=loading_s)
         self._pairings[name] = pairing
         return pairing
 
@@ -109,12 +123,23 @@ class Contest:
         too, but not for windows and candidates alone, which the bases would run in vain.
         """
         for base in self.bases:
+            base.has_room()
             if base.process is not None and (self._pairings or nothing):
                 self.say(f"waiting for the end of the test at {base.label}")
                 base.process.run_through()
         self.close()
+        if any(match.asks == "relaunch" for pairing in self._pairings.values() for match in pairing.matches):
+            self.checked_out.end_serving()  # the models that it keeps for the tests that follow take memory
         for pairing in self._pairings.values():
             pairing.confirm()
+
+    def wait_still(self) -> None:
+        """Wait until nothing loads beside this side any more, which is about to be metered without the bases."""
+        for base in self.bases:
+            base.has_room()
+            if base.process is not None:
+                with contextlib.suppress(NotMeasuredError):
+                    base.process.wait_still(started.LOADING_S)
 
     def against(self, head: Figures, subject: str) -> list[Against]:
         """What a run is held against: the bases that have the test."""

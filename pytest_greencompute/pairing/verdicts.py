@@ -17,6 +17,7 @@ from pytest_greencompute.values.metrics import METRICS, Metric
 
 KIND = "base_ref"
 NO_PAIRS = "no complete set was measured on both sides"
+LOST = " was lost: "  # what protocol.sets says of a set
 ANSWERS = METRICS["answers_changed"]
 
 
@@ -53,7 +54,7 @@ def notes_of(match: Match, head: Figures) -> tuple[str, ...]:
         return (f"{label} does not have this test: nothing to compare with",)
     if match.run is None or match.problem:
         return ()
-    notes = [*match.notes]
+    notes = [*match.notes, *(f"at {label} {note}" for note in match.run.notes if LOST in note)]
     changed = changed_answers(match.run.answers, head.run.answers, ANSWERS, head.aim.confidence)
     if isinstance(changed, Estimate) and changed.value:
         notes.append(f"{round(changed.value * changed.n)} of {changed.n} answers changed against {label}")

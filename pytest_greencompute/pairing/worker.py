@@ -1,9 +1,13 @@
-"""In the process of one side: measures what its test measures, set by set, when it is told to.
+"""In the process of one side: measures what its tests measure, set by set, when it is told to.
 
-The messages, in order: it says ``collected`` before the test's set-up and is told ``load``; then for each ``measure`` of the test it says
-``here`` and is told ``prepare`` (or ``skip``); says ``ready`` with its
-layout and is told the ``layout`` of both; is told ``set`` again and again, and says ``measured`` after each; is told ``end``, and says
-``done``. What pytest makes of the test it says as ``ended``.
+The messages, in order: it is told its ``settings`` and, where it is to serve several, the ``tests`` that may be asked for. Before each
+test's set-up it says ``collected``, with the ``test`` and the ``tests`` that follow, and is told ``load``, or ``next`` where that test is
+not to run. Where it is to load with ``stops`` (those that it can make it has said), it says ``device`` before its first use of a device,
+and ``loaded`` after the set-up, and is told ``go`` each time, or ``next``. Then for each ``measure`` of the test it says ``here`` and is
+told ``prepare`` (or ``skip``); says ``ready`` with its layout and is told the ``layout`` of both; is told ``set`` again and again, and says
+``measured`` after each; is told ``end``, and says ``done``. What pytest makes of the test it says as ``ended``.
+
+Versions that know no ``tests`` are told none by one another: they serve the one test that their process was started for.
 """
 
 from __future__ import annotations
@@ -16,9 +20,10 @@ from pathlib import Path
 
 from pytest_greencompute.commits import origin
 from pytest_greencompute.errors import GreencomputeError
-from pytest_greencompute.pairing import SIDE
+from pytest_greencompute.pairing import SIDE, STOPS
 from pytest_greencompute.pairing.channel import Channel, Message, known
 from pytest_greencompute.pairing.demands import Demands
+from pytest_greencompute.pairing.holding import Hold, can_hold
 from pytest_greencompute.pairing.told import Checkouts, Told
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.results.run_json import run_to_json
@@ -34,14 +39,24 @@ class StrangerError(GreencomputeError):
     """This process imported code of the side that compares."""
 
 
+class NotWantedError(GreencomputeError):
+    """The process that compares does not ask for this test."""
+
+
 class Worker:
-    """One side's end of the conversation. ``learnt``: what the process that compares knows of the devices."""
+    """One side's end of the conversation. ``learnt``: what the process that compares knows of the devices; ``tests``: those that it may ask
+    for, in their order, or none where there is but one.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._before: Run | None = None
         self.learnt: tuple[Behaviour, ...] = ()
+        self.tests: tuple[str, ...] = ()
         self._checkouts: Checkouts | None = None
+        self._wanted = True
+        self._stops = False
+        self._hold: Hold | None = None
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, str]) -> Worker:
@@ -52,7 +67,12 @@ class Worker:
 
     def told(self) -> Told:
         """How to measure, which comes first of all. Raises SettingsError."""
-        told = Told.from_json(self._expect("settings")["settings"])
+        message = self._expect("settings")
+        self.tests = tuple(message.get("tests", ()))
+        return self._told(message["settings"])
+
+    def _told(self, settings: Message) -> Told:
+        told = Told.from_json(settings)
         self._checkouts = told.checkouts
         return told
 
@@ -63,17 +83,41 @@ class Worker:
             if found := origin.strangers(sys.modules, Path(here.head_root), Path(here.base_root), links):
                 raise StrangerError(origin.said(found))
 
-    def wait_to_load(self, demands: Demands | None) -> None:
+    def wait_to_load(self, test: str, demands: Demands | None) -> Told | None:
         """The test is about to be set up: its model must not take memory before the other side has what it needs.
 
-        ``demands`` are those of this commit on the test.
+        ``demands`` are those of this commit on the test. Returns how to measure it, where that is said anew; raises NotWantedError where it
+        is not to run.
         """
-        self._channel.send(what="collected", asked={} if demands is None else demands.to_json())
-        self._expect("load")
+        following = self.tests[self.tests.index(test) + 1 :] if test in self.tests else ()
+        which = {"test": test, "tests": [*following]} if self.tests else {}
+        self._channel.send(what="collected", asked={} if demands is None else demands.to_json(), stops=[*STOPS[: 1 + can_hold()]], **which)
+        message = self._expect("load", "next")
+        self._wanted = message["what"] == "load"
+        if not self._wanted:
+            raise NotWantedError(f"{test} is not compared.")
+        if self._hold is not None:  # of a test that came to no run
+            self._hold.lift()
+        self._stops = bool(message.get("stops"))
+        self._hold = Hold(lambda: self._stand_by("device")) if self._stops and can_hold() else None
+        return self._told(message["settings"]) if "settings" in message else None
+
+    def wait_to_run(self) -> None:
+        """The test is set up, and its body is about to run. Raises NotWantedError where it is not to."""
+        if self._stops:
+            self._stand_by("loaded")
+
+    def _stand_by(self, what: str) -> None:
+        self._channel.send(what=what)
+        self._wanted = self._expect("go", "next")["what"] == "go"
+        if not self._wanted:
+            raise NotWantedError("It is not compared.")
 
     def wait_to_begin(self, name: str | None) -> bool:
         """A ``measure`` is about to begin; False where it is not to be measured."""
         self._before = None
+        if self._hold is not None:
+            self._hold.lift()
         self.prove_origin()
         self._channel.send(what="here", name=name)
         message = self._expect("prepare", "skip")
@@ -97,8 +141,9 @@ class Worker:
         self._channel.send(what="done", run=run_to_json(run))
 
     def ended(self, outcome: str, said: str) -> None:
-        """The test is over: what pytest calls its outcome, and what it said where it failed."""
-        self._channel.send(what="ended", outcome=outcome, said=said)
+        """The test is over: what pytest calls its outcome, and what it said where it failed. Nobody is told of one not asked for."""
+        if self._wanted:
+            self._channel.send(what="ended", outcome=outcome, said=said)
 
     def _expect(self, *whats: str) -> Message:
         message = self._channel.receive()

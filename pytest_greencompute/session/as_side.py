@@ -8,6 +8,7 @@ from typing import Any
 from pytest_greencompute.measuring.driver import arun_metered
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
+from pytest_greencompute.models.devices import free_memory
 from pytest_greencompute.pairing.worker import Worker
 from pytest_greencompute.session.once import Once
 from pytest_greencompute.session.session import Session
@@ -30,9 +31,12 @@ class AsSide(Once):
         self._here, self.worker, self._effort = session, worker, effort
 
     def begin(self, test: MeteredTest) -> None:
-        """Open the meters, and wait until the other side has what it needs."""
+        """Open the meters, and wait until the other side has what it needs. Raises NotWantedError where it does not ask for this test."""
         self._here.open()
-        self.worker.wait_to_load(test.demands)
+        free_memory()  # of tests before, which the other side may need now
+        told = self.worker.wait_to_load(test.node_id, test.demands)
+        if told is not None:
+            self._effort = effort_of_side(told.max_seconds, told.count)
 
     async def measure(self, test: MeteredTest, task: Task) -> tuple[Run, list[Any]]:
         """Measure by turns with the other side; once where that does not measure this run."""

@@ -93,6 +93,7 @@ class Metered:
     def either(self, test: MeteredTest, metered: Callable[[UnderMeters], T], _: Callable[[int | None], T], /) -> T:
         """What is done under meters."""
         under = self._locked(test)
+        _wait_still(test)
         try:
             return metered(under)
         finally:
@@ -100,6 +101,7 @@ class Metered:
 
     def around(self, test: MeteredTest) -> tuple[Instruments, Provenance]:
         """The open meters, and what ran where."""
+        _wait_still(test)
         return self._locked(test).instruments, self._session.provenance()
 
     def not_by_turns(self, test: MeteredTest, why: str) -> tuple[str, ...]:
@@ -117,3 +119,9 @@ class Metered:
             test.held.enter_context(self._session.lock())
             test.locked = True
         return UnderMeters(self._session, test)
+
+
+def _wait_still(test: MeteredTest) -> None:
+    """Wait until no other commit loads beside what is metered without it."""
+    if test.contest is not None:
+        test.contest.wait_still()

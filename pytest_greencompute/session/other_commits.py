@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.budget import COMMAND_LINE, TERMS, Budget, Line, Terms
 from pytest_greencompute.judging.laxer import Stance, laxer
+from pytest_greencompute.machine.memory import host_memory
+from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands
+from pytest_greencompute.pairing.room import MACHINE, Memories, Room
 from pytest_greencompute.pairing.tests import Contest
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.settings import Settings
@@ -27,10 +31,13 @@ class OtherCommits:
         self.bases = Bases(root, environ, settings.base_refs, settings.base_python, links, options, home)
         self.bases.resolve()
         self._settings, self._root, self._home, self._alarms = settings, root, home, alarms
+        self._empty: Memories = {}
 
-    def contest(self, test: MeteredTest, budget: Budget, aim: Aim, say: Callable[[str], None]) -> Contest:
-        """The test at all commits, not started yet. ``say`` is told what it is waiting for."""
+    def contest(self, test: MeteredTest, budget: Budget, aim: Aim, say: Callable[[str], None], meters: Instruments) -> Contest:
+        """The test at all commits, not started yet; nothing of it is set up here. ``say`` is told what it is waiting for."""
         settings = self._settings
+        begun = _memories(meters)
+        self._empty = self._empty or begun
         return Contest(
             self.bases,
             test.node_id,
@@ -41,6 +48,7 @@ class OtherCommits:
             self._alarms,
             settings.base_turns == "launches",
             say,
+            None if None in begun.values() else Room(partial(_memories, meters), self._empty, begun),
         )
 
     def laxer(self, test: MeteredTest, contest: Contest, budget_of: Callable[[MeteredTest], Budget]) -> list[str]:
@@ -70,3 +78,8 @@ class OtherCommits:
         """The terms that the command line gives, without those that pytest's configuration file adds to it."""
         terms, added = self._settings.terms, next((line.terms for line in lines if line.where == COMMAND_LINE), Terms())
         return Terms(**{name: getattr(terms, name) for name in TERMS if getattr(terms, name) != getattr(added, name)})
+
+
+def _memories(meters: Instruments) -> Memories:
+    """The memory of the machine, and of each GPU that is metered."""
+    return {MACHINE: host_memory(), **meters.memory()}

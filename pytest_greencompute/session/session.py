@@ -153,12 +153,17 @@ class Session:
         """The other commits; None where none is compared with."""
         return None if self._others is None else self._others.bases
 
+    def expect_tests(self, node_ids: Sequence[str]) -> None:
+        """The tests that are going to be measured, in order: what serves them at another commit is started once."""
+        if self.bases is not None:
+            self.bases.tests = tuple(node_ids)
+
     def contend(self, test: MeteredTest) -> None:
         """Start the test at the other commits, if there are any: they import what they need while this side's fixtures load."""
-        if self._others is not None:
+        if self._others is not None and self.opened is not None:
             budget, tell = self.budget(test), self.tell(test)
             test.told = test.plan(budget)
-            test.contest = self._others.contest(test, budget, self.aim(test), lambda what: tell(Tell(what)))
+            test.contest = self._others.contest(test, budget, self.aim(test), lambda what: tell(Tell(what)), self.opened.instruments)
             with self.lock() if self.settings.base_turns == "launches" else contextlib.nullcontext():
                 test.contest.start()
 

@@ -81,6 +81,7 @@ class UnderMeters:
         )
         if pairing is None:
             return effort
+        effort = replace(effort, answered=pairing.answered, alone=pairing.alone)
         return replace(effort, agree=pairing.agree, turn=pairing.turn, in_pairs=True)
 
     def effort_of(self, candidate: str, run: str, limits: Mapping[str, float], counted: Sequence[str]) -> Effort:

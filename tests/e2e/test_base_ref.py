@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -229,6 +232,9 @@ def test_fresh_launches_that_do_not_fit_together_take_turns(repository: Reposito
     result = repository.measure()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*and the same in 3 fresh launches of both*"])
+    result.stdout.fnmatch_lines(
+        ["note: test_it: fresh launches of both did not fit into memory together: one was measured after the other"]
+    )
 
 
 # What cannot be compared is said, and is never green in silence
@@ -311,6 +317,275 @@ def test_a_base_loads_its_model_when_this_side_has_loaded_and_run_its_own(reposi
     assert order[:4] == ["head loads", "head runs", "base loads", "base runs"]
 
 
+# One process serves all tests at a commit, and loads beside this side
+
+
+def told(what: str) -> list[str]:
+    """What the processes of a session wrote down as ``what``, in order."""
+    path = Path(os.environ["TMPDIR"]) / what
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
+
+
+SHARED = """
+import os, sys, tempfile
+from pathlib import Path
+import pytest
+from app import model
+
+BASE = "GREENCOMPUTE_SIDE" in os.environ
+
+def note(what, said):
+    with (Path(tempfile.gettempdir()) / what).open("a") as file:
+        file.write(f"{said}\\n")
+
+@pytest.fixture(scope="module")
+def loaded():
+    note("loads", f"{'base' if BASE else 'head'}:{os.getpid()}")
+    return model
+"""
+EACH = """
+@pytest.mark.parametrize("number", range(3))
+def test_it(loaded, energy_meter, number):
+    energy_meter.measure(loaded, ["a", "b", "c", "d"])
+"""
+
+
+def test_what_tests_share_is_loaded_once_at_the_base_too(repository: Repository) -> None:
+    repository.project.write("tests/test_app.py", SHARED + EACH)
+    repository.project.write("tests/test_other.py", SHARED + EACH)
+    repository.commit()
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(passed=6)
+    loads = told("loads")
+    assert len(loads) == 4  # once a module on either side
+    assert len({each for each in loads if each.startswith("base")}) == 1  # in one process
+    verdicts = [each["verdict"] for run in repository.project.report()["runs"] for each in run["verdicts"]]
+    assert verdicts == ["PASS"] * 6
+
+
+def test_a_test_that_is_left_out_here_is_not_run_at_the_base(repository: Repository) -> None:
+    body = """
+def measured(name, meter):
+    note("runs", f"{'base' if BASE else 'head'}:{name}")
+    meter.measure(model, ["a", "b", "c", "d"])
+
+def test_one(loaded, energy_meter):
+    measured("one", energy_meter)
+
+@pytest.mark.skipif(not BASE, reason="not here")
+def test_skipped(loaded, energy_meter):
+    measured("skipped", energy_meter)
+
+def test_deselected(loaded, energy_meter):
+    measured("deselected", energy_meter)
+
+def test_last(loaded, energy_meter):
+    measured("last", energy_meter)
+"""
+    repository.project.write("tests/test_app.py", SHARED + body)
+    repository.commit()
+    result = repository.measure("main", "--energy-unmeasured=fail", "-k", "not deselected")
+    result.assert_outcomes(passed=2, skipped=1, deselected=1)
+    assert sorted(told("runs")) == ["base:last", "base:one", "head:last", "head:one"]
+
+
+@pytest.mark.parametrize(
+    ("at_base", "says"),
+    [
+        ("def test_first(energy_meter):\n    os._exit(3)\n", "*test_first*exit status 3*"),
+        ("def test_first(energy_meter):\n    raise RuntimeError('no weights')\n", "*test_first*its test failed (*no weights*"),
+    ],
+    ids=["dies", "fails"],
+)
+def test_a_test_that_breaks_at_the_base_takes_no_later_one_with_it(repository: Repository, at_base: str, says: str) -> None:
+    first = "def test_first(energy_meter):\n    energy_meter.measure(model, ['a', 'b'])\n"
+    repository.project.write("tests/test_app.py", f"{SHARED}\n{at_base}\n{EACH}")
+    repository.commit()
+    repository.project.write("tests/test_app.py", f"{SHARED}\n{first}\n{EACH}")
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(failed=1, passed=3)
+    result.stdout.fnmatch_lines([says])
+    assert len([each for each in told("loads") if each.startswith("base")]) == 1
+
+
+def test_a_file_that_cannot_be_imported_at_the_base_takes_no_other_with_it(repository: Repository) -> None:
+    repository.project.write("tests/test_app.py", SHARED + EACH)
+    repository.project.write("tests/test_broken.py", "import no_such_module\n" + TEST)
+    repository.commit()
+    repository.project.write("tests/test_broken.py", TEST)
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(failed=1, passed=3)
+    result.stdout.fnmatch_lines(["*No module named 'no_such_module'*"])
+    assert len([each for each in told("loads") if each.startswith("base")]) == 1
+
+
+OLDER = """
+from pytest_greencompute.pairing.channel import Channel
+from pytest_greencompute.pairing.worker import Worker
+
+hear, say = Channel.receive, Channel.send
+UNKNOWN = {"tests", "test", "stops"}  # keys that the version of commit c0a9932 neither reads nor says
+if "GREENCOMPUTE_SIDE" in __import__("os").environ:
+    Channel.receive = lambda *a: {key: value for key, value in hear(*a).items() if key not in UNKNOWN | {"settings"} or key == "settings"}
+    Channel.send = lambda self, **said: say(self, **{key: value for key, value in said.items() if key not in UNKNOWN})
+"""
+
+
+def test_a_base_of_an_older_version_has_a_process_for_each_test(repository: Repository) -> None:
+    project = repository.project
+    project.write("tests/test_app.py", SHARED + EACH)
+    project.write("conftest.py", OLDER + (project.path / "conftest.py").read_text(encoding="utf-8"))
+    repository.commit()
+    repository.measure("main", "--energy-unmeasured=fail").assert_outcomes(passed=3)
+    assert len({each for each in told("loads") if each.startswith("base")}) == 3
+
+
+ON_CPU = """
+import dataclasses
+import world
+
+of_gpu = world.WorldCounter.source.fget
+world.WorldCounter.source = property(lambda self: dataclasses.replace(of_gpu(self), domain="cpu", uuid=""))
+"""
+BESIDE = """
+import os, tempfile, time
+from pathlib import Path
+import pytest
+from app import model
+
+BASE = "GREENCOMPUTE_SIDE" in os.environ
+FOLDER = Path(tempfile.gettempdir())
+
+def note(said):
+    with (FOLDER / "order").open("a") as file:
+        file.write(f"{'base' if BASE else 'head'}-{said}\\n")
+
+@pytest.fixture
+def loaded():
+    note("loads")
+    if BASE:
+        (FOLDER / "pid").write_text(str(os.getpid()))
+        (FOLDER / "loading").touch()
+        {at_base}
+    else:
+        end = time.monotonic() + {patience}
+        while not (FOLDER / "loading").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+    note("loaded")
+    return model
+
+def test_it(loaded, energy_meter):
+    note("runs")
+    energy_meter.measure(loaded, ["a", "b", "c", "d"])
+"""
+PATIENCE_S = 60  # of the side that waits for the other one to load; a busy machine takes its time to start a process
+
+
+def write_beside(repository: Repository, at_base: str = "pass", patience: float = PATIENCE_S, head: str = "") -> None:
+    """A test whose model loads on either side; ``head`` is what is added to this side's conftest alone."""
+    project = repository.project
+    text = (project.path / "conftest.py").read_text(encoding="utf-8")
+    project.write("conftest.py", text + ON_CPU)
+    project.write("tests/test_app.py", BESIDE.replace("{at_base}", at_base).replace("{patience}", str(patience)))
+    repository.commit()
+    project.write("conftest.py", text + ON_CPU + head)
+
+
+def test_a_base_loads_while_this_side_loads_and_runs_nothing_before_it_has_its_turn(repository: Repository) -> None:
+    write_beside(repository)
+    repository.measure("main", "--energy-unmeasured=fail").assert_outcomes(passed=1)
+    order = told("order")
+    assert order.index("base-loads") < order.index("head-loaded")
+    assert order.index("head-runs") < order.index("base-runs")
+
+
+def test_a_base_that_takes_memory_that_this_side_needs_ends_and_loads_later(repository: Repository) -> None:
+    short = """
+from pytest_greencompute.session import other_commits
+from pytest_greencompute.values.memory import Memory
+
+FOLDER = __import__("pathlib").Path(__import__("tempfile").gettempdir())
+other_commits.host_memory = lambda: Memory(10**9, (2 if (FOLDER / "loading").exists() else 9) * 10**9)
+"""
+    # The first process stays in its set-up until it is ended; the second one finds that there was one before.
+    write_beside(repository, "(FOLDER / 'again').exists() or [(FOLDER / 'again').touch(), time.sleep(3600)]", head=short)
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["note: test_it: main (*) was loaded after this side: 2.0 GB of the machine's memory was free while both loaded"]
+    )
+
+
+def test_fresh_launches_load_beside_those_before_them_and_while_nothing_is_measured(repository: Repository) -> None:
+    conftest = (repository.project.path / "conftest.py").read_text(encoding="utf-8")
+    repository.project.write("conftest.py", conftest + ON_CPU)
+    body = """
+@pytest.fixture
+def first(loaded):
+    def run(batch, seen=[]):
+        if not seen:
+            seen.append(note("loads", "answers"))
+        return model(batch)
+
+    return run
+
+def test_it(first, energy_meter):
+    energy_meter.measure(first, ["a", "b", "c", "d"])
+"""
+    repository.project.write("tests/test_app.py", SHARED + body)
+    repository.commit()
+    repository.app(joules=0.6)
+    repository.measure().assert_outcomes(failed=1)
+    fresh = told("loads")[4:]
+    # Launches 2 and 3 load, 2 answers, 4 loads, 3 and 4 answer.
+    assert "".join("A" if each == "answers" else "L" for each in fresh) == "LLLLAALLAAAA"
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended; one that nobody has waited for yet has, too."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_base_that_hangs_while_it_loads_is_ended_and_unmeasured_and_the_session_goes_on(repository: Repository) -> None:
+    write_beside(repository, "time.sleep(3600)", head="\nfrom pytest_greencompute.pairing import started\nstarted.LOADING_S = 8\n")
+    repository.project.write("tests/test_more.py", TEST)
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["*the other process said nothing for * s, and was ended*"])
+    assert is_gone(int(told("pid")[0]))
+
+
+def test_ctrl_c_while_a_base_loads_leaves_no_process(repository: Repository) -> None:
+    write_beside(repository, "time.sleep(3600)")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--energy-budget", "--energy-base-ref=main"]
+    with subprocess.Popen(command, cwd=repository.project.path, stdout=subprocess.PIPE, text=True) as session:
+        end = time.monotonic() + PATIENCE_S
+        while "head-runs" not in told("order") and time.monotonic() < end:
+            time.sleep(0.05)
+        session.send_signal(signal.SIGINT)
+        said, _ = session.communicate(timeout=PATIENCE_S)
+    assert "KeyboardInterrupt" in said
+    assert is_gone(int(told("pid")[0]))
+    assert no_worktree_is_left(repository)
+
+
+def test_the_body_of_a_test_that_has_only_windows_is_not_run_at_the_base(repository: Repository) -> None:
+    write_beside(repository)
+    path = repository.project.path / "tests" / "test_app.py"
+    text = path.read_text(encoding="utf-8")
+    text = text.replace('energy_meter.measure(loaded, ["a", "b", "c", "d"])', 'with energy_meter.window("w"):\n        loaded(["a"])')
+    repository.project.write("tests/test_app.py", text)
+    repository.project.write("tests/test_more.py", TEST)
+    repository.commit()
+    repository.measure().assert_outcomes(passed=2)
+    assert "base-loaded" in told("order")
+    assert "base-runs" not in told("order")
+
+
 def test_changed_requirements_are_not_compared_in_this_environment(repository: Repository) -> None:
     repository.project.write("requirements.txt", "torch==2.1\n")
     repository.commit()
@@ -318,6 +593,34 @@ def test_changed_requirements_are_not_compared_in_this_environment(repository: R
     result = repository.measure("main", "--energy-unmeasured=fail")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*environment changes are not compared: requirements.txt differ; --energy-base-python *"])
+
+
+LOST = """
+import os
+import world
+from pytest_greencompute.errors import MeterLostError
+
+read = world.WorldCounter.read
+
+def lost(self):
+    if world.world.calls > 400:
+        raise MeterLostError("Unable to reach the GPU: it is lost.")
+    return read(self)
+
+if "GREENCOMPUTE_SIDE" in os.environ:
+    world.WorldCounter.read = lost
+"""
+
+
+def test_a_device_that_is_lost_between_sides_leaves_no_ratio(repository: Repository) -> None:
+    conftest = (repository.project.path / "conftest.py").read_text(encoding="utf-8")
+    repository.project.write("conftest.py", conftest + LOST)
+    repository.commit()
+    repository.project.write("conftest.py", conftest)
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*3 sets were lost: Unable to reach the GPU: it is lost*"])
+    assert words(repository.project)["energy_per_query"] == "UNMEASURED"
 
 
 def test_a_base_that_imports_this_sides_code_is_unmeasured(repository: Repository) -> None:

@@ -23,6 +23,7 @@ from pytest_greencompute.measuring.script import measure, precise_enough
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.measuring.window import Window
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter, SimulatedGpu
@@ -443,6 +444,33 @@ def test_one_reset_counter_costs_one_set_and_is_noted() -> None:
     assert any("set 2 was lost: the energy counter of gpu:0 ran backwards" in note for note in run.notes)
     assert 1 not in {block.set_index for block in run.blocks}
     assert energy(run).value == pytest.approx(3.0, rel=0.01)
+
+
+@pytest.mark.parametrize(("in_pairs", "kept"), [(True, {0, 2, 3}), (False, {0, 1, 2, 3})])
+def test_a_reset_while_another_side_has_its_turn_costs_the_set_that_would_be_held_against_it(in_pairs: bool, kept: set[int]) -> None:
+    bench = Bench(FAST)
+
+    def turn(index: int, _: Run) -> bool:
+        if index == 1:
+            bench.clock.sleep(1.0)
+            bench.gpus[0].fault("reset")
+        return index < 4
+
+    run = bench.run(turn=turn, in_pairs=in_pairs, enough=lambda _: False)
+    assert {block.set_index for block in run.blocks} == kept
+    said = "set 2 was lost: the energy counter of gpu:0 ran backwards between the sets of both sides"
+    assert any(said in note for note in run.notes) is in_pairs
+
+
+def test_a_reset_before_the_first_set_of_both_costs_nothing() -> None:
+    bench = Bench(FAST)
+
+    def agree(layout: Layout) -> Layout:
+        bench.gpus[0].fault("reset")
+        return layout
+
+    run = bench.run(agree=agree, in_pairs=True, turn=lambda index, _: index < 3, enough=lambda _: False)
+    assert {block.set_index for block in run.blocks} == {0, 1, 2}
 
 
 def test_a_device_that_stays_lost_is_a_meter_error() -> None:

@@ -1,0 +1,218 @@
+"""A process that measures a side, as the operating system's: started, spoken with, and ended. What is said is ``process``'s business.
+
+It runs the test that it was started for. Where it is told of ``tests`` that are to follow, and its version of this package knows how, it
+stands before each of them in turn, so that what several share is loaded once, as in any session of pytest. A version that does not know
+passes over the key, and has a process for each test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.models.workload import is_out_of_memory
+from pytest_greencompute.pairing import SIDE
+from pytest_greencompute.pairing.channel import Channel, Message, SideLostError, SilentError
+from pytest_greencompute.pairing.told import Told
+
+LOADING_S = 600.0  # at least, for importing and for loading: a base may have to compile or fetch what this side has
+ANSWER_S = 1800.0  # a set of long queries may take minutes
+END_S = 60.0
+SAID_LINES = 12
+NO_SUCH_TEST = (4, 5)  # pytest's exit status where a node id is not found, and where nothing was collected
+NO_MATCH = "no match in any of"  # what it says of a node id whose file was collected and does not hold it
+
+
+class NotMeasuredError(GreencomputeError):
+    """Why a side has no figure: the message completes "it was not measured: …". ``means_missing``: it does not have the test."""
+
+    means_missing = False
+
+
+class MemoryFullError(NotMeasuredError):
+    """The side does not fit into the memory beside what else is there."""
+
+
+class NoSuchTestError(NotMeasuredError):
+    """The side does not have the test."""
+
+    means_missing = True
+
+
+class NotServedError(GreencomputeError):
+    """A process that serves several tests does not stand before this one any more, or never will."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What to start: ``folder`` is the side's project, ``node_id`` the test, ``label`` what it is called in sentences,
+    ``options`` more of pytest's.
+    """
+
+    label: str
+    folder: Path
+    node_id: str
+    environ: Mapping[str, str]
+    python: str = sys.executable
+    prepare: Sequence[str] = ()
+    options: Sequence[str] = ()
+
+
+class Started:
+    """A process of ``side``, which is told how to measure, and of the ``tests`` that it may be asked for, in their order (none: the one of
+    ``side`` alone). Every method raises NotMeasuredError where the process has ended.
+    """
+
+    def __init__(self, side: Side, told: Told, tests: Sequence[str] = ()) -> None:
+        self.side = side
+        self.ahead = tuple(tests)  # the tests that it may still be asked for, as far as is known
+        self._why: NotMeasuredError | None = None  # it says nothing more
+        self._collected = self._one_only = False
+        self._before: Message | None = None  # said where it stands before a test that nobody has asked for yet
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
+        ours, theirs = socket.socketpair()
+        command = [side.python, *side.prepare, "-m", "pytest", side.node_id, "-o", "addopts=", "-p", "no:cacheprovider", "-q", "--tb=short"]
+        command += side.options
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                cwd=side.folder,
+                env={**side.environ, SIDE: str(theirs.fileno())},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the comparing process alone, which ends this one
+            )
+        self._channel = Channel(ours)
+        with contextlib.suppress(SideLostError):  # whoever waits for its first word will hear why
+            self._channel.send(what="settings", settings=told.to_json(), **({"tests": [*tests]} if tests else {}))
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process has not ended yet."""
+        return self._process.poll() is None
+
+    @property
+    def serves_others(self) -> bool:
+        """Whether another test can follow."""
+        return bool(self.ahead) and self.lives
+
+    @property
+    def serves_one(self) -> bool:
+        """Whether one that is told of several is of no use: its version serves the first, or it ended before it stood before any."""
+        return self._one_only or not (self._collected or self.lives)
+
+    def serves(self, node_id: str) -> bool:
+        """Whether that test may be ahead."""
+        return self.lives and node_id in self.ahead
+
+    def stand_before(self, node_id: str) -> Message:
+        """Wait until it stands before that test, which it has imported and not set up; what it says of it.
+
+        Raises NotServedError where another test of those that it serves is the next, or where it does not have this one.
+        """
+        while True:
+            message = self._before or self._next_test()
+            self._before, self._collected = None, True
+            if "tests" not in message:  # the only test that it runs
+                self._one_only, self.ahead = True, ()
+                return message
+            here = message["test"]
+            following: list[str] = [*message["tests"]]
+            if here == node_id:
+                self.ahead = tuple(following)
+                return message
+            if node_id not in following:
+                self.ahead, self._before = (here, *following), message
+                raise NotServedError(f"{self.side.label} does not stand before {node_id}.")
+            self.send(what="next")
+
+    def _next_test(self) -> Message:
+        """What it says before its next test; what it had still to say of the one before is no news."""
+        while (message := self.receive("collected", "ended", "device", "loaded", within_s=LOADING_S))["what"] != "collected":
+            continue
+        return message
+
+    def has_spoken(self) -> bool:
+        """Whether it has said something that nobody has received yet."""
+        return self._channel.has_more()
+
+    def kill(self) -> None:
+        """End it at once: what it holds is wanted."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def send(self, **message: object) -> None:
+        """Say something. Raises NotMeasuredError."""
+        try:
+            self._channel.send(**message)
+        except SideLostError as error:
+            raise self._lost(error) from error
+
+    def receive(self, *whats: str, within_s: float | None = None) -> Message:
+        """Wait ``within_s`` seconds at most (default: half an hour) for one of these messages. Raises NotMeasuredError for none, or
+        another.
+        """
+        try:
+            message = self._channel.receive(ANSWER_S if within_s is None else within_s)
+        except SideLostError as error:
+            raise self._lost(error) from error
+        if message["what"] not in whats:
+            raise NotMeasuredError(f"it said {message['what']!r} instead of {' or '.join(map(repr, whats))}")
+        return message
+
+    def _lost(self, error: SideLostError) -> NotMeasuredError:
+        """Why it says nothing more. One that only takes too long is ended."""
+        self._why = self._why or self._found(error)
+        return self._why
+
+    def _found(self, error: SideLostError) -> NotMeasuredError:
+        if isinstance(error, SilentError):
+            self.close()
+            return NotMeasuredError(f"{error.message.rstrip('.')}, and was ended")
+        said = self._said()
+        if self._is_missing(said):
+            return NoSuchTestError("it has no such test")
+        status = self._process.poll()
+        # The kernel kills what the memory has no room for.
+        kind = MemoryFullError if status == -signal.SIGKILL or is_out_of_memory(said) else NotMeasuredError
+        return kind(f"{error.message.rstrip('.')} (exit status {status}): {said}")
+
+    def _is_missing(self, said: str) -> bool:
+        """Whether the side does not have the test; a file that cannot be collected ends with the same exit status, and is no such thing."""
+        here = (self.side.folder / self.side.node_id.partition("::")[0]).exists()
+        return self._process.poll() in NO_SUCH_TEST and (not here or NO_MATCH in said)
+
+    def _said(self) -> str:
+        """The end of what the process printed, once it has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+        if self._output.closed:
+            return ""
+        self._output.seek(0)
+        lines = self._output.read().decode(errors="replace").strip().splitlines()
+        return " / ".join(line.strip() for line in lines[-SAID_LINES:] if line.strip())
+
+    def close(self) -> None:
+        """End the process, whatever it does. May be called twice."""
+        self._channel.close()
+        if self._process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S / 60)
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if self._process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, sign)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(END_S / 6)
+        self._output.close()
