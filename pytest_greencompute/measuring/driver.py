@@ -383,6 +383,8 @@ class _Driver:
     async def _work_through(self, work: Work) -> Any:
         clock = self._instruments.clock
         if work.again:
+            if self._effort.timing == "short":  # whose latencies these are
+                self._effort.alone()
             return await self._workload.arun_again(work.part, clock, self._repeats.answered_again)
         self._repeats.judge()  # before anything is measured
         if work.timed:

@@ -23,7 +23,7 @@ from pytest_greencompute.measuring.script import measure, precise_enough
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.measuring.window import Window
 from pytest_greencompute.meters.instruments import Instruments
-from pytest_greencompute.protocol.layout import Layout
+from pytest_greencompute.protocol.layout import Layout, Timing
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter, SimulatedGpu
@@ -460,6 +460,27 @@ def test_a_reset_while_another_side_has_its_turn_costs_the_set_that_would_be_hel
     assert {block.set_index for block in run.blocks} == kept
     said = "set 2 was lost: the energy counter of gpu:0 ran backwards between the sets of both sides"
     assert any(said in note for note in run.notes) is in_pairs
+
+
+@pytest.mark.parametrize("timing", ["short", "whole"])
+def test_nothing_is_timed_while_another_side_loads_and_what_has_cooled_is_warmed_up_again(timing: Timing) -> None:
+    bench = Bench(FAST)
+    events: list[str] = []
+
+    def model(batch: list[int]) -> list[int]:
+        events.append("work")
+        return bench.model(batch)
+
+    def alone() -> float:
+        events.append("alone")
+        return 1.0 if events.count("alone") == 1 else 0.0
+
+    run = bench.run(Task(model, range(20)), answered=lambda: events.append("answered"), alone=alone, timing=timing, in_pairs=True)
+    assert events[:21] == ["work"] * 20 + ["answered"]
+    warm_up = events[21 : events.index("alone")]
+    assert (len(warm_up) > 20) is (timing == "whole")  # which are timed for the pass of its own; what is only shown, from the first on
+    before = bench.run(Task(bench.model, range(20)), timing=timing, in_pairs=True)
+    assert len(run.latencies) == len(before.latencies)  # of the second warm-up, none
 
 
 def test_a_reset_before_the_first_set_of_both_costs_nothing() -> None:
