@@ -18,13 +18,14 @@ from pytest_greencompute.protocol.layout import (
 )
 from pytest_greencompute.protocol.messages import Plan
 from pytest_greencompute.protocol.sets import lay_out, phase_matters, sets_ahead
-from pytest_greencompute.protocol.tail import REST_S
+from pytest_greencompute.protocol.tail import REST_S, SHOWS_REST_S
 from pytest_greencompute.stats.distributions import values_to_bound
 
 Stage = Literal["probe", "warm-up", "lag", "rest", "coverage", "latency"]
 LEAST_PROOF, PROVEN_S = 2, 1.0  # chunks, and seconds of steady work that the first pass is part of
 _WHILE_IDLE: tuple[Stage, ...] = ("probe", "warm-up", "lag", "coverage", "latency")
-_AS_IT_RESTS: tuple[Stage, ...] = ("warm-up", "rest", "coverage", "latency")
+_AS_IT_RESTS: tuple[Stage, ...] = ("rest", "warm-up", "coverage", "latency")
+_AFTER_LITTLE_WORK: tuple[Stage, ...] = ("warm-up", "rest", "coverage", "latency")
 
 
 def ahead(plan: Plan, batch_s: float, *, from_step: Stage, first_pass_s: float | None = None, spent: float = 0.0) -> tuple[float, float]:
@@ -42,7 +43,8 @@ def ahead(plan: Plan, batch_s: float, *, from_step: Stage, first_pass_s: float |
         "coverage": burst_seconds(plan, batch_s) if plan.ticking and plan.find_whole else 0.0,
         "latency": latency_s,
     }
-    order = _AS_IT_RESTS if plan.before else _WHILE_IDLE
+    little = plan.batches * batch_s < SHOWS_REST_S
+    order = _WHILE_IDLE if not plan.before else _AFTER_LITTLE_WORK if little else _AS_IT_RESTS
     left = sum(seconds[step] for step in order[order.index(from_step) :])
     before_sets = max(left - spent, 0.0)
     if not plan.sources:

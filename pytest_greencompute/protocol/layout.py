@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 BLOCK_TICKS = 10
+ALONE_OF_NINE_TICKS = 4  # nine phases cancel what a short block leaves of one; in a given time more sets say more than longer ones
 WHOLE_TICKS = 5  # where counters see all of the time, so that only the ends of a block blur it: sooner three that show their spread
 PAIR_TICKS = 5  # where sides take turns: both have the same phases, so what a short block leaves of them is in both, and pairs come sooner
 NINE_TICKS = 2  # likewise, where nine of them with phases of their own make a sample
 BLOCK_SECONDS = 0.5
+ALONE_OF_NINE_SECONDS = 0.4
 PAIR_SECONDS = 0.2  # likewise: what drifts on a shared machine drifts within half a second, and short turns have more of it in common
 SET_BLOCKS = PHASES  # nine, odd: ten leave 4 % of error at 50 ms loads on a 100/25 ms sensor
 BLOCK_LAGS = 2
-WARMUP_CHUNK_S = 0.2
+WARMUP_CHUNK_S = 0.22  # not less than 0.2 s where a share falls short
 WARMUP_CHUNKS = 6  # the last three against the three before them
 PERCENTILE = 0.95  # the highest of a latency that is bounded on both sides, unless a higher one has a limit
 LATENCY_SHARE = 0.3  # of the time limit, at most
@@ -47,6 +49,8 @@ def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False, 
         ticks, seconds = NINE_TICKS if of_nine else PAIR_TICKS, PAIR_SECONDS
     else:
         ticks, seconds = WHOLE_TICKS if whole else BLOCK_TICKS, BLOCK_SECONDS
+        if of_nine:
+            ticks, seconds = ALONE_OF_NINE_TICKS, ALONE_OF_NINE_SECONDS
     return max(ticks * tick_s, seconds, BLOCK_LAGS * lag_s)
 
 

@@ -18,7 +18,7 @@ from pytest_greencompute.protocol.layout import SETTLE_S, WARMUP_CHUNK_S, WARMUP
 from pytest_greencompute.protocol.messages import Ask, Learn, Measured, Plan, Probe, Probed, Steps, Tell, Ticks, Wait, Work
 from pytest_greencompute.protocol.parts import Part, Worked, part, spread, whole_pass
 from pytest_greencompute.protocol.sets import Readings, measure_sets, phase_matters
-from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, come_to_rest, watch_tail
+from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, SHOWS_REST_S, come_to_rest, watch_tail
 from pytest_greencompute.values.readings import Block, Source
 from pytest_greencompute.values.run import Latency
 
@@ -33,6 +33,7 @@ PLATEAU = 0.02
 FIRST_OF_PASS = 3  # batches, which load, allocate and start threads: what they took tells nothing of the others
 PASS_TIMES = 4
 FASTEST_BATCH_S = 1e-7  # what a call costs in Python: a clock that shows less has stood still
+FINDING = "finding the meter's tick"
 SURPRISED = "the meter does not tick as it did for the process before: it was looked at anew"
 
 
@@ -59,49 +60,45 @@ class Ready:
 
 
 def get_ready(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, Ready]:
-    """Warm up, and find the tick and the lag while the device comes to rest. Where that does not show them, find the tick while it idles,
-    and look for a lag after another warm-up.
+    """Warm up, and find the tick and the lag while the device comes to rest: after the first pass, where that is long enough to show a lag,
+    else after the warm-up. Where that look shows no rest, find the tick while the device idles, and look for a lag after the warm-up.
     """
-    batch_s = max(first_pass.seconds / plan.batches, FASTEST_BATCH_S)
-    warm = Warm(batch_s)
+    warm = Warm(max(first_pass.seconds / plan.batches, FASTEST_BATCH_S))
     said: tuple[str, ...] = ()
     if plan.before:
-        warm = yield from _warm_up(plan, warm, first_pass.seconds)
-        plan = yield from _rested(plan, warm)
-        if plan.before:
-            return _ready(plan, warm)
-    if plan.ticking:
-        plan, said = yield from _find_tick(plan, warm.batch_s, again=bool(warm.chunks))
+        if first_pass.seconds < SHOWS_REST_S:
+            warm = yield from _warm_up(plan, warm, first_pass.seconds)
+        plan = yield from _rested(plan, warm.batch_s, warm.chunks[-1].end_ns if warm.chunks else first_pass.end_ns)
+    if plan.ticking and not plan.before:
+        plan, said = yield from _find_tick(plan, warm.batch_s)
     find_lag = plan.find_lag and plan.ticking and plan.tick_s >= LAG_SHORTEST_TICK_S
     before: Readings = (yield Ticks()) if find_lag else {}
     if find_lag or not warm.chunks:
         # A delayed counter would not show work that is shorter than its delay.
-        warm = yield from _warm_up(plan, warm, 0.0 if find_lag else first_pass.seconds)
+        warm = yield from _warm_up(plan, warm, None if find_lag else first_pass.seconds)
     if find_lag:
         plan = replace(plan, sources=(yield from _find_lag(plan, warm.batch_s, before, warm.chunks[-1].end_ns)))
     elif plan.find_lag and plan.ticking:
         yield Learn(plan.sources)
-    return _ready(plan, replace(warm, notes=said + warm.notes))
-
-
-def _ready(plan: Plan, warm: Warm) -> Ready:
     shown = warm.latencies if plan.timing == "short" and plan.sources else ()
-    return Ready(plan, warm.batch_s, Measured(plan.sources, warmup=warm.chunks, latencies=shown, notes=warm.notes))
+    return Ready(plan, warm.batch_s, Measured(plan.sources, warmup=warm.chunks, latencies=shown, notes=said + warm.notes))
 
 
-def _rested(plan: Plan, warm: Warm) -> Generator[Ask, Any, Plan]:
-    """The plan with the sources as they show while the device comes to rest; without ``before`` where they do not."""
-    yield Tell("finding the meter's tick", *ahead(plan, warm.batch_s, from_step="rest"))
+def _rested(plan: Plan, batch_s: float, end_ns: int) -> Generator[Ask, Any, Plan]:
+    """The plan with the sources as they show while the device comes to rest after work that ended at ``end_ns``; without ``before`` where
+    they do not.
+    """
+    yield Tell(FINDING, *ahead(plan, batch_s, from_step="rest"))
     ((domain, before),) = plan.before.items()
     seen: Probed = yield Probe()
     if domain in seen.seen:
-        found = yield from come_to_rest(seen, before, domain, warm.chunks[-1].end_ns)
+        found = yield from come_to_rest(seen, before, domain, end_ns)
         if found is not None:
             return replace(plan, sources=found.sources, quiet=found.quiet, find_lag=False)
     return replace(plan, before={})
 
 
-def _find_tick(plan: Plan, batch_s: float, *, again: bool) -> Generator[Ask, Any, tuple[Plan, tuple[str, ...]]]:
+def _find_tick(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Plan, tuple[str, ...]]]:
     """The plan with the sources as probed, and what there is to say. What another process has told is looked at again, not trusted."""
     said: tuple[str, ...] = ()
     if not plan.settle:
@@ -109,9 +106,9 @@ def _find_tick(plan: Plan, batch_s: float, *, again: bool) -> Generator[Ask, Any
         if not known.surprised:
             return replace(plan, sources=known.sources, quiet=known.quiet), said
         plan, said = replace(plan, settle=True, find_lag=True, whole=False, find_whole=True), (SURPRISED,)
-    yield Tell("finding the meter's tick", *ahead(plan, batch_s, from_step="probe"))
+    yield Tell(FINDING, *ahead(plan, batch_s, from_step="probe"))
     yield Wait(SETTLE_S)
-    found: Probed = yield Probe(again)
+    found: Probed = yield Probe(again=True)
     return replace(plan, sources=found.sources, quiet=found.quiet), said
 
 
@@ -125,12 +122,13 @@ class Warm:
     notes: tuple[str, ...] = ()
 
 
-def _warm_up(plan: Plan, sofar: Warm, first_pass_s: float) -> Generator[Ask, Any, Warm]:
+def _warm_up(plan: Plan, sofar: Warm, first_pass_s: float | None) -> Generator[Ask, Any, Warm]:
     """Run until the time per query has stopped trending, or the limit; those blocks are kept apart, with no energy.
 
-    ``first_pass_s``: how long the first pass took, as far as it shows how this goes on.
+    ``first_pass_s``: how long the first pass took; None: whatever it took, all chunks are run.
     """
     judged = bool(plan.sources) or plan.timing == "whole"
+    least = WARMUP_CHUNKS if first_pass_s is None else least_chunks(first_pass_s)
     limit_s, spent, batch_s = WARMUP_LIMIT_S if judged else SHORT_WARMUP_S, 0.0, sofar.batch_s
     chunks: list[tuple[Part, Worked]] = []
     while True:
@@ -140,7 +138,7 @@ def _warm_up(plan: Plan, sofar: Warm, first_pass_s: float) -> Generator[Ask, Any
         chunks.append((chunk, worked))
         spent += worked.seconds
         batch_s = max(worked.seconds / len(chunk), FASTEST_BATCH_S)
-        proven = len(chunks) >= least_chunks(first_pass_s) and _as_at_first(chunks, first_pass_s + spent)
+        proven = len(chunks) >= least and _as_at_first(chunks, (first_pass_s or 0.0) + spent)
         level = proven or _levelled([each.seconds / each.queries for _, each in chunks])
         if level or (spent >= limit_s and len(chunks) >= LEAST_CHUNKS):
             break
@@ -154,7 +152,8 @@ def _as_at_first(chunks: Sequence[tuple[Part, Worked]], worked_s: float) -> bool
     """Whether the batches that were asked again take what the same batches took in the first pass, to within 2 %, and do not trend.
 
     Over six chunks ``_levelled`` compares times half of those chunks apart. What is nearer to each other must agree the better: the first
-    pass and these chunks are on average half of the ``worked_s`` of both apart.
+    pass and these chunks are on average half of the ``worked_s`` of both apart. Chunks must agree twice as well, since clocks that ramp
+    begin again after a pause, and then the first pass had as little of them.
     """
     ratios, again_s, first_s = [], 0.0, 0.0
     for chunk, worked in chunks:
@@ -168,7 +167,7 @@ def _as_at_first(chunks: Sequence[tuple[Part, Worked]], worked_s: float) -> bool
         return False
     half = WARMUP_CHUNKS / 2
     change, trend = abs(again_s / first_s - 1), abs(ratios[-1] - ratios[0])
-    return change <= PLATEAU * min(1.0, worked_s / 2 / (half * WARMUP_CHUNK_S)) and trend <= PLATEAU * (len(ratios) - 1) / half
+    return change <= PLATEAU * min(1.0, worked_s / 2 / (half * WARMUP_CHUNK_S)) and trend <= PLATEAU / 2 * (len(ratios) - 1) / half
 
 
 def _find_lag(plan: Plan, batch_s: float, before: Readings, end_ns: int) -> Generator[Ask, Any, tuple[Source, ...]]:

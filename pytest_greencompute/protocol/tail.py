@@ -19,7 +19,8 @@ LAG_RISE = 0.2  # of idle power: work that draws less above it shows no lag
 LAG_FROM_TICK = 2
 LAG_RESTS = 0.15  # of the work's rise: a hot GPU idles higher than a cold one
 LAG_SHORTEST_TICK_S = 0.005
-REST_S = 0.8  # of flat power: a running mean of a second that has not seen all of the work yet is flat for less, after a warm-up of 0.4 s
+REST_S = 0.8  # of flat power
+SHOWS_REST_S = 0.3  # of work: a running mean of a second that has not seen more of it yet is flat for 0.7 s, and not at rest
 REST_WITHIN_S = 2.2  # after the work: by then a running mean of a second has come down, and been flat
 REST_FROM_TICKS = 2  # what had come down before it was first looked at would be missed
 

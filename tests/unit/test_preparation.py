@@ -105,7 +105,6 @@ class Bench:
         (Sensor(0.02, 1.0), 0.0, 1.0),
         (Sensor(0.1, 0.6), 0.0, 0.6),
         (FULL, 0.5, 0.5),
-        (FULL, 1.0, 1.0),
     ],
     ids=str,
 )
@@ -123,6 +122,14 @@ def test_tick_lag_and_idle_power_are_found_in_one_look(
     assert [what for what, _ in bench.said if "lag" in what] == []
     assert bench.prepared_s(run) < 4.6  # one look of a second, and no wait before it: these took 6.4 to 10.7 s
     assert bench.instruments.lag_unknown is False
+
+
+@pytest.mark.parametrize(("query_s", "queries"), [(0.001, 64), (0.01, 20), (0.01, 64), (0.05, 64)])
+def test_a_delay_that_is_longer_than_the_first_pass_is_looked_for_after_a_longer_warm_up(query_s: float, queries: int) -> None:
+    bench = Bench(FULL, lambda *_: query_s, queries, 1.0)
+    run = bench.run()
+    assert run.sources[0].lag_s == pytest.approx(1.0, abs=0.13)
+    assert bench.joules(run) == pytest.approx(WORK_W * query_s, rel=0.005)
 
 
 def test_a_gpu_that_idles_higher_while_it_is_hot_has_no_lag() -> None:
@@ -156,7 +163,7 @@ def test_what_has_come_down_before_it_was_looked_at_is_not_taken_for_no_lag() ->
     probe = bench.instruments.probe
 
     def late(*, again: bool = False) -> Probed:
-        bench.clock.sleep(0.0 if again else 1.5)  # as if a process was held up
+        bench.clock.sleep(0.0 if again else 1.05)  # as if a process was held up
         return probe(again=again)
 
     bench.instruments.probe = late  # type: ignore[method-assign]

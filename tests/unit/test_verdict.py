@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from making import block
 from making import figure as made
+from making import run as made_run
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimates.estimate import Estimate, Missing
+from pytest_greencompute.estimates.by_metric import estimate
+from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
 from pytest_greencompute.judging.budget import Limit
 from pytest_greencompute.judging.by_limit import judge_budget, judge_limit
 from pytest_greencompute.judging.by_other_run import judge_baseline, judge_scores, worse_ratio
@@ -29,6 +32,7 @@ ENERGY_METRIC = METRICS["energy_per_query"]
 LATENCY = METRICS["latency_p95"]
 THROUGHPUT = METRICS["throughput"]
 ACCURACY = METRICS["accuracy"]
+BADNESS = {"PASS": 0, "INCONCLUSIVE": 1, "FAIL": 2}
 
 
 # Words
@@ -485,6 +489,44 @@ def test_too_few_samples_never_pass() -> None:
     one = judge_limit([0.5], 1.0)
     assert one.word == "INCONCLUSIVE"
     assert one.reason == "The mean of 1 sample is 0.5 with no interval; the limit is 1: INCONCLUSIVE."
+
+
+POSITIVE = st.lists(st.floats(0.05, 20.0), min_size=2, max_size=8)
+
+
+@given(POSITIVE, st.floats(1.001, 1e6), st.sampled_from(["max", "min"]))
+def test_samples_that_are_all_so_many_times_worse_are_never_judged_better(samples: list[float], times: float, direction: Any) -> None:
+    further = [each * times if direction == "max" else each / times for each in samples]
+    before, after = (judge_limit(each, 1.0, direction=direction).word for each in (samples, further))
+    assert BADNESS[after] >= BADNESS[before]
+
+
+@given(POSITIVE, st.floats(1.001, 1e6), st.booleans(), st.sampled_from(["max", "min"]))
+def test_what_is_certain_stays_so_where_every_sample_is_further_from_the_limit(
+    samples: list[float], times: float, above: bool, direction: Any
+) -> None:
+    """Each on its side of the limit: some of them will be below zero, which only a difference can be."""
+    nearer = [1 + each if above else 1 - each for each in samples]
+    further = [1 + times * (each - 1) for each in nearer]
+    before, after = (judge_limit(each, 1.0, direction=direction, signed=not above).word for each in (nearer, further))
+    assert before in {after, "INCONCLUSIVE"}
+
+
+@given(st.lists(st.floats(1001, 1e12), min_size=1, max_size=8), st.floats(0.9, 1 - 1e-9))
+def test_what_is_a_thousand_times_over_in_every_sample_fails_at_any_confidence(samples: list[float], confidence: float) -> None:
+    assert judge_limit(samples, 1.0, confidence=confidence).word == "FAIL"
+
+
+@given(st.lists(st.floats(0.5, 2.0), min_size=2, max_size=6), st.floats(1.001, 1e6), st.floats(0.5, 2.0), st.integers(1, 13))
+def test_a_run_that_is_so_many_times_dearer_in_every_block_is_never_judged_better(
+    joules: list[float], times: float, budget_j: float, looks: int
+) -> None:
+    def word(by: float) -> str:
+        blocks = [block(each * by, set_index=index, queries=1) for index, each in enumerate(joules)]
+        found = estimate(made_run(blocks, looks=looks), ENERGY_METRIC, Aim())
+        return judge_budget(ENERGY_METRIC, found, Limit(ENERGY_METRIC, budget_j, "here"), "x").word
+
+    assert BADNESS[word(times)] >= BADNESS[word(1.0)]
 
 
 @pytest.mark.parametrize("samples", [[1e308, 1e308], [1e308, 1.7e308], [0.0, 1e308, 1e308], [1e200, 1.1e200]])
