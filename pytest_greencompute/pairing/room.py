@@ -66,7 +66,9 @@ class Watch:
             loads = self._begin()
         finally:
             self._begun.set()
-        while loads and not self.why and not self._over.wait(WATCH_S):
+        over = False
+        while loads and not (self.why or over):
+            over = self._over.wait(WATCH_S)  # and a last look, when this side has all that it needs
             if why := self._room.runs_short():
                 self._end()
                 self.why = why

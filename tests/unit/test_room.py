@@ -62,6 +62,12 @@ def test_a_side_that_loads_is_ended_once_memory_runs_short_and_not_before() -> N
     assert watch.why == "19.0 GB of the machine's memory was free while both loaded"
 
 
+def test_the_memory_is_looked_at_once_more_when_this_side_has_loaded() -> None:
+    ended = threading.Event()
+    Watch(room({MACHINE: Memory(1 * GB, 19 * GB)}, {MACHINE: FREE}), lambda: True, ended.set).stop()
+    assert ended.is_set()
+
+
 def test_a_side_that_cannot_stop_is_not_watched() -> None:
     ended = threading.Event()
     watch = Watch(room({MACHINE: None}, {MACHINE: FREE}), lambda: False, ended.set)
