@@ -12,11 +12,10 @@ idle power; *confirmation* the fresh launches that a FAIL needs, *its preparatio
 prints ratios: ``git worktree add ../before c0a9932 && python benchmarks/verdicts/seconds.py --against ../before``. That build kept its
 modules in one folder, so names are looked for in the old places as well.
 
-Ratios to c0a9932 on 2026-11-29 (docs/explanation/cost.md has the table): sees all 0.26 and 0.30 unchanged, 0.15 and 0.21 confirmed; sees
-a quarter 0.63 and 0.56, 0.34 and 0.40; a later test 0.21 to 0.62; an absolute budget 0.73 to 0.97. Not done yet: latency from the
-energy's own blocks, the wait before the probe (1.2 s), the first pass of every launch, loading that overlaps, single blocks for batches
-longer than three quarters of a tick, H100 and H200 known beforehand, early looks at absolute budgets. Bursts and single blocks have not
-run on a real GPU yet.
+Ratios to c0a9932 on 2026-11-29 (docs/explanation/cost.md has the table): sees all 0.17 and 0.21 unchanged, 0.11 and 0.16 confirmed; sees
+a quarter 0.36 and 0.38, 0.26 and 0.29; a later test 0.15 to 0.39; an absolute budget 0.17 to 0.42. Not done yet: latency from the energy's
+own blocks, the first pass of every launch, single blocks for batches longer than three quarters of a tick, H100 and H200 known beforehand.
+Bursts and single blocks have not run on a real GPU yet.
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ def test_blocks_come_in_complete_sets_whose_phases_cover_the_tick() -> None:
     for phases in by_set.values():
         assert len(phases) == 9
         assert [b - a for a, b in itertools.pairwise(phases)] == pytest.approx([1 / 9] * 8)
-    assert all(block.busy_s >= 0.99 for block in run.blocks)
+    assert all(block.busy_s >= 0.39 for block in run.blocks)
 
 
 def test_the_first_pass_and_the_warm_up_stay_outside_the_blocks() -> None:
