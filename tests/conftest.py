@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import hypothesis
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.quiet import Others
+from tests.quiet import Others, shared_out, turn
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a time limit for an example would test the machine
 hypothesis.settings.load_profile("any machine")
@@ -19,29 +20,61 @@ TRIES = 3
 BY_BUSY_MACHINES = re.compile(r"assert |AssertionError$|Failed$|BudgetsFailedError$|(NoMeter|MeterLost|HeldUp|Meter)Error$|\w*Timeout")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where only tests that measure in real time are asked for, modules without one are not imported: that takes longer than many tests."""
+    if config.option.markexpr != "alone" or collection_path.suffix != ".py":
+        return None
+    return "mark.alone" not in collection_path.read_text(encoding="utf-8") or None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that can share the machine first, so that they do not wait for those that cannot."""
+    items.sort(key=lambda item: (mark := item.get_closest_marker("alone")) is not None and not _waits(mark))
+
+
+def _waits(mark: pytest.Mark) -> bool:
+    return bool(mark.kwargs.get("waits"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Tests that measure in real time (mark ``alone``) need the machine. One that fails while other processes use it says nothing of us: it
     is run again, with fresh fixtures, and left out with the reason if that does not help. On a quiet machine a failure is a failure, and
     anywhere one that no busy machine explains.
+
+    Of several workers one runs such a test while the others wait. Those that wait for ticks and servers more than they work
+    (``alone(waits=True)``) run beside each other; one that fails there is run again by itself, and that counts.
     """
-    if item.get_closest_marker("alone") is None:
+    mark = item.get_closest_marker("alone")
+    if mark is None:
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = []
+    if _waits(mark) and shared_out():
+        with turn(beside=True):
+            reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    if not reports or any(report.failed for report in reports):
+        with turn(beside=False):
+            reports = _by_itself(item, nextitem, again=bool(reports))
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def _by_itself(item: pytest.Item, nextitem: pytest.Item | None, *, again: bool) -> list[pytest.TestReport]:
+    """The reports of the test, after as many tries as a busy machine needs."""
     for number in range(TRIES):
-        if number:
+        if number or again:
             item._initrequest()  # type: ignore[attr-defined]  # as pytest's own rerunning plugins do: no other way to get fresh fixtures
         with Others() as others:
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
         failed = [report for report in reports if report.failed]
         if not others.disturb or not failed or not all(map(_by_busy_machine, failed)):
-            break
-    else:
-        _leave_out(item, reports, f"failed {TRIES} times while other processes used {others}: it needs the machine for itself")
-    for report in reports:
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
+            return reports
+    _leave_out(item, reports, f"failed {TRIES} times while other processes used {others}: it needs the machine for itself")
+    return reports
 
 
 def _by_busy_machine(report: pytest.TestReport) -> bool:

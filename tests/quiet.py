@@ -1,9 +1,13 @@
-"""Whether a test had the machine for itself, and how fast the machine is: a limit in seconds would test the machine, not us."""
+"""Whether a test has the machine for itself, and how fast the machine is: a limit in seconds would test the machine, not us."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 import psutil
@@ -11,6 +15,7 @@ import psutil
 DISTURBING_CORES = 0.05
 DISTURBING_S = 0.1  # what a machine's own housekeeping may take in a test of any length
 STEPS = 100
+MACHINE, DOOR = Path(__file__), Path(__file__).with_name("conftest.py")  # locked, never written: any two files that all workers see
 
 
 class Others:
@@ -34,6 +39,25 @@ class Others:
 
     def __str__(self) -> str:
         return f"{self.seconds / self.lasted_s:.1f} of its {psutil.cpu_count()} cores"
+
+
+def shared_out() -> bool:
+    """Whether other workers of this pytest session run tests beside this one."""
+    return "PYTEST_XDIST_WORKER" in os.environ
+
+
+@contextmanager
+def turn(*, beside: bool) -> Iterator[None]:
+    """The machine for a test: with all others that are here ``beside`` others, too, or when they have gone. Workers alone take turns."""
+    if not shared_out():
+        yield
+        return
+    with DOOR.open() as door, MACHINE.open() as machine:
+        # Whoever waits for the machine holds the door, so that no later ones slip in before it.
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(machine, fcntl.LOCK_SH if beside else fcntl.LOCK_EX)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 def _busy_s() -> float:

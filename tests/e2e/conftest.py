@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def world():
     return the_world
 """
 
-# Hypothesis's plugin imports all of Hypothesis at the end of every inner run: a second each.
+# Where a module of tests has all plugins: Hypothesis's imports all of Hypothesis at the end of every inner run, a second each.
 WITHOUT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
 
@@ -101,8 +102,12 @@ def _dedented(text: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Inner runs see no CI, no GPU selection, no options and no lock of whoever runs this suite."""
+def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Inner runs see no CI, no GPU selection, no options and no lock of whoever runs this suite, and load no plugins but ours.
+
+    All that are installed take longer to load than most inner runs last, and each process of a comparison loads them anew. Tests that are
+    about one name it in their module, in ``PLUGINS``; None are all that are installed, as users have them.
+    """
     outer = [name for name in os.environ if name.startswith(("GITHUB_", "PYTEST_XDIST_"))]
     outer += ["CI", *VARIABLES, "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVML_STANDIN", "COLUMNS", "FORCE_COLOR"]
     for name in outer:
@@ -112,6 +117,10 @@ def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setenv("COLUMNS", "200")
+    plugins: Sequence[str] | None = getattr(request.module, "PLUGINS", ())
+    if plugins is not None:
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        monkeypatch.setenv("PYTEST_PLUGINS", ",".join(["pytest_greencompute.plugin", *plugins]))
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from tests.repositories import commit_all
 
 from .conftest import Project
 
+PLUGINS = ("anyio.pytest_plugin",)
+
 # anyio's own pytest plugin runs these; it is loaded wherever anyio is installed.
 ASYNC = """
     import anyio

@@ -7,6 +7,8 @@ import pytest
 from .beside import Beside
 from .conftest import Project
 
+PLUGINS = ("anyio.pytest_plugin",)
+
 TESTS = """
     import asyncio
     import pytest

@@ -399,6 +399,7 @@ def test_only_and_skip_together_are_refused(project: Project) -> None:
 def test_collect_only_measures_nothing_and_finds_nothing_wrong(project: Project) -> None:
     project.toml('tolerence = 1\n[tool.greencompute.budgets."test_gone.py::test_gone"]\nenergy_per_query = "1 JJ"')
     project.write("test_it.py", ONE_TEST.format(mark='@pytest.mark.energy_budget("x", energy_per_qury="1 JJ")'))
+    project.monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin", prepend=",")
     for args in (["--energy-budget"], ["--energy-budget", "-n", "2"], ["--energy-total=x"], ["--energy-budget-file=none.toml"], []):
         result = project.run("--collect-only", *args)
         assert result.ret == 0, said(result)

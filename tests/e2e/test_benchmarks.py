@@ -11,6 +11,8 @@ from tests import neighbours
 
 from .conftest import Project
 
+PLUGINS = ("pytest_benchmark.plugin",)
+
 QUICK = ("--benchmark-min-rounds=1", "--benchmark-max-time=0.001", "--benchmark-warmup=off", "--benchmark-storage=file://stored")
 
 SUITE = """

@@ -13,6 +13,8 @@ from .test_bad_input import refused
 pytest.importorskip("pytest_cov")
 from coverage import Coverage
 
+PLUGINS = ("pytest_cov.plugin",)
+
 TESTS = """
     import pytest
 

@@ -13,7 +13,7 @@ from tests.repositories import commit_all
 
 from .conftest import Project
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.alone(waits=True)
 
 Machine = Callable[..., StandIn]
 

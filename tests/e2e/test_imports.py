@@ -9,6 +9,8 @@ import pytest
 
 from .conftest import Project
 
+PLUGINS = None
+
 HEAVY = {"numpy", "torch", "scipy", "codecarbon", "pynvml", "tabulate", "filelock"}
 OURS = "pytest_greencompute"
 CORE = {

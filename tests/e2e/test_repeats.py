@@ -28,7 +28,7 @@ MODELS = """
         known = {}
 
         def model(batch, length=1):
-            world.clock.sleep(0.00001)
+            world.clock.sleep(0.0001)
             for text in batch:
                 if text not in known:
                     known[text] = work(text)
@@ -71,7 +71,7 @@ def test_a_model_that_remembers_is_refused_in_every_way_to_measure(project: Proj
     result = project.measure()
     result.assert_outcomes(failed=5)
     assert result.stdout.str().count("- pytest_greencompute.errors.SettingsError: ") == 5
-    result.stdout.fnmatch_lines(["*two: The model answers from memory: a batch took 20 ms at first and 0.01 ms when asked again.*"])
+    result.stdout.fnmatch_lines(["*two: The model answers from memory: a batch took 20.1 ms at first and 0.1 ms when asked again.*"])
     project.run().assert_outcomes(passed=5)  # once each, as ever
 
 

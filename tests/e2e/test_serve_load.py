@@ -31,7 +31,7 @@ def served(project: Project) -> Project:
     return project
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_each_load_is_a_run_with_budgets_of_its_own(served: Project) -> None:
     served.write(
         "test_chat.py",

@@ -16,6 +16,8 @@ from .test_gpu_standin import SENSOR
 
 pytest.importorskip("xdist")
 
+PLUGINS = ("xdist.plugin",)
+
 TESTS = """
     import pytest
 
@@ -142,7 +144,7 @@ def four_gpus(project: Project, standin_library: Path) -> StandIn:
     return standin
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_each_worker_measures_on_its_gpu_and_the_controller_tells_all(project: Project, four_gpus: StandIn) -> None:
     project.write("test_it.py", FOUR_TESTS.replace("200 J", "350 J"))
     reports = ("--energy-json=energy.json", "--energy-html=energy.html", "--energy-total=10 kJ", "--junitxml=junit.xml")
@@ -163,7 +165,7 @@ def test_each_worker_measures_on_its_gpu_and_the_controller_tells_all(project: P
     assert (project.path / "energy.html").read_text(encoding="utf-8").count("<h1") == 1
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_a_regression_in_a_worker_is_red_where_the_file_asks_for_all_of_it(project: Project, four_gpus: StandIn) -> None:
     project.toml('meters = ["nvml"]\nbudget = true\nxdist = "gpu-per-worker"')
     project.write("test_it.py", FOUR_TESTS.replace("200 J", "220 J").replace("if number == 3:", "if False:"))
@@ -254,7 +256,7 @@ def test_another_meter_that_may_see_the_whole_machine_is_refused_as_ours_are(
     assert {meter["name"] for meter in project.report()["session"]["meters"]} == {"nvml"}
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_another_meter_that_says_it_reads_a_workers_gpu_alone_is_used(project: Project, four_gpus: StandIn) -> None:
     project.write("wall.py", WALL.format(traits="traits = Traits(per_worker=True, sees='gpus')"))
     project.write("conftest.py", (project.path / "conftest.py").read_text(encoding="utf-8") + WALL_CONFTEST)
@@ -273,7 +275,7 @@ def test_a_group_of_tests_is_not_shared_out(project: Project, four_gpus: StandIn
     assert " passed" not in said(result)
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_a_worker_that_crashes_leaves_the_total_unmeasured_and_the_rest_told(project: Project, four_gpus: StandIn) -> None:
     crash = "        if number == 1:\n            os._exit(3)\n        mine = "
     project.write(
@@ -310,7 +312,7 @@ def test_a_file_that_names_workers_leaves_ordinary_ones_alone(project: Project) 
         assert "libnvidia-ml" not in said(project.run_apart("-n", "auto", "--maxprocesses=2", *options))
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_a_worker_without_a_metered_test_spoils_no_total(project: Project, four_gpus: StandIn) -> None:
     project.write("test_it.py", FOUR_TESTS.replace("range(4)", "range(2)", 1).replace("200 J", "350 J"))
     result = project.run_apart(
@@ -321,7 +323,7 @@ def test_a_worker_without_a_metered_test_spoils_no_total(project: Project, four_
     assert project.report()["session"]["total"]["verdict"] == "PASS"
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 @pytest.mark.parametrize(
     ("dist", "says"), [([], "it needs --dist loadgroup"), (["--dist=loadgroup"], "--dist loadgroup does not group with")]
 )

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,30 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[subprocess.Popen[str]]:
+    """One process for all examples: each would import torch, transformers and scikit-learn for five seconds otherwise."""
+    command = [sys.executable, "-m", "tests.examples.preloaded"]
+    with subprocess.Popen(command, cwd=EXAMPLES.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()  # type: ignore[union-attr]  # it ends with its input
+
+
 @pytest.fixture
-def run_example(examples: Path) -> Callable[..., Ran]:
+def run_example(examples: Path, preloaded: subprocess.Popen[str], tmp_path: Path) -> Callable[..., Ran]:
     """Exit status, output and JSON report of pytest in the example that is named first; keywords are its environment."""
 
     def run(name: str, *options: str, **environ: str) -> Ran:
-        folder = examples / name
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--energy-json", "energy.json", *options]
+        folder, output = examples / name, tmp_path / "output"
         inherited = {name: value for name, value in os.environ.items() if name not in ("CI", *VARIABLES)}
-        done = subprocess.run(command, cwd=folder, env={**inherited, **environ}, capture_output=True, text=True, check=False, timeout=280)
-        return done.returncode, done.stdout + done.stderr, json.loads((folder / "energy.json").read_text(encoding="utf-8"))
+        inherited["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # some have been imported already by what is preloaded, which pytest warns of
+        words = ["-p", "pytest_greencompute.plugin", "-p", "no:cacheprovider", "--energy-json", "energy.json", *options]
+        asked = {"folder": str(folder), "options": words, "environ": {**inherited, **environ}, "output": str(output)}
+        assert preloaded.stdin is not None
+        assert preloaded.stdout is not None
+        preloaded.stdin.write(json.dumps(asked) + "\n")
+        preloaded.stdin.flush()
+        status = int(preloaded.stdout.readline())
+        return status, output.read_text(encoding="utf-8"), json.loads((folder / "energy.json").read_text(encoding="utf-8"))
 
     return run

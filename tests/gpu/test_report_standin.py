@@ -13,7 +13,7 @@ import pytest
 from tests.gpu.bench import Bench
 from tests.gpu.report import SECTIONS, Effort, Report
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.alone(waits=True)
 
 ROOT = Path(__file__).resolve().parents[2]
 

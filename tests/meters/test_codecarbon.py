@@ -26,7 +26,7 @@ from pytest_greencompute.machine.clock import RealClock  # noqa: E402
 from pytest_greencompute.meters.base import Counter, MeterOptions  # noqa: E402
 from pytest_greencompute.meters.codecarbon import CodeCarbonMeter, _cpu_mode  # noqa: E402
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.alone(waits=True)
 
 OPTIONS = MeterOptions(clock=RealClock(), environ={})
 

@@ -26,7 +26,7 @@ from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.testing.standin import STANDIN_FAULTS, StandIn, StandInDevice, compile_standin
 from pytest_greencompute.values.readings import Reading
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.alone(waits=True)
 
 FAST = Sensor(update_s=0.02, window_s=0.02)
 H100 = StandInDevice(FAST)

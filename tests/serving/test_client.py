@@ -30,7 +30,7 @@ def client_of(behaviour: Behaviour, model: str | None = None, **fields: Any) -> 
             yield client
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 @pytest.mark.parametrize("request_kind", ["openai-chat", "openai-completions"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_answers_with_their_tokens_and_times(request_kind: str, stream: bool) -> None:
@@ -71,7 +71,7 @@ def test_a_usage_of_no_tokens_beside_a_text_counts_nothing() -> None:
         assert client.ask(0).tokens is None
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_an_event_that_brings_several_tokens_is_that_many_times_from_token_to_token() -> None:
     one, four = Behaviour(tokens=16, token_s=0.02), Behaviour(tokens=16, token_s=0.02, an_event=4)
     gaps = []

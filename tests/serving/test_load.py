@@ -92,7 +92,7 @@ def true_j(standin: StandIn, run: Run) -> float:
     return standin.true_energy_j(0, run.blocks[0].start_ns, run.blocks[-1].end_ns)
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_the_bill_is_all_energy_over_all_answers(machine: Machine) -> None:
     """Of the GPU that the server uses; the server is on the driver's list and no stranger."""
     standin = machine(StandInDevice(SENSOR), StandInDevice(SENSOR))
@@ -119,7 +119,7 @@ def test_the_bill_is_all_energy_over_all_answers(machine: Machine) -> None:
     assert outputs == [f"{prompt} w0 w1 w2 w3 w4 w5 w6 " for prompt in PROMPTS]
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_energy_of_requests_that_fail_stays_in_the_bill(machine: Machine) -> None:
     standin = machine()
     faults = ["", "cut", "", "500", "", "malformed", "", "drop"]
@@ -135,7 +135,7 @@ def test_energy_of_requests_that_fail_stays_in_the_bill(machine: Machine) -> Non
     assert any("requests failed: " in note and "500" in note and "in the bill" in note for note in run.notes)
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_a_stall_counts_with_its_time_and_its_energy(machine: Machine) -> None:
     """Every tenth request hangs until the client gives up; meanwhile its slot answers nothing, and the GPU idles on the bill."""
     standin = machine()
@@ -149,7 +149,7 @@ def test_a_stall_counts_with_its_time_and_its_energy(machine: Machine) -> None:
     assert figure(run, "latency_p95").value < 0.2  # of those that were answered
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_only_the_steady_part_counts(machine: Machine) -> None:
     machine()
     with serving(Behaviour(first_s=0.02, tokens=2, each_w=30, ramp=30)) as url:
@@ -168,7 +168,7 @@ def beside(code: str) -> Iterator[None]:
         process.wait()
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_a_stranger_that_comes_during_the_load_leaves_no_figure(machine: Machine) -> None:
     machine()
     code = (
@@ -242,14 +242,14 @@ def test_several_tokens_an_event_are_told() -> None:
     assert not said(load_of(Behaviour(first_s=0.02, tokens=4), seconds=0.5), "an event brings")
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_a_server_that_keeps_its_answers_is_found_out() -> None:
     assert said(load_of(Behaviour(first_s=0.1, tokens=2, remembers=True), seconds=0.5), "asked again", "times sooner")
     assert not said(load_of(Behaviour(first_s=0.1, tokens=2), seconds=0.5), "asked again")
     assert not said(load_of(Behaviour(first_s=0.02, tokens=2, ramp=30), seconds=0.5), "asked again")  # it warms up
 
 
-@pytest.mark.alone
+@pytest.mark.alone(waits=True)
 def test_cpu_seconds_of_a_server_that_this_process_started_are_seen() -> None:
     with serving(Behaviour(first_s=0.01, token_s=0.002, tokens=3)) as url:
         assert listens_here(int(url.rpartition(":")[2]))

@@ -24,7 +24,7 @@ from pytest_greencompute.values.provenance import Machine
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
-    pytest.mark.alone,
+    pytest.mark.alone(waits=True),
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed"),
 ]
 MOST_SECONDS, MOST_BYTES = 2.0, 10_000_000
@@ -230,6 +230,7 @@ def test_it_can_be_printed_with_all_that_is_folded_away(browser: Browser) -> Non
     assert browser.run(DRAWN) == 4
 
 
+@pytest.mark.alone
 def test_two_hundred_runs_open_fast_and_are_small(browser: Browser) -> None:
     text = page([session(*many_runs(200, blocks=50))], history())
     assert len(text.encode()) < MOST_BYTES

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 import tests.conftest
-from tests.quiet import Others, in_steps
+import tests.quiet
+from tests.quiet import Others, in_steps, turn
 
 BURN = "import time\nwhile time.process_time() < {seconds}: pass"
 
@@ -28,12 +32,13 @@ class Machine(Others):
 def machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> type[Machine]:
     monkeypatch.setattr(tests.conftest, "Others", Machine)
     monkeypatch.setattr(Machine, "busy", False)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     pytester.makeconftest("from tests.conftest import pytest_runtest_protocol")
     pytester.makeini("[pytest]\nmarkers = alone: needs the machine")
     return Machine
 
 
-def ran(pytester: pytest.Pytester, fails: int) -> tuple[dict[str, int], int, str]:
+def ran(pytester: pytest.Pytester, fails: int, mark: str = "alone") -> tuple[dict[str, int], int, str]:
     """Outcomes of a test that fails so many times, how often it ran, and what was said; its fixture must be new each time."""
     pytester.makepyfile(
         f"""
@@ -44,7 +49,7 @@ def ran(pytester: pytest.Pytester, fails: int) -> tuple[dict[str, int], int, str
         def fresh():
             return []
 
-        @pytest.mark.alone
+        @pytest.mark.{mark}
         def test_it(fresh):
             fresh.append(1)
             assert fresh == [1]
@@ -77,6 +82,54 @@ def test_an_error_that_no_busy_machine_explains_is_a_failure_at_once(pytester: p
     machine.busy = True
     pytester.makepyfile("import pytest\n\n@pytest.mark.alone\ndef test_it():\n    raise NameError('gone')")
     assert pytester.runpytest_inprocess("-p", "no:cacheprovider").parseoutcomes() == {"failed": 1}
+
+
+@pytest.fixture
+def workers(machine: type[Machine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a session of several workers, with locks of its own."""
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    for name in ("MACHINE", "DOOR"):
+        (tmp_path / name).touch()
+        monkeypatch.setattr(tests.quiet, name, tmp_path / name)
+
+
+@pytest.mark.parametrize(("fails", "outcome", "times"), [(0, "passed", 1), (1, "passed", 2), (9, "failed", 2)])
+def test_what_failed_beside_others_is_run_again_by_itself_and_that_counts(
+    pytester: pytest.Pytester, workers: None, fails: int, outcome: str, times: int
+) -> None:
+    assert ran(pytester, fails, "alone(waits=True)")[:2] == ({outcome: 1}, times)
+
+
+def is_locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_whoever_needs_the_machine_waits_for_those_that_share_it_and_goes_before_later_ones(workers: None) -> None:
+    ran: list[str] = []
+
+    def take(name: str, beside: bool) -> threading.Thread:
+        def run() -> None:
+            with turn(beside=beside):
+                ran.append(name)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    with turn(beside=True):
+        take("beside", True).join()
+        waiting = [take("alone", False)]
+        assert any(is_locked(tests.quiet.DOOR) for _ in range(100_000))
+        waiting.append(take("later", True))
+        assert ran == ["beside"]
+    for each in waiting:
+        each.join()
+    assert ran == ["beside", "alone", "later"]
 
 
 @pytest.mark.alone
