@@ -68,12 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="write a first test, the settings and a GitHub workflow; never overwrites anything")
     init.add_argument("folder", nargs="?", default=".", help="the project's folder (default: this one)")
     noise = commands.add_parser(
-        "noise", help="measure a test against itself: what regression this machine can show, and in how many seconds"
+        "noise", help="measure a test against itself: what regression this machine can show, and what verdicts will take"
     )
     noise.add_argument("test", help="node id of a test that uses energy_meter, such as tests/test_chat.py::test_answers")
     noise.add_argument("--run", metavar="NAME", help="the run of the test that is called so (default: the one without a name)")
     noise.add_argument("--launches", type=int, default=3, metavar="N", help="how many times to launch it beside itself (default: 3)")
-    noise.add_argument("--max-seconds", metavar="S", help="longest time to measure one side of a launch (default: the test's own)")
+    noise.add_argument("--max-seconds", metavar="S", help="longest time to measure one side of a launch (default: 60)")
     noise.add_argument("--meter", metavar="NAME,...", help="meters in order of preference (default: as in pyproject.toml)")
     noise.add_argument("--json", action="store_true", help="print JSON")
     compare = commands.add_parser("compare", help="judge the runs of B against those of A: JSON reports, folders of them, or baselines")

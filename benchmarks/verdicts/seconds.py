@@ -76,7 +76,7 @@ def named(name: str) -> Any:
 @dataclass(frozen=True)
 class Case:
     """A counter, a load, and by how much head is dearer; ``budget``: an absolute one, so far from the figure, and no other commit.
-    ``later``: it is not the first metered test of its session.
+    ``later``: it is not the first metered test of its session. ``wanders``: by how much power does.
     """
 
     sees: str
@@ -84,6 +84,7 @@ class Case:
     worse: float
     budget: float | None = None
     later: bool = False
+    wanders: float = WANDERS
 
     @property
     def name(self) -> str:
@@ -135,7 +136,7 @@ class World:
 
         def model(batch: list[int]) -> list[int]:
             if self.clock.now_ns() >= self._until_ns:
-                self._factor = 1 + self.luck.gauss(0, WANDERS)
+                self._factor = 1 + self.luck.gauss(0, self.case.wanders)
                 self._until_ns = self.clock.now_ns() + int(WANDERS_EVERY_S * 1e9)
             for watts in (BUSY_W, LOW_W):
                 self.gpu.set_power(watts * self._factor)
@@ -167,8 +168,8 @@ class Launch:
     asked: Mapping[str, Any] = {}
     names: Sequence[str | None] = ()
 
-    def __init__(self, world: World, longer: float, into: str) -> None:
-        self.world, self.longer, self._into = world, longer, into
+    def __init__(self, world: World, longer: float, into: str, limit_s: float = LIMIT_S) -> None:
+        self.world, self.longer, self._into, self._limit_s = world, longer, into, limit_s
         self.measured: Any = None
         self._steps: Any = None
         self._over = False
@@ -184,7 +185,7 @@ class Launch:
         world, instruments = self.world, self.world.instruments()
         if learnt:
             instruments.expect(learnt)
-        effort = named("Effort")(LIMIT_S, seed=world.seed, keep_answers=True, timing="none", in_pairs=True)
+        effort = named("Effort")(self._limit_s, seed=world.seed, keep_answers=True, timing="none", in_pairs=True)
         with world.counting(self._into):
             self._steps = named("metering")(world.task(self.longer), instruments, effort)
             ask, _ = self._steps.send(None)

@@ -37,7 +37,6 @@ def test_first_budget(energy_meter):
 SETTINGS = """
 [tool.greencompute]
 meters = ["nvml", "rapl", "cputime"]  # in order of preference; "cputime" models the energy, and says so
-max_seconds = 30
 """
 # Actions are pinned to commits, since a tag can be moved; tests/ci checks this text as it checks action.yml.
 WORKFLOW = """name: energy

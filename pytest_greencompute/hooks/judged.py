@@ -110,7 +110,8 @@ class MeteredHooks(JudgedHooks):
     def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> str:
         """Said before anything is measured, since a plugin that ends the process leaves nobody to say it later."""
         metered = [item for item in items if TEST in item.stash]
-        return short_limits(metered, lambda item: self.session.budget(item.stash[TEST]).max_seconds)
+        commits = len(self.session.settings.base_refs)
+        return short_limits(metered, lambda item: self.session.budget(item.stash[TEST]).seconds(commits=commits))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:

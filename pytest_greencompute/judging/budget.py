@@ -21,6 +21,8 @@ from pytest_greencompute.values.names import unknown_key
 from pytest_greencompute.values.units import RATIO, SHARES, TIME, parse, parse_positive, parse_share
 
 HARDWARE_KEYS = ("gpu", "cpu", "meter")
+DEFAULT_SECONDS = 60.0  # for each run
+SECONDS_A_COMMIT = 240.0  # its sets beside those of this side, and the fresh launches of both that a FAIL needs
 TERMS = ("tolerance", "floor", "confidence", "max_seconds")
 SET_ON = "set_on"  # beside the energy limits of a table: the card that they were set on
 DEFAULT_TOLERANCE = 0.05
@@ -89,7 +91,17 @@ class Budget:
 
     @property
     def max_seconds(self) -> float:
-        return next((line.terms.max_seconds for line in self.lines if line.terms.max_seconds is not None), 60.0)
+        """The time limit that was given, or that of a run by itself."""
+        return self.given_seconds or DEFAULT_SECONDS
+
+    @property
+    def given_seconds(self) -> float | None:
+        """The time limit of the whole test that somebody has given."""
+        return next((line.terms.max_seconds for line in self.lines if line.terms.max_seconds is not None), None)
+
+    def seconds(self, *, runs: int = 1, commits: int = 0) -> float:
+        """What the whole test may cost, with so many runs, measured by turns with so many other commits."""
+        return self.given_seconds or runs * (DEFAULT_SECONDS + SECONDS_A_COMMIT * commits)
 
     def tolerance(self, metric: Metric) -> float:
         """The share by which the metric may be worse than its baseline."""

@@ -5,6 +5,7 @@ Figures are shares (0.02: 2 %). A *change* is the logarithm of a pair's ratio; t
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import statistics
@@ -13,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, PairedTest
+from pytest_greencompute.judging.pairs import PairedTest
+from pytest_greencompute.judging.prospect import Prospect, comparison, played, typical_of
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.stats.distributions import student_t_quantile
 
@@ -29,6 +31,7 @@ OUTLYING, LEAST_OUTLYING = 5.0, 0.02
 LEAST_MODE_GAP = 0.02
 MODE_GAP_TIMES = 6.0
 TREND_LEAST = 6
+WORSE = 0.15  # a regression that a gate is there for; where the tolerance is large, twice that
 JoulesInPairs = Sequence[tuple[float, float]]
 
 
@@ -64,7 +67,7 @@ def noise_of(launches: Sequence[JoulesInPairs], *, most_pairs: int, confidence: 
         raise SettingsError(
             f"Too few pairs to tell noise from chance (pairs by launch: {seen}).", remedy="Give it more seconds or launches."
         )
-    changes = [[math.log(b) - math.log(a) for a, b in pairs] for pairs in launches]
+    changes = _changes(launches)
     means = [statistics.fmean(each) for each in changes]
     within = math.sqrt(statistics.fmean([statistics.variance(each) for each in changes]))
     expected = statistics.fmean([within**2 / len(each) for each in changes])
@@ -120,24 +123,56 @@ def supported(
     Comparisons are played through with pairs drawn from those that were seen, launch by launch.
     """
     for tolerance in TOLERANCES:
-        rule = Rule(tolerance, confidence)
-        unchanged = [_played(changes, rule, 0.0, most_pairs, rng) for _ in range(TRIALS)]
-        passed = [pairs for word, pairs in unchanged if word == "PASS"]
-        if len(passed) < ENOUGH * TRIALS:
-            continue
-        worse = [_played(changes, rule, math.log1p(2 * tolerance), most_pairs, rng)[0] for _ in range(TRIALS)]
-        if worse.count("FAIL") >= ENOUGH * TRIALS:
-            return tolerance, math.ceil(statistics.median(passed))
+        test = comparison(Rule(tolerance, confidence), most_pairs)
+        passed = _right(changes, test, 0.0, ENOUGH, rng)
+        if passed and _right(changes, test, 2 * tolerance, ENOUGH, rng):
+            return tolerance, math.ceil(statistics.median(each.pairs for each in passed))
     return None, None
 
 
-def _played(changes: Sequence[Sequence[float]], rule: Rule, shift: float, most_pairs: int, rng: np.random.Generator) -> tuple[str, int]:
-    """One comparison with drawn pairs whose head is worse by ``shift``: its word, and the pairs that it took."""
-    test = PairedTest(rule, most_pairs * LAUNCHES_FOR_FAIL, first=most_pairs)
-    launch = changes[int(rng.integers(len(changes)))]
-    while test.asks != "nothing":
-        if test.asks == "relaunch":
-            launch = changes[int(rng.integers(len(changes)))]
-            test.relaunched()
-        test.tell(1.0, math.exp(launch[int(rng.integers(len(launch)))] + shift))
-    return test.verdict.word, test.pairs
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What the verdicts of a test take by its own ``rule``: what unchanged code takes to a PASS, and code that is dearer by ``worse`` to a
+    FAIL that fresh launches have confirmed (medians); None where fewer than half of the comparisons come to it.
+    """
+
+    rule: Rule
+    worse: float
+    to_pass: Prospect | None
+    to_fail: Prospect | None
+
+
+def price_of(launches: Sequence[JoulesInPairs], rule: Rule, *, most_pairs: int, agreeing: int, rng: np.random.Generator) -> Price:
+    """What verdicts take, ``launches`` being as for ``noise_of``; ``agreeing`` launches of each must show a PASS."""
+    changes, worse = _changes(launches), max(WORSE, 2 * rule.tolerance)
+
+    def typical(by: float) -> Prospect | None:
+        ends = _right(changes, comparison(rule, most_pairs, agreeing), by, 0.5, rng)
+        return typical_of(ends) if ends else None
+
+    return Price(rule, worse, typical(0.0), typical(worse))
+
+
+def _changes(launches: Sequence[JoulesInPairs]) -> list[list[float]]:
+    return [[math.log(b) - math.log(a) for a, b in pairs] for pairs in launches]
+
+
+def _right(
+    changes: Sequence[Sequence[float]], test: PairedTest, worse: float, enough: float, rng: np.random.Generator
+) -> Sequence[Prospect]:
+    """Those of TRIALS comparisons like ``test`` that came to the right word, head being ``worse`` by that share; none where they are less
+    than ``enough`` of them. Launches are drawn from those that were seen, and pairs from those of the launch.
+    """
+    right: list[Prospect] = []
+    for trial in range(TRIALS):
+        drawn: dict[int, Sequence[float]] = {}
+
+        def change(launch: int, drawn: dict[int, Sequence[float]] = drawn) -> float:
+            seen = drawn.setdefault(launch, changes[int(rng.integers(len(changes)))])
+            return seen[int(rng.integers(len(seen)))] + math.log1p(worse)
+
+        end = played(copy.deepcopy(test), change)
+        right += [end] if end.word == ("FAIL" if worse else "PASS") else []
+        if trial + 1 - len(right) > (1 - enough) * TRIALS:
+            return ()
+    return right

@@ -259,13 +259,15 @@ def _first_pass_of(queries: int, clock: Clock, tell: Telling) -> Callable[[int],
 
 
 def _telling(effort: Effort, run: Callable[[Measured], Run]) -> Telling:
-    """``effort.tell`` with the figure so far in words, where somebody listens."""
+    """``effort.tell`` with the figure so far and what the verdicts will take in words, where somebody listens."""
     if effort.tell is tell_nobody:
         return tell_nobody
 
     def told(step: Tell) -> None:
-        figure = effort.figure(run(step.measured)) if step.measured is not None and step.measured.blocks else ""
-        effort.tell(replace(step, figure=figure))
+        if step.measured is not None and step.measured.blocks:
+            so_far = run(step.measured)
+            step = replace(step, figure=effort.figure(so_far), outlook=effort.outlook(so_far))
+        effort.tell(step)
 
     return told
 

@@ -25,10 +25,12 @@ class Effort:
     """How long to measure, the highest percentile of latencies that must be bounded, the seed of the phases, and what the loop is to tell
     and to ask.
 
-    ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, for
-    whom ``tell`` shows its progress to. Where another process measures by turns with this one, ``agree`` gives the layout that both share,
-    and ``turn`` waits until a set may run (False ends the measurement); ``answered`` is called after the first pass, and ``alone`` before
-    batches are timed: it waits until nobody is loading, and says for how many seconds. ``keep_answers``: their digests, to be compared.
+    ``enough`` is asked after each planned look with the run so far: True ends the measurement. ``figure`` says the run so far in words, and
+    ``outlook`` what its verdicts will still take, for whom ``tell`` shows its progress to. ``turn`` says before each set whether it may run
+    (False ends the measurement). Where another process measures by turns with this one, it waits for that, and ``agree`` gives the layout
+    that both share. ``answered`` is called after
+    the first pass, and ``alone`` before batches are timed: it waits until nobody is loading, and says for how many seconds.
+    ``keep_answers``: their digests, to be compared.
     ``count`` names what a budget needs to be counted (``names.NAMES``). ``timing`` and ``in_pairs`` as for ``messages.Plan``. ``by_turns``:
     others in this process take turns with it.
     ``protocol`` is what is done after the first pass.
@@ -40,6 +42,7 @@ class Effort:
     tell: Telling = tell_nobody
     enough: Callable[[Run], bool] = lambda _: False
     figure: Callable[[Run], str] = lambda _: ""
+    outlook: Callable[[Run], str] = lambda _: ""
     agree: Callable[[Layout], Layout] = lambda layout: layout
     turn: Callable[[int, Run], bool] = lambda _index, _run: True
     answered: Callable[[], None] = lambda: None

@@ -50,9 +50,18 @@ class Launched:
 
 
 def launch_by_turns(
-    start: Callable[[Side], Process], base: Side, head: Side, *, launches: int, compared: Timed, say: Callable[[str], None]
+    start: Callable[[Side], Process],
+    base: Side,
+    head: Side,
+    *,
+    launches: int,
+    compared: Timed,
+    say: Callable[[str], None],
+    apart: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Launched:
-    """Launch both sides, four times each or ``launches`` if that is more. ``compared``: the metrics of the run of that name."""
+    """Launch both sides, four times each or ``launches`` if that is more. ``compared``: the metrics of the run of that name; they load
+    ``apart``.
+    """
     launched = Launched()
     layouts: dict[str | None, Layout] = {}
     count = max(launches, LAUNCHES_FOR_FAIL)
@@ -62,7 +71,7 @@ def launch_by_turns(
         say(f"{side.label}, launch {len(done) + 1} of {count}")
         try:
             process = start(side)
-            done.append(_whole_launch(process, layouts, compared, count))
+            done.append(_whole_launch(process, layouts, compared, count, apart))
             launched.demands = process.demands if which == "base" else launched.demands
         except NotMeasuredError as error:
             launched.problem = f"launch {len(done) + 1} of {side.label}: {error.message.rstrip('.')}"
@@ -74,11 +83,20 @@ def launch_by_turns(
     return launched
 
 
-def _whole_launch(process: Process, layouts: dict[str | None, Layout], compared: Timed, launches: int) -> Mapping[str | None, Run]:
+def _whole_launch(
+    process: Process,
+    layouts: dict[str | None, Layout],
+    compared: Timed,
+    launches: int,
+    apart: Callable[[], contextlib.AbstractContextManager[None]],
+) -> Mapping[str | None, Run]:
     """Every run of one process, each with the layout that the first launch of it had."""
     runs: dict[str | None, Run] = {}
     with contextlib.closing(process):
-        while not process.has_ended():
+        while True:
+            with apart():
+                if process.has_ended():
+                    return runs
             name = process.run_name
             theirs = process.prepare()
             fewer = replace(theirs, sets=max(UNANIMOUS, theirs.sets // launches))
@@ -89,7 +107,6 @@ def _whole_launch(process: Process, layouts: dict[str | None, Layout], compared:
             for index in range(layout.sets):
                 process.run_set(index)
             runs[name] = process.end()
-    return runs
 
 
 def judge_launches(metric: Metric, base: Sequence[Run], head: Sequence[Run], rule: Rule, aim: Aim) -> Verdict:

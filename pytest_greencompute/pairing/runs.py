@@ -15,11 +15,13 @@ from functools import partial
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, Asks, PairedTest, percentile_pairs
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, Asks, PairedTest, percentile_pairs
+from pytest_greencompute.judging.prospect import comparison
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing import STOPS
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import blocking, common, metered_otherwise, most_pairs, timed_by_set, with_timing
+from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.room import Room, Watch
 from pytest_greencompute.pairing.started import END_S, MemoryFullError, NotMeasuredError, Side
@@ -112,8 +114,9 @@ class Match:
     """One run against one base: a paired test for each metric of ``rules``, once both have agreed on a layout.
 
     ``run`` is the base's; ``problem`` says why it has none, ``missing`` that it does not have the test; ``remark`` is what a
-    reader of an inconclusive verdict should know. ``launched`` are the launches of base and head where launches took turns. ``again``: why
-    the first launch was worthless, if it was: it is to be done again by fresh processes.
+    reader of an inconclusive verdict should know, ``needs`` what each metric would have taken that was not decided in time. ``launched``
+    are the launches of base and head where launches took turns. ``again``: why the first launch was worthless, if it was: it is to be done
+    again by fresh processes.
     """
 
     base: BaseOfTest
@@ -128,6 +131,7 @@ class Match:
     launched: tuple[Sequence[Run], Sequence[Run]] | None = None
     again: str = ""
     notes: tuple[str, ...] = ()
+    needs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.launched is None and self.base.process is None:
@@ -157,9 +161,7 @@ class Match:
         """The tests of a comparison that has ``layout`` at most for its first launch."""
         self.layout = layout
         for name, rule in self.rules.items():
-            first = most_pairs(METRICS[name], layout)
-            again = max(launches, LAUNCHES_FOR_FAIL) - 1
-            self.tests[name] = PairedTest(rule, first + again * max(UNANIMOUS, first // again), launches, first=first)
+            self.tests[name] = comparison(rule, most_pairs(METRICS[name], layout), launches)
 
     def begin_again(self, launches: int, why: str) -> None:
         """Single blocks will not do, since ``why``: forget their pairs, and let fresh processes measure sets of nine phases."""
@@ -217,6 +219,7 @@ class Pairing:
     doubt: Callable[[], None] = lambda: None
     room: Room | None = None
     loading_s: float | None = None
+    outlook: Outlook = field(default_factory=Outlook)
     certain: bool = field(default=False, init=False)
     _done: int = field(default=0, init=False)
     _feeds: list[Feed] = field(default_factory=list, init=False)
@@ -246,7 +249,7 @@ class Pairing:
         """Wait until no base is loading, since what is timed now must not be disturbed; how many seconds that took."""
         start = time.monotonic()
         for match in self._running():
-            with match.trying() as process:
+            with self.outlook.limit.apart(), match.trying() as process:
                 if process.is_at_work:
                     self.say(f"loading {match.base.label}")
                     process.wait_still(self.loading_s)
@@ -256,9 +259,10 @@ class Pairing:
         """Let each base load and warm up, this side waiting, and find the layout that suits all."""
         for match in self._running():
             self.say(f"loading {match.base.label}")
-            with match.trying() as process:
+            with self.outlook.limit.apart(), match.trying() as process:
                 process.wait_here(self.name, self.loading_s)
-                theirs = process.prepare(self.learnt())
+                with self.outlook.getting_ready():
+                    theirs = process.prepare(self.learnt())
                 if theirs.batches != layout.batches:
                     raise NotMeasuredError(f"it measures {theirs.batches} batches and this side {layout.batches}: other queries")
                 layout = common(layout, theirs)
@@ -273,7 +277,7 @@ class Pairing:
     def turn(self, index: int, run: Run) -> bool:
         """Finish the pairs before set ``index`` of this side, and say whether that set is to run."""
         self._finish(index, run)
-        if self.may_end(certain=self.certain):
+        if self.may_end(certain=self.certain) or self.outlook.is_over(self._running(), run, alone=self.certain):
             return False
         if index % 2 == 1:
             self._others_run(index)
@@ -311,6 +315,7 @@ class Pairing:
             with match.trying() as process:
                 # Without a meter on this side there was nothing to lay out, but scores and answers can be compared all the same.
                 match.run = process.end() if match.layout else process.answers_of(self.name)
+            self.outlook.tell_late(match)
             match.no_more_pairs()
             if not match.problem and match.run is not None:
                 match.problem = metered_otherwise(blocking(run, match.run, self.aim))
@@ -326,8 +331,12 @@ class Pairing:
     def _confirm(self, match: Match) -> None:
         launch = 1
         while match.asks == "relaunch":
+            match.remark = self.outlook.lacks(match, launch)
+            if match.remark:
+                break
             launch += 1
-            self.say(f"against {match.base.label} again, launch {launch} of both")
+            likely = self.outlook.words([match])
+            self.say(f"against {match.base.label} again, launch {launch} of both{', ' if likely else ''}{likely}")
             try:
                 self._relaunch(match, launch)
             except (NotMeasuredError, OSError) as error:
@@ -380,17 +389,20 @@ class Pairing:
     def _side_by_side(self, match: Match, launch: int) -> None:
         assert match.layout is not None
         with contextlib.ExitStack() as launched:
-            base, head = map(launched.enter_context, map(contextlib.closing, self._launched(match, launch)))
+            with self.outlook.limit.apart():
+                base, head = map(launched.enter_context, map(contextlib.closing, self._launched(match, launch)))
             layout = match.layout
             for each in (head, base):
-                each.wait_here(self.name, self.loading_s)
-                layout = replace(common(layout, each.prepare(self.learnt())), timed=match.layout.timed)
+                with self.outlook.limit.apart():
+                    each.wait_here(self.name, self.loading_s)
+                with self.outlook.getting_ready():
+                    layout = replace(common(layout, each.prepare(self.learnt())), timed=match.layout.timed)
             for each in (head, base):
                 each.lay_out(layout)
             feed = Feed(match.tests, self.aim)
             for sets in by_turns(head, base, layout.sets):
                 feed.tell(base.measured, head.measured, sets)
-                if match.asks != "pair":
+                if match.asks != "pair" or self.outlook.limit.is_up(head.measured):
                     break
 
     def _one_after_the_other(self, match: Match, launch: int) -> None:

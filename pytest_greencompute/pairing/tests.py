@@ -13,10 +13,12 @@ from pytest_greencompute.judging.budget import Budget, Limit
 from pytest_greencompute.judging.judge import ALWAYS_COMPARED, Against, lost_runs
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.pairing import started
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.launches import Launched, launch_by_turns
+from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.room import Room
 from pytest_greencompute.pairing.runs import IN_PAIRS, BaseOfTest, Match, Pairing, Saying
@@ -36,7 +38,7 @@ class Contest:
 
     ``by_launches``: whole launches take turns before the test, instead of sets with the test. ``told`` is what a process of a side is
     told; ``alarms`` how many verdicts of the session share the error of a FAIL; ``say`` is told what it is waiting for. ``room`` as for
-    ``Pairing``.
+    ``Pairing``; ``limit`` is what the test may cost.
     """
 
     checked_out: Bases
@@ -49,6 +51,7 @@ class Contest:
     by_launches: bool = False
     say: Saying = lambda _: None
     room: Room | None = None
+    limit: TimeLimit = field(default_factory=TimeLimit)
     bases: list[BaseOfTest] = field(default_factory=list, init=False)
     _pairings: dict[str | None, Pairing] = field(default_factory=dict, init=False)
     _launched: dict[str, Launched] = field(default_factory=dict, init=False)
@@ -64,7 +67,7 @@ class Contest:
             elif base.side is not None and not base.problem:
                 head = self.checked_out.head(self.node_id)
                 self._launched[base.label] = launch_by_turns(
-                    self.launch, base.side, head, launches=self.launches, compared=self._in_pairs, say=self.say
+                    self.launch, base.side, head, launches=self.launches, compared=self._in_pairs, say=self.say, apart=self.limit.apart
                 )
 
     def launch(self, side: Side) -> Process:
@@ -80,6 +83,7 @@ class Contest:
         matches = [self._match(base, rules, name) for base in self.bases]
         head, loading_s = self.checked_out.head(self.node_id), max(started.LOADING_S, LOADING_TIMES * (time.monotonic() - self._began))
         pairing = Pairing(matches, head, self.launch, self.aim, self.launches, name, self.say, room=self.room, loading_s=loading_s)
+        pairing.outlook = Outlook(self.limit)
         self._pairings[name] = pairing
         return pairing
 
@@ -131,7 +135,8 @@ class Contest:
         if any(match.asks == "relaunch" for pairing in self._pairings.values() for match in pairing.matches):
             self.checked_out.end_serving()  # the models that it keeps for the tests that follow take memory
         for pairing in self._pairings.values():
-            pairing.confirm()
+            with self.limit.counting():
+                pairing.confirm()
 
     def wait_still(self) -> None:
         """Wait until nothing loads beside this side any more, which is about to be metered without the bases."""

@@ -38,7 +38,8 @@ def against_base(match: Match, head: Figures, subject: str) -> Against:
             found = test.verdict
         else:
             return unmeasured(metric, subject, f"{label}: {NO_PAIRS}", kind=KIND, where=label)
-        remark = f" ({match.remark})" if match.remark and found.word == "INCONCLUSIVE" else ""
+        said = match.remark or match.needs.get(metric.name, "")
+        remark = f" ({said})" if said and found.word == "INCONCLUSIVE" else ""
         reason = f"{subject} {figure(metric, outcome)} against {label}: {found.reason.removesuffix('.')}{remark}."
         before = None if newest is None else newest.of(metric)
         value = before.value if isinstance(before, Estimate) else None

@@ -105,7 +105,8 @@ class Tell:
     """Say how far it is. Answer: None.
 
     ``least_s`` to ``most_s``: seconds left until the verdicts may first be certain, and until the time limit; both 0 where not known yet.
-    ``measured``: what there is so far. ``figure``: that in words, filled in by whoever drives the protocol.
+    ``measured``: what there is so far. ``figure``: that in words, and ``outlook``, what the verdicts will still take, filled in by whoever
+    drives the protocol.
     """
 
     what: str
@@ -113,6 +114,7 @@ class Tell:
     most_s: float = 0.0
     measured: Measured | None = None
     figure: str = ""
+    outlook: str = ""
 
 
 Ask = Probe | Work | Ticks | Phase | Wait | Rest | Spun | Marks | Learn | Agree | Turn | Enough | Tell

@@ -22,6 +22,8 @@ class Step(Protocol):
     def most_s(self) -> float: ...
     @property
     def figure(self) -> str: ...
+    @property
+    def outlook(self) -> str: ...
 
 
 class ProgressLine:
@@ -47,14 +49,25 @@ class ProgressLine:
         if now - self._last < EVERY_S:
             return
         self._last = now
-        figure = f" ({step.figure})" if step.figure else ""
         # The line wipes itself: whatever pytest writes next begins at the line's start.
-        text = fitted(f"measuring {step.what}{figure}{_left(step)}", self._encoding)[: self._width]
+        text = _in_width(step, self._width, lambda text: fitted(text, self._encoding))
         self._write(f"\r\x1b[2K{text}\r")
 
 
+def _in_width(step: Step, width: int, fit: Callable[[str], str]) -> str:
+    """The line, with what it still takes whole: on a narrow terminal the figure gives way first, then the name's end."""
+    left, figure = fit(_left(step)), f" ({step.figure})" if step.figure else ""
+    for what in (f"measuring {step.what}{figure}", f"measuring {step.what}", step.what):
+        text = fit(what)
+        if len(text) + len(left) <= width:
+            return text + left
+    return text[: width - len(left)].rstrip() + left if len(left) < width else left.removeprefix(", ")[:width]
+
+
 def _left(step: Step) -> str:
-    """', 12 to 60 s left': until the verdict may be certain, and until the time limit."""
+    """', PASS likely in 8 s'; where that is not known yet ', 12 to 60 s left': until the verdict may be certain, and to the time limit."""
+    if step.outlook:
+        return f", {step.outlook}"
     least, most = f"{step.least_s:.0f}", f"{step.most_s:.0f}"
     if step.most_s == 0:
         return ""

@@ -105,7 +105,9 @@ def remarks(summary: Summary) -> list[str]:
 
 
 def totals(summary: Summary) -> str:
-    """'total 3.1 kJ in 41 s · smallest regression visible 1.7 % · 20.5 s a metered test, 76.0 J a second · 1 budget failed'."""
+    """'total 3.1 kJ in 41 s · smallest regression visible 1.7 % · 14.4 s of device time a metered test, 6.1 s more for loading and for
+    getting the other side ready, 76.0 J a second · 1 budget failed'.
+    """
     parts = []
     if summary.facts.total_j is not None:
         modelled = " modelled" if summary.facts.total_modelled else ""
@@ -124,8 +126,14 @@ def totals(summary: Summary) -> str:
 
 
 def _price(summary: Summary) -> list[str]:
-    """What the gate took: seconds a metered test, from the first one's set-up to the end of the last, and the joules of a second."""
-    tests, facts = {run.test for run in summary.results if run.metered}, summary.facts
-    if not tests or facts.seconds <= 0 or facts.total_j is None:
+    """What the gate took: device time for each metered test, what the sides at other commits took to load and get ready beside, and the
+    joules of a second.
+    """
+    tests, facts = len({run.test for run in summary.results if run.metered}), summary.facts
+    if not tests or facts.device_s <= 0:
         return []
-    return [f"{show(facts.seconds / len(tests), TIME)} a metered test, {show(facts.total_j / facts.seconds, ENERGY)} a second"]
+    device = " of device time" if facts.sources else ""
+    said = [f"{show(facts.device_s / tests, TIME)}{device} a metered test"]
+    if facts.apart_s > 0:
+        said.append(f"{show(facts.apart_s / tests, TIME)} more for loading and for getting the other side ready")
+    return [", ".join([*said, *([] if facts.mean_w is None else [f"{show(facts.mean_w, ENERGY)} a second"])])]

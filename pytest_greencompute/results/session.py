@@ -33,8 +33,9 @@ class Facts:
     """``machine`` as ``machine.facts`` tells it; ``seconds`` from the first metered test's set-up to the end of the last, and ``total_j``,
     what all domains used in that time: None where there is no honest figure, and then ``why_no_total``. ``by_domain`` are its parts.
 
-    ``problem`` says why no energy could be metered. ``loosened`` are the limits that are laxer here than at the commit that is compared
-    with.
+    ``device_s`` is what the tests' runs and windows took of that, ``apart_s`` what loading took beside and getting ready the sides at other
+    commits, and ``mean_w`` the joules of a second (of one process, where several measured). ``problem`` says why no energy could be
+    metered. ``loosened`` are the limits that are laxer here than at the commit that is compared with.
     Invariant: ``seconds`` and ``total_j`` are finite.
     """
 
@@ -47,6 +48,9 @@ class Facts:
     by_domain: Mapping[str, float] = field(default_factory=dict)
     why_no_total: str = ""
     loosened: tuple[str, ...] = ()
+    device_s: float = 0.0
+    apart_s: float = 0.0
+    mean_w: float | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.seconds) or not (self.total_j is None or math.isfinite(self.total_j)):
@@ -91,16 +95,21 @@ def together(parts: Sequence[Facts]) -> Facts:
         return parts[0]
     totals = [part.total_j for part in parts]
     known = [total for total in totals if total is not None]
+    total_j = math.fsum(known) if known and len(known) == len(totals) else None
+    all_s = sum(part.seconds for part in parts)
     return Facts(
         machine=next((part.machine for part in parts if part.machine != Machine()), Machine()),
         sources=tuple(sorted(_once(source for part in parts for source in part.sources), key=lambda each: (len(each.domain), each.domain))),
         refusals=_once(refusal for part in parts for refusal in part.refusals),
         problem="; ".join(_once(part.problem for part in parts if part.problem)),
         seconds=max((part.seconds for part in parts), default=0.0),
-        total_j=math.fsum(known) if known and len(known) == len(totals) else None,
-        by_domain=_summed(part.by_domain for part in parts) if known and len(known) == len(totals) else {},
+        total_j=total_j,
+        by_domain={} if total_j is None else _summed(part.by_domain for part in parts),
         why_no_total="; ".join(_once(part.why_no_total for part in parts if part.why_no_total)),
         loosened=_once(each for part in parts for each in part.loosened),
+        device_s=sum(part.device_s for part in parts),
+        apart_s=sum(part.apart_s for part in parts),
+        mean_w=None if total_j is None or not all_s else total_j / all_s,
     )
 
 

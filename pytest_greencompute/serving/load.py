@@ -23,7 +23,7 @@ from pytest_greencompute.models.scoring import check_references, check_score
 from pytest_greencompute.protocol.layout import SETTLE_S, block_seconds
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.protocol.sets import ASLEEP_S, LOST_SETS, between, check_moved, read_idle
-from pytest_greencompute.serving.account import Account, Done, levelled, stretch_seconds
+from pytest_greencompute.serving.account import LEAST_STRETCHES, Account, Done, levelled, stretch_seconds
 from pytest_greencompute.serving.as_run import Answers, Load, LoadSoFar, answer_notes, failed_notes, median
 from pytest_greencompute.serving.client import Client, Wanted
 from pytest_greencompute.serving.request import Request
@@ -205,14 +205,16 @@ class _Loading:
         effort = self._effort
         tick_s = max((source.tick_s for source in self._sources), default=0.0)
         lag_s = max((source.lag_s for source in self._sources), default=0.0)
-        stretch_s = stretch_seconds(block_seconds(tick_s, lag_s), request_s, effort.max_seconds)
-        planned = looks(max(1, int(effort.max_seconds / stretch_s)))
+        least_s = block_seconds(tick_s, lag_s)
+        span_s = max(effort.max_seconds - (self._clock.now_ns() - self._start_ns) / 1e9, LEAST_STRETCHES * least_s)
+        stretch_s = stretch_seconds(least_s, request_s, span_s)
+        planned = looks(max(1, int(span_s / stretch_s)))
         self._seen.looks = len(planned)
         edge, marks = self._edge(), self._marks()
         self._seen.account = Account(edge.t_ns, random.Random(0).randrange)
         self._take()
         looked = 0
-        until_ns = edge.t_ns + int(effort.max_seconds * 1e9)
+        until_ns = edge.t_ns + int(span_s * 1e9)
         while edge.t_ns < until_ns and FOREIGN not in marks:  # one stretch with a stranger on the GPU spoils the run
             self._tell((until_ns - edge.t_ns) / 1e9)
             self._clock.sleep(max(stretch_s - tick_s, 0.0))
@@ -242,8 +244,11 @@ class _Loading:
 
     def _tell(self, left_s: float) -> None:
         if self._effort.tell is not tell_nobody:  # a figure costs time, in which no request is sent
-            figure = self._effort.figure(self._run()) if self._seen.settled > 1 else ""
-            self._effort.tell(Tell(f"{self._load.concurrency} at a time", 0.0, left_s, figure=figure))
+            step, effort = Tell(f"{self._load.concurrency} at a time", 0.0, left_s), self._effort
+            if self._seen.settled > 1:
+                run = self._run()
+                step = replace(step, figure=effort.figure(run), outlook=effort.outlook(run))
+            effort.tell(step)
 
     def _settle(self) -> None:
         """Take what has ended, and see how many stretches are settled by it."""

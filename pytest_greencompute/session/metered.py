@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.measuring.driver import arun_metered
 from pytest_greencompute.measuring.task import Task
+from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
@@ -77,13 +79,22 @@ class Metered:
 
     async def measure(self, test: MeteredTest, task: Task) -> tuple[Run, list[Any]]:
         """The whole protocol. Errors as for ``measuring.driver.metering``."""
-        under = self._locked(test)
+        under, limit = self._locked(test), self._session.limit(test)
+        with limit.counting():
+            return await self._measured(under, task, limit)
+
+    async def _measured(self, under: UnderMeters, task: Task, limit: TimeLimit) -> tuple[Run, list[Any]]:
+        test = under.test
         pairing = None if test.contest is None else test.contest.pairing(task.name)
         try:
             if pairing is None:
-                return await arun_metered(task, under.instruments, under.effort(task.name), under.problem)
+                effort = under.effort(task.name)
+                raw, outputs = await arun_metered(task, under.instruments, effort, under.problem)
+                said = effort.outlook(raw) if limit.is_up(raw) else ""
+                return replace(raw, notes=(*raw.notes, said)) if said else raw, outputs
             pairing.learnt, pairing.doubt = (lambda: under.instruments.behaviours), under.instruments.doubt
-            pairing.begin()
+            with limit.apart():
+                pairing.begin()
             raw, outputs = await arun_metered(task, under.instruments, under.effort(task.name, pairing), under.problem)
             pairing.end(raw)
         finally:
@@ -95,7 +106,8 @@ class Metered:
         under = self._locked(test)
         _wait_still(test)
         try:
-            return metered(under)
+            with self._session.limit(test).counting():
+                return metered(under)
         finally:
             self._session.told()
 
@@ -111,6 +123,7 @@ class Metered:
     def release(self, test: MeteredTest) -> None:
         """Free the devices for other measured runs."""
         test.held.close()
+        self._session.note_cost(test)
 
     def _locked(self, test: MeteredTest) -> UnderMeters:
         """The session's meters, open, its devices this test's alone until ``release``."""

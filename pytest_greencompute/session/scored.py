@@ -52,7 +52,9 @@ def score(
 
 
 def _metered(under: UnderMeters, task: Task, asked: ScoreRequest, path: Path) -> tuple[Run, list[Any]]:
-    effort, instruments, session = under.effort(task.name), under.instruments, under.session
+    instruments, session = under.instruments, under.session
+    # Its passes have no time limit, and are not judged before the last.
+    effort = replace(under.effort(task.name), tell=session.tell(under.test), outlook=lambda _: "")
     if under.problem or not instruments.sources:
         return measure_score(task, asked, instruments, effort, problem=under.problem)
     queries: Any = task.queries

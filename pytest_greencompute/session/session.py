@@ -21,6 +21,7 @@ from pytest_greencompute.machine import facts as machine
 from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.machine.tracers import tracers
 from pytest_greencompute.measuring.effort import Telling, tell_nobody
+from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.results.session import Facts, Refusal
@@ -71,6 +72,7 @@ class Session:
         self._waiting = waiting
         self._today = today or datetime.datetime.now(tz=datetime.timezone.utc).date()
         self._is_side = is_side
+        self._device_s = self._apart_s = 0.0
         self.saved: Sequence[Sequence[Run]] = ()
         self._bench: Bench | None = None
         if settings.baseline is not None and settings.enabled:
@@ -126,17 +128,20 @@ class Session:
         if self.opened is None:
             return Facts(machine=self.machine, loosened=self.loosened)
         parts, why = self.opened.total()
-        meters = self.opened.instruments
+        meters, total_j = self.opened.instruments, sum(parts.values()) if parts else None
         return Facts(
             machine=self.machine,
             sources=tuple(meters.sources),
             refusals=tuple(Refusal.of(*each) for each in meters.refusals),
             problem=self.problem,
             seconds=self.opened.seconds,
-            total_j=sum(parts.values()) if parts else None,
+            total_j=total_j,
             by_domain=parts,
             why_no_total=why,
             loosened=self.loosened,
+            device_s=self._device_s,
+            apart_s=self._apart_s,
+            mean_w=None if total_j is None or not self.opened.seconds else total_j / self.opened.seconds,
         )
 
     def close(self) -> None:
@@ -164,7 +169,11 @@ class Session:
             budget, tell = self.budget(test), self.tell(test)
             test.told = test.plan(budget)
             test.contest = self._others.contest(test, budget, self.aim(test), lambda what: tell(Tell(what)), self.opened.instruments)
-            with self.lock() if self.settings.base_turns == "launches" else contextlib.nullcontext():
+            test.contest.limit = self.limit(test)
+            with contextlib.ExitStack() as measuring:
+                if self.settings.base_turns == "launches":
+                    measuring.enter_context(self.lock())
+                    measuring.enter_context(test.contest.limit.counting())
                 test.contest.start()
 
     # --- judging ---
@@ -221,6 +230,21 @@ class Session:
         return Provenance(machine=self.machine, footprint=footprint, traced=", ".join(tracers()) or None)
 
     # --- what the fixture needs ---
+
+    def limit(self, test: MeteredTest) -> TimeLimit:
+        """What the test may cost, of which its earlier runs have used their parts."""
+        if test.limit is None:
+            test.limit = TimeLimit(self.clock)
+        test.limit.seconds = self.budget(test).seconds(runs=len(test.runs) + 1, commits=len(self.settings.base_refs))
+        return test.limit
+
+    def note_cost(self, test: MeteredTest) -> None:
+        """The test is over: what its runs and windows took is added to the session's."""
+        limit, test.limit = test.limit, None
+        self._device_s += sum(window.seconds for window in test.windows)
+        if limit is not None:
+            self._device_s += limit.spent_s
+            self._apart_s += limit.apart_s
 
     def tell(self, test: MeteredTest) -> Telling:
         """Progress of one test, for whoever shows it."""

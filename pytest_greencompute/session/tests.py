@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_greencompute.judging.budget import Budget, Line
+    from pytest_greencompute.measuring.time_limit import TimeLimit
     from pytest_greencompute.measuring.window import Window
     from pytest_greencompute.models.watching import WatchedModel
     from pytest_greencompute.pairing.demands import Demands
@@ -36,7 +37,7 @@ class MeteredTest:
     ``demands`` are those of this commit alone, without the command line; only where commits are compared.
     ``attempts`` is how often it was begun, ``why_red`` what the last attempt that failed said. ``reread`` gives the lines as the test's
     marks are now; ``planned`` are the budgets that its runs were measured for, by name, and ``told`` the one that other commits were.
-    ``locked``: it holds the devices' locks, in ``held``.
+    ``locked``: it holds the devices' locks, in ``held``. ``limit`` is what it may cost, from its first run on.
     """
 
     node_id: str
@@ -59,6 +60,7 @@ class MeteredTest:
     said: tuple[str, ...] = ()
     held: ExitStack = field(default_factory=ExitStack)
     locked: bool = False
+    limit: TimeLimit | None = None
 
     def now(self) -> tuple[Line, ...]:
         """The lines, with those of marks that have come since. Raises SettingsError for one that does not parse."""
@@ -79,6 +81,6 @@ class MeteredTest:
         self.watched.clear()
         self.planned.clear()
         self.told = None
-        self.locked = False
+        self.locked, self.limit = False, None
         self.results = []
         self.properties = []

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate
 from pytest_greencompute.judging.judge import judge_run, limits_for, times_open
-from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.judging.verdict import Verdict
+from pytest_greencompute.measuring.effort import Effort, Telling, tell_nobody
 from pytest_greencompute.measuring.script import precise_enough
+from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.protocol.layout import PERCENTILE
+from pytest_greencompute.protocol.messages import Tell
+from pytest_greencompute.session.likely import likely_of
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.values.metrics import METRICS
@@ -45,22 +49,30 @@ class UnderMeters:
     def effort(self, name: str | None, pairing: Pairing | None = None) -> Effort:
         """How the run called ``name`` is measured, by turns with the other commits of ``pairing``."""
         session, test = self.session, self.test
-        budget, bench = session.budget(test), session.bench()
+        budget, bench, limit = session.budget(test), session.bench(), session.limit(test)
+        sides = 1 if pairing is None else 1 + len(pairing.matches)
         test.planned[name] = test.plan(budget)
-        # The figure is read by people too: certain of a distant limit, but known to a half only, is not worth printing.
+        # The figure is read by people too: certain of a distant limit, but known to a half only, is not worth printing. Beside another
+        # commit they read the ratio.
         precise, presentable = precise_enough(bench.aim), precise_enough(bench.aim, 0.1)
+
+        def has_ratio() -> bool:
+            return pairing is not None and any(not match.problem for match in pairing.matches)
+
+        def judged(run: Run) -> list[Verdict]:
+            key, figures = limits_for(run, budget, only=True), bench.figures(run, budget.confidence)
+            return [
+                each for each in judge_run(figures, key, budget, bench, test.subject) if METRICS[each.metric].kind in {"energy", "rate"}
+            ]
 
         def enough(run: Run) -> bool:
             """Whether all that more blocks could make certain is certain."""
-            key, figures = limits_for(run, budget, only=True), bench.figures(run, budget.confidence)
-            verdicts = [
-                each for each in judge_run(figures, key, budget, bench, test.subject) if METRICS[each.metric].kind in {"energy", "rate"}
-            ]
+            key, figures, verdicts = limits_for(run, budget, only=True), bench.figures(run, budget.confidence), judged(run)
             certain = all(each.word != "INCONCLUSIVE" for each in verdicts)
             # A run that others will be compared with must be precise, not only certain of its own verdicts.
             compared = session.settings.save or test.group is not None
             alone = not verdicts and pairing is None
-            done = precise(run) if compared or alone else certain and presentable(run)
+            done = precise(run) if compared or alone else certain and (has_ratio() or presentable(run))
             done = done and not times_open(figures, key, budget, bench, test.subject)
             return done if pairing is None else pairing.may_end(certain=done)
 
@@ -69,12 +81,14 @@ class UnderMeters:
         limited = {*limits, *(() if test.group is None else test.group.limits)}
         whole = bool(session.settings.save) or any(METRICS[each].kind == "latency" for each in limited)
         effort = Effort(
-            budget.max_seconds,
+            max(limit.left_s, 0.0) / sides,
             highest_percentile(limited, PERCENTILE),
             timing="whole" if whole else "short",
-            tell=session.tell(test),
+            tell=_with_limit(session.tell(test), limit, sides),
             enough=enough,
             figure=lambda run: _figure(run, bench.aim),
+            outlook=lambda run: likely_of(run, judged(run), limit, pairing),
+            turn=lambda _, run: not limit.is_up(run),
             keep_answers=bool(pairing or session.settings.save or session.settings.baseline or test.group),
             count=asked_by(limits),
             provenance=session.provenance(),
@@ -92,10 +106,25 @@ class UnderMeters:
         tell = self.session.tell(self.test)
         effort = self.effort(run)
         own = asked_by(self.session.budget(self.test).limits.get(run, {}))
-        effort = replace(effort, enough=lambda _: False, keep_answers=True, count=tuple(dict.fromkeys((*own, *counted))))
+        shared_s = max(self.session.limit(self.test).left_at_first_s, 0.0)  # all candidates have alike, whoever got ready first
+        effort = replace(
+            effort, max_seconds=shared_s, enough=lambda _: False, keep_answers=True, count=tuple(dict.fromkeys((*own, *counted)))
+        )
         if any(METRICS[each].kind == "latency" for each in limits):
             effort = replace(effort, timing="whole", percentile=highest_percentile(limits, effort.percentile))
         return replace(effort, tell=lambda step: tell(replace(step, what=f"{candidate}: {step.what}")))
+
+
+def _with_limit(tell: Telling, limit: TimeLimit, sides: int) -> Telling:
+    """What is left is never more than the test may still cost; where sides take turns, each takes as long."""
+    if tell is tell_nobody:
+        return tell
+
+    def told(step: Tell) -> None:
+        within = step.most_s and step.measured is not None
+        tell(replace(step, least_s=min(sides * step.least_s, limit.left_s), most_s=max(limit.left_s, 0.0)) if within else step)
+
+    return told
 
 
 def _figure(run: Run, aim: Aim) -> str:

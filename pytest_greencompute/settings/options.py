@@ -70,7 +70,12 @@ OPTIONS = (
         needs_budget=True,
         twin=False,  # a file that says so would rewrite itself in every session
     ),
-    Option("max-seconds", "longest time to measure one run, warm-up aside (default: 60)", metavar="S", needs_budget=True),
+    Option(
+        "max-seconds",
+        "all that a test may cost, loading aside (default: 60 a run, and 240 more for each other commit)",
+        metavar="S",
+        needs_budget=True,
+    ),
     Option("confidence", "confidence of intervals and verdicts (default: 0.99)", metavar="C"),
     Option("tolerance", "how much worse than a baseline is still fine (default: 5%%)", metavar="P", needs_budget=True),
     Option("enforce", "what a failed budget does (default: fail)", choices=("fail", "warn")),

@@ -12,11 +12,13 @@ from pytest_greencompute.protocol.layout import PERCENTILE
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.values.names import asked_by, highest_percentile
 
+LAUNCHES_SHARE = 2.5
+
 
 def told_to_sides(settings: Settings, budget: Budget, root: Path, home: Path) -> Told:
     """What a process that measures one side needs to know. ``root`` is where this side's tests run, ``home`` the folder of its project."""
     return Told(
-        max_seconds=budget.max_seconds,
+        max_seconds=side_seconds(settings, budget),
         needs_p99=any(highest_percentile(limits, PERCENTILE) > PERCENTILE for limits in budget.limits.values()),
         count=tuple(asked_by(name for limits in budget.limits.values() for name in limits)),
         budget_file=_budget_file(settings.budget_file, root, home),
@@ -28,6 +30,15 @@ def told_to_sides(settings: Settings, budget: Budget, root: Path, home: Path) ->
         footprint=settings.footprint,
         reasoning_markers=settings.reasoning_markers,
     )
+
+
+def side_seconds(settings: Settings, budget: Budget) -> float:
+    """The longest time that a side's sets may take: all sides have equal parts of what the test may cost.
+
+    Where whole launches take turns, their getting ready and the run of the test itself are to fit in beside.
+    """
+    sides = 1 + len(settings.base_refs)
+    return budget.seconds(commits=sides - 1) / (sides if settings.base_turns == "sets" else LAUNCHES_SHARE * sides)
 
 
 def _budget_file(named: Path | None, root: Path, home: Path) -> str | None:

@@ -457,7 +457,7 @@ def model(batch):
 def test_model(energy_meter):
     assert len(energy_meter.measure(model, list(range(64)), batch_size=8).outputs) == 64
 """
-EFFORT = "--energy-meter cputime --energy-max-seconds 8 --energy-tolerance '100 %' -p no:cacheprovider"
+EFFORT = "--energy-meter cputime --energy-max-seconds 30 --energy-tolerance '100 %' -p no:cacheprovider"
 
 
 def measure_for_real(runner: Runner, base: str) -> tuple[Done, dict[str, Any]]:

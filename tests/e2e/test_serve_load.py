@@ -158,7 +158,7 @@ def test_a_load_goes_on_for_what_can_still_be_decided(served: Project) -> None:
     result.assert_outcomes(passed=1)
     (run,) = served.report()["runs"]
     first, last = run["raw"]["sets"][0][0], run["raw"]["sets"][-1][0]
-    assert last[4] - first[3] > 0.95 * 8e9
+    assert last[4] - first[3] > 0.6 * 8e9  # all but what the warm-up took of it
     assert {each["metric"]: each["verdict"] for each in run["verdicts"]}["time_to_first_token_p99"] == "INCONCLUSIVE"
 
 

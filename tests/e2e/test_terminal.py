@@ -36,7 +36,8 @@ def test_heading_table_and_totals(project: Project) -> None:
             r"^test +energy/query +budget +p95 +budget +accuracy +verdict +limits from$",
             r"^test_sentiment +0\.612 J ±0\.0 % +0\.8 J +10\.0 ms +40 ms +1\.00 ≥ 0\.9 +PASS +marker$",
             r"^test_sentiment_large +1\.93 J ±0\.0 % +0\.8 J +88\.0 ms +40 ms +1\.00 ≥ 0\.9 +FAIL energy, latency +marker$",
-            r"^total [\d.]+ k?J in \d+ s · smallest .* 0\.0 % · [\d.]+ s a metered test, [\d.]+ J a second · 2 budgets failed$",
+            r"^total [\d.]+ k?J in \d+ s · smallest .* 0\.0 % · [\d.]+ s of device time a metered test, [\d.]+ J a second"
+            r" · 2 budgets failed$",
         ],
         consecutive=False,
     )

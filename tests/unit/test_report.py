@@ -6,6 +6,7 @@ import dataclasses
 import io
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from making import latencies, run
@@ -24,7 +25,7 @@ from pytest_greencompute.report.table import lines
 from pytest_greencompute.report.terminal import show_summary, write
 from pytest_greencompute.results.document import meter
 from pytest_greencompute.results.result import Result, ShownVerdict
-from pytest_greencompute.results.session import Refusal
+from pytest_greencompute.results.session import Facts, Refusal, together
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Watched, Watching
@@ -253,6 +254,60 @@ def test_the_progress_line_rewrites_itself_and_not_too_often(monkeypatch: pytest
     line.clear()
     line.clear()
     assert written[2:] == ["\r\x1b[2K"]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (80, "measuring test_chat: set 2 of at most 5 (0.61 J ±1 %), PASS likely in 8 s"),
+        (60, "measuring test_chat: set 2 of at most 5, PASS likely in 8 s"),
+        (50, "test_chat: set 2 of at most 5, PASS likely in 8 s"),
+        (40, "test_chat: set 2 of, PASS likely in 8 s"),
+        (12, "PASS likely "),
+    ],
+)
+def test_what_a_verdict_still_takes_stays_on_a_narrow_terminal(width: int, shown: str) -> None:
+    written: list[str] = []
+    step = Tell("test_chat: set 2 of at most 5", 10.2, 50.0, figure="0.61 J ±1 %", outlook="PASS likely in 8 s")
+    ProgressLine(written.append, width)(step)
+    assert written == [f"\r\x1b[2K{shown}\r"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_signs_that_take_more_room_do_not_push_the_price_off_the_line(encoding: str) -> None:
+    written: list[str] = []
+    step = Tell("test_ä: set 2 of at most 5", 10.2, 50.0, figure="3 µJ ±1 %", outlook="FAIL likely in 20 s, three more launches to confirm")
+    ProgressLine(written.append, 70, encoding)(step)
+    (line,) = written
+    assert line.endswith(", FAIL likely in 20 s, three more launches to confirm\r")
+    assert len(line.strip("\r").removeprefix("\x1b[2K")) <= 70
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"device_s": 28.8, "mean_w": 76.0}, " · 14.4 s of device time a metered test, 76.0 J a second · "),
+        (
+            {"device_s": 28.8, "apart_s": 12.2, "mean_w": 76.0},
+            " · 14.4 s of device time a metered test, 6.10 s more for loading and for getting the other side ready, 76.0 J a second · ",
+        ),
+        ({"device_s": 28.8, "total_j": None}, " · 14.4 s of device time a metered test · "),
+        ({"device_s": 28.8, "total_j": None, "sources": ()}, " · 14.4 s a metered test · "),
+    ],
+)
+def test_the_totals_say_what_the_gate_took(facts: dict[str, Any], said: str) -> None:
+    two = [told(measured(), energy_per_query=0.5), replace(told(measured()), test="tests/test_chat.py::test_other")]
+    assert said in totals(session(*two, **facts))
+    assert "a metered test" not in totals(session(*two, **{**facts, "device_s": 0.0}))
+
+
+def test_the_totals_of_workers_that_measure_at_the_same_time_add_up() -> None:
+    one = Facts(sources=(GPU,), seconds=40.0, total_j=4000.0, device_s=30.0, apart_s=5.0, mean_w=100.0)
+    other = Facts(sources=(replace(GPU, domain="gpu:1"),), seconds=60.0, total_j=16000.0, device_s=50.0, apart_s=7.0)
+    whole = together([one, other])
+    assert (whole.seconds, whole.device_s, whole.apart_s, whole.mean_w) == (60.0, 80.0, 12.0, 200.0)
+    assert together([one, replace(one, total_j=None, why_no_total="reset", mean_w=None)]).mean_w is None
+    assert Facts.from_json(whole.to_json()) == whole
 
 
 def test_no_figure_of_a_result_is_anything_but_finite() -> None:
