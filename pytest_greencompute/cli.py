@@ -1,9 +1,10 @@
-"""``greencompute``: doctor, init, noise, compare, rate, badge, report and history.
+"""``greencompute``: doctor, init, noise, compare, gather, rate, badge, report and history.
 
-Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, or compare found a FAIL; 2 bad usage, or a file that
-cannot be read or written; 3 nothing FAILed, and something could not be judged, rate found no energy that is rated (it is modelled, or
-there is none), badge no stars that deserve one, or history a file that it could not read; 4 the command broke (an error that nobody
-foresaw), or doctor found no meter that works and one that broke; 141 whoever read the output closed it before its end (``| head``).
+Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, compare found a FAIL, or what was gathered is red; 2 bad
+usage, or a file that cannot be read or written (a report that gather refuses is red); 3 nothing FAILed, and something could not be judged,
+rate found no energy that is rated (it is modelled, or there is none), badge no stars that deserve one, or history a file that it could not
+read; 4 the command broke (an error that nobody foresaw), or doctor found no meter that works and one that broke; 141 whoever read the
+output closed it before its end (``| head``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pytest_greencompute.commands import BROKE, Arguments
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.report.escape import READABLE
 
-COMMANDS = ("doctor", "init", "noise", "compare", "rate", "badge", "report", "history")  # each a module of its own, with ``run``
+COMMANDS = ("doctor", "init", "noise", "compare", "gather", "rate", "badge", "report", "history")  # each a module of its own, with ``run``
 NOT_READ = 141  # 128 + SIGPIPE, as a shell has it
 
 
@@ -82,9 +83,34 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--tolerance", metavar="P", help="how much worse is still fine (default: as in pyproject.toml, else 5%%)")
     compare.add_argument("--confidence", metavar="C", help="confidence of intervals and verdicts (default: 0.99)")
     compare.add_argument("--json", action="store_true", help="print JSON")
+    _add_gather(commands)
     _add_stars(commands)
     _add_reports(commands)
     return parser
+
+
+def _add_gather(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """``gather``, which judges the reports of many hosts as one session."""
+    gather = commands.add_parser("gather", help="one verdict over the JSON reports of many hosts; exit status 1 where it is red")
+    gather.add_argument("reports", metavar="REPORT", nargs="+", help="a JSON report of a measured session, or a folder of them")
+    gather.add_argument("--expect-hardware", metavar="NAME,...", help='kinds that must have measured every test, such as "H100,L4"')
+    gather.add_argument(
+        "--expect-tests",
+        metavar="ARGS",
+        help="pytest arguments: the metered tests that they collect here must have been measured; @FILE: node ids, one a line",
+    )
+    gather.add_argument("--expect-hosts", metavar="N", help="how many hosts of each kind must have measured every test (default: 1)")
+    gather.add_argument("--commit", metavar="SHA", help="the commit that was to be measured (default: the one that is checked out here)")
+    gather.add_argument("--baseline", metavar="NAME", help="judge against the saved runs of a baseline, too")
+    gather.add_argument("--tolerance", metavar="P", help="how much worse is still fine (default: as in pyproject.toml, else 5%%)")
+    gather.add_argument("--confidence", metavar="C", help="confidence of intervals and verdicts (default: 0.99)")
+    gather.add_argument(
+        *("-o", "--output"),
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="write the report here: a .html, .md, .json or .xml (JUnit) file; may be given several times",
+    )
 
 
 def _add_reports(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -91,6 +91,10 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     if not config.option.collectonly:
         known = set(before)
         _collected(session, config, [*before, *(item for item in items if item not in known)], items)
+    elif config.option.energy_only or config.option.energy_skip:
+        listed = [item for item in items if is_metered(item) is bool(config.option.energy_only)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in listed])
+        items[:] = listed
 
 
 def _collected(session: pytest.Session, config: pytest.Config, every: list[pytest.Item], items: list[pytest.Item]) -> None:

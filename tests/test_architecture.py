@@ -32,6 +32,7 @@ ORDER = (
     "serving",
     "report",
     "settings",
+    "fleet",
     "session",
     "hooks",
     "commands",

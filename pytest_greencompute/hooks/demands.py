@@ -75,6 +75,7 @@ def values_of(settings: Settings) -> dict[str, Json]:
         "reasoning_markers": settings.reasoning_markers and list(settings.reasoning_markers),
         "base_link": list(settings.base_link),
         "allow": sorted(settings.allow),
+        "fleet": [*settings.fleet.hardware, *settings.fleet.tests, *(f"{each} hosts" for each in range(2, settings.fleet.hosts + 1))],
         "carbon_intensity": None if footprint is None else footprint.kg_per_j,
         "electricity_price": price,
         "pue": 1.0 if footprint is None else footprint.pue,

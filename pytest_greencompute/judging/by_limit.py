@@ -29,7 +29,7 @@ def judge_budget(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *
     kind = "budget" if metric.better == "lower" else "floor"
     shown = show_limit(limit.value, outcome.dimension)
     reason = (
-        f"{subject} {figure(metric, outcome)}, {_relation(word, metric.better)} its {kind} of {shown}"
+        f"{subject} {figure(metric, outcome)}, {relation(word, metric.better)} its {kind} of {shown}"
         f"{'' if metric.whole else _times(word, outcome, limit.value)}"
     )
     if word == "FAIL" and by_interval and far_beyond(outcome, limit.value, metric.better):
@@ -40,7 +40,7 @@ def judge_budget(metric: Metric, outcome: Outcome, limit: Limit, subject: str, *
     return Verdict(word, metric.name, "budget", reason, outcome, limit.value, sees, limit.where)
 
 
-def _relation(word: Word, better: Better) -> str:
+def relation(word: Word, better: Better) -> str:
     table: Mapping[tuple[Word, Better], str] = {
         ("PASS", "lower"): "within",
         ("PASS", "higher"): "at or above",

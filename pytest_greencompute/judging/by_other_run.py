@@ -42,7 +42,7 @@ def worse_ratio(heads: Sequence[Estimate], bases: Sequence[Estimate], better: Be
     positive.
     """
     error = (1 - confidence) / 2
-    levels = [_level(base, confidence) for base in bases], [_level(head, confidence) for head in heads]
+    levels = [level_of(base, confidence) for base in bases], [level_of(head, confidence) for head in heads]
     worse, by = levels if better == "lower" else levels[::-1]
     ratio = launches_ratio(worse, by, low_error=share(error, 1, budgets=alarms), high_error=error)
     few_bases, few_heads = (() if len(side) >= ENOUGH_RUNS else side for side in (bases, heads))
@@ -52,7 +52,7 @@ def worse_ratio(heads: Sequence[Estimate], bases: Sequence[Estimate], better: Be
     return Ratio(ratio.value, 0.0 if better_open else ratio.low, math.inf if worse_open else ratio.high)
 
 
-def _level(estimate: Estimate, confidence: float) -> LaunchLevel:
+def level_of(estimate: Estimate, confidence: float) -> LaunchLevel:
     """One launch's level; its error by the larger relative distance to an end of the interval that is known, 0 where both are open."""
     ends = [end for end in (estimate.low, estimate.high) if end is not None]
     half = max((abs(end - estimate.value) / estimate.value for end in ends), default=0.0)

@@ -80,6 +80,7 @@ LAXER: Mapping[str, Loosening] = {
     "reasoning_markers": Loosening("another", "other parts of an answer count"),
     "base_link": Loosening("more of them", "what is lent to the other commit is the same on both sides"),
     "allow": Loosening("more of them", "blocks that something spoiled count"),
+    "fleet": Loosening("fewer of them", "what is not expected is not missed"),
     "country": Loosening("", "its figure is compared as carbon_intensity"),
     "carbon_intensity": Loosening("lower"),
     "electricity_price": Loosening("lower, or another currency"),

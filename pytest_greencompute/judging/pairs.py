@@ -204,13 +204,14 @@ class FirstLaunch:
 class FreshLaunch:
     """A fresh launch, asked whether its pairs lie on the same side of the limit too. It takes at most ``longest`` pairs.
 
-    ``beyond`` is how far each was on that side, ``first`` the earliest pairs of the first launch (logarithms of ratios). When the first
-    launch decided plays no part, so that a head that is worse in every pair, which makes it decide sooner, is never judged better here.
+    ``beyond`` is how far each of its ``pairs`` was on that side, ``first`` the earliest of the first launch (logarithms of ratios). When
+    that decided plays no part, so that a head that is worse in every pair, which makes it decide sooner, is never judged better here.
     """
 
     longest: int
     first: Sequence[float] = ()
     beyond: list[float] = field(default_factory=list)
+    pairs: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def same(self) -> int:
@@ -299,6 +300,7 @@ class PairedTest:
             if self.pairs in self._plan:
                 self._look(last=self.pairs == self._plan[-1])
         else:
+            self._again[-1].pairs.append((before, now))
             self._count_pair(self._first, self.rule.change(before, now))
         return self.asks
 
@@ -325,6 +327,11 @@ class PairedTest:
         """The pairs (base, head) of the first launch, in the order in which they were measured."""
         sign = 1 if self.rule.better == "lower" else -1
         return tuple((base, base * math.exp(sign * worse)) for base, worse in zip(self._bases, self._changes, strict=True))
+
+    @property
+    def again(self) -> tuple[tuple[tuple[float, float], ...], ...]:
+        """The pairs of each fresh launch, likewise."""
+        return tuple(tuple(each.pairs) for each in self._again)
 
     @property
     def verdict(self) -> Verdict:

@@ -27,6 +27,7 @@ from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.pairing.verdicts import KIND, against_base, notes_of
 from pytest_greencompute.results.result import Pairs
 from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.run import Run
 
 LOADING_TIMES = 10.0  # what this side took to load
 WINDOW = "a window is judged by its budgets: it is not measured by turns with other commits"
@@ -173,11 +174,15 @@ class Contest:
     def pairs(self, name: str | None) -> list[Pairs]:
         """The pairs of sets that a run was measured in, for each base and metric (SI units)."""
         return [
-            Pairs(match.base.label, metric, tuple((base, head) for base, head in test.measured))
+            Pairs(match.base.label, metric, test.measured, test.again, test.max_pairs, test.first or test.max_pairs, test.launches)
             for match in self._matches(name)
             for metric, test in match.tests.items()
             if test.measured
         ]
+
+    def measured_at(self, name: str | None) -> dict[str, Run]:
+        """The run of that name at each base that it was compared with set by set."""
+        return {match.base.label: match.run for match in self._matches(name) if match.run is not None and match.launched is None}
 
     def close(self) -> None:
         """End all processes. May be called twice."""

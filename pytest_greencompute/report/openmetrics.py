@@ -49,7 +49,7 @@ def write(summary: Summary) -> str:
 
 
 def _labels(run: Result, figure: Figure | None = None) -> dict[str, str]:
-    labels = {"test": run.test, "run": run.name or "", "domain": "", "method": ""}
+    labels = {"test": run.test, "run": run.name or "", "domain": "", "method": "", **({"hardware": run.hardware} if run.hardware else {})}
     if figure is not None:
         labels |= {"domain": figure.domain, "method": figure.method}
         labels |= {"currency": figure.currency} if figure.unit == MONEY.si else {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pytest_greencompute.judging.judge import HELD_AGAINST
 from pytest_greencompute.report.candidates import headline
 from pytest_greencompute.report.escape import printable
-from pytest_greencompute.results.result import CandidateRow, Figure, Result, ShownVerdict
+from pytest_greencompute.results.result import CandidateRow, Figure, Result, ShownVerdict, called
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.units import money, show, show_limit, show_share
 
@@ -38,11 +38,11 @@ def table(results: Sequence[Result], currency: str = "") -> Table:
     runs = [results[place] for place in kept]
     metrics = [_in(currency, metric) for metric in METRICS.values() if _has_column(metric, runs)]
     limited = {metric.name for metric in metrics if any(_budget(run, metric) is not None for run in runs)}
-    heads = ["test"]
+    heads = ["test", *(["hardware", "hosts"] if any(run.hardware for run in runs) else [])]
     for metric in metrics:
         heads += [metric.label, "budget"] if metric.name in limited and metric.kind != "score" else [metric.label]
     heads += ["verdict", "limits from"]
-    rows = [_row(run, metrics, limited) for run in runs]
+    rows = [[*_which(run, gathered="hosts" in heads), *_row(run, metrics, limited)] for run in runs]
     if not any(row[-1] for row in rows):
         heads, rows = heads[:-1], [row[:-1] for row in rows]
     return Table(tuple(heads), tuple(Row(place, tuple(row), run.word) for place, row, run in zip(kept, rows, runs, strict=True)))
@@ -104,8 +104,13 @@ def _budget(run: Result, metric: Metric) -> float | None:
     return next(limits, None)
 
 
+def _which(run: Result, *, gathered: bool) -> list[str]:
+    """The cells that say which run it is."""
+    return [called(run.test, run.name), run.hardware, str(run.hosts or "-")] if gathered else [run.called]
+
+
 def _row(run: Result, metrics: Sequence[Metric], limited: set[str]) -> list[str]:
-    cells = [run.called]
+    cells = []
     for metric in metrics:
         shown, budget = figure(metric, run.metrics.get(metric.name)), _budget(run, metric)
         limit = "" if budget is None else show_limit(budget, metric.dimension)

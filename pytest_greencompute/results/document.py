@@ -10,7 +10,7 @@ from typing import Any
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json, provenance_from_json, provenance_to_json
 from pytest_greencompute.results.result import ENERGY, CandidateCount, CandidateRow, Figure, Pairs, Result, ShownVerdict
-from pytest_greencompute.results.run_json import SCHEMA, JsonObject, raw_to_json, run_from_json
+from pytest_greencompute.results.run_json import SCHEMA, JsonObject, raw_to_json, run_from_json, run_to_json
 from pytest_greencompute.results.session import Facts, Refusal
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.stats.ratios import Ratio
@@ -121,13 +121,30 @@ def _asked_for(result: Result) -> dict[str, Json]:
         shown = {name: amount._asdict() for name, amount in amounts.items() if amount is not None}
         found["year"] = {"queries": year.queries, **shown, "domain": energy.domain, "method": energy.method}
     if result.against:
-        found["against"] = [
-            {"ref": each.ref, "metric": each.metric, "unit": each.unit, "pairs": [list(pair) for pair in each.pairs]}
-            for each in result.against
-        ]
+        found["against"] = [_pairs_to_json(each) for each in result.against]
+    if result.bases:
+        found["bases"] = [{"ref": ref, "run": run_to_json(run)} for ref, run in result.bases.items()]
     if result.candidate is not None:
         found["candidate"] = candidate_to_json(result.candidate)
+    if result.hardware:
+        found |= {"hardware": result.hardware, "hosts": result.hosts}
     return found
+
+
+def _pairs_to_json(told: Pairs) -> dict[str, Json]:
+    shown: dict[str, Json] = {"ref": told.ref, "metric": told.metric, "unit": told.unit, "pairs": [list(pair) for pair in told.pairs]}
+    if told.again:
+        shown["again"] = [[list(pair) for pair in launch] for launch in told.again]
+    return shown | ({"most": told.most, "first": told.first, "launches": told.launches} if told.most else {})
+
+
+def _pairs_from(told: JsonObject) -> Pairs:
+    def pairs(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+        return tuple((base, head) for base, head in rows)
+
+    again = tuple(pairs(rows) for rows in told.get("again", ()))
+    plan = {name: told[name] for name in ("most", "first", "launches") if name in told}
+    return Pairs(told["ref"], told["metric"], pairs(told["pairs"]), again, **plan)
 
 
 def figure_to_json(figure: Figure) -> dict[str, Json]:
@@ -239,10 +256,11 @@ def result_from_json(data: JsonObject, *, samples: bool = True) -> Result:
         provenance=provenance_from_json(data["provenance"]),
         run=run_from_json(data) if samples and data["raw"] is not None else None,
         year=None if year is None else _year_from(year),
-        against=tuple(
-            Pairs(each["ref"], each["metric"], tuple((base, head) for base, head in each["pairs"])) for each in data.get("against", ())
-        ),
+        against=tuple(map(_pairs_from, data.get("against", ()))),
         candidate=None if candidate is None else _candidate_from(candidate),
+        bases={each["ref"]: run_from_json(each["run"]) for each in data.get("bases", ())} if samples else {},
+        hardware=data.get("hardware", ""),
+        hosts=data.get("hosts", 0),
     )
 
 

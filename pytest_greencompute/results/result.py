@@ -80,11 +80,19 @@ class ShownVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """What a run and the same test at ``ref`` showed side by side: (base, head) of each pair of the first launch, in SI units."""
+    """What a run and the same test at ``ref`` showed side by side: (base, head) of each pair of the first launch, in SI units.
+
+    ``again`` are the pairs of the fresh launches. The comparison was planned for ``most`` pairs, ``first`` of them in the first launch, and
+    ``launches`` that agree on a PASS; 0: a file of another version does not say.
+    """
 
     ref: str
     metric: str
     pairs: tuple[tuple[float, float], ...]
+    again: tuple[tuple[tuple[float, float], ...], ...] = ()
+    most: int = 0
+    first: int = 0
+    launches: int = 1
 
     @property
     def unit(self) -> str:
@@ -145,8 +153,9 @@ class CandidateRow:
 class Result:
     """One run of ``test``, or a run that a budget named and the test did not measure (``run`` is None, and there are no figures).
 
-    ``blocks`` is how many were measured, ``against`` its pairs with other commits, ``candidate`` its row where several were compared, and
-    ``year`` what a year of the session's traffic would use.
+    ``blocks`` is how many were measured, ``against`` its pairs with other commits, ``bases`` the runs there, ``candidate`` its row where
+    several were compared, and ``year`` what a year of the session's traffic would use. Where many hosts were gathered, it is the run of
+    ``hosts`` of them (0: none has it) on one kind of ``hardware``.
     """
 
     test: str
@@ -164,6 +173,9 @@ class Result:
     year: Year | None = None
     against: tuple[Pairs, ...] = ()
     candidate: CandidateRow | None = None
+    bases: Mapping[str, Run] = field(default_factory=dict)
+    hardware: str = ""
+    hosts: int = 0
 
     @classmethod
     def of(
@@ -176,6 +188,7 @@ class Result:
         notes: Sequence[str] = (),
         against: Sequence[Pairs] = (),
         candidate: CandidateRow | None = None,
+        bases: Mapping[str, Run] | None = None,
     ) -> Result:
         """What is shown of a run; ``notes`` are others than its own."""
         return cls(
@@ -194,12 +207,13 @@ class Result:
             _year(run, outcomes.get(ENERGY), footprint),
             tuple(against),
             candidate,
+            bases or {},
         )
 
     @property
     def called(self) -> str:
-        """'test_chat[long] (prefill)': the test without its file, and the run's name."""
-        return called(self.test, self.name)
+        """'test_chat[long] (prefill)': the test without its file, and the run's name; with its hardware where many hosts were gathered."""
+        return f"{called(self.test, self.name)}{f' on {self.hardware}' if self.hardware else ''}"
 
     @property
     def word(self) -> str:

@@ -43,10 +43,11 @@ def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, 
         found += tuple(each for each in lost if each.run == run.name)
         outcomes = head.every()
         outcomes |= {each.metric: each.estimate for each in found if each.estimate is not None and each.metric == "answers_changed"}
-        of_pairs = () if test.contest is None else test.contest.pairs(run.name)
+        of_pairs, bases = ((), None) if test.contest is None else (test.contest.pairs(run.name), test.contest.measured_at(run.name))
         noted = notes if test.contest is None else (*test.contest.notes(head), *notes)
         shown, footprint = _shown(found, settings.policy), bench.aim.footprint
-        test.results.append(Result.of(run, outcomes, shown, footprint=footprint, notes=noted, against=of_pairs, candidate=row))
+        result = Result.of(run, outcomes, shown, footprint=footprint, notes=noted, against=of_pairs, candidate=row, bases=bases)
+        test.results.append(result)
         verdicts.extend(found)
     missing = missing_runs(budget, runs, test.subject, metered=settings.enabled, broken=broken) if ended else ()
     missing += tuple(each for each in lost if each.run not in names)

@@ -16,9 +16,10 @@ from pytest_greencompute.machine.ci import in_ci
 from pytest_greencompute.meters.registry import BUILT_IN
 from pytest_greencompute.settings import parse
 from pytest_greencompute.settings.options import OPTIONS
-from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.settings.settings import Expected, Settings
 from pytest_greencompute.settings.toml_file import TomlFile, TomlTable
 from pytest_greencompute.values.footprint import Footprint
+from pytest_greencompute.values.names import unknown_key
 from pytest_greencompute.values.units import ENERGY, POWER, parse_intensity, parse_positive, parse_price, parse_traffic
 
 # Settings that only a file has.
@@ -38,6 +39,7 @@ FILE_KEYS = (
     "electricity_price",
     "pue",
     "traffic",
+    "fleet",
     "budgets",
     "accept",
 )
@@ -169,6 +171,7 @@ class _Builder:
             xdist=self.choice("xdist", None),
             where=self._where(budgets),
             folder=self.files[0].folder if self.files else None,
+            fleet=self._fleet(),
             names=Names() if home is None else home[0].names,
         )
         if self.problems:
@@ -218,6 +221,25 @@ class _Builder:
         if value is None:
             return None
         return self.parsed(value, where, key, lambda written: parse_term(key, parse.number_like(written)), None)
+
+    def _fleet(self) -> Expected:
+        """What hosts are expected to measure."""
+        found = self.first("fleet")
+        if found is None:
+            return Expected()
+        table, written = found[0], found[0].data["fleet"]
+        if not isinstance(written, Mapping):
+            self.problems.append(f"{table.where('fleet')}: fleet must be a table, [tool.greencompute.fleet].")
+            return Expected()
+        parsers: Mapping[str, Callable[[Any], Any]] = {"hardware": parse.names, "tests": parse.names, "hosts": parse.hosts}
+        told: dict[str, Any] = {}
+        for key, value in written.items():
+            where = table.where("fleet", key)
+            if key in parsers:
+                told[key] = self.parsed(value, where, key, parsers[key], getattr(Expected(), key))
+            else:
+                self.problems.append(f"{where}: {unknown_key(key, list(parsers), 'key of fleet')}")
+        return Expected(**told)
 
     def _footprint(self, *, enabled: bool) -> Footprint | None:
         """The factors that the files ask for. A country's table is read only where something is measured."""

@@ -20,6 +20,7 @@ from pytest_greencompute.values.units import parse_positive
 
 ALLOWABLE = ("another process", "thermal slowdown", "power brake", "hardware slowdown")
 MOST_LAUNCHES = 16
+MOST_HOSTS = 10_000
 ACCEPT_KEYS = ("test", "metric", "up_to", "reason", "expires")
 
 
@@ -71,6 +72,14 @@ def launches(value: object) -> int:
     number = int(value) if isinstance(value, str) and value.isdecimal() else value
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_LAUNCHES:
         raise SettingsError(f"{value!r} is not a number of launches.", remedy=f"Write a whole number from 1 to {MOST_LAUNCHES}.")
+    return number
+
+
+def hosts(value: object) -> int:
+    """How many hosts of a kind are expected."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_HOSTS:
+        raise SettingsError(f"{value!r} is not a number of hosts.", remedy=f"Write a whole number from 1 to {MOST_HOSTS}.")
     return number
 
 

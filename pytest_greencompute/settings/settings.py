@@ -12,6 +12,18 @@ from pytest_greencompute.settings.toml_file import TomlFile
 from pytest_greencompute.values.footprint import Footprint
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a fleet of hosts is to measure: each of ``tests`` on each kind of ``hardware``, by at least ``hosts`` hosts of it.
+
+    Empty: nothing was said. ``tests`` are arguments of pytest's: what they collect; tests that any host has measured are expected, too.
+    """
+
+    hardware: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    hosts: int = 1
+
+
 @dataclass(frozen=True)
 class Settings:
     """All that a session was told, checked. ``terms`` is what the command line says of every budget, ``file_terms`` what the file says.
@@ -62,6 +74,7 @@ class Settings:
     xdist: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    fleet: Expected = field(default_factory=Expected)
     names: Names = field(default_factory=Names)
 
     def lines_for(self, node_id: str) -> tuple[Line, ...]:

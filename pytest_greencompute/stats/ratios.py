@@ -114,13 +114,26 @@ def launches_ratio(base: Sequence[LaunchLevel], head: Sequence[LaunchLevel], *, 
     """
     change = statistics.fmean(each.log for each in head) - statistics.fmean(each.log for each in base)
     apart = min(each.log for each in head) - max(each.log for each in base), max(each.log for each in head) - min(each.log for each in base)
-    low = max(change - _half_width((base, head), PRIORS["low"], low_error), apart[0] - _FAR)
-    high = min(change + _half_width((base, head), PRIORS["high"], high_error), apart[1] + _FAR)
+    return _around(change, apart, (base, head), low_error, high_error)
+
+
+def level_ratio(levels: Sequence[LaunchLevel], *, low_error: float, high_error: float) -> Ratio:
+    """The mean level of launches (at least one) as a ratio to one unit, by the model of ``launches_ratio``: there is no other side."""
+    apart = min(each.log for each in levels), max(each.log for each in levels)
+    return _around(statistics.fmean(each.log for each in levels), apart, (levels,), low_error, high_error)
+
+
+def _around(
+    change: float, apart: tuple[float, float], sides: Sequence[Sequence[LaunchLevel]], low_error: float, high_error: float
+) -> Ratio:
+    """``apart`` is how far the launches are at least and at most."""
+    low = max(change - _half_width(sides, PRIORS["low"], low_error), apart[0] - _FAR)
+    high = min(change + _half_width(sides, PRIORS["high"], high_error), apart[1] + _FAR)
     return Ratio(exp(change), exp(low), exp(high))
 
 
 def _half_width(sides: Sequence[Sequence[LaunchLevel]], prior: Prior, chance: float) -> float:
-    """Half-width, on the log scale, of the difference of the two sides' means."""
+    """Half-width, on the log scale, of the difference of the two sides' means, or of the mean of one."""
     seen = degrees = within = fewer = 0.0
     for side in sides:
         m, mean = len(side), statistics.fmean(each.log for each in side)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.results.document import summary_of
-from pytest_greencompute.results.run_json import SCHEMA, schema
+from pytest_greencompute.results.run_json import SCHEMA, JsonObject, schema
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.values.metrics import METRICS
 
@@ -24,7 +24,7 @@ def read_session(path: Path, *, samples: bool = True) -> Summary:
 
     Raises SettingsError, naming the file, where it is missing, cut short, or no report of this schema.
     """
-    report = _read(path)
+    report = read_report(path)
     try:
         return summary_of(report, samples=samples)
     except GreencomputeError as error:
@@ -34,13 +34,20 @@ def read_session(path: Path, *, samples: bool = True) -> Summary:
         raise SettingsError(f"{path} cannot be shown ({type(error).__name__}: {error}).", remedy="Measure it again.") from error
 
 
-def _read(path: Path) -> Any:
-    """A report whose form has been checked."""
+def read_report(path: Path, *, most_bytes: int = MOST_BYTES, largest: float = sys.float_info.max) -> JsonObject:
+    """A report whose form has been checked, with no file and no fraction beyond these limits. Raises SettingsError, naming the file."""
+
+    def fraction(text: str) -> float:
+        number = float(text)
+        if not -largest <= number <= largest:
+            raise ValueError(f"{text[:20]} is too large")
+        return number
+
     remedy = "pytest --energy-json PATH writes one."
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise SettingsError(f"{path} is larger than {MOST_BYTES >> 20} MiB, so it is no report.", remedy=remedy)
-        report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+        if path.stat().st_size > most_bytes:
+            raise SettingsError(f"{path} is larger than {most_bytes >> 20} MiB, so it is no report.", remedy=remedy)
+        report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=fraction, parse_int=_whole)
     except FileNotFoundError as error:
         raise SettingsError(f"{path} does not exist.", remedy=remedy) from error
     except (OSError, UnicodeDecodeError) as error:
@@ -56,18 +63,12 @@ def _read(path: Path) -> Any:
     problem = _wrong_in(report)
     if problem:
         raise SettingsError(f"{path} is no JSON report of this schema: {problem}.", remedy=remedy)
-    return report
+    checked: JsonObject = report
+    return checked
 
 
 def _refuse(word: str) -> float:
     raise ValueError(f"{word} is no number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large")
-    return number
 
 
 def _whole(text: str) -> int:

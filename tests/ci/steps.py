@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 ACTION = ROOT / "action.yml"
 WORKFLOWS = sorted((ROOT / "examples" / "github").glob("*.yml"))
 GITLAB = ROOT / "examples" / "gitlab" / "energy.gitlab-ci.yml"
+GITLAB_FLEET = GITLAB.with_name("energy-fleet.gitlab-ci.yml")
+SLURM = sorted((ROOT / "examples" / "slurm").glob("*.sbatch"))
 OWN = "OWNER/pytest-greencompute"  # stands for the place where this project is published
 
 # What GitHub runs for `shell: bash` and `shell: python`.

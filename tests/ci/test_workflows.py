@@ -17,10 +17,10 @@ import yaml
 
 from pytest_greencompute.commands.init import WORKFLOW
 from tests.ci.conftest import git
-from tests.ci.steps import ACTION, GITLAB, OWN, ROOT, WORKFLOWS, read, steps_of
+from tests.ci.steps import ACTION, GITLAB, GITLAB_FLEET, OWN, ROOT, SLURM, WORKFLOWS, read, steps_of
 
 HOOKS = ROOT / ".pre-commit-hooks.yaml"
-PAGES = [ROOT / "docs" / "how-to" / name for name in ("github-actions.md", "gitlab.md", "before-a-push.md")]
+PAGES = [ROOT / "docs" / "how-to" / name for name in ("github-actions.md", "gitlab.md", "before-a-push.md", "fleet.md")]
 PINNED = re.compile(r"uses: (?P<action>\S+)@(?P<commit>[0-9a-f]{40}) # v\d+\.\d+\.\d+(?:: .*)?")
 NOT_RELEASED = "0" * 40  # stands for the commit of a release of this project
 
@@ -139,7 +139,7 @@ def check_schema(name: str, *paths: Path, folder: Path) -> subprocess.CompletedP
 
 
 def test_every_file_follows_the_schema_of_its_kind(tmp_path: Path, init_workflow: Path) -> None:
-    kinds = {"github-actions": [ACTION], "github-workflows": [*WORKFLOWS, init_workflow], "gitlab-ci": [GITLAB]}
+    kinds = {"github-actions": [ACTION], "github-workflows": [*WORKFLOWS, init_workflow], "gitlab-ci": [GITLAB, GITLAB_FLEET]}
     for name, paths in kinds.items():
         done = check_schema(name, *paths, folder=tmp_path)
         assert done.returncode == 0, done.stdout
@@ -197,6 +197,7 @@ def test_no_expression_stands_in_a_script_and_every_shell_is_named(everything: l
 PERMISSIONS = {
     "energy-gpu.yml": {"changes": {"contents": "read"}, "approval": {"actions": "read"}, "gate": {"contents": "read"}, "energy": {}},
     "energy-hosted.yml": {"energy": {"contents": "read"}},
+    "energy-fleet.yml": {"part": {"contents": "read"}, "energy": {"contents": "read"}},
     "energy-comment.yml": {"render": {"actions": "read"}, "comment": {"pull-requests": "write"}},
     "energy-init.yml": {"energy": {"contents": "read"}},
 }
@@ -295,6 +296,39 @@ def test_the_gitlab_job_has_what_a_gate_needs() -> None:
         "when": "always",
         "unprotect": True,
     }
+
+
+# --- A fleet -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_gathering_job_always_runs_after_every_part_and_a_red_part_stops_no_other() -> None:
+    jobs = read(ROOT / "examples" / "github" / "energy-fleet.yml")["jobs"]
+    assert (jobs["energy"]["needs"], jobs["energy"]["if"]) == ("part", "${{ always() }}")
+    assert jobs["part"]["strategy"]["fail-fast"] is False
+    assert jobs["part"]["concurrency"] == {"group": "gpu-host-${{ matrix.host }}", "cancel-in-progress": False, "queue": "max"}
+    part, energy = (read(GITLAB_FLEET)[name] for name in ("energy-part", "energy"))
+    assert (part["allow_failure"], part["resource_group"], part["artifacts"]["when"]) == (True, "gpu-host-$HOST", "always")
+    assert energy["needs"] == [{"job": "energy-part", "artifacts": True}]
+    assert [rule["when"] for rule in energy["rules"]] == ["always"]
+    assert "allow_failure" not in energy
+
+
+@pytest.mark.parametrize("script", SLURM, ids=lambda path: path.name)
+def test_the_scripts_for_slurm_run_the_gate_and_hand_its_status_on(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = tmp_path / "python"
+    stand_in.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > asked\nexit 3\n', encoding="utf-8")
+    stand_in.chmod(0o755)
+    for name, value in {"PYTHON": stand_in, "SLURM_SUBMIT_DIR": tmp_path, "SLURM_ARRAY_JOB_ID": 7, "SLURM_ARRAY_TASK_ID": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    done = check("bash", str(script), folder=tmp_path)
+    assert done.returncode == 3, done.stdout
+    asked = (tmp_path / "asked").read_text(encoding="utf-8").split()
+    if script.name == "energy-part.sbatch":
+        assert asked == ["-m", "pytest", "--energy-budget", "--energy-only", "--energy-json=parts/7-2.json"]
+        assert (tmp_path / "parts").is_dir()
+    else:
+        assert asked[:4] == ["-m", "pytest_greencompute.cli", "gather", "parts"]
+    assert len(SLURM) == 2
 
 
 # --- Before a push -------------------------------------------------------------------------------------------------------------------

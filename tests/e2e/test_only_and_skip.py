@@ -51,3 +51,11 @@ def test_skip_with_budgets_measures_nothing_and_says_so(project: Project) -> Non
     result = project.measure("--energy-skip")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["total not measured*"])
+
+
+@pytest.mark.parametrize(("option", "listed", "left"), [("--energy-only", "metered", "plain"), ("--energy-skip", "plain", "metered")])
+def test_what_is_only_listed_is_selected_too(project: Project, option: str, listed: str, left: str) -> None:
+    project.write("test_it.py", "def test_plain():\n    pass\n\n\ndef test_metered(energy_meter):\n    pass\n")
+    lines = project.run("--collect-only", "-q", option).outlines
+    assert f"test_it.py::test_{listed}" in lines
+    assert f"test_it.py::test_{left}" not in lines

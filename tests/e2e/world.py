@@ -56,7 +56,14 @@ class WorldCounter:
     @property
     def source(self) -> Source:
         method: Any = os.environ.get("WORLD_METHOD", "counter")
-        return Source("world", "gpu:0", method, os.environ.get("WORLD_GPU", GPU), uuid="GPU-3000", note="made up for tests")
+        return Source(
+            "world",
+            "gpu:0",
+            method,
+            os.environ.get("WORLD_GPU", GPU),
+            uuid=os.environ.get("WORLD_UUID", "GPU-3000"),
+            note="made up for tests",
+        )
 
     def read(self) -> Reading:
         return Reading(world.energy_j, world.clock.now_ns())

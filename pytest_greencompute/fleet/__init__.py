@@ -1,0 +1,1 @@
+"""One verdict over many hosts: the reports of their sessions, read as parts of one, judged again from their samples, and pooled."""
