@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
 from pytest_greencompute.estimates.domains import net_energy
-from pytest_greencompute.protocol.layout import Layout, block_seconds, blocks_per_set, phases
+from pytest_greencompute.protocol.layout import Layout, block_seconds, blocks_per_set, phases, single_phase
 from pytest_greencompute.protocol.messages import (
     Agree,
     Ask,
@@ -184,7 +184,7 @@ def _set_seconds(plan: Plan, layout: Layout, batch_s: float) -> float:
 @dataclass
 class Sets:
     """What all sets of one measurement share. ``disturbed``: somebody else was seen on the GPU. ``unwatched``: the first set after which
-    idle power was not read.
+    idle power was not read. ``start``: the phase from which those of single blocks are reckoned.
     """
 
     plan: Plan
@@ -192,6 +192,7 @@ class Sets:
     batch_s: float
     rng: np.random.Generator
     disturbed: bool
+    start: float
     unwatched: int | None = None
 
     @property
@@ -207,6 +208,12 @@ class Sets:
         """Whether single blocks were chosen although there is a tick, and nobody else takes turns who would have to begin again as well."""
         return self.plan.whole and self.layout.size == 1 and not self.plan.in_pairs and phase_matters(self.plan, self.batch_s)
 
+    def phases(self, index: int) -> tuple[float, ...]:
+        """Those of the blocks of set ``index``, in the order in which they run."""
+        if self.layout.size > 1:
+            return phases(self.layout.size, self.rng)
+        return (single_phase(index, self.start, float(self.rng.random())),)
+
     def reads_idle(self, index: int, idles: Sequence[Idle]) -> bool:
         """Whether idle power is read after set ``index``: after each, but on GPUs every few while it is steady, where sets are single
         blocks or are held against those of another side.
@@ -221,7 +228,7 @@ def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) 
     if plan.idles_of_processor:
         yield Rest()
     first, _ = yield from read_idle(plan.sources, settle=True)
-    return Sets(plan, layout, batch_s, rng, disturbed=_disturbed(plan.quiet, first, plan.allowed)), first
+    return Sets(plan, layout, batch_s, rng, _disturbed(plan.quiet, first, plan.allowed), float(rng.random())), first
 
 
 def one_set(
@@ -233,7 +240,7 @@ def one_set(
     """
     blocks: list[Block] = []
     at = NO_READINGS
-    for number, phase in enumerate(at_phases or phases(run.layout.size, run.rng)):
+    for number, phase in enumerate(at_phases or run.phases(index)):
         block, at = yield from _one_block(run, index, index * run.layout.size + number, phase, at)
         check_moved(block.spans, [idle for idle in idles if idle.domain not in run.plan.uncounted])
         blocks.append(block)
