@@ -94,7 +94,7 @@ def single_phase(index: int, start: float, drawn: float) -> float:
     """The phase in [0, 1) of single block number ``index``: any, but half a tick and a quarter away from those just before it, about.
 
     Phases drawn alone may happen to lie where a load in step with the tick shows alike, and three such blocks would agree very well on a
-    wrong figure. ``start`` is drawn once, ``drawn`` for each block, both in [0, 1): what repeats many times a tick must not see equal steps.
+    wrong figure. ``start`` is drawn once, ``drawn`` for each block (both in [0, 1)): to what repeats many times a tick, steps must differ.
     """
     return (start + _HALVES[index % len(_HALVES)] + _DRAWN * drawn) % 1.0
 

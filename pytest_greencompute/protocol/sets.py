@@ -178,7 +178,16 @@ def _least(layout: Layout) -> int:
 def _set_seconds(plan: Plan, layout: Layout, batch_s: float) -> float:
     # A block begins on average half a tick after one, and ends half a tick before the next.
     edges_s = plan.lag_s + (1.5 * plan.tick_s if plan.ticking else 0.0)
-    return layout.size * (len(layout.part(0)) * batch_s + edges_s) + _idle_seconds(plan.tick_s, plan.lag_s)
+    return layout.size * (len(layout.part(0)) * batch_s + edges_s) + _idle_seconds(plan.tick_s, plan.lag_s) / _idle_every(plan, layout)
+
+
+def _idle_every(plan: Plan, layout: Layout) -> int:
+    """After how many sets idle power is read: after each, but on GPUs every few while it is steady, where sets are single blocks or are
+    held against those of another side.
+    """
+    if not plan.ticking or plan.idles_of_processor or (layout.size > 1 and not plan.in_pairs):
+        return 1
+    return IDLE_EVERY_IN_PAIRS if plan.in_pairs else IDLE_EVERY
 
 
 @dataclass
@@ -215,12 +224,8 @@ class Sets:
         return (single_phase(index, self.start, float(self.rng.random())),)
 
     def reads_idle(self, index: int, idles: Sequence[Idle]) -> bool:
-        """Whether idle power is read after set ``index``: after each, but on GPUs every few while it is steady, where sets are single
-        blocks or are held against those of another side.
-        """
-        rarely = (self.layout.size == 1 or self.plan.in_pairs) and self.plan.ticking and not self.plan.idles_of_processor
-        every = IDLE_EVERY_IN_PAIRS if self.plan.in_pairs else IDLE_EVERY
-        return not rarely or (index + 1) % every == 0 or not _steady(idles)
+        """Whether idle power is read after set ``index``."""
+        return (index + 1) % _idle_every(self.plan, self.layout) == 0 or not _steady(idles)
 
 
 def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) -> Generator[Ask, Any, tuple[Sets, tuple[Idle, ...]]]:
