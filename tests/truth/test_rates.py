@@ -14,7 +14,7 @@ from scipy import stats
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "verdicts"
 TRIALS = 250
-NOISY = "normal 5 %"
+NOISY = ("normal 5 %", "single blocks, sees a quarter, 10 ms")  # sets that scatter by 5 and by 8 %
 
 
 def load() -> ModuleType:
@@ -52,7 +52,7 @@ def test_unchanged_code_hardly_ever_fails(name: str) -> None:
         assert result.rate("PASS") >= 0.95
 
 
-@pytest.mark.parametrize("name", [name for name in STEADY if name != NOISY])
+@pytest.mark.parametrize("name", [name for name in STEADY if name not in NOISY])
 def test_ten_per_cent_more_is_nearly_always_a_fail_and_never_passes(name: str) -> None:
     result = judged(name, 0.10)
     assert 1 - result.rate("FAIL") <= allowed(0.01)
@@ -60,8 +60,9 @@ def test_ten_per_cent_more_is_nearly_always_a_fail_and_never_passes(name: str) -
     assert max(result.pairs) <= rates.MAX_PAIRS
 
 
-def test_ten_per_cent_more_never_passes_where_noise_hides_it() -> None:
-    assert judged(NOISY, 0.10, trials=100).rate("PASS") <= allowed(0.005, 100)
+@pytest.mark.parametrize("name", NOISY)
+def test_ten_per_cent_more_never_passes_where_noise_hides_it(name: str) -> None:
+    assert judged(name, 0.10, trials=100).rate("PASS") <= allowed(0.005, 100)
 
 
 @pytest.mark.parametrize("name", ["normal 1 %", "shared drift 2 % + 0.5 %", "outliers 5 % at +30 % + 1 %", *SINGLES])
