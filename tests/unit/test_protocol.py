@@ -134,7 +134,7 @@ def test_complete_sets_of_nine_blocks_hold_the_energy_of_their_work() -> None:
     for block in measured.blocks:
         span = block.spans["gpu:0"]
         assert span.energy_j == pytest.approx(300 * block.busy_s + 60 * (span.seconds - block.busy_s))
-        assert block.busy_s >= 0.99
+        assert block.busy_s >= 0.39
     assert len(measured.idles) == len(sets_of(measured.blocks)) + 1
     assert all(idle.watts == pytest.approx(60) for idle in measured.idles)
 
@@ -143,7 +143,7 @@ def test_every_batch_is_run_equally_often_over_the_blocks() -> None:
     script = Script(batch_s=0.2)
     drive(script, Plan(100, (GPU,), max_seconds=300))
     run = Counter(batch for ask in script.asked if isinstance(ask, Work) and not ask.timed for batch in list(ask.part))
-    blocks = [ask for ask in script.asked if isinstance(ask, Work) and not ask.timed and len(ask.part) == 5]
+    blocks = [ask for ask in script.asked if isinstance(ask, Work) and not ask.timed and len(ask.part) == 2]
     assert set(Counter(batch for ask in blocks for batch in ask.part)) == set(range(100))
     assert set(run) <= set(range(100))
 
