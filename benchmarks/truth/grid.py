@@ -2,6 +2,10 @@
 
 Each query draws 350 W for the duty share of its time and 90 W for the rest; idle is 60 W. Everything runs on the simulated clock.
 ``naive`` is the counter (or the integrated power field) read at both ends of a loop of 0.5 s, and of 6 s, idle not removed.
+
+In the second table counters are taken for ones that see all of the time, so that single blocks are measured, whether or not it is so. *In
+step from half-way on*: power is even, as if nothing were to be seen, and varies within each query after 30 s. *Head in step alone*: the
+ratio of such a load to one of 10 ms, each measured by itself. At most 60 s of measuring a case.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tabulate import tabulate
@@ -42,16 +46,24 @@ DUTIES = (0.1, 0.5, 0.9)
 MAX_SECONDS = 15.0
 LONG_QUERY_S = 0.7
 LONG_QUERIES = 20
+SINGLES_S = (0.005, 0.0365, 0.05, 0.1)  # the last two are in step with a tick of 100 ms
+IN_STEP_S, BASE_S = 0.05, 0.01
+SINGLES_MAX_S, HALF_WAY_S = 60.0, 30.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """One GPU's sensors and one load; ``seed`` moves their phase and the protocol's draws."""
+    """One GPU's sensors and one load; ``seed`` moves their phase and the protocol's draws.
+
+    ``whole``: the counter is taken for one that sees all of the time. ``even_s``: for how long power is even.
+    """
 
     sensor: Sensors
     query_s: float
     duty: float
     seed: int
+    whole: bool = False
+    even_s: float = 0.0
 
     @property
     def truth_j(self) -> float:
@@ -81,8 +93,17 @@ class Bench:
         phase = (case.seed * 0.0137) % channel.update_s
         self.gpu = SimulatedGpu(self.clock, sensor=case.sensor.each(phase_s=phase), idle_w=IDLE_W)
         self.counter = self.gpu.energy_counter() if case.sensor.counter else self.gpu.power_counter()
+        self.even_until_ns = self.clock.now_ns() + case.even_s * 1e9
+        self.meters = Instruments([self.counter], self.clock)
+        if case.whole:
+            self.meters.learn(self.meters.sources, whole=True)
 
     def query(self, batch: list[int]) -> list[int]:
+        if self.clock.now_ns() < self.even_until_ns:
+            self.gpu.set_power(self.case.truth_j / self.case.query_s)
+            self.clock.sleep(self.case.query_s)
+            self.gpu.set_power(IDLE_W)
+            return batch
         self.gpu.set_power(BUSY_W)
         self.clock.sleep(self.case.query_s * self.case.duty)
         self.gpu.set_power(LOW_W)
@@ -105,10 +126,8 @@ def run(case: Case) -> Outcome:
     """Measure one case by the protocol and naively."""
     bench = Bench(case)
     queries = LONG_QUERIES if case.query_s >= LONG_QUERY_S else 32
-    seconds = max(MAX_SECONDS, LONG_QUERIES * case.query_s)
-    raw, _ = run_metered(
-        Task(bench.query, list(range(queries))), Instruments([bench.counter], bench.clock), Effort(seconds, seed=case.seed)
-    )
+    seconds = SINGLES_MAX_S if case.whole else max(MAX_SECONDS, LONG_QUERIES * case.query_s)
+    raw, _ = run_metered(Task(bench.query, list(range(queries))), bench.meters, Effort(seconds, seed=case.seed))
     found = estimate(raw, METRICS["energy_per_query"], Aim())
     if not isinstance(found, Estimate) or found.low is None or found.high is None:
         raise SystemExit(f"{case}: {found}")
@@ -133,6 +152,34 @@ def cases(sensor: Sensors, seeds: int) -> Iterator[Case]:
     for query_s, duty, seed in itertools.product(QUERY_S, DUTIES, range(seeds)):
         if seed == 0 or query_s > 0.001:  # microsecond queries cost real time to simulate, and their phase does not matter
             yield Case(sensor, query_s, duty, seed)
+
+
+def single_blocks(seeds: int, duties: Sequence[float] = DUTIES) -> dict[str, list[Outcome]]:
+    """What is measured where counters are taken for ones that see all of the time."""
+    draws = list(itertools.product(duties, range(seeds)))
+    part, all_of_it = SENSORS["100/25 ms"], SENSORS["100/100 ms"]
+
+    def taken(sensor: Sensors, query_s: float, even_s: float = 0.0) -> list[Outcome]:
+        return [run(Case(sensor, query_s, duty, seed, whole=True, even_s=even_s)) for duty, seed in draws]
+
+    base, head = taken(part, BASE_S), taken(part, IN_STEP_S)
+    return {
+        "100/100 ms": [each for query_s in SINGLES_S for each in taken(all_of_it, query_s)],
+        "100/25 ms": [each for query_s in SINGLES_S for each in taken(part, query_s)],
+        "100/25 ms, in step from half-way on": taken(part, IN_STEP_S, HALF_WAY_S),
+        "100/25 ms, head in step alone": [ratio(*sides) for sides in zip(base, head, strict=True)],
+    }
+
+
+def ratio(base: Outcome, head: Outcome) -> Outcome:
+    """Of two figures, as an outcome."""
+
+    def over(name: str) -> float:
+        return (1 + getattr(head, name)) / (1 + getattr(base, name)) - 1
+
+    half = math.hypot(base.half_width, head.half_width)
+    seconds, queries = base.seconds + head.seconds, base.queries + head.queries
+    return Outcome(over("error"), abs(over("error")) <= half, half, seconds, queries, over("naive_short"), over("naive_long"))
 
 
 def rms(values: list[float]) -> float:
@@ -165,6 +212,8 @@ def main() -> None:
     start = time.perf_counter()
     rows = [row(name, [run(case) for case in cases(sensor, given.seeds)]) for name, sensor in SENSORS.items()]
     print(tabulate(rows, headers=HEADS, tablefmt="github"))
+    singles = [row(name, outcomes) for name, outcomes in single_blocks(given.seeds).items()]
+    print(f"\n{tabulate(singles, headers=['taken to see all', *HEADS[1:]], tablefmt='github')}")
     print(f"\nAt most {MAX_SECONDS:g} s of measuring a case ({LONG_QUERIES} queries where they take {LONG_QUERY_S} s or more).")
     print(f"The grid took {time.perf_counter() - start:.0f} s on the simulated clock.")
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.protocol.layout import single_phase
 from pytest_greencompute.testing.sensor import PROFILES, Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
@@ -33,16 +35,26 @@ RAMP_MOMENTS = 20.0
 BUSY_W, LOW_W, IDLE_W = 350.0, 90.0, 60.0
 TICK_S = 0.1
 POOL_RUNS, POOL_SECONDS = 12, 400.0
+HALF_WAY = 6
+NEAR = 4  # blocks of the pool: so near in phase, any of them is taken
+
+
+@dataclass(frozen=True)
+class Load:
+    """What share of a tick the counter sees, and what a query takes: 50 ms are in step with the tick."""
+
+    window_s: float
+    query_s: float
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One kind of noise. ``unnoticed``: single blocks where the phase matters, which the protocol takes care not to measure."""
+    """One kind of noise. ``singles``: it is of single blocks, whose phases are looked at, too."""
 
     name: str
     draw: Draw
     launches_differ: bool = False
-    unnoticed: bool = False
+    singles: Singles | None = None
 
 
 def normal(spread: float) -> Draw:
@@ -113,31 +125,36 @@ def sensor_sets(query_s: float) -> Factors:
 
 
 @lru_cache
-def single_blocks(window_s: float, query_s: float) -> Factors:
-    """Energy per query of single blocks as pairs measure them, each at a phase of its own, over the truth; power wanders by 1 %."""
-    found: list[float] = []
+def sets_of_pairs(load: Load, *, whole: bool) -> tuple[Factors, Factors]:
+    """Energy per query of sets as pairs measure them, over the truth, and the phases at which they began; power wanders by 1 %.
+
+    ``whole``: the counter is taken to see all of the time, whether or not it does, so that a set is a single block.
+    """
+    found: list[tuple[float, float]] = []
     for seed in range(POOL_RUNS):
         clock, luck = SimulatedClock(), np.random.default_rng(seed)
-        gpu = SimulatedGpu(clock, sensor=Sensor(TICK_S, window_s, phase_s=0.0083 * seed), idle_w=IDLE_W)
+        gpu = SimulatedGpu(clock, sensor=Sensor(TICK_S, load.window_s, phase_s=0.0083 * seed), idle_w=IDLE_W)
         power = Wandering(clock, luck)
 
         def query(batch: list[int], gpu: SimulatedGpu = gpu, clock: SimulatedClock = clock, power: Wandering = power) -> list[int]:
             factor = power.now()
             for watts in (BUSY_W, LOW_W):
                 gpu.set_power(watts * factor)
-                clock.sleep(query_s / 2)
+                clock.sleep(load.query_s / 2)
             gpu.set_power(IDLE_W)
             return batch
 
         meters = Instruments([gpu.energy_counter()], clock)
-        meters.learn(meters.sources, whole=True)  # whether or not it is so
-        raw, _ = run_metered(Task(query, list(range(32))), meters, Effort(POOL_SECONDS / 8, seed=seed, timing="none", in_pairs=True))
+        meters.learn(meters.sources, whole=whole)
+        seconds = POOL_SECONDS / 8 if whole else POOL_SECONDS / 2
+        raw, _ = run_metered(Task(query, list(range(32))), meters, Effort(seconds, seed=seed, timing="none", in_pairs=True))
         for blocks in sets_of(raw.blocks):
             each = estimate(replace(raw, blocks=blocks), METRICS["energy_per_query"], Aim())
             if not isinstance(each, Estimate):
-                raise SystemExit(f"A block of the simulated GPU has no figure: {each.reason}")
-            found.append(each.value / (query_s * (BUSY_W + LOW_W) / 2))
-    return np.array(found)
+                raise SystemExit(f"A set of the simulated GPU has no figure: {each.reason}")
+            found.append((each.value / (load.query_s * (BUSY_W + LOW_W) / 2), blocks[0].phase))
+    values, phases = np.array(sorted(found, key=itemgetter(1))).T
+    return values, phases
 
 
 class Wandering:
@@ -153,27 +170,56 @@ class Wandering:
         return self._factor
 
 
-def of_single_blocks(window_s: float, query_s: float) -> Draw:
-    """Each block at a phase of its own: what pairs measure where a counter is taken to see all of the time."""
-    return lambda rng, shape: rng.choice(single_blocks(window_s, query_s), shape)
+@dataclass(frozen=True)
+class Singles:
+    """Single blocks of base and head, each at a phase of its own: what pairs measure where a counter is taken to see all of the time.
 
+    ``later``: both sides' load from moment ``HALF_WAY`` of each launch on.
+    """
 
-def influence_from_half_way(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> Factors:
-    """The counter sees all of the time until the sixth moment of each launch, and a quarter of it from then on."""
-    early, late = (rng.choice(single_blocks(window_s, 0.05), shape) for window_s in (TICK_S, TICK_S / 4))
-    return np.where(np.arange(shape[3]) < 6, early, late)
+    base: Load
+    head: Load
+    later: Load | None = None
 
+    def blocks(self, rng: np.random.Generator, shape: tuple[int, int, int, int]) -> tuple[Factors, Factors]:
+        """Their factors, and the phases at which they began: those of a pair at the same one, as the protocol draws them."""
+        trials, launches, _, moments = shape
+        starts, drawn = rng.random((trials, launches, 1)), rng.random((trials, launches, moments // 2))
+        phase = np.vectorize(single_phase, otypes=[float])
+        at = np.repeat(phase(np.arange(moments // 2), starts, drawn), 2, axis=2)
+        factors, phases = (np.empty(shape) for _ in range(2))
+        for side, load in enumerate((self.base, self.head)):
+            for part, drawn in ((slice(HALF_WAY), load), (slice(HALF_WAY, None), self.later or load)):
+                values, theirs = (each[side::2] for each in sets_of_pairs(drawn, whole=True))  # no block is in both sides
+                near = np.searchsorted(theirs, at[..., part]) + rng.integers(-NEAR, NEAR + 1, at[..., part].shape)
+                which = near % len(values)
+                factors[:, :, side, part], phases[:, :, side, part] = values[which], theirs[which]
+        return factors, phases
 
-def unlike_influence(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> Factors:
-    """The phase matters to head alone, as where its load is in step with the tick of a counter that sees a quarter."""
-    base, head = (rng.choice(single_blocks(window_s, 0.05), shape) for window_s in (TICK_S, TICK_S / 4))
-    return np.where(np.arange(2)[:, None] == 0, base, head)
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int, int, int]) -> Factors:
+        return self.blocks(rng, shape)[0]
+
+    def in_nines(self, rng: np.random.Generator, shape: tuple[int, int, int, int]) -> Factors:
+        """Sets of nine phases of the same loads, which are measured once the phase shows."""
+        loads = (self.later or self.base, self.later or self.head)
+        found = [rng.choice(sets_of_pairs(load, whole=False)[0], (*shape[:2], *shape[3:])) for load in loads]
+        return np.stack(found, axis=2)
 
 
 def from_sensor(query_s: float) -> Draw:
     return lambda rng, shape: rng.choice(sensor_sets(query_s), shape)
 
 
+ALL, IN_STEP = Load(TICK_S, 0.01), Load(TICK_S, 0.05)
+QUARTER, QUARTER_IN_STEP = Load(TICK_S / 4, 0.01), Load(TICK_S / 4, 0.05)
+SINGLES = {
+    "sees all, 10 ms": Singles(ALL, ALL),
+    "sees all, in step": Singles(IN_STEP, IN_STEP),
+    "sees a quarter, 10 ms": Singles(QUARTER, QUARTER),
+    "sees a quarter, in step": Singles(QUARTER_IN_STEP, QUARTER_IN_STEP),
+    "in step from half-way on": Singles(ALL, ALL, QUARTER_IN_STEP),
+    "head in step alone": Singles(ALL, QUARTER_IN_STEP),
+}
 CELLS = (
     Cell("normal 0.5 %", normal(0.005)),
     Cell("normal 1 %", normal(0.01)),
@@ -185,12 +231,7 @@ CELLS = (
     Cell("Student t3, scale 1 %", heavy_tails),
     Cell("simulated A100, 50 ms", from_sensor(0.05)),
     Cell("simulated A100, 100 ms", from_sensor(0.1)),
-    Cell("single blocks, sees all, 10 ms", of_single_blocks(TICK_S, 0.01)),
-    Cell("single blocks, sees all, in step", of_single_blocks(TICK_S, 0.05)),
-    Cell("single blocks, sees a quarter, 10 ms", of_single_blocks(TICK_S / 4, 0.01), unnoticed=True),
-    Cell("single blocks, sees a quarter, in step", of_single_blocks(TICK_S / 4, 0.05), unnoticed=True),
-    Cell("single blocks, quarter from half-way on", influence_from_half_way, unnoticed=True),
-    Cell("single blocks, head in step alone", unlike_influence, unnoticed=True),
+    *(Cell(f"single blocks, {name}", singles.draw, singles=singles) for name, singles in SINGLES.items()),
     Cell("two modes 12 % + 0.3 %", two_modes, launches_differ=True),
     Cell("launches 2 % + 0.5 %", normal_launches, launches_differ=True),
 )
@@ -198,8 +239,19 @@ CELLS = (
 
 def streams(cell: Cell, trials: int, launches: int, pairs: int) -> Factors:
     """The cell's factors, the same for every rule and effect."""
-    rng = np.random.default_rng([sum(cell.name.encode()), trials, launches])
-    return cell.draw(rng, (trials, launches, 2, 2 * pairs))
+    return cell.draw(_luck(cell, trials, launches), (trials, launches, 2, 2 * pairs))
+
+
+def _luck(cell: Cell, trials: int, launches: int) -> np.random.Generator:
+    return np.random.default_rng([sum(cell.name.encode()), trials, launches])
+
+
+def blocks_and_nines(cell: Cell, trials: int, launches: int, pairs: int) -> tuple[Factors, Factors]:
+    """The phases of a cell's single blocks (of ``streams``), and the factors of the sets of nine that follow them once these show."""
+    assert cell.singles is not None
+    shape = (trials, launches, 2, 2 * pairs)
+    _, phases = cell.singles.blocks(_luck(cell, trials, launches), shape)
+    return phases, cell.singles.in_nines(np.random.default_rng([sum(cell.name.encode()), trials]), shape)
 
 
 def interleaved(factors: Factors) -> tuple[Factors, Factors]:

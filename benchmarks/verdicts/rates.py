@@ -9,16 +9,17 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from _noise import CELLS, Factors, interleaved, streams
+from _noise import CELLS, Cell, Factors, blocks_and_nines, interleaved, streams
 from _peers import RULES, SAMPLES
 from tabulate import tabulate
 
 from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, MAX_PAIRS, PairedTest, judge_runs
 from pytest_greencompute.judging.verdict import Word
+from pytest_greencompute.stats.phases import LEAST_TO_SHOW, shows
 
 UNCHANGED, AT_TOLERANCE, REGRESSION = 0.0, 0.05, 0.10
 CURVE = (0.06, 0.07, 0.08, 0.09, REGRESSION)
@@ -42,10 +43,35 @@ class Result:
 def paired(factors: Factors, effect: float, *, launches: int = 1) -> Result:
     """Interleaved pairs, judged as they come; a FAIL is confirmed by fresh launches."""
     bases, heads = interleaved(factors)
-    heads = heads * (1 + effect)
-    outcomes = [_one(base, head, launches) for base, head in zip(bases.tolist(), heads.tolist(), strict=True)]
+    return _result(_one(*sides, launches) for sides in zip(bases.tolist(), (heads * (1 + effect)).tolist(), strict=True))
+
+
+def doubted(factors: Factors, phases: Factors, nines: Factors, effect: float) -> Result:
+    """Pairs of single blocks, which are begun again in sets of nine once the energy of a side follows the phase, as pairing does."""
+    at = interleaved(phases)
+    singles, again = ([base, head * (1 + effect)] for base, head in (interleaved(factors), interleaved(nines)))
+
+    def follows(trial: int, pairs: int) -> bool:
+        first = [(where[trial, 0], what[trial, 0]) for where, what in zip(at, singles, strict=True)]
+        return any(shows(where[:count], what[:count]) for count in range(LEAST_TO_SHOW, pairs + 1) for where, what in first)
+
+    def one(trial: int) -> tuple[Word, int, int]:
+        outcome = _one(*(side[trial].tolist() for side in singles), 1)
+        return _one(*(side[trial].tolist() for side in again), 1) if follows(trial, outcome[1]) else outcome
+
+    return _result(map(one, range(len(factors))))
+
+
+def _result(outcomes: Iterable[tuple[Word, int, int]]) -> Result:
     words, first, pairs = zip(*outcomes, strict=True)
     return Result(words, first, pairs)
+
+
+def judged(cell: Cell, trials: int, effect: float) -> Result:
+    """What pairs say of a cell at one effect."""
+    size = trials, LAUNCHES_FOR_FAIL, MAX_PAIRS
+    factors = streams(cell, *size)
+    return paired(factors, effect) if cell.singles is None else doubted(factors, *blocks_and_nines(cell, *size), effect)
 
 
 def _one(base: Sequence[Sequence[float]], head: Sequence[Sequence[float]], launches: int) -> tuple[Word, int, int]:
@@ -86,10 +112,9 @@ class Bench:
     """The streams of every cell and what interleaved pairs said of them; cells where launches differ get five times the trials."""
 
     def __init__(self, trials: int) -> None:
-        self.streams = {
-            cell: streams(cell, trials * (MORE_TRIALS if cell.launches_differ else 1), LAUNCHES_FOR_FAIL, MAX_PAIRS) for cell in CELLS
-        }
-        self.paired = {cell: {effect: paired(self.streams[cell], effect) for effect in EFFECTS} for cell in CELLS}
+        counts = {cell: trials * (MORE_TRIALS if cell.launches_differ else 1) for cell in CELLS}
+        self.streams = {cell: streams(cell, count, LAUNCHES_FOR_FAIL, MAX_PAIRS) for cell, count in counts.items()}
+        self.paired = {cell: {effect: judged(cell, count, effect) for effect in EFFECTS} for cell, count in counts.items()}
 
     def rates(self) -> str:
         rows = []

@@ -37,6 +37,8 @@ LAG_FLAT_TICKS = 8  # a running mean would still be falling after so many
 LAG_LOOK_S = 3.0
 LAG_TICKS = 20
 MANY_TICKS = 200  # a block of so many ticks is off by at most half a per cent, whatever its phase
+_HALVES = (0.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875)  # van der Corput's sequence
+_DRAWN = 0.25
 # How long batches are timed: until a percentile is bounded; briefly, where nothing limits one and it is only shown; not at all.
 Timing = Literal["whole", "short", "none"]
 
@@ -86,6 +88,15 @@ def blocks_per_set(tick_s: float, block_s: float, lag_s: float = 0.0, *, whole: 
     a running mean over more than a tick, which sees all of the time), and where the counters are known to see all of the time (``whole``).
     """
     return 1 if tick_s == 0 or lag_s > 0 or whole or block_s >= MANY_TICKS * tick_s else SET_BLOCKS
+
+
+def single_phase(index: int, start: float, drawn: float) -> float:
+    """The phase in [0, 1) of single block number ``index``: any, but half a tick and a quarter away from those just before it, about.
+
+    Phases drawn alone may happen to lie where a load in step with the tick shows alike, and three such blocks would agree very well on a
+    wrong figure. ``start`` is drawn once, ``drawn`` for each block (both in [0, 1)): to what repeats many times a tick, steps must differ.
+    """
+    return (start + _HALVES[index % len(_HALVES)] + _DRAWN * drawn) % 1.0
 
 
 def phases(blocks: int, rng: np.random.Generator) -> tuple[float, ...]:

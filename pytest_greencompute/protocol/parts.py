@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pytest_greencompute.values.readings import Span
 from pytest_greencompute.values.run import Latency
 
-SHORTER = 0.95  # a share of a pass may fall so far short, so that four batches of just under half a tick are two ticks, not five
+SHORTER = 0.98  # a share of a pass may fall so far short, so that four batches of just under half a tick are two ticks, not five
 LONGER = 1.25  # a block of whole passes may take so much longer than it should; else it is a share
 
 

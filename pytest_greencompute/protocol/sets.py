@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
 from pytest_greencompute.estimates.domains import net_energy
-from pytest_greencompute.protocol.layout import Layout, block_seconds, blocks_per_set, phases
+from pytest_greencompute.protocol.layout import Layout, block_seconds, blocks_per_set, phases, single_phase
 from pytest_greencompute.protocol.messages import (
     Agree,
     Ask,
@@ -178,13 +178,22 @@ def _least(layout: Layout) -> int:
 def _set_seconds(plan: Plan, layout: Layout, batch_s: float) -> float:
     # A block begins on average half a tick after one, and ends half a tick before the next.
     edges_s = plan.lag_s + (1.5 * plan.tick_s if plan.ticking else 0.0)
-    return layout.size * (len(layout.part(0)) * batch_s + edges_s) + _idle_seconds(plan.tick_s, plan.lag_s)
+    return layout.size * (len(layout.part(0)) * batch_s + edges_s) + _idle_seconds(plan.tick_s, plan.lag_s) / _idle_every(plan, layout)
+
+
+def _idle_every(plan: Plan, layout: Layout) -> int:
+    """After how many sets idle power is read: after each, but on GPUs every few while it is steady, where sets are single blocks or are
+    held against those of another side.
+    """
+    if not plan.ticking or plan.idles_of_processor or (layout.size > 1 and not plan.in_pairs):
+        return 1
+    return IDLE_EVERY_IN_PAIRS if plan.in_pairs else IDLE_EVERY
 
 
 @dataclass
 class Sets:
     """What all sets of one measurement share. ``disturbed``: somebody else was seen on the GPU. ``unwatched``: the first set after which
-    idle power was not read.
+    idle power was not read. ``start``: the phase from which those of single blocks are reckoned.
     """
 
     plan: Plan
@@ -192,6 +201,7 @@ class Sets:
     batch_s: float
     rng: np.random.Generator
     disturbed: bool
+    start: float
     unwatched: int | None = None
 
     @property
@@ -207,13 +217,15 @@ class Sets:
         """Whether single blocks were chosen although there is a tick, and nobody else takes turns who would have to begin again as well."""
         return self.plan.whole and self.layout.size == 1 and not self.plan.in_pairs and phase_matters(self.plan, self.batch_s)
 
+    def phases(self, index: int) -> tuple[float, ...]:
+        """Those of the blocks of set ``index``, in the order in which they run."""
+        if self.layout.size > 1:
+            return phases(self.layout.size, self.rng)
+        return (single_phase(index, self.start, float(self.rng.random())),)
+
     def reads_idle(self, index: int, idles: Sequence[Idle]) -> bool:
-        """Whether idle power is read after set ``index``: after each, but on GPUs every few while it is steady, where sets are single
-        blocks or are held against those of another side.
-        """
-        rarely = (self.layout.size == 1 or self.plan.in_pairs) and self.plan.ticking and not self.plan.idles_of_processor
-        every = IDLE_EVERY_IN_PAIRS if self.plan.in_pairs else IDLE_EVERY
-        return not rarely or (index + 1) % every == 0 or not _steady(idles)
+        """Whether idle power is read after set ``index``."""
+        return (index + 1) % _idle_every(self.plan, self.layout) == 0 or not _steady(idles)
 
 
 def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) -> Generator[Ask, Any, tuple[Sets, tuple[Idle, ...]]]:
@@ -221,7 +233,7 @@ def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) 
     if plan.idles_of_processor:
         yield Rest()
     first, _ = yield from read_idle(plan.sources, settle=True)
-    return Sets(plan, layout, batch_s, rng, disturbed=_disturbed(plan.quiet, first, plan.allowed)), first
+    return Sets(plan, layout, batch_s, rng, _disturbed(plan.quiet, first, plan.allowed), float(rng.random())), first
 
 
 def one_set(
@@ -233,7 +245,7 @@ def one_set(
     """
     blocks: list[Block] = []
     at = NO_READINGS
-    for number, phase in enumerate(at_phases or phases(run.layout.size, run.rng)):
+    for number, phase in enumerate(at_phases or run.phases(index)):
         block, at = yield from _one_block(run, index, index * run.layout.size + number, phase, at)
         check_moved(block.spans, [idle for idle in idles if idle.domain not in run.plan.uncounted])
         blocks.append(block)

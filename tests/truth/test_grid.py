@@ -41,6 +41,12 @@ def test_energy_per_query_is_right_and_its_interval_honest(name: str) -> None:
     assert all(outcome.seconds <= grid.MAX_SECONDS or outcome.queries <= grid.LONG_QUERIES for outcome in outcomes)
 
 
+def test_single_blocks_are_right_on_either_kind_of_sensor_whatever_the_phase_does_and_from_whenever_on() -> None:
+    for name, outcomes in grid.single_blocks(1, duties=(0.5,)).items():
+        assert max(abs(outcome.error) for outcome in outcomes) <= 0.01, name
+        assert all(outcome.covered for outcome in outcomes), name
+
+
 def test_reading_the_counter_at_both_ends_would_be_wrong_on_such_a_sensor() -> None:
     outcome = grid.run(grid.Case(grid.SENSORS["100/25 ms"], 0.1, 0.5, 1))
     assert abs(outcome.naive_long) > 0.2

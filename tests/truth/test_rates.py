@@ -14,7 +14,7 @@ from scipy import stats
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "verdicts"
 TRIALS = 250
-NOISY = "normal 5 %"
+NOISY = ("normal 5 %", "single blocks, sees a quarter, 10 ms")  # sets that scatter by 5 and by 8 %
 
 
 def load() -> ModuleType:
@@ -28,11 +28,14 @@ def load() -> ModuleType:
 
 rates = load()
 CELLS = {cell.name: cell for cell in rates.CELLS}
-STEADY = [name for name, cell in CELLS.items() if not cell.launches_differ and not cell.unnoticed]
+STEADY = [name for name, cell in CELLS.items() if not cell.launches_differ]
+SINGLES = [name for name, cell in CELLS.items() if cell.singles is not None]
 
 
-def judged(name: str, effect: float, trials: int = TRIALS, **fields: Any) -> Any:
-    return rates.paired(rates.streams(CELLS[name], trials, rates.LAUNCHES_FOR_FAIL, rates.MAX_PAIRS), effect, **fields)
+def judged(name: str, effect: float, trials: int = TRIALS, launches: int = 1) -> Any:
+    if launches == 1:
+        return rates.judged(CELLS[name], trials, effect)
+    return rates.paired(rates.streams(CELLS[name], trials, rates.LAUNCHES_FOR_FAIL, rates.MAX_PAIRS), effect, launches=launches)
 
 
 def allowed(rate: float, trials: int = TRIALS) -> float:
@@ -49,7 +52,7 @@ def test_unchanged_code_hardly_ever_fails(name: str) -> None:
         assert result.rate("PASS") >= 0.95
 
 
-@pytest.mark.parametrize("name", [name for name in STEADY if name != NOISY])
+@pytest.mark.parametrize("name", [name for name in STEADY if name not in NOISY])
 def test_ten_per_cent_more_is_nearly_always_a_fail_and_never_passes(name: str) -> None:
     result = judged(name, 0.10)
     assert 1 - result.rate("FAIL") <= allowed(0.01)
@@ -57,11 +60,12 @@ def test_ten_per_cent_more_is_nearly_always_a_fail_and_never_passes(name: str) -
     assert max(result.pairs) <= rates.MAX_PAIRS
 
 
-def test_ten_per_cent_more_never_passes_where_noise_hides_it() -> None:
-    assert judged(NOISY, 0.10, trials=100).rate("PASS") <= allowed(0.005, 100)
+@pytest.mark.parametrize("name", NOISY)
+def test_ten_per_cent_more_never_passes_where_noise_hides_it(name: str) -> None:
+    assert judged(name, 0.10, trials=100).rate("PASS") <= allowed(0.005, 100)
 
 
-@pytest.mark.parametrize("name", ["normal 1 %", "shared drift 2 % + 0.5 %", "outliers 5 % at +30 % + 1 %"])
+@pytest.mark.parametrize("name", ["normal 1 %", "shared drift 2 % + 0.5 %", "outliers 5 % at +30 % + 1 %", *SINGLES])
 def test_right_at_the_tolerance_it_seldom_decides(name: str) -> None:
     result = judged(name, 0.05)
     assert result.rate("FAIL") <= allowed(0.01)

@@ -120,10 +120,11 @@ def test_a_throttled_gpu_is_unmeasured_and_says_why() -> None:
     assert "thermal slowdown" in found.reason
 
 
-@pytest.mark.parametrize(("sensor", "call"), [("100/25", 260), ("100/100", 216)], ids=["sets of nine blocks", "single blocks"])
-def test_a_short_slowdown_marks_its_blocks_and_spoils_nothing(sensor: str, call: int) -> None:
-    run = Scene(SENSORS[sensor], {call: fault("throttled"), call + 7: clear}).run()
-    assert any("thermal slowdown" in block.marks for block in run.blocks)
+@pytest.mark.parametrize("sensor", ["100/25", "100/100"], ids=["sets of nine blocks", "single blocks"])
+def test_a_short_slowdown_marks_its_blocks_and_spoils_nothing(sensor: str) -> None:
+    runs = (Scene(SENSORS[sensor], {call: fault("throttled"), call + 7: clear}).run() for call in range(250, 274, 6))
+    run = next(run for run in runs if any(block.marks for block in run.blocks))  # one of them is at the end of a block
+    assert {mark for block in run.blocks for mark in block.marks} == {"thermal slowdown"}
     assert isinstance(energy(run), Estimate)
 
 

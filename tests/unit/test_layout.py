@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.protocol.layout import SET_BLOCKS, block_seconds, blocks_per_set, phases
+from pytest_greencompute.protocol.layout import SET_BLOCKS, block_seconds, blocks_per_set, phases, single_phase
 from pytest_greencompute.protocol.parts import LONGER, SHORTER, Part, part, whole_pass
 
 batch_counts = st.integers(1, 2000)
@@ -94,6 +94,22 @@ def test_phases_come_in_random_order_with_a_fresh_shift_for_each_set() -> None:
     assert list(first) != sorted(first)
     assert sorted(first) != sorted(second)
     assert SET_BLOCKS % 2 == 1
+
+
+@given(st.integers(0, 200), st.floats(0, 1, exclude_max=True), st.tuples(*[st.floats(0, 1, exclude_max=True)] * 2))
+def test_single_blocks_that_follow_each_other_lie_apart_so_that_few_cannot_agree_by_their_phase(
+    index: int, start: float, drawn: tuple[float, float]
+) -> None:
+    one, other = (single_phase(2 * index + number, start, each) for number, each in enumerate(drawn))
+    assert 0.25 - 1e-9 <= abs(one - other) <= 0.75 + 1e-9
+    assert 0 <= one < 1
+
+
+def test_the_phases_of_single_blocks_are_all_alike_often() -> None:
+    rng = np.random.default_rng(4)
+    found = [single_phase(index, float(rng.random()), float(rng.random())) for index in range(8) for _ in range(2000)]
+    shares = np.histogram(found, bins=20, range=(0, 1))[0] / len(found)
+    assert shares == pytest.approx([1 / 20] * 20, rel=0.12)
 
 
 def test_a_part_with_a_start_goes_round() -> None:

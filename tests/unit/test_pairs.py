@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 import pytest_greencompute
 from pytest_greencompute.errors import SettingsError
@@ -445,6 +446,21 @@ def test_launches_of_a_dearer_head_are_never_judged_better(noise: list[list[floa
     before = played([[worse + each / 4 for each in launch] for launch in noise], launches=launches)
     after = played([[worse + further + each / 4 for each in launch] for launch in noise], launches=launches)
     assert BADNESS[after] >= BADNESS[before]
+
+
+@pytest.mark.parametrize("worse", [0.08, 0.15])
+def test_the_interval_of_a_fail_misses_the_truth_in_one_of_a_hundred_although_each_look_has_all_of_the_error(worse: float) -> None:
+    rng, trials, missed = random.Random(5), 1500, 0
+    for _ in range(trials):
+        test = PairedTest()
+        while test.asks != "nothing":
+            if test.asks == "relaunch":
+                test.relaunched()
+            test.tell(1.0, (1 + worse) * math.exp(rng.gauss(0, 0.014)))
+        ratio = test.verdict.ratio
+        assert ratio is not None
+        missed += test.verdict.word == "FAIL" and not ratio.low <= 1 + worse <= ratio.high
+    assert missed <= stats.binom.isf(0.001, trials, 0.01)
 
 
 def test_a_first_launch_that_decides_sooner_asks_fresh_ones_for_no_more() -> None:
