@@ -54,11 +54,12 @@ examples: $(STAMPS)/fitted ## choosing a model, a precision, a batch size, a tok
 	done
 
 # First whatever may run beside others, a worker for each core; then what measures in real time: what mostly waits, several at a time, and
-# the rest by itself (tests/conftest.py). Both, even if the first is red.
+# the rest by itself (tests/conftest.py). All of them, even if the first is red.
 test: $(STAMPS)/tests $(STAMPS)/fitted ## the whole test suite
 	@status=0; \
 	"$(PY)" -m pytest -m "not alone" --numprocesses auto --dist worksteal || status=$$?; \
-	"$(PY)" -m pytest -m alone --numprocesses 4 --dist load --maxschedchunk 1 || status=$$?; \
+	"$(PY)" -m pytest -m "alone(waits=True)" --numprocesses 4 --dist load --maxschedchunk 1 || status=$$?; \
+	"$(PY)" -m pytest -m "alone and not alone(waits=True)" || status=$$?; \
 	exit $$status
 
 check: $(STAMPS)/tests ## formatting, lint, types, and the floors of the architecture

@@ -22,15 +22,10 @@ BY_BUSY_MACHINES = re.compile(r"assert |AssertionError$|Failed$|BudgetsFailedErr
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where only tests that measure in real time are asked for, modules without one are not imported: that takes longer than many tests."""
-    if config.option.markexpr != "alone" or collection_path.suffix != ".py":
+    words = config.option.markexpr.split()
+    if words[:1] not in (["alone"], ["alone(waits=True)"]) or "or" in words or collection_path.suffix != ".py":
         return None
     return "mark.alone" not in collection_path.read_text(encoding="utf-8") or None
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that can share the machine first, so that they do not wait for those that cannot."""
-    items.sort(key=lambda item: (mark := item.get_closest_marker("alone")) is not None and not _waits(mark))
 
 
 def _waits(mark: pytest.Mark) -> bool:

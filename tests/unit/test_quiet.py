@@ -154,3 +154,20 @@ def _spent(steps: int) -> float:
     for number in range(steps):
         total += len({"a": number})
     return time.perf_counter() - start
+
+
+@pytest.mark.parametrize(
+    ("marks", "errors"), [("alone", 0), ("alone(waits=True)", 0), ("alone and not slow", 0), ("alone or slow", 1), ("not alone", 1)]
+)
+def test_modules_without_a_test_that_is_asked_for_are_not_imported(
+    pytester: pytest.Pytester, machine: type[Machine], marks: str, errors: int
+) -> None:
+    pytester.makeconftest("from tests.conftest import pytest_ignore_collect")
+    pytester.makeini("[pytest]\nmarkers =\n    alone: needs the machine\n    slow: takes long")
+    pytester.makepyfile(
+        test_marked="import pytest\n\n@pytest.mark.alone(waits=True)\ndef test_it(): pass", test_other="raise RuntimeError('imported')"
+    )
+    result = pytester.runpytest_inprocess("-m", marks, "--continue-on-collection-errors", "-p", "no:cacheprovider")
+    outcomes = result.parseoutcomes()
+    assert outcomes.get("errors", 0) == errors
+    assert outcomes.get("passed", 0) == (marks != "not alone")
