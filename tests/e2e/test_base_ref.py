@@ -903,7 +903,7 @@ def test_the_projects_settings_hold_at_both_commits_where_pytests_root_is_anothe
     assert words(project)["energy_per_query"] == "PASS"
     assert project.report()["session"]["loosened"] == ["test_it: the limit of accuracy (accuracy) was 0.9 and is 0.8"]
     project.write("requirements.txt", "torch==2.2\n")
-    result = repository.measure("main", "tests", "--energy-unmeasured=fail")
+    result = repository.measure("main", "tests", "--energy-unmeasured=fail", apart=True)
     result.stdout.fnmatch_lines(["*environment changes are not compared: requirements.txt differ; --energy-base-python *"])
 
 
