@@ -155,7 +155,7 @@ def test_what_cannot_be_decided_ends_at_half_of_the_limit_and_what_can_goes_on()
 
 def test_the_progress_line_says_what_comes_and_comes_nearer() -> None:
     factors = []
-    for number, worse in enumerate((0.0, 0.15) * 4):
+    for number, worse in enumerate((0.0, 0.15) * 8):
         gated = gate(
             case(worse, wanders=random.Random(number).uniform(0.005, 0.03), query_s=0.01 + 0.04 * (number % 2)), 300.0, seed=number
         )
