@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +64,15 @@ def descendants(proc: Path = PROC) -> Iterator[str]:
             seen.add(pid)
             yield pid
             waiting += _children(proc / pid)
+
+
+def has_workers() -> bool:
+    """Whether a descendant belongs to the group of this process, as those of a pool do; the sides of a comparison have their own."""
+    for pid in descendants():
+        with contextlib.suppress(OSError):  # it has ended
+            if os.getpgid(int(pid)) == os.getpgrp():
+                return True
+    return False
 
 
 def _children(process: Path) -> list[str]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.protocol.coverage import find_coverage
 from pytest_greencompute.protocol.forecast import ahead, latency_batches, least_chunks
-from pytest_greencompute.protocol.layout import SETTLE_S, WARMUP_CHUNK_S, WARMUP_CHUNKS
+from pytest_greencompute.protocol.layout import SETTLE_S, STAMPED_S, WARMUP_CHUNK_S, WARMUP_CHUNKS
 from pytest_greencompute.protocol.messages import Ask, Learn, Measured, Plan, Probe, Probed, Steps, Tell, Ticks, Wait, Work
 from pytest_greencompute.protocol.parts import Part, Worked, part, spread, whole_pass
-from pytest_greencompute.protocol.sets import Readings, measure_sets, phase_matters
+from pytest_greencompute.protocol.sets import Readings, lay_out, measure_sets, phase_matters
 from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, SHOWS_REST_S, come_to_rest, watch_tail
 from pytest_greencompute.values.readings import Block, Source
 from pytest_greencompute.values.run import Latency
@@ -43,6 +43,8 @@ def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps
     plan, batch_s = ready.plan, ready.batch_s
     if plan.find_whole and phase_matters(plan, batch_s):
         plan = replace(plan, whole=(yield from find_coverage(plan, batch_s, rng)))
+    if plan.timing == "whole" and lay_out(plan, batch_s, 0.0).short and batch_s >= STAMPED_S:
+        plan = replace(plan, timing="short")  # the batches of the blocks are timed
     latencies, spent = yield from _time_batches(plan, batch_s)
     measured = replace(ready.measured, latencies=latencies or ready.measured.latencies)
     if not plan.sources:
