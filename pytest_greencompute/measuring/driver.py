@@ -10,7 +10,7 @@ from typing import Any, cast
 from pytest_greencompute.errors import MeterLostError
 from pytest_greencompute.machine.clock import Clock, is_real
 from pytest_greencompute.machine.facts import crowd
-from pytest_greencompute.machine.processes import has_workers
+from pytest_greencompute.machine.processes import workers
 from pytest_greencompute.machine.spinning import Spinning
 from pytest_greencompute.measuring.effort import Effort, Telling, tell_nobody
 from pytest_greencompute.measuring.once import Answered
@@ -218,7 +218,7 @@ def _turn_seconds(instruments: Instruments) -> float:
     if not is_real(instruments.clock):
         return TURN_SECONDS
     waited_s = instruments.rest().seconds
-    return PAIR_SECONDS if has_workers() else min(PAIR_SECONDS, max(TURN_SECONDS, waited_s))
+    return PAIR_SECONDS if any(workers()) else min(PAIR_SECONDS, max(TURN_SECONDS, waited_s))
 
 
 def _asked(prepared: Prepared, provenance: Provenance) -> Provenance:

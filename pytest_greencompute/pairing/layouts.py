@@ -23,11 +23,13 @@ ENOUGH_PAIRS = 16
 
 
 def common(one: Layout, other: Layout) -> Layout:
-    """A layout for both: blocks long enough for the faster side, as many sets as both have time for; short turns suit the slower side."""
+    """A layout for both: blocks long enough for the faster side (turns that may be short, for the shorter one), and as many sets as both
+    have time for.
+    """
     return replace(
         one,
-        batch_s=(max if one.short and other.short else min)(one.batch_s, other.batch_s),
-        target_s=max(one.target_s, other.target_s),
+        batch_s=min(one.batch_s, other.batch_s),
+        target_s=(min if one.short and other.short else max)(one.target_s, other.target_s),
         size=max(one.size, other.size),
         sets=min(one.sets, other.sets),
     )

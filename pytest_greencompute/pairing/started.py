@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.machine.processes import APART
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.pairing import SIDE
 from pytest_greencompute.pairing.channel import Channel, Message, SideLostError, SilentError
@@ -97,6 +98,7 @@ class Started:
                 stderr=subprocess.STDOUT,
                 **OWN_GROUP,
             )
+        APART.add(str(self._process.pid))
         self._channel = Channel(ours)
         with contextlib.suppress(SideLostError):  # whoever waits for its first word will hear why
             self._channel.send(what="settings", settings=told.to_json(), **({"tests": [*tests]} if tests else {}))
@@ -219,4 +221,5 @@ class Started:
                     os.killpg(self._process.pid, sign)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(END_S / 6)
+        APART.discard(str(self._process.pid))
         self._output.close()

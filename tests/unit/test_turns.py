@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.rule import Rule
-from pytest_greencompute.machine.processes import descendants, has_workers
+from pytest_greencompute.machine.processes import APART, descendants, workers
 from pytest_greencompute.pairing.channel import Channel
 from pytest_greencompute.pairing.layouts import ALIKE_BATCHES, ENOUGH_PAIRS, common, in_turns, most_pairs, with_timing
 from pytest_greencompute.pairing.process import Process
@@ -58,7 +58,7 @@ def test_longer_turns_and_nine_phases_are_what_they_were(layout: Layout) -> None
     assert not layout.stamped
 
 
-def test_short_turns_suit_the_slower_side() -> None:
+def test_short_turns_are_one_batch_where_that_fills_them_on_either_side() -> None:
     one, other = Layout(8, 0.044, 0.044, 1, 40), Layout(8, 0.045, 0.045, 1, 40)
     assert len(common(one, other).part(0)) == len(common(other, one).part(0)) == 1
 
@@ -178,12 +178,14 @@ def test_a_side_that_has_lost_a_set_lets_its_other_turns_pass() -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_workers_are_the_processes_of_a_pool_and_not_the_other_side(apart: bool) -> None:
-    if any(descendants()):
-        pytest.skip("the test runner has other processes")
-    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, **(OWN_GROUP if apart else {})) as child:
-        assert has_workers() is (not apart and any(descendants()))
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+        if str(child.pid) not in descendants():
+            pytest.skip("this system does not list the children of a process")
+        if apart:
+            APART.add(str(child.pid))
+        assert (str(child.pid) in workers()) is not apart
+        APART.discard(str(child.pid))
         child.communicate(b"\n")
-    assert not has_workers()
 
 
 def test_both_sides_have_their_share_of_the_processors_in_one_session() -> None:
