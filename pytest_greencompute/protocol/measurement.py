@@ -39,16 +39,19 @@ SURPRISED = "the meter does not tick as it did for the process before: it was lo
 
 def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps:
     """The whole protocol after the first pass over the queries, which the driver ran to collect the answers."""
+    expected_s = first_pass.seconds / plan.batches
+    if plan.timing == "whole" and lay_out(plan, expected_s, 0.0).short and expected_s >= STAMPED_S:
+        plan = replace(plan, timing="short")  # the batches of the blocks are timed
     ready = yield from get_ready(plan, first_pass)
     plan, batch_s = ready.plan, ready.batch_s
     if plan.find_whole and phase_matters(plan, batch_s):
         plan = replace(plan, whole=(yield from find_coverage(plan, batch_s, rng)))
-    if plan.timing == "whole" and lay_out(plan, batch_s, 0.0).short and batch_s >= STAMPED_S:
-        plan = replace(plan, timing="short")  # the batches of the blocks are timed
     latencies, spent = yield from _time_batches(plan, batch_s)
     measured = replace(ready.measured, latencies=latencies or ready.measured.latencies)
     if not plan.sources:
         return measured
+    if measured.latencies and lay_out(plan, batch_s, spent).short:  # other work may have held up the warm-up, which was timed as a whole
+        batch_s = min(batch_s, statistics.median(each.seconds for each in measured.latencies))
     return (yield from measure_sets(plan, rng, measured, batch_s, spent))
 
 

@@ -147,8 +147,8 @@ class Plan:
     ``timing``: how much of the latency pass is wanted (``layout.Timing``). ``in_pairs``: set by set another side runs the same queries.
     ``turn_s``: how short a turn may be where nothing ticks. ``uncounted``: domains whose energy is in no figure that is judged.
     ``settle``: some counter's tick is to be found, so the device must have come to rest; ``before``: what the only counter that may hide a
-    lag showed before the first pass, so that tick and lag are found while the device comes to rest. ``whole``: the counters are known to see
-    all of the time; ``find_whole``: whether they do is to be looked at.
+    lag showed before the first pass, so that tick and lag are found while the device comes to rest. ``whole``: the counters are known to
+    see all of the time; ``find_whole``: whether they do is to be looked at.
     """
 
     batches: int

@@ -381,6 +381,18 @@ def test_batches_too_short_to_be_stamped_are_not_timed_within_a_block() -> None:
     assert Beside(0.001).measured().latencies == ()
 
 
+def test_a_turn_is_sized_by_the_median_batch_since_other_work_may_have_held_up_the_warm_up() -> None:
+    class HeldUp(Beside):
+        def answer(self, ask: Ask) -> Any:
+            warming_up = isinstance(ask, Work) and ask.again
+            self.batch_s = 0.1 if warming_up else 0.005
+            found = super().answer(ask)
+            return replace(found, latencies=tuple(Latency(1, 0.005) for _ in ask.part)) if warming_up else found
+
+    blocks = drive(HeldUp(0.1), Plan(40, (CPU,), in_pairs=True, timing="short")).blocks
+    assert {block.queries for block in blocks} == {4}
+
+
 def test_a_set_that_the_other_side_ends_half_way_is_left_out() -> None:
     side = Beside(0.01, until=6)
     assert [block.set_index for block in side.measured().blocks] == [0] * 4
