@@ -381,15 +381,15 @@ def test_batches_too_short_to_be_stamped_are_not_timed_within_a_block() -> None:
     assert Beside(0.001).measured().latencies == ()
 
 
-def test_a_turn_is_sized_by_the_median_batch_since_other_work_may_have_held_up_the_warm_up() -> None:
+def test_a_turn_is_as_much_work_where_other_work_holds_up_some_batches() -> None:
     class HeldUp(Beside):
         def answer(self, ask: Ask) -> Any:
             warming_up = isinstance(ask, Work) and ask.again
-            self.batch_s = 0.1 if warming_up else 0.005
+            self.batch_s = 0.02 if warming_up else 0.005
             found = super().answer(ask)
             return replace(found, latencies=tuple(Latency(1, 0.005) for _ in ask.part)) if warming_up else found
 
-    blocks = drive(HeldUp(0.1), Plan(40, (CPU,), in_pairs=True, timing="short")).blocks
+    blocks = drive(HeldUp(0.02), Plan(40, (CPU,), in_pairs=True, timing="short")).blocks
     assert {block.queries for block in blocks} == {4}
 
 
