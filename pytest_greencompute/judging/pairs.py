@@ -16,7 +16,7 @@ from typing import Literal
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Estimate
 from pytest_greencompute.judging.by_other_run import ENOUGH_RUNS, beside_limit, change, few_launches, sees, word_for_ratio
-from pytest_greencompute.judging.rule import Rule, check_count, is_number, rule_of
+from pytest_greencompute.judging.rule import Rule, check_count, rule_of
 from pytest_greencompute.judging.verdict import Verdict, Word
 from pytest_greencompute.stats.distributions import student_t_quantile
 from pytest_greencompute.stats.looks import EARLIEST, MIN_SAMPLES, early_and, lead, looks, shares
@@ -160,35 +160,6 @@ def _listed(what: str, runs: Sequence[Sequence[float]]) -> list[Sequence[float]]
 def _level(run: Sequence[float]) -> LaunchLevel:
     logs = [math.log(sample) for sample in run]
     return LaunchLevel(statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0)
-
-
-def batches_for(fraction: float) -> int:
-    """How many values a percentile needs to be one of them and not merely the largest: 20 for p95, 100 for p99."""
-    return math.ceil(1 / (1 - fraction) - 1e-9)
-
-
-def percentile_pairs(base: Sequence[Sequence[float]], head: Sequence[Sequence[float]], fraction: float) -> list[tuple[float, float]]:
-    """Pairs of a percentile, for the judges of pairs: ``base[i]`` and ``head[i]`` are the latencies of sets measured side by side.
-
-    Sets are joined in order until both sides hold enough values (``batches_for``), and each section's order statistic is one sample
-    (sectioning: Asmussen and Glynn, Stochastic Simulation, III.5; Nakayama 2014). What is left over is too small for a section and
-    is left out. Raises SettingsError where the sides differ in the number of sets, and for a ``fraction`` outside 0..1.
-    """
-    if not is_number(fraction) or not 0 < fraction < 1:
-        raise SettingsError(f"fraction is {fraction!r}.", remedy="Write it like 0.95.")
-    if len(base) != len(head):
-        raise SettingsError(f"base has {len(base)} sets and head {len(head)}.", remedy="Pass sets that were measured side by side.")
-    need = batches_for(fraction)
-    pairs: list[tuple[float, float]] = []
-    sections: tuple[list[float], list[float]] = ([], [])
-    for before, now in zip(base, head, strict=True):
-        sections[0].extend(_numbers("base", before))
-        sections[1].extend(_numbers("head", now))
-        if min(map(len, sections)) >= need:
-            of_base, of_head = (sorted(section)[math.ceil(len(section) * fraction - 1e-9) - 1] for section in sections)
-            pairs.append((of_base, of_head))
-            sections = ([], [])
-    return pairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 PROC = Path("/proc")
+APART: set[str] = set()  # ids of the processes that measure other sides of a comparison
 LISTENS = "0A"  # the state of a socket that waits for connections, in /proc/net/tcp (proc(5))
 
 
@@ -53,15 +54,20 @@ def descends(pid: int, family: int) -> bool:
     return False
 
 
-def descendants(proc: Path = PROC) -> Iterator[str]:
-    """The ids of all living descendants of this process; each is given before its own children are looked for."""
-    waiting, seen = _children(proc / "self"), set[str]()
+def descendants(proc: Path = PROC, but: Collection[str] = ()) -> Iterator[str]:
+    """The ids of all living descendants of this process, ``but`` these and theirs; each is given before its own children are looked for."""
+    waiting, seen = _children(proc / "self"), set(but)
     while waiting:
         pid = waiting.pop()
         if pid not in seen:
             seen.add(pid)
             yield pid
             waiting += _children(proc / pid)
+
+
+def workers(proc: Path = PROC) -> Iterator[str]:
+    """The ids of the descendants that work for this process: all but those that stand apart, and theirs."""
+    return descendants(proc, but=APART)
 
 
 def _children(process: Path) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_greencompute.machine.processes import PROC, descendants
+from pytest_greencompute.machine.processes import PROC, workers
 from pytest_greencompute.protocol.parts import Worked
 
 LIMIT_S = 0.3  # nothing spins for so long; what is still at work then works
@@ -63,7 +63,7 @@ def anyone_at_work(proc: Path = PROC) -> bool | None:
     except OSError:
         return None
     with contextlib.suppress(OSError):
-        return any(_runs(task) for pid in descendants(proc) for task in _tasks(proc / pid))
+        return any(_runs(task) for pid in workers(proc) for task in _tasks(proc / pid))
     return False
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 from pytest_greencompute.errors import MeterLostError
 from pytest_greencompute.machine.clock import Clock, is_real
 from pytest_greencompute.machine.facts import crowd
+from pytest_greencompute.machine.processes import workers
 from pytest_greencompute.machine.spinning import Spinning
 from pytest_greencompute.measuring.effort import Effort, Telling, tell_nobody
 from pytest_greencompute.measuring.once import Answered
@@ -24,6 +25,7 @@ from pytest_greencompute.models.repeats import Repeats
 from pytest_greencompute.models.tallies import Inside, OncePass, set_aside
 from pytest_greencompute.models.tokens import check_markers
 from pytest_greencompute.models.workload import Workload
+from pytest_greencompute.protocol.layout import PAIR_SECONDS, TURN_SECONDS
 from pytest_greencompute.protocol.messages import (
     Agree,
     Ask,
@@ -96,7 +98,6 @@ def _answered(effort: Effort, ask: Agree | Turn, run: Run | None) -> Any:
     """What the other sides say, by ``effort``."""
     if isinstance(ask, Agree):
         return effort.agree(ask.layout)
-    assert run is not None
     return effort.turn(ask.index, run)
 
 
@@ -204,11 +205,20 @@ def _plan(task: Task, batches: int, instruments: Instruments, effort: Effort) ->
         instruments.allowed,
         timing=effort.timing if task.timed else "none",
         in_pairs=effort.in_pairs,
+        turn_s=_turn_seconds(instruments) if effort.in_pairs else TURN_SECONDS,
         uncounted=instruments.uncounted,
         settle=instruments.unprobed,
         whole=bool(instruments.whole) and not effort.by_turns,
         find_whole=instruments.whole is None and not effort.by_turns,
     )
+
+
+def _turn_seconds(instruments: Instruments) -> float:
+    """How short a turn may be: idle workers that spin on are waited for after each, and CPU time of others comes in steps of 10 ms."""
+    if not is_real(instruments.clock):
+        return TURN_SECONDS
+    waited_s = instruments.rest().seconds
+    return PAIR_SECONDS if any(workers()) else min(PAIR_SECONDS, max(TURN_SECONDS, waited_s))
 
 
 def _asked(prepared: Prepared, provenance: Provenance) -> Provenance:
@@ -324,7 +334,8 @@ class _Driver:
                 self._let_others()
                 if isinstance(ask, Turn) and self._fallen is None:  # before the first set there is nothing to be held against another
                     self._fallen = self._fallen_j()
-                answer, lost = (yield ask, self._run(ask.measured) if isinstance(ask, Turn) else None), None
+                so_far = ask.measured if isinstance(ask, Turn) else None
+                answer, lost = (yield ask, None if so_far is None else self._run(so_far)), None
                 continue
             try:
                 answer = (yield from _doing(partial(self._do, ask), awaits=self._task.awaits)) if self._may_wait(ask) else self._answer(ask)
@@ -389,14 +400,13 @@ class _Driver:
                 self._effort.alone()
             return await self._workload.arun_again(work.part, clock, self._repeats.answered_again)
         self._repeats.judge()  # before anything is measured
-        if work.timed:
-            if self._effort.alone() > COOLED_S:
-                await self._workload.arun_timed(work.part, clock, WARM_AGAIN_S)
-            return await self._workload.arun_timed(work.part, clock, work.seconds)
+        if work.timed and self._effort.alone() > COOLED_S:
+            await self._workload.arun_timed(work.part, clock, WARM_AGAIN_S)
         asleep_ns = clock.asleep_ns()
         before = self._instruments.read_continuous()
         self.spinning.begins()
-        worked = await self._workload.arun(work.part, clock)
+        run = self._workload.arun_timed(work.part, clock, work.seconds) if work.timed else self._workload.arun(work.part, clock)
+        worked = await run
         after = self._instruments.read_continuous()
         self.spinning.ends(worked)
         return replace(worked, around=between(before, after), asleep_s=(clock.asleep_ns() - asleep_ns) / 1e9, crowd=self._crowd())

@@ -44,7 +44,7 @@ class Effort:
     figure: Callable[[Run], str] = lambda _: ""
     outlook: Callable[[Run], str] = lambda _: ""
     agree: Callable[[Layout], Layout] = lambda layout: layout
-    turn: Callable[[int, Run], bool] = lambda _index, _run: True
+    turn: Callable[[int, Run | None], bool] = lambda _index, _run: True
     answered: Callable[[], None] = lambda: None
     alone: Callable[[], float] = lambda: 0.0
     keep_answers: bool = False

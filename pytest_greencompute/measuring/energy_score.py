@@ -54,8 +54,8 @@ def measure_score(
     def protocol(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps:
         return measure_passes(plan, rng, first_pass, 0 if problem else asked.passes, earlier, said)
 
-    def turn(index: int, run: Run) -> bool:
-        if index > done:
+    def turn(index: int, run: Run | None) -> bool:
+        if run is not None and index > done:
             keep(replace(run, seconds=before_s + run.seconds))
         return True
 

@@ -12,7 +12,7 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.noise import JoulesInPairs
 from pytest_greencompute.judging.prospect import Prospect
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.pairing.layouts import common
+from pytest_greencompute.pairing.layouts import common, in_turns
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import by_turns
 from pytest_greencompute.protocol.forecast import latency_batches
@@ -114,10 +114,10 @@ def _one_launch(
         for each in both:
             layouts.append(each.prepare(learnt))
             at.append(clock.now_ns())
-        layout = common(*layouts)
+        layout = in_turns(common(*layouts))
         for each in both:
             each.lay_out(layout)
-        for _ in by_turns(both[0], both[1], layout.sets):
+        for _ in by_turns(both[0], both[1], layout):
             pass
         runs = [each.end() for each in both]
         loading_s, one_s, other_s, pairs_s = ((b - a) / 1e9 for a, b in zip(at, [*at[1:], clock.now_ns()], strict=True))

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, judge_runs, percentile_pairs
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, UNANIMOUS, judge_runs
+from pytest_greencompute.judging.percentiles import percentile_sections
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.demands import Demands
-from pytest_greencompute.pairing.layouts import blocking, metered_otherwise, timed_by_set, with_timing
+from pytest_greencompute.pairing.layouts import blocking, in_turns, metered_otherwise, timed_by_set, with_timing
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.started import NotMeasuredError, Side
 from pytest_greencompute.protocol.layout import Layout
@@ -100,12 +101,14 @@ def _whole_launch(
             name = process.run_name
             theirs = process.prepare()
             fewer = replace(theirs, sets=max(UNANIMOUS, theirs.sets // launches))
-            layout = layouts.setdefault(name, with_timing(fewer, compared(name)))
+            layout = layouts.setdefault(
+                name, with_timing(in_turns(fewer) if fewer.short and process.takes_turns else fewer, compared(name))
+            )
             if theirs.batches != layout.batches:
                 raise NotMeasuredError(f"it measures {theirs.batches} batches and another launch {layout.batches}: other queries")
             process.lay_out(layout)
-            for index in range(layout.sets):
-                process.run_set(index)
+            for turn in range(layout.sets * layout.turns):
+                process.run_set(turn)
             runs[name] = process.end()
 
 
@@ -126,7 +129,6 @@ def _samples(run: Run, metric: Metric, aim: Aim) -> list[float]:
     """One number a set, or one a section of sets where a percentile needs more batches than a set has."""
     sets = 1 + max((block.set_index for block in run.blocks), default=-1)
     if metric.kind == "latency":
-        timed = timed_by_set(run, sets)
-        return [value for value, _ in percentile_pairs(timed, timed, metric.fraction or 0.0)]
+        return percentile_sections(timed_by_set(run, sets), metric.fraction or 0.0)
     found = (of_set(run, METRICS[metric.name], index, aim) for index in range(sets))
     return [value for value in found if value is not None]

@@ -9,30 +9,49 @@ from dataclasses import replace
 from pytest_greencompute.estimates.domains import judges_processor
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.comparable import Unlike, differences, record
-from pytest_greencompute.judging.pairs import UNANIMOUS, batches_for
-from pytest_greencompute.protocol.layout import Layout
+from pytest_greencompute.judging.pairs import UNANIMOUS
+from pytest_greencompute.judging.percentiles import batches_for
+from pytest_greencompute.protocol.layout import PAIR_SECONDS, Layout
+from pytest_greencompute.stats.looks import MIN_SAMPLES
 from pytest_greencompute.values.metrics import Metric
 from pytest_greencompute.values.run import Run
 
 TIMED_SHARE = 0.5  # of a set's time, at most, goes to timing batches one by one
 LEAST_TIMED = 20
+ALIKE_BATCHES = 20  # of a pair, where turns are short
+ENOUGH_PAIRS = 16
 
 
 def common(one: Layout, other: Layout) -> Layout:
-    """A layout for both: blocks long enough for the faster side, and as many sets as both have time for."""
+    """A layout for both: blocks long enough for the faster side (turns that may be short, for the shorter one), and as many sets as both
+    have time for.
+    """
     return replace(
         one,
         batch_s=min(one.batch_s, other.batch_s),
-        target_s=max(one.target_s, other.target_s),
+        target_s=(min if one.short and other.short else max)(one.target_s, other.target_s),
         size=max(one.size, other.size),
         sets=min(one.sets, other.sets),
     )
 
 
+def in_turns(layout: Layout) -> Layout:
+    """Where turns are short, several of them are a set: as many as hold a usual pair's time, and enough batches that what only some
+    queries or calls cost is in every pair; fewer where the time would be over after a few pairs. An even number, so that each side is
+    first as often as the other.
+    """
+    if not layout.short:
+        return layout
+    per_turn = len(layout.part(0))
+    wanted = max(PAIR_SECONDS / layout.target_s, min(ALIKE_BATCHES, layout.batches) / per_turn)
+    size = 2 * max(1, math.ceil(min(wanted, layout.sets / ENOUGH_PAIRS) / 2))
+    return replace(layout, size=size, sets=max(MIN_SAMPLES, layout.sets // size))
+
+
 def with_timing(layout: Layout, metrics: Sequence[Metric]) -> Layout:
     """The layout with batches timed after each set, where a latency is compared; the sets are fewer by the time that takes."""
     wanted = [max(LEAST_TIMED, batches_for(metric.fraction or 0.0)) for metric in metrics if metric.kind == "latency"]
-    if not wanted:
+    if not wanted or layout.stamped:
         return layout
     set_s = layout.size * layout.target_s
     timed = max(1, min(max(wanted), int(TIMED_SHARE * set_s / layout.batch_s)))
@@ -44,7 +63,8 @@ def most_pairs(metric: Metric, layout: Layout) -> int:
     """How many pairs of a metric one launch can give."""
     if metric.kind != "latency":
         return layout.sets
-    sets_each = math.ceil(batches_for(metric.fraction or 0.0) / max(1, layout.timed))
+    timed = layout.size * len(layout.part(0)) if layout.stamped else layout.timed
+    sets_each = math.ceil(batches_for(metric.fraction or 0.0) / max(1, timed))
     return max(1, layout.sets // sets_each)
 
 

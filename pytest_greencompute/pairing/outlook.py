@@ -89,7 +89,8 @@ class Outlook:
             return False
         self._again_at = LOOK_AGAIN * self._sets
         found = self.likely(matches)
-        few = any(len(test.measured) < ENOUGH_PAIRS for match in matches for test in match.tests.values())
+        open_tests = [test for match in matches for test in match.tests.values() if test.asks == "pair"]
+        few = any(len(test.measured) < ENOUGH_PAIRS for test in open_tests)
         return bool(found) and not few and all(each.word == "INCONCLUSIVE" or each.seconds > self.limit.left_s for each in found)
 
     def tell_late(self, match: Compared) -> None:

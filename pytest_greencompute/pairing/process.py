@@ -38,6 +38,7 @@ class Process:
         self.names: list[str | None] = []
         self.demands: Demands | None = None
         self.stops: tuple[str, ...] = ()
+        self.takes_turns = False
         self._told = told
         self._at: At = "importing"
         self._may_go = True  # from where it stops
@@ -157,6 +158,7 @@ class Process:
         if message["what"] == "done":
             self._take(message)
             raise NotMeasuredError("no energy meter works there")
+        self.takes_turns = bool(message.get("turns"))
         return Layout(**message["layout"])
 
     def answers_of(self, name: str | None) -> Run:
@@ -170,15 +172,17 @@ class Process:
         """Tell it the layout of both sides."""
         self._started.send(what="layout", layout=asdict(layout))
 
-    def run_set(self, index: int) -> Run:
-        """Let it run a set; its run so far, that set included unless it was lost, or its time is over."""
+    def run_set(self, index: int) -> Run | None:
+        """Let it run a set, or a turn of one; its run so far, that set included once it is complete, unless it was lost, or its time is
+        over. None before the end of the first set.
+        """
         if self._over:
-            return self.measured
+            return self.run
         self._started.send(what="set", index=index)
-        run = self._take(self._expect("measured", "done"))
-        if beside_others(run.blocks):
+        message = self._expect("measured", "done")
+        if message["run"] is not None and beside_others(self._take(message).blocks):
             raise NotMeasuredError("another process used the GPU while it was measured")
-        return run
+        return self.run
 
     def end(self) -> Run:
         """End its measurement; the whole run."""

@@ -15,12 +15,13 @@ from functools import partial
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, Asks, PairedTest, percentile_pairs
+from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, Asks, PairedTest
+from pytest_greencompute.judging.percentiles import PercentilePairs
 from pytest_greencompute.judging.prospect import comparison
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing import STOPS
 from pytest_greencompute.pairing.demands import Demands
-from pytest_greencompute.pairing.layouts import blocking, common, metered_otherwise, most_pairs, timed_by_set, with_timing
+from pytest_greencompute.pairing.layouts import blocking, common, in_turns, metered_otherwise, most_pairs, timed_by_set, with_timing
 from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.room import Room, Watch
@@ -182,23 +183,23 @@ class Feed:
 
     tests: Mapping[str, PairedTest]
     aim: Aim
-    _fed: dict[str, int] = field(default_factory=dict)
+    _fed: int = 0
+    _percentiles: dict[str, PercentilePairs] = field(default_factory=dict)
 
     def tell(self, base: Run, head: Run, sets: int) -> None:
         """What the first ``sets`` sets of both say."""
         for name, test in self.tests.items():
-            fed = self._fed.get(name, 0)
             if METRICS[name].kind == "latency":
-                pairs = percentile_pairs(timed_by_set(base, sets), timed_by_set(head, sets), METRICS[name].fraction or 0.0)
-                for pair in pairs[fed:]:
+                percentiles = self._percentiles.setdefault(name, PercentilePairs(METRICS[name].fraction or 0.0))
+                pairs = map(percentiles.tell, *(timed_by_set(run, sets)[self._fed :] for run in (base, head)))
+                for pair in filter(None, pairs):
                     test.tell(*pair)
-                self._fed[name] = len(pairs)
-            else:
-                for index in range(fed, sets):
-                    before, now = (of_set(run, METRICS[name], index, self.aim) for run in (base, head))
-                    if before is not None and now is not None:  # a set that one side has lost is no pair
-                        test.tell(before, now)
-                self._fed[name] = sets
+                continue
+            for index in range(self._fed, sets):
+                before, now = (of_set(run, METRICS[name], index, self.aim) for run in (base, head))
+                if before is not None and now is not None:  # a set that one side has lost is no pair
+                    test.tell(before, now)
+        self._fed = max(self._fed, sets)
 
 
 @dataclass
@@ -221,7 +222,8 @@ class Pairing:
     loading_s: float | None = None
     outlook: Outlook = field(default_factory=Outlook)
     certain: bool = field(default=False, init=False)
-    _done: int = field(default=0, init=False)
+    _theirs: int = field(default=0, init=False)
+    _turns: int = field(default=1, init=False)
     _feeds: list[Feed] = field(default_factory=list, init=False)
     _ahead: tuple[Process, ...] = field(default=(), init=False)  # base and head of the next launch
 
@@ -266,31 +268,32 @@ class Pairing:
                 if theirs.batches != layout.batches:
                     raise NotMeasuredError(f"it measures {theirs.batches} batches and this side {layout.batches}: other queries")
                 layout = common(layout, theirs)
+        if layout.short and all(match.base.process is not None and match.base.process.takes_turns for match in self._running()):
+            layout = in_turns(layout)
         layout = with_timing(layout, [METRICS[name] for match in self._running() for name in match.rules])
         for match in self._running():
             match.begin_tests(layout, self.launches)
             with match.trying() as process:
                 process.lay_out(layout)
+        self._turns = layout.turns
         self._feeds = [Feed(match.tests, self.aim) for match in self.matches]
         return layout
 
-    def turn(self, index: int, run: Run) -> bool:
-        """Finish the pairs before set ``index`` of this side, and say whether that set is to run."""
-        self._finish(index, run)
-        if self.may_end(certain=self.certain) or self.outlook.is_over(self._running(), run, alone=self.certain):
-            return False
-        if index % 2 == 1:
-            self._others_run(index)
+    def turn(self, index: int, run: Run | None) -> bool:
+        """Finish the pairs before turn ``index`` of this side, and say whether that turn is to run."""
+        if run is not None:
+            self._finish(index // self._turns, run)
+            if self.may_end(certain=self.certain) or self.outlook.is_over(self._running(), run, alone=self.certain):
+                return False
+        self._others_run(until=index + index % 2)
         return True
 
     def _finish(self, sets: int, run: Run) -> None:
-        if sets > self._done and (sets - 1) % 2 == 0:
-            self._others_run(sets - 1)
+        self._others_run(until=sets * self._turns)
         for match, feed in zip(self.matches, self._feeds, strict=False):
             if match.run is not None and not match.problem and not match.again:
                 feed.tell(match.run, run, sets)
                 self._look_at_phases(match, run)
-        self._done = sets
 
     def _look_at_phases(self, match: Match, run: Run) -> None:
         """Where single blocks were chosen although there is a tick: whether the energy of a side follows its phase after all."""
@@ -303,10 +306,13 @@ class Pairing:
                 self.doubt()
                 match.begin_again(self.launches, f"the energy of {' and '.join(sides)} followed the phase of the meter's tick")
 
-    def _others_run(self, index: int) -> None:
-        for match in self._running():
-            with match.trying() as process:
-                match.run = process.run_set(index)
+    def _others_run(self, *, until: int) -> None:
+        """Let the bases run their turns before number ``until``, as far as they have not."""
+        for index in range(self._theirs, until):
+            for match in self._running():
+                with match.trying() as process:
+                    match.run = process.run_set(index)
+        self._theirs = max(self._theirs, until)
 
     def end(self, run: Run) -> None:
         """This side's run is over: the last pair, and the bases' own ends."""
@@ -400,7 +406,7 @@ class Pairing:
             for each in (head, base):
                 each.lay_out(layout)
             feed = Feed(match.tests, self.aim)
-            for sets in by_turns(head, base, layout.sets):
+            for sets in by_turns(head, base, layout):
                 feed.tell(base.measured, head.measured, sets)
                 if match.asks != "pair" or self.outlook.limit.is_up(head.measured):
                     break
@@ -420,12 +426,13 @@ class Pairing:
         return [match for match in self.matches if match.base.process is not None and not match.problem]
 
 
-def by_turns(one: Process, other: Process, sets: int) -> Iterator[int]:
-    """Let two sides run ``sets`` sets each, first the one first, then the other; yields how many both have run."""
-    for index in range(sets):
-        for each in (one, other) if index % 2 == 0 else (other, one):
-            each.run_set(index)
-        yield index + 1
+def by_turns(one: Process, other: Process, layout: Layout) -> Iterator[int]:
+    """Let two sides run all sets of ``layout``, first the one first, then the other; yields how many sets both have run."""
+    for turn in range(layout.sets * layout.turns):
+        for each in (one, other) if turn % 2 == 0 else (other, one):
+            each.run_set(turn)
+        if (turn + 1) % layout.turns == 0:
+            yield (turn + 1) // layout.turns
 
 
 def whole_run(process: Process, name: str | None, layout: Layout | None, learnt: Sequence[Behaviour] = ()) -> Run:
@@ -437,6 +444,6 @@ def whole_run(process: Process, name: str | None, layout: Layout | None, learnt:
         if theirs.batches != layout.batches:
             raise NotMeasuredError(f"it measures {theirs.batches} batches, and another launch {layout.batches}")
         process.lay_out(layout)
-        for index in range(layout.sets):
-            process.run_set(index)
+        for turn in range(layout.sets * layout.turns):
+            process.run_set(turn)
         return process.end()

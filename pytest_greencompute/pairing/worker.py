@@ -4,8 +4,9 @@ The messages, in order: it is told its ``settings`` and, where it is to serve se
 test's set-up it says ``collected``, with the ``test`` and the ``tests`` that follow, and is told ``load``, or ``next`` where that test is
 not to run. Where it is to load with ``stops`` (those that it can make it has said), it says ``device`` before its first use of a device,
 and ``loaded`` after the set-up, and is told ``go`` each time, or ``next``. Then for each ``measure`` of the test it says ``here`` and is
-told ``prepare`` (or ``skip``); says ``ready`` with its layout and is told the ``layout`` of both; is told ``set`` again and again, and says
-``measured`` after each; is told ``end``, and says ``done``. What pytest makes of the test it says as ``ended``.
+told ``prepare`` (or ``skip``); says ``ready`` with its layout and is told the ``layout`` of both; is told ``set`` again and again (a set,
+or a turn of one: ``Layout.turns``), and says ``measured`` after each; is told ``end``, and says ``done``. What pytest makes of the test it
+says as ``ended``.
 
 Versions that know no ``tests`` are told none by one another: they serve the one test that their process was started for.
 """
@@ -50,7 +51,7 @@ class Worker:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._before: Run | None = None
+        self._asked = False
         self.learnt: tuple[Behaviour, ...] = ()
         self.tests: tuple[str, ...] = ()
         self._checkouts: Checkouts | None = None
@@ -115,7 +116,7 @@ class Worker:
 
     def wait_to_begin(self, name: str | None) -> bool:
         """A ``measure`` is about to begin; False where it is not to be measured."""
-        self._before = None
+        self._asked = False
         if self._hold is not None:
             self._hold.lift()
         self.prove_origin()
@@ -126,15 +127,19 @@ class Worker:
 
     def agree(self, layout: Layout) -> Layout:
         """The layout of both sides."""
-        self._channel.send(what="ready", layout=asdict(layout))
+        self._channel.send(what="ready", layout=asdict(layout), turns=True)
         return Layout(**self._expect("layout")["layout"])
 
-    def turn(self, index: int, run: Run) -> bool:
-        """Say what the last set measured, and wait to be told to run the next one."""
-        if self._before is not None or index > 0:
-            self._channel.send(what="measured", run=run_to_json(replace(run, answers="", scores=None)))
-        self._before = run
-        return bool(self._expect("set", "end")["what"] == "set")
+    def turn(self, index: int, run: Run | None) -> bool:
+        """Say what has been measured (nothing in the middle of a set), and wait to be told to run turn ``index``. Those before it that were
+        not run, since their set was lost, are left out.
+        """
+        told: Message = {"what": "set", "index": -1}
+        while told["what"] == "set" and told["index"] < index:
+            if self._asked:
+                self._channel.send(what="measured", run=None if run is None else run_to_json(replace(run, answers="", scores=None)))
+            told, self._asked = self._expect("set", "end"), True
+        return bool(told["what"] == "set")
 
     def done(self, run: Run) -> None:
         """The run is over."""

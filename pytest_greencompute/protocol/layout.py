@@ -28,6 +28,9 @@ SET_BLOCKS = PHASES  # nine, odd: ten leave 4 % of error at 50 ms loads on a 100
 BLOCK_LAGS = 2
 WARMUP_CHUNK_S = 0.22  # not less than 0.2 s where a share falls short
 WARMUP_CHUNKS = 6  # the last three against the three before them
+# Where nothing ticks: pairs of turns scatter by the same for turns of 0.02 s and of 2 s, so the shortest say most in their time.
+TURN_SECONDS = 0.02
+STAMPED_S = 0.002  # shorter batches are not timed within a block: stamping them would be part of what is measured
 PERCENTILE = 0.95  # the highest of a latency that is bounded on both sides, unless a higher one has a limit
 LATENCY_SHARE = 0.3  # of the time limit, at most
 SHORT_TIMING_S = 2.0
@@ -60,7 +63,8 @@ def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False, 
 class Layout:
     """How the sets of a measurement look: ``size`` blocks a set, ``sets`` at most, each block busy for about ``target_s`` seconds.
 
-    After each set ``timed`` batches are timed one by one, where latencies are to be compared set by set.
+    After each set ``timed`` batches are timed one by one, where latencies are to be compared set by set. Blocks that are turns of their own
+    (``turns``) hold timed batches instead, unless those are too short for that (``stamped``).
     ``batches`` in a pass and ``batch_s``, the seconds of one, decide which part a block runs: two sides that share a layout run the same.
     """
 
@@ -70,6 +74,21 @@ class Layout:
     size: int
     sets: int = 1
     timed: int = 0
+
+    @property
+    def turns(self) -> int:
+        """In how many turns a side runs a set: block by block, but at once where its blocks' phases cover a tick."""
+        return 1 if self.size == SET_BLOCKS else self.size
+
+    @property
+    def short(self) -> bool:
+        """Whether turns may be shorter than a pair, so that several are a set: only where nothing ticks."""
+        return self.size == 1 and self.target_s < PAIR_SECONDS
+
+    @property
+    def stamped(self) -> bool:
+        """Whether each batch of a block is timed."""
+        return self.turns > 1 and self.batch_s >= STAMPED_S
 
     def part(self, number: int) -> Part:
         """What block ``number`` runs, counted over all sets."""

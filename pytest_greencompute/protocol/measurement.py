@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.protocol.coverage import find_coverage
 from pytest_greencompute.protocol.forecast import ahead, latency_batches, least_chunks
-from pytest_greencompute.protocol.layout import SETTLE_S, WARMUP_CHUNK_S, WARMUP_CHUNKS
+from pytest_greencompute.protocol.layout import PAIR_SECONDS, SETTLE_S, STAMPED_S, WARMUP_CHUNK_S, WARMUP_CHUNKS
 from pytest_greencompute.protocol.messages import Ask, Learn, Measured, Plan, Probe, Probed, Steps, Tell, Ticks, Wait, Work
 from pytest_greencompute.protocol.parts import Part, Worked, part, spread, whole_pass
-from pytest_greencompute.protocol.sets import Readings, measure_sets, phase_matters
+from pytest_greencompute.protocol.sets import Readings, lay_out, measure_sets, phase_matters
 from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, SHOWS_REST_S, come_to_rest, watch_tail
 from pytest_greencompute.values.readings import Block, Source
 from pytest_greencompute.values.run import Latency
@@ -32,6 +32,7 @@ LEAST_CHUNKS = 3
 PLATEAU = 0.02
 FIRST_OF_PASS = 3  # batches, which load, allocate and start threads: what they took tells nothing of the others
 PASS_TIMES = 4
+LONGEST_TURN_S = 0.95 * PAIR_SECONDS
 FASTEST_BATCH_S = 1e-7  # what a call costs in Python: a clock that shows less has stood still
 FINDING = "finding the meter's tick"
 SURPRISED = "the meter does not tick as it did for the process before: it was looked at anew"
@@ -39,6 +40,9 @@ SURPRISED = "the meter does not tick as it did for the process before: it was lo
 
 def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps:
     """The whole protocol after the first pass over the queries, which the driver ran to collect the answers."""
+    expected_s = first_pass.seconds / plan.batches
+    if plan.timing == "whole" and lay_out(plan, expected_s, 0.0).short and expected_s >= STAMPED_S:
+        plan = replace(plan, timing="short")  # the batches of the blocks are timed
     ready = yield from get_ready(plan, first_pass)
     plan, batch_s = ready.plan, ready.batch_s
     if plan.find_whole and phase_matters(plan, batch_s):
@@ -47,6 +51,9 @@ def measuring(plan: Plan, rng: np.random.Generator, first_pass: Worked) -> Steps
     measured = replace(ready.measured, latencies=latencies or ready.measured.latencies)
     if not plan.sources:
         return measured
+    if measured.latencies and lay_out(plan, batch_s, spent).short:  # where other work holds batches up, a turn is as much work as it was
+        held_up = batch_s / max(statistics.median(each.seconds for each in measured.latencies), FASTEST_BATCH_S)
+        plan = replace(plan, turn_s=min(max(held_up, 1.0) * plan.turn_s, LONGEST_TURN_S))
     return (yield from measure_sets(plan, rng, measured, batch_s, spent))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_greencompute.protocol.layout import PERCENTILE, Layout, Timing
+from pytest_greencompute.protocol.layout import PERCENTILE, TURN_SECONDS, Layout, Timing
 from pytest_greencompute.protocol.parts import Part
 from pytest_greencompute.values.readings import Block, Idle, Reading, Source
 from pytest_greencompute.values.run import Latency
@@ -87,10 +87,13 @@ class Agree:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """May set number ``index`` run now, after what was measured so far? Answer: bool; False ends the measurement."""
+    """May turn number ``index`` run now (a set, or a block of one: ``Layout.turns``)? Answer: bool; False ends the measurement.
+
+    ``measured``: what was measured so far; None in the middle of a set.
+    """
 
     index: int
-    measured: Measured
+    measured: Measured | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +145,10 @@ class Plan:
     The highest percentile of latencies that must be bounded, whether a lag is to be looked for, the marks that the user allowed, and the
     idle power seen by the probe.
     ``timing``: how much of the latency pass is wanted (``layout.Timing``). ``in_pairs``: set by set another side runs the same queries.
-    ``uncounted``: domains whose energy is in no figure that is judged. ``settle``: some counter's tick is to be found, so the device must
-    have come to rest; ``before``: what the only counter that may hide a lag showed before the first pass, so that tick and lag are found
-    while the device comes to rest. ``whole``: the counters are known to see all of the time; ``find_whole``: whether they
-    do is to be looked at.
+    ``turn_s``: how short a turn may be where nothing ticks. ``uncounted``: domains whose energy is in no figure that is judged.
+    ``settle``: some counter's tick is to be found, so the device must have come to rest; ``before``: what the only counter that may hide a
+    lag showed before the first pass, so that tick and lag are found while the device comes to rest. ``whole``: the counters are known to
+    see all of the time; ``find_whole``: whether they do is to be looked at.
     """
 
     batches: int
@@ -158,6 +161,7 @@ class Plan:
     quiet: tuple[Idle, ...] = ()
     timing: Timing = "whole"
     in_pairs: bool = False
+    turn_s: float = TURN_SECONDS
     settle: bool = True
     before: Mapping[str, Reading] = field(default_factory=dict)
     whole: bool = False

@@ -53,7 +53,7 @@ def measure_passes(
         left_s = (passes - index) * _pass_seconds(measured, len(layout.part(0)) * ready.batch_s)
         yield Tell(f"pass {index + 1} of {passes}", left_s, left_s, measured)
         try:
-            blocks, idles = yield from one_set(sets, index, measured.idles, in_order[index : index + 1])
+            blocks, idles, _ = yield from one_set(sets, index, measured.idles, in_order[index : index + 1])
         except MeterLostError as error:
             lost += 1
             if lost >= LOST_SETS:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
 from pytest_greencompute.estimates.domains import net_energy
-from pytest_greencompute.protocol.layout import Layout, block_seconds, blocks_per_set, phases, single_phase
+from pytest_greencompute.protocol.layout import SET_BLOCKS, Layout, block_seconds, blocks_per_set, phases, single_phase
 from pytest_greencompute.protocol.messages import (
     Agree,
     Ask,
@@ -49,6 +49,7 @@ LEAST_OF_IDLE = 0.5
 FOREIGN_TIMES, FOREIGN_W = 1.5, 10.0
 Readings = Mapping[str, Reading]
 NO_READINGS: Readings = {}
+_Blocks = Generator[Ask, Any, tuple[Block, Readings, tuple[Latency, ...]]]
 
 
 def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: float, spent: float) -> Steps:
@@ -62,10 +63,10 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
     lost = held_up = 0
     for index in range(planned[-1]):
         yield Tell(f"set {index + 1} of at most {planned[-1]}", *sets_ahead(plan, layout, batch_s, index), measured)
-        if not (yield Turn(index, measured)):
+        if not (yield Turn(index * layout.turns, measured)):
             break
         try:
-            blocks, idles = yield from one_set(run, index, measured.idles, with_idle=run.reads_idle(index, measured.idles))
+            blocks, idles, latencies = yield from one_set(run, index, measured.idles, with_idle=run.reads_idle(index, measured.idles))
         except MeterLostError as error:
             delay = isinstance(error, HeldUpError)
             lost, held_up = lost + (not delay), held_up + delay
@@ -77,8 +78,10 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
                 break
             yield Wait(plan.lag_s)  # the lost block's energy may still be arriving
             continue
+        if not blocks:  # the other side has ended it
+            break
         held_up = 0
-        latencies = (yield from _time_batches(layout, index)) if layout.timed else ()
+        latencies += (yield from _time_batches(layout, index)) if layout.timed else ()
         measured = replace(
             measured, blocks=measured.blocks + blocks, idles=measured.idles + idles, latencies=measured.latencies + latencies
         )
@@ -88,7 +91,7 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
             break
         if beside_others(blocks):
             break  # one block with a stranger on the GPU spoils the run, so there is nothing to wait for
-        if _seconds_of(measured.blocks) > limit_s and index + 1 >= run.least:
+        if _seconds_of(measured.blocks, layout) > limit_s and index + 1 >= run.least:
             break  # slower than planned; the time is up whatever the figures say
     return (yield from _with_last_idle(run, measured))
 
@@ -139,7 +142,7 @@ def _foreign(block: Block) -> Block:
 
 def planned_looks(layout: Layout) -> tuple[int, ...]:
     """After how many sets to look. A set of phases has an interval of its own (``phases``); single blocks have one from their spread."""
-    return early_and(looks(layout.sets)) if layout.size == 1 else looks(layout.sets, first=1, growth=2.0)
+    return early_and(looks(layout.sets)) if layout.size != SET_BLOCKS else looks(layout.sets, first=1, growth=2.0)
 
 
 def sets_ahead(plan: Plan, layout: Layout, batch_s: float, done: int = 0) -> tuple[float, float]:
@@ -157,6 +160,8 @@ def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
     size = blocks_per_set(plan.tick_s, target_s, plan.lag_s, whole=plan.whole)
     if size > 1:
         target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs, of_nine=True), batch_s)
+    if plan.in_pairs and not plan.ticking:
+        target_s = max(plan.turn_s, batch_s)
     if size == 1 and not plan.in_pairs and not plan.whole and MIN_SAMPLES * plan.batches * batch_s <= plan.max_seconds - spent:
         # Where there is no tick that matters and time allows, each block is a whole pass: blocks and runs then hold the same queries.
         # Pairs hold the same queries anyway, and short ones share more of what drifts.
@@ -172,7 +177,7 @@ def phase_matters(plan: Plan, batch_s: float) -> bool:
 
 
 def _least(layout: Layout) -> int:
-    return LEAST_SINGLES if layout.size == 1 else 1  # one block alone has no interval
+    return LEAST_SINGLES if layout.size != SET_BLOCKS else 1  # one block alone has no interval
 
 
 def _set_seconds(plan: Plan, layout: Layout, batch_s: float) -> float:
@@ -238,38 +243,48 @@ def begin(plan: Plan, layout: Layout, batch_s: float, rng: np.random.Generator) 
 
 def one_set(
     run: Sets, index: int, idles: Sequence[Idle], at_phases: Sequence[float] = (), *, with_idle: bool = True
-) -> Generator[Ask, Any, tuple[tuple[Block, ...], tuple[Idle, ...]]]:
+) -> Generator[Ask, Any, tuple[tuple[Block, ...], tuple[Idle, ...], tuple[Latency, ...]]]:
     """A set and (``with_idle``) the idle power after it; all blocks are marked where that idle power shows somebody else on the GPU.
 
-    ``at_phases``: one for each block, where they are not to be drawn for this set alone.
+    ``at_phases``: one for each block, where they are not to be drawn for this set alone. Its third part are the batches that were timed
+    in its blocks. No blocks: the other side has ended it half-way.
     """
     blocks: list[Block] = []
+    latencies: list[Latency] = []
     at = NO_READINGS
-    for number, phase in enumerate(at_phases or run.phases(index)):
-        block, at = yield from _one_block(run, index, index * run.layout.size + number, phase, at)
+    for number, phase in enumerate(at_phases or run.phases(index), index * run.layout.size):
+        if blocks and run.layout.turns > 1 and not (yield Turn(number, None)):
+            return (), (), ()
+        block, at, timed = yield from _one_block(run, index, number, phase, at)
+        latencies.extend(timed)
         check_moved(block.spans, [idle for idle in idles if idle.domain not in run.plan.uncounted])
         blocks.append(block)
     if not with_idle:
         run.unwatched = index if run.unwatched is None else run.unwatched
-        return tuple(map(_foreign, blocks)) if run.disturbed else tuple(blocks), ()
+        return tuple(map(_foreign, blocks)) if run.disturbed else tuple(blocks), (), tuple(latencies)
     gap, _ = yield from read_idle(run.plan.sources, since=at)
     run.unwatched = None
     if run.plan.idles_of_processor and (yield Spun()):  # then the processor was not idle
         gap = tuple(idle for idle in gap if idle.domain.startswith("gpu"))
     run.disturbed = run.disturbed or _disturbed(idles, gap, run.plan.allowed)
     if run.disturbed:
-        return tuple(map(_foreign, blocks)), gap
-    return tuple(blocks), gap
+        blocks = [*map(_foreign, blocks)]
+    return tuple(blocks), gap, tuple(latencies)
 
 
 def _time_batches(layout: Layout, index: int) -> Generator[Ask, Any, tuple[Latency, ...]]:
     """Batches timed right after set ``index``, spread over the list, so that another side can time its own beside them."""
     worked: Worked = yield Work(spread(layout.batches, layout.timed, index), timed=True)
+    return _of_set(index, worked)
+
+
+def _of_set(index: int, worked: Worked) -> tuple[Latency, ...]:
     return tuple(replace(latency, set_index=index) for latency in worked.latencies)
 
 
-def _one_block(run: Sets, index: int, number: int, phase: float, at: Readings) -> Generator[Ask, Any, tuple[Block, Readings]]:
-    """A block and the readings at its end. ``at``: those at the end of the block before, which are where this one begins.
+def _one_block(run: Sets, index: int, number: int, phase: float, at: Readings) -> _Blocks:
+    """A block, the readings at its end, and its batches if they are timed. ``at``: the readings at the end of the block before, which are
+    where this one begins.
 
     One reading serves as the end of a block and the start of the next: a read can cost milliseconds of CPU, and what it rounds away
     on one side it gives back on the other.
@@ -280,22 +295,25 @@ def _one_block(run: Sets, index: int, number: int, phase: float, at: Readings) -
         before = at or (yield Ticks())
         yield Phase(phase)
     marks: tuple[str, ...] = yield Marks()
-    worked: Worked = yield Work(run.layout.part(number))
+    worked: Worked = yield Work(run.layout.part(number), timed=run.layout.stamped)
     marks += yield Marks()
     if worked.asleep_s > ASLEEP_S:
         raise HeldUpError(f"the machine was suspended for {worked.asleep_s:.0f} s while the queries ran.", remedy="Measure again.")
-    _check_took(worked, run.block_s)
+    _check_took(worked, run.layout.turns * run.block_s)  # of a short turn, the whole set's: what is held up shortly is no stall
     if plan.ticking:
         yield Wait(plan.lag_s)
         after = yield Ticks()
     spans = {**worked.around, **between(before, after)}
     if before:  # the phase that it really had, since a program may be held up after its wait
         phase = (worked.start_ns - max(reading.t_ns for reading in before.values())) / 1e9 / plan.tick_s % 1.0
-    return Block(index, phase, worked.queries, worked.start_ns, worked.end_ns, spans, tuple(dict.fromkeys(marks))), after
+    block = Block(index, phase, worked.queries, worked.start_ns, worked.end_ns, spans, tuple(dict.fromkeys(marks)))
+    return block, after, _of_set(index, worked)
 
 
-def _seconds_of(blocks: Sequence[Block]) -> float:
-    """What the sets took; between them another side may have had its turn."""
+def _seconds_of(blocks: Sequence[Block], layout: Layout) -> float:
+    """What the sets took; between turns another side may have had its own."""
+    if layout.turns > 1:
+        return sum(block.busy_s for block in blocks)
     return sum(group[-1].end_ns - group[0].start_ns for group in sets_of(blocks)) / 1e9
 
 

@@ -19,6 +19,7 @@ from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.session.likely import likely_of
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
+from pytest_greencompute.stats.distributions import values_to_bound
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.names import asked_by, highest_percentile
 from pytest_greencompute.values.run import Run
@@ -74,21 +75,25 @@ class UnderMeters:
             alone = not verdicts and pairing is None
             done = precise(run) if compared or alone else certain and (has_ratio() or presentable(run))
             done = done and not times_open(figures, key, budget, bench, test.subject)
+            # Batches that are timed within the blocks must be enough for a latency that is limited.
+            done = done and not (whole and run.latencies and run.latencies[-1].set_index is not None and len(run.latencies) < timed)
             return done if pairing is None else pairing.may_end(certain=done)
 
         limits = {**budget.limits.get(None, {}), **budget.limits.get(name, {})}
         # A latency that nothing limits is only shown; what is saved may be held against a limit later.
         limited = {*limits, *(() if test.group is None else test.group.limits)}
         whole = bool(session.settings.save) or any(METRICS[each].kind == "latency" for each in limited)
+        percentile = highest_percentile(limited, PERCENTILE)
+        timed = values_to_bound(percentile, budget.confidence)
         effort = Effort(
             max(limit.left_s, 0.0) / sides,
-            highest_percentile(limited, PERCENTILE),
+            percentile,
             timing="whole" if whole else "short",
             tell=_with_limit(session.tell(test), limit, sides),
             enough=enough,
             figure=lambda run: _figure(run, bench.aim),
             outlook=lambda run: likely_of(run, judged(run), limit, pairing),
-            turn=lambda _, run: not limit.is_up(run),
+            turn=lambda _, run: run is None or not limit.is_up(run),
             keep_answers=bool(pairing or session.settings.save or session.settings.baseline or test.group),
             count=asked_by(limits),
             provenance=session.provenance(),

@@ -56,6 +56,17 @@ def test_busy_work_costs_its_cpu_seconds_times_the_watts() -> None:
     assert 0.2 * 20 <= used < 0.3 * 20
 
 
+def test_looking_for_descendants_is_on_nobodys_bill() -> None:
+    """One side of a comparison has the other as its child, and looks at it before each block."""
+    meter, cpu_ns = counter(watts=1.0), time.process_time_ns
+    with burning_child(0.0, "input()") as child:
+        began_ns = cpu_ns()
+        spans = [-meter.read().energy_j + meter.read().energy_j for _ in range(100)]
+        spent_s = (cpu_ns() - began_ns) / 1e9
+        child.kill()
+    assert 0 <= sum(spans) < 0.2 * spent_s
+
+
 def test_sleeping_costs_next_to_nothing() -> None:
     meter = counter()
     before = meter.read()

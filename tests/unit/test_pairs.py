@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,8 +26,8 @@ from pytest_greencompute.judging.pairs import (
     judge_pairs,
     judge_pairs_sequentially,
     judge_runs,
-    percentile_pairs,
 )
+from pytest_greencompute.judging.percentiles import order_statistic, percentile_pairs, percentile_sections
 from pytest_greencompute.judging.rule import Rule
 
 POSITIVE = st.floats(1e-6, 1e6)
@@ -535,10 +536,95 @@ def test_a_fail_without_fresh_launches_shares_its_error_among_the_looks() -> Non
 def test_sets_are_joined_until_they_can_show_their_percentile() -> None:
     base = [[float(each) for each in range(1, 6)]] * 8
     head = [[2.0 * each for each in range(1, 6)]] * 8
-    assert percentile_pairs(base, head, 0.5) == [(3.0, 6.0)] * 8
-    assert percentile_pairs(base, head, 0.95) == [(5.0, 10.0)] * 2
-    assert percentile_pairs(base, head, 0.99) == []
+    for fraction, pairs in ((0.5, 8), (0.95, 2), (0.99, 0)):
+        found = percentile_pairs(base, head, fraction)
+        assert len(found) == pairs
+        assert all(now == pytest.approx(2 * before) for before, now in found)
+    assert percentile_pairs(base, head, 0.5)[0] == pytest.approx((3.0, 6.0))
     assert percentile_pairs([], [], 0.5) == []
+
+
+@given(st.lists(st.floats(0.0, 9.0), min_size=4, max_size=9), st.data())
+def test_the_mean_order_statistic_is_that_over_all_choices(values: list[float], data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, len(values)))
+    rank = data.draw(st.integers(1, size))
+    each = [sorted(chosen)[rank - 1] for chosen in itertools.combinations(values, size)]
+    assert order_statistic(sorted(values), size, rank) == pytest.approx(statistics.fmean(each))
+
+
+def logs_of(pairs: list[tuple[float, float]]) -> list[float]:
+    return [math.log(now / before) for before, now in pairs]
+
+
+def test_the_mean_of_a_percentiles_pairs_is_the_ratio_of_the_figures_of_all_batches() -> None:
+    base, head = np.random.default_rng(5).lognormal(0, 0.3, (2, 30, 20))
+    found = logs_of(percentile_pairs(base.tolist(), head.tolist(), 0.95))
+    assert found[:7] == logs_of(percentile_pairs(base[:7].tolist(), head[:7].tolist(), 0.95))
+    levels = [order_statistic(sorted(np.log(side).ravel()), 20, 19) for side in (base, head)]
+    assert statistics.fmean(found) == pytest.approx(levels[1] - levels[0])
+
+
+def test_pairs_of_a_percentile_scatter_less_than_those_of_sections_that_share_nothing() -> None:
+    rng = np.random.default_rng(6)
+    sizes = 1 + 0.6 * rng.random(128) ** 2  # queries of many lengths, the same on both sides
+    spread: dict[str, list[float]] = {"all": [], "sections": []}
+    for _ in range(60):
+        batches = np.array([sizes[rng.permutation(128)[:120]] for _ in range(2)]).reshape(12, 20)
+        base, head = (batches * rng.lognormal(0, 0.05, batches.shape) for _ in range(2))
+        spread["all"].append(statistics.fmean(logs_of(percentile_pairs(base.tolist(), head.tolist(), 0.95))))
+        apart = [percentile_sections(side.tolist(), 0.95) for side in (base, head)]
+        spread["sections"].append(statistics.fmean(logs_of([*zip(*apart, strict=True)])))
+    assert statistics.pstdev(spread["all"]) < 0.8 * statistics.pstdev(spread["sections"])
+
+
+def percentile_word(slower: Callable[[Any], Any], fraction: float, seed: int, sets: int = 40) -> str:
+    """What pairs of a percentile say of a head whose batches (an array of sets and batches) ``slower`` made of the base's."""
+    rng = np.random.default_rng(seed)
+    batches = 1 + 0.6 * rng.random((sets, 20))
+    base, head = (batches * rng.lognormal(0, 0.04, batches.shape) for _ in range(2))
+    test = PairedTest(for_fail=1, first=sets)
+    for before, now in percentile_pairs(base.tolist(), slower(head).tolist(), fraction):
+        test.tell(before, now)
+    test.stop()
+    return test.verdict.word
+
+
+def every(step: int, times: float) -> Callable[[Any], Any]:
+    """Every so-many-th call takes so many times as long."""
+
+    def slower(head: Any) -> Any:
+        calls = head.copy().reshape(-1)
+        calls[::step] *= times
+        return calls.reshape(head.shape)
+
+    return slower
+
+
+def tail(share: float, times: float) -> Callable[[Any], Any]:
+    """The slowest batches take longer."""
+    return lambda head: np.where(head > np.quantile(head, 1 - share), head * times, head)
+
+
+@pytest.mark.parametrize(
+    ("slower", "fraction"),
+    [(lambda head: head * 1.15, 0.95), (every(15, 4.0), 0.95), (every(20, 4.0), 0.99), (tail(0.10, 1.2), 0.95), (tail(0.04, 1.5), 0.99)],
+)
+def test_what_only_some_batches_take_longer_fails_a_percentile_that_it_concerns(slower: Callable[[Any], Any], fraction: float) -> None:
+    words = [percentile_word(slower, fraction, seed, sets=150) for seed in range(6)]
+    assert words.count("FAIL") >= 5
+    assert "PASS" not in words
+
+
+def test_pairs_of_a_percentile_err_as_seldom_as_they_promise() -> None:
+    same, at = ([percentile_word(lambda head, times=times: head * times, 0.95, seed) for seed in range(400)] for times in (1.0, 1.05))
+    assert same.count("FAIL") <= 2
+    assert at.count("PASS") <= 8
+    assert at.count("FAIL") <= 8
+    assert same.count("PASS") >= 360
+
+
+def test_a_batch_without_time_has_no_percentile_to_compare() -> None:
+    assert percentile_pairs([[0.0] * 20], [[1.0] * 20], 0.95) == [(0.0, 1.0)]
 
 
 def test_a_tail_that_got_slower_is_seen_in_its_percentile_and_not_in_the_median() -> None:

@@ -335,10 +335,74 @@ def test_a_latency_that_is_all_there_is_to_show_is_timed_for_two_seconds_and_tha
     assert not any(isinstance(ask, Work) and ask.timed for ask in script.asked)
 
 
-@pytest.mark.parametrize(("in_pairs", "queries"), [(False, 40), (True, 4)])
-def test_where_there_is_no_tick_a_block_is_a_whole_pass_but_in_pairs_a_fifth_of_a_second(in_pairs: bool, queries: int) -> None:
-    layout = lay_out(Plan(40, (CPU,), in_pairs=in_pairs), 0.05, 0.0)
+@pytest.mark.parametrize(("in_pairs", "turn_s", "queries"), [(False, 0.02, 40), (True, 0.02, 1), (True, 0.2, 4)])
+def test_where_there_is_no_tick_a_block_is_a_whole_pass_but_in_pairs_a_turn(in_pairs: bool, turn_s: float, queries: int) -> None:
+    layout = lay_out(Plan(40, (CPU,), in_pairs=in_pairs, turn_s=turn_s), 0.05, 0.0)
     assert len(layout.part(0)) == queries
+
+
+class Beside(Script):
+    """A continuous counter beside another side: four turns are a set, and ``turns`` are the numbers of those that were asked for."""
+
+    def __init__(self, batch_s: float, until: int = 10**9, lose: int = -1) -> None:
+        super().__init__(batch_s)
+        self.turns: list[int] = []
+        self.until, self.lose_turn = until, lose
+
+    def answer(self, ask: Ask) -> Any:
+        if isinstance(ask, Agree):
+            return replace(ask.layout, size=4, sets=3)
+        if isinstance(ask, Turn):
+            self.turns.append(ask.index)
+            assert (ask.measured is None) == (ask.index % 4 > 0)
+            return ask.index < self.until
+        worked = super().answer(ask)
+        if isinstance(ask, Work):
+            if self.turns and self.turns[-1] == self.lose_turn:
+                raise MeterLostError("the counter went away.", remedy="Look for it.")
+            span = spanned("cpu", Reading(0.0, worked.start_ns), Reading(5.0, worked.end_ns))
+            return replace(worked, around={"cpu": span})
+        return worked
+
+    def measured(self) -> Measured:
+        return drive(self, Plan(40, (CPU,), in_pairs=True, timing="none"))
+
+
+def test_where_nothing_ticks_each_block_of_a_set_is_a_turn_whose_batches_are_timed() -> None:
+    side = Beside(0.01)
+    measured = side.measured()
+    assert side.turns == [*range(12)]
+    assert [block.set_index for block in measured.blocks] == [0] * 4 + [1] * 4 + [2] * 4
+    assert [latency.set_index for latency in measured.latencies] == [0] * 8 + [1] * 8 + [2] * 8
+    assert all(block.queries == 2 for block in measured.blocks)
+
+
+def test_batches_too_short_to_be_stamped_are_not_timed_within_a_block() -> None:
+    assert Beside(0.001).measured().latencies == ()
+
+
+def test_a_turn_is_as_much_work_where_other_work_holds_up_some_batches() -> None:
+    class HeldUp(Beside):
+        def answer(self, ask: Ask) -> Any:
+            warming_up = isinstance(ask, Work) and ask.again
+            self.batch_s = 0.02 if warming_up else 0.005
+            found = super().answer(ask)
+            return replace(found, latencies=tuple(Latency(1, 0.005) for _ in ask.part)) if warming_up else found
+
+    blocks = drive(HeldUp(0.02), Plan(40, (CPU,), in_pairs=True, timing="short")).blocks
+    assert {block.queries for block in blocks} == {4}
+
+
+def test_a_set_that_the_other_side_ends_half_way_is_left_out() -> None:
+    side = Beside(0.01, until=6)
+    assert [block.set_index for block in side.measured().blocks] == [0] * 4
+    assert side.turns[-1] == 6
+
+
+def test_the_turns_of_a_set_that_was_lost_are_left_out() -> None:
+    side = Beside(0.01, lose=5)
+    assert [block.set_index for block in side.measured().blocks] == [0] * 4 + [2] * 4
+    assert side.turns == [0, 1, 2, 3, 4, 5, 8, 9, 10, 11]
 
 
 def test_without_sources_only_latency_is_measured() -> None:

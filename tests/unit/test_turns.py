@@ -1,0 +1,196 @@
+"""Turns of two sides: how many are a set, in which order they come, and what a side says after each."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.judging.rule import Rule
+from pytest_greencompute.machine.processes import APART, descendants, workers
+from pytest_greencompute.pairing.channel import Channel
+from pytest_greencompute.pairing.layouts import ALIKE_BATCHES, ENOUGH_PAIRS, common, in_turns, most_pairs, with_timing
+from pytest_greencompute.pairing.process import Process
+from pytest_greencompute.pairing.runs import BaseOfTest, Match, Pairing
+from pytest_greencompute.pairing.started import OWN_GROUP, Side
+from pytest_greencompute.pairing.worker import Worker
+from pytest_greencompute.protocol.layout import PAIR_SECONDS, SET_BLOCKS, Layout
+from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.readings import Block, Source, Span
+from pytest_greencompute.values.run import Run
+
+P95 = METRICS["latency_p95"]
+CPU = Source("cputime", "cpu", "modelled")
+
+
+@given(st.integers(1, 500), st.floats(1e-4, 0.19), st.floats(0.02, 0.19), st.integers(5, 4000))
+def test_a_set_holds_a_pairs_time_and_enough_batches_unless_the_time_is_short(
+    batches: int, batch_s: float, turn_s: float, sets: int
+) -> None:
+    layout = Layout(batches, batch_s, max(turn_s, batch_s), 1, sets)
+    found = in_turns(layout)
+    per_turn = len(found.part(0))
+    assert found.size % 2 == 0
+    assert found.turns == found.size
+    assert found.sets * found.size <= max(sets, 5 * found.size)
+    if sets >= ENOUGH_PAIRS * (found.size + 2):
+        assert found.size * found.target_s >= PAIR_SECONDS * (1 - 1e-9)
+        assert found.size * per_turn >= min(ALIKE_BATCHES, batches)
+    if sets > 4 * ENOUGH_PAIRS:
+        assert found.sets >= ENOUGH_PAIRS / 2
+
+
+@pytest.mark.parametrize("layout", [Layout(8, 0.01, 0.5, 1, 40), Layout(8, 0.01, 0.2, SET_BLOCKS, 40), Layout(8, 0.3, 0.3, 1, 40)])
+def test_longer_turns_and_nine_phases_are_what_they_were(layout: Layout) -> None:
+    assert in_turns(layout) is layout
+    assert layout.turns == 1
+    assert not layout.stamped
+
+
+def test_short_turns_are_one_batch_where_that_fills_them_on_either_side() -> None:
+    one, other = Layout(8, 0.044, 0.044, 1, 40), Layout(8, 0.045, 0.045, 1, 40)
+    assert len(common(one, other).part(0)) == len(common(other, one).part(0)) == 1
+
+
+def test_batches_timed_within_blocks_take_no_time_of_their_own() -> None:
+    layout = in_turns(Layout(128, 0.044, 0.044, 1, 900))
+    assert with_timing(layout, [P95]) == layout
+    assert most_pairs(P95, layout) == layout.sets
+    short = in_turns(Layout(8, 0.0003, 0.02, 1, 400))
+    assert with_timing(short, [P95]).timed >= 20
+
+
+def run_of(sets: int, size: int = 1, joules: float = 1.0) -> Run:
+    blocks = [Block(number // size, 0.0, 1, number, number + 1, {"cpu": Span(joules, number, number + 1)}) for number in range(sets * size)]
+    return Run("test_it", None, 8, 1, True, sources=(CPU,), blocks=tuple(blocks))
+
+
+class Base:
+    """The other side's process, which notes its turns."""
+
+    def __init__(self, log: list[str], layout: Layout, *, takes_turns: bool = True) -> None:
+        self.log, self.layout, self.takes_turns = log, layout, takes_turns
+        self.run: Run | None = None
+
+    def wait_here(self, _name: str | None, _limit_s: float | None) -> None: ...
+
+    def prepare(self, _learnt: object) -> Layout:
+        return self.layout
+
+    def lay_out(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def run_set(self, index: int) -> Run | None:
+        self.log.append(f"base {index}")
+        if (index + 1) % self.layout.turns == 0:
+            self.run = run_of((index + 1) // self.layout.turns, self.layout.turns)
+        return self.run
+
+
+def pairing_with(base: Base) -> Pairing:
+    side = cast("Side", None)
+    here = BaseOfTest("HEAD", side, cast("Process", base))
+    return Pairing([Match(here, {"energy_per_query": Rule()}, Aim())], side, cast("Callable[[Side], Process]", None), Aim())
+
+
+SHORT = Layout(8, 0.05, 0.05, 1, 400)
+
+
+def test_both_sides_take_their_turns_in_the_order_of_a_pair_and_its_mirror_image() -> None:
+    log: list[str] = []
+    pairing = pairing_with(Base(log, SHORT))
+    size = pairing.agree(SHORT).size
+    for number in range(3 * size):
+        assert pairing.turn(number, run_of(number // size, size) if number % size == 0 and number else None if number else run_of(0))
+        log.append(f"head {number}")
+    first = ["head 0", "base 0", "base 1", "head 1", "head 2", "base 2", "base 3", "head 3"]
+    assert log[:8] == first
+    assert pairing.matches[0].tests["energy_per_query"].pairs == 2
+
+
+def test_a_base_that_knows_no_turns_within_sets_runs_whole_ones() -> None:
+    log: list[str] = []
+    pairing = pairing_with(Base(log, replace(SHORT, target_s=PAIR_SECONDS, sets=40), takes_turns=False))
+    assert pairing.agree(SHORT).turns == 1
+
+
+def test_the_base_makes_up_for_the_turns_of_a_set_that_this_side_has_lost() -> None:
+    log: list[str] = []
+    pairing = pairing_with(Base(log, SHORT))
+    size = pairing.agree(SHORT).size
+    assert pairing.turn(0, run_of(0))
+    assert pairing.turn(size, run_of(0))
+    assert log == [f"base {number}" for number in range(size)]
+
+
+@contextmanager
+def conversation() -> Iterator[tuple[Worker, Channel]]:
+    ours, theirs = socket.socketpair()
+    with closing(Channel(ours)) as here, closing(Channel(theirs)) as there:
+        yield Worker(there), here
+
+
+def told(worker: Worker, turns: list[tuple[int, Run | None]]) -> tuple[threading.Thread, list[bool]]:
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.extend(worker.turn(*each) for each in turns))
+    thread.start()
+    return thread, found
+
+
+def said(channel: Channel, **message: Any) -> Any:
+    channel.send(**message)
+    return channel.receive(10.0)
+
+
+def test_a_side_says_its_run_after_a_set_and_nothing_of_it_within() -> None:
+    with conversation() as (worker, channel):
+        thread, found = told(worker, [(0, run_of(0)), (1, None), (2, run_of(1, 2)), (3, None)])
+        assert said(channel, what="set", index=0) == {"what": "measured", "run": None}
+        assert len(said(channel, what="set", index=1)["run"]["raw"]["sets"]) == 1
+        assert said(channel, what="set", index=2) == {"what": "measured", "run": None}
+        channel.send(what="end")
+        thread.join()
+        assert found == [True, True, True, False]
+
+
+def test_a_side_that_has_lost_a_set_lets_its_other_turns_pass() -> None:
+    with conversation() as (worker, channel):
+        thread, found = told(worker, [(0, run_of(0)), (1, None), (4, run_of(0)), (5, None)])
+        said(channel, what="set", index=0)
+        for number in (1, 2, 3):
+            assert said(channel, what="set", index=number)["run"]["raw"]["sets"] == []
+        assert said(channel, what="set", index=4) == {"what": "measured", "run": None}
+        channel.send(what="end")
+        thread.join()
+        assert found == [True, True, True, False]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_workers_are_the_processes_of_a_pool_and_not_the_other_side(apart: bool) -> None:
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+        if str(child.pid) not in descendants():
+            pytest.skip("this system does not list the children of a process")
+        if apart:
+            APART.add(str(child.pid))
+        assert (str(child.pid) in workers()) is not apart
+        APART.discard(str(child.pid))
+        child.communicate(b"\n")
+
+
+def test_both_sides_have_their_share_of_the_processors_in_one_session() -> None:
+    """Linux shares the processors out session by session: a side with a session of its own would be held up less than the other."""
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, **OWN_GROUP) as side:
+        assert os.getsid(side.pid) == os.getsid(0)
+        assert os.getpgid(side.pid) == side.pid != os.getpgrp()  # Ctrl-C does not reach it
+        side.communicate(b"\n")
