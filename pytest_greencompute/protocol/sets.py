@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
@@ -78,7 +78,9 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
             yield Wait(plan.lag_s)  # the lost block's energy may still be arriving
             continue
         held_up = 0
-        latencies = (yield from _time_batches(layout, index)) if layout.timed else ()
+        latencies: tuple[Latency, ...] = ()
+        if layout.timed:
+            run.at, latencies = NO_READINGS, (yield from _time_batches(layout, index))
         measured = replace(
             measured, blocks=measured.blocks + blocks, idles=measured.idles + idles, latencies=measured.latencies + latencies
         )
@@ -153,7 +155,7 @@ def sets_ahead(plan: Plan, layout: Layout, batch_s: float, done: int = 0) -> tup
 
 def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
     """How the sets look: how long a block works, how many there are in a set, and how many sets the time allows."""
-    target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs, whole=plan.whole), batch_s)
+    target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs, whole=plan.whole and not plan.dear), batch_s)
     size = blocks_per_set(plan.tick_s, target_s, plan.lag_s, whole=plan.whole)
     if size > 1:
         target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs, of_nine=True), batch_s)
@@ -193,7 +195,8 @@ def _idle_every(plan: Plan, layout: Layout) -> int:
 @dataclass
 class Sets:
     """What all sets of one measurement share. ``disturbed``: somebody else was seen on the GPU. ``unwatched``: the first set after which
-    idle power was not read. ``start``: the phase from which those of single blocks are reckoned.
+    idle power was not read. ``start``: the phase from which those of single blocks are reckoned. ``at``: the readings at the end of the last
+    set, which begin the next one where nothing happened since.
     """
 
     plan: Plan
@@ -203,6 +206,7 @@ class Sets:
     disturbed: bool
     start: float
     unwatched: int | None = None
+    at: Readings = field(default_factory=dict)
 
     @property
     def block_s(self) -> float:
@@ -244,15 +248,16 @@ def one_set(
     ``at_phases``: one for each block, where they are not to be drawn for this set alone.
     """
     blocks: list[Block] = []
-    at = NO_READINGS
+    at, run.at = (yield Ticks(run.at)) if run.at else NO_READINGS, NO_READINGS
     for number, phase in enumerate(at_phases or run.phases(index)):
         block, at = yield from _one_block(run, index, index * run.layout.size + number, phase, at)
         check_moved(block.spans, [idle for idle in idles if idle.domain not in run.plan.uncounted])
         blocks.append(block)
+    run.at = at
     if not with_idle:
         run.unwatched = index if run.unwatched is None else run.unwatched
         return tuple(map(_foreign, blocks)) if run.disturbed else tuple(blocks), ()
-    gap, _ = yield from read_idle(run.plan.sources, since=at)
+    gap, run.at = yield from read_idle(run.plan.sources, since=at)
     run.unwatched = None
     if run.plan.idles_of_processor and (yield Spun()):  # then the processor was not idle
         gap = tuple(idle for idle in gap if idle.domain.startswith("gpu"))
