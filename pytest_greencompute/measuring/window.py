@@ -130,8 +130,7 @@ class Window:
         if instruments is not None:
             instruments.rest()
             if instruments.ticking:
-                if instruments.probe().surprised:
-                    instruments.probe()
+                self.notes += instruments.look()
                 self._a = dict(instruments.ticks())
             self._marks = instruments.marks()
             synchronizer()()

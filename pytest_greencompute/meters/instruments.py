@@ -14,6 +14,7 @@ from pytest_greencompute.meters.base import Counter
 from pytest_greencompute.meters.locks import locked
 from pytest_greencompute.meters.polls import ran_backwards, read_counter
 from pytest_greencompute.meters.ticks import NO_READINGS, TickingCounters
+from pytest_greencompute.protocol.measurement import SURPRISED
 from pytest_greencompute.protocol.messages import Probed
 from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, idle_over
 from pytest_greencompute.values.behaviour import Behaviour
@@ -237,6 +238,16 @@ class Instruments:
         return Probed(
             self.sources, tuple(idle_over(domain, readings) for domain, readings in seen.items()), seen=seen, dear=self._ticks.dear
         )
+
+    def look(self) -> tuple[str, ...]:
+        """Probe what nobody has probed, anew where a counter does not tick as was told; what there is to say of the devices. Raises as
+        ``probe`` does.
+        """
+        said, self.remarks = self.remarks, ()
+        if not self.probe().surprised:
+            return said
+        self.probe()
+        return (*said, SURPRISED)
 
     @property
     def lag_unknown(self) -> bool:

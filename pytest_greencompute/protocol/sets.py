@@ -195,8 +195,8 @@ def _idle_every(plan: Plan, layout: Layout) -> int:
 @dataclass
 class Sets:
     """What all sets of one measurement share. ``disturbed``: somebody else was seen on the GPU. ``unwatched``: the first set after which
-    idle power was not read. ``start``: the phase from which those of single blocks are reckoned. ``at``: the readings at the end of the last
-    set, which begin the next one where nothing happened since.
+    idle power was not read. ``start``: the phase from which those of single blocks are reckoned. ``at``: the readings at the end of the
+    last set, which begin the next one where nothing happened since.
     """
 
     plan: Plan
