@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from pytest_greencompute.commands import BROKE, Arguments
@@ -15,6 +16,7 @@ from pytest_greencompute.meters.base import Ability, MeterOptions
 from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter, names, reads_energy
 from pytest_greencompute.report.escape import json_text
 from pytest_greencompute.results.provenance_json import machine_to_json
+from pytest_greencompute.store.devices import DeviceCache, Remembered
 from pytest_greencompute.values.provenance import Machine
 
 
@@ -46,10 +48,12 @@ def doctor(*, as_json: bool) -> int:
             said = f"it broke while it was asked: {type(error).__name__}: {error}"
             found[name] = [Ability("", works=False, says=said, remedy="Its driver or library does not do what it should.")]
     facts = machine.facts(os.environ)
+    remembered = DeviceCache.of(os.environ)
     if as_json:
-        _print_json(found, facts)
+        _print_json(found, facts, remembered)
     else:
         _print_abilities(found, facts, ORDER_BY_DEFAULT)
+        _print_remembered(remembered)
         _print_what_to_list(readers, ORDER_BY_DEFAULT)
     return 0 if readers else BROKE if broken else 1
 
@@ -61,13 +65,38 @@ def _checked(given: object) -> Ability:
     return given
 
 
-def _print_json(found: Mapping[str, Sequence[Ability]], facts: Machine) -> None:
+def _print_json(found: Mapping[str, Sequence[Ability]], facts: Machine, remembered: DeviceCache) -> None:
     meters = [
         {"meter": name, "domain": each.domain, "works": each.works, "says": each.says, "remedy": each.remedy}
         for name, abilities in found.items()
         for each in abilities
     ]
-    print(json_text({"machine": machine_to_json(facts), "meters": meters}, sys.stdout.encoding))
+    kept = [{"file": str(path), **(_as_json(each) if isinstance(each, Remembered) else {"left_aside": each})} for path, each in remembered]
+    print(json_text({"machine": machine_to_json(facts), "meters": meters, "remembered": kept}, sys.stdout.encoding))
+
+
+def _as_json(each: Remembered) -> dict[str, object]:
+    return {"device": each.device, "driver": each.driver, "since": each.since.isoformat(), **asdict(each.behaviour)}
+
+
+def _print_remembered(remembered: DeviceCache) -> None:
+    """What earlier sessions have learnt of devices, and how it is forgotten."""
+    kept = list(remembered)
+    if remembered.problem:
+        print(f"\nnothing new can be remembered of devices: {remembered.problem}")
+    if not kept:
+        return
+    print("\nremembered of devices, and looked at again in each session (delete a file to forget it; remember_devices = false keeps none)")
+    for path, each in kept:
+        print(f"  {path}: {_in_words(each) if isinstance(each, Remembered) else f'left aside, {each}'}")
+
+
+def _in_words(each: Remembered) -> str:
+    seen = each.behaviour
+    lag = f", a lag of {seen.lag_s * 1e3:.0f} ms" if seen.lag_s else ""
+    whole = ", sees all of the time" if seen.whole else ""
+    ticks = f"ticks every {seen.tick_s * 1e3:.3g} ms{lag}{whole}, a read takes {seen.read_s * 1e3:.2g} ms"
+    return f"{each.device or seen.domain}, {ticks}; driver {each.driver}, since {each.since:%Y-%m-%d}"
 
 
 def _print_abilities(found: Mapping[str, Sequence[Ability]], facts: Machine, default: Sequence[str]) -> None:

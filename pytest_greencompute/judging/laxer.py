@@ -77,6 +77,7 @@ LAXER: Mapping[str, Loosening] = {
     "unmetered": Loosening("fewer queries", "without --energy-budget fewer answers are scored"),
     "cpu_watts_per_core": Loosening("another", "another scale"),
     "lock_folder": Loosening("", "only who waits for whom"),
+    "remember_devices": Loosening("", "only what is looked at once more"),
     "reasoning_markers": Loosening("another", "other parts of an answer count"),
     "base_link": Loosening("more of them", "what is lent to the other commit is the same on both sides"),
     "allow": Loosening("more of them", "blocks that something spoiled count"),

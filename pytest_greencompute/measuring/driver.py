@@ -136,11 +136,12 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     effort.answered()
     scored, answers = prepared.scores(outputs), _digests(prepared, outputs) if effort.keep_answers else ""
     counted = prepared.counted(outputs)
+    remarks, instruments.remarks = instruments.remarks, ()
     answered = prepared.run(
         metered=True,
         scores=scored,
         answers=answers,
-        notes=seen.notes,
+        notes=seen.notes + remarks,
         problem=problem,
         watching=seen.found(workload.queries),
         provenance=asked,
@@ -210,6 +211,7 @@ def _plan(task: Task, batches: int, instruments: Instruments, effort: Effort) ->
         settle=instruments.unprobed,
         whole=bool(instruments.whole) and not effort.by_turns,
         find_whole=instruments.whole is None and not effort.by_turns,
+        whole_before=instruments.whole_before,
     )
 
 
@@ -374,7 +376,7 @@ class _Driver:
 
     def _answer(self, ask: Ask) -> Any:
         answers: Mapping[type, Callable[[Any], Any]] = {
-            Ticks: lambda _: self._instruments.ticks(),
+            Ticks: lambda ticks: self._instruments.ticks(ticks.since),
             Phase: lambda phase: self._instruments.wait_for_phase(phase.fraction),
             Wait: lambda wait: self._instruments.clock.sleep(wait.seconds),
             Rest: lambda _: self._instruments.rest(),

@@ -130,8 +130,8 @@ class Window:
         if instruments is not None:
             instruments.rest()
             if instruments.ticking:
-                instruments.probe()
-                self._a = instruments.ticks()
+                self.notes += instruments.look()
+                self._a = dict(instruments.ticks())
             self._marks = instruments.marks()
             synchronizer()()
             self._a.update(instruments.read_continuous())

@@ -12,7 +12,9 @@ from pytest_greencompute.machine.clock import Clock, is_real
 from pytest_greencompute.machine.spinning import Spin, wait_until_quiet
 from pytest_greencompute.meters.base import Counter
 from pytest_greencompute.meters.locks import locked
-from pytest_greencompute.meters.ticks import TickingCounters, ran_backwards, read_counter
+from pytest_greencompute.meters.polls import ran_backwards, read_counter
+from pytest_greencompute.meters.ticks import NO_READINGS, TickingCounters
+from pytest_greencompute.protocol.measurement import SURPRISED
 from pytest_greencompute.protocol.messages import Probed
 from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, idle_over
 from pytest_greencompute.values.behaviour import Behaviour
@@ -55,6 +57,7 @@ class Instruments:
         self._left: dict[str, str] = {}  # by domain: why its counter is not read any more
         self._restless = 0
         self._shown_j: dict[str, float] = {}  # at its last reading
+        self.remarks: tuple[str, ...] = ()  # on the devices, for whoever measures next
         self.dropped_j: dict[str, float] = {}  # by how much counters have run backwards between two readings, in all
         self._ticks = TickingCounters(clock, self._take, self._leave_out, [each.source for each in counters])
         self._sort()
@@ -67,7 +70,7 @@ class Instruments:
     @property
     def sources(self) -> tuple[Source, ...]:
         """One per domain that is read, with the tick as probed where that has happened."""
-        return tuple(map(self._ticks.source, self._live))
+        return tuple(map(self._ticks.learnt.source, self._live))
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -182,7 +185,7 @@ class Instruments:
         live = [each.source.domain for each in self._live] if here is None else here
         may = spared(domain, self._judged, live)
         if may and counts(domain, self._judged, live):
-            seen_to_work = domain in self._ticks.probed or counter.source.tick_s == 0
+            seen_to_work = domain in self._ticks.learnt.probed or counter.source.tick_s == 0
             may = self._idles(counter) if domain.startswith("gpu") else not seen_to_work  # else a figure had its energy until now
         if may:
             self._left[domain] = error.message
@@ -200,9 +203,12 @@ class Instruments:
         here = [each.source.domain for each in self._live]
         return domain in self._left and in_use is not None and counts(domain, self._judged, (*here, domain)) and in_use()
 
-    def ticks(self) -> dict[str, Reading]:
-        """Wait until every ticking counter has changed; each is read at its own tick. Raises MeterLostError if one stands still."""
-        return self._ticks.next()
+    def ticks(self, since: Mapping[str, Reading] = NO_READINGS) -> Mapping[str, Reading]:
+        """Wait until every ticking counter has changed; each is read at its own tick. Raises MeterLostError if one stands still.
+
+        ``since``: readings at the last tick, which are the answer as long as they are fresh.
+        """
+        return self._ticks.next(since)
 
     def wait_for_phase(self, fraction: float) -> None:
         """Wait until ``fraction`` of a tick of the slowest counter has passed since one of its ticks; needs a tick that was waited for."""
@@ -215,12 +221,12 @@ class Instruments:
         """
         seen, dead = {}, []
         for counter in self._ticks.counters:
-            if again or counter.source.domain not in self._ticks.probed:
+            if again or counter.source.domain not in self._ticks.learnt.probed:
                 try:
-                    if not self._ticks.is_told(counter):
+                    if counter.source.domain not in self._ticks.learnt.told:
                         seen[counter.source.domain] = self._ticks.probe(counter)
                     elif not self._ticks.recheck(counter):
-                        self._ticks.forget()
+                        self._ticks.learnt.forget()
                         return Probed(self.sources, surprised=True)
                 except MeterError as error:
                     dead.append((counter, error))
@@ -229,7 +235,19 @@ class Instruments:
             if not self._leave_out(counter, refusal, here):
                 raise refusal
         # Only now: by a later run the idle power may have changed for good reasons, such as a GPU that has started to be used.
-        return Probed(self.sources, tuple(idle_over(domain, readings) for domain, readings in seen.items()), seen=seen)
+        return Probed(
+            self.sources, tuple(idle_over(domain, readings) for domain, readings in seen.items()), seen=seen, dear=self._ticks.dear
+        )
+
+    def look(self) -> tuple[str, ...]:
+        """Probe what nobody has probed, anew where a counter does not tick as was told; what there is to say of the devices. Raises as
+        ``probe`` does.
+        """
+        said, self.remarks = self.remarks, ()
+        if not self.probe().surprised:
+            return said
+        self.probe()
+        return (*said, SURPRISED)
 
     @property
     def lag_unknown(self) -> bool:
@@ -246,18 +264,23 @@ class Instruments:
         """How the ticking counters behave, as far as this session has found out."""
         return self._ticks.behaviours
 
-    def expect(self, told: Iterable[Behaviour]) -> None:
-        """What another process has found out of the same devices: it is looked at again, not trusted."""
-        self._ticks.expect(told)
+    def expect(self, told: Iterable[Behaviour], *, remembered: bool = False) -> None:
+        """What another process has found out of the same devices (``remembered``: in an earlier session): looked at again, not trusted."""
+        self._ticks.learnt.expect(self._ticks.counters, told, remembered=remembered)
 
     @property
     def whole(self) -> bool | None:
         """Whether all ticking counters see all of the time; None where that was not looked at yet."""
-        return self._ticks.whole
+        return self._ticks.learnt.whole(self._ticks.counters)
+
+    @property
+    def whole_before(self) -> bool:
+        """Whether all ticking counters saw all of the time in an earlier session."""
+        return self._ticks.learnt.whole_before(self._ticks.counters)
 
     def doubt(self) -> None:
         """The phase of a tick shows after all: no counter is taken to see all of the time any more."""
-        self._ticks.doubt()
+        self._ticks.learnt.doubt(self._ticks.counters)
 
     def learn(self, sources: Sequence[Source], *, whole: bool | None = None, quiet: Sequence[Idle] = ()) -> None:
         """Keep the lags that a run has found, and whether the counters see all of the time where it has looked; idle power as seen last."""

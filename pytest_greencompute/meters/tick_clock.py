@@ -61,12 +61,13 @@ class TickClock:
 
     The more and the further apart they are, the better the line is known (weighted least squares and the standard error of its
     prediction), and the longer the clock may run unseen. Ticks that cannot be counted any more still leave the period that they showed.
+    ``doubt_s``: the standard error of ``period_s``, where other ticks have shown it before.
     """
 
-    def __init__(self, period_s: float, jitter_s: float = 0.0) -> None:
+    def __init__(self, period_s: float, jitter_s: float = 0.0, doubt_s: float = math.inf) -> None:
         self._period_ns = period_s * 1e9
-        self._period_variance = math.inf
-        self._jitter_ns = jitter_s * 1e9
+        self._period_variance = (doubt_s * 1e9) ** 2
+        self.jitter_ns = jitter_s * 1e9
         self._seen: list[tuple[int, Seen]] = []  # each with its number
         self._line: _Line | None = None
 
@@ -75,10 +76,15 @@ class TickClock:
         """As the ticks seen so far show it."""
         return self._period_ns if self._line is None else self._line.period_ns
 
+    @property
+    def period_doubt_s(self) -> float:
+        """The standard error of the period; infinite where nothing has shown it yet."""
+        return math.sqrt(self._period_variance if self._line is None else self._line.period_variance) / 1e9
+
     def saw(self, seen: Seen) -> bool:
         """A tick was seen. False where none was due then: what was foretold since the last one is worthless, and the clock begins anew."""
         number, due = self._next(seen.middle_ns - self.period_ns / 2)
-        fits = abs(due.t_ns - seen.middle_ns) <= due.doubt_ns + seen.doubt_ns + self._jitter_ns + ROUNDING_NS
+        fits = abs(due.t_ns - seen.middle_ns) <= due.doubt_ns + seen.doubt_ns + self.jitter_ns + ROUNDING_NS
         if not fits:
             self._seen, self._line, self._period_variance = [], None, math.inf
         elif self._line is not None and len(self._seen) > 1 and due.doubt_ns > self.period_ns / 2:
@@ -101,11 +107,11 @@ class TickClock:
         if line is None:
             return 0, Due(t_ns + self._period_ns, math.inf)
         number = math.floor((t_ns - line.t_ns(0)) / line.period_ns) + 1
-        return number, Due(line.t_ns(number), SURE * math.sqrt(line.variance(number)) + self._jitter_ns)
+        return number, Due(line.t_ns(number), SURE * math.sqrt(line.variance(number)) + self.jitter_ns)
 
     def _fitted(self) -> _Line:
         # A tick lies anywhere between its two times, and may jitter: together at most as uncertain as an even spread as wide as both.
-        weights = [3 / (seen.doubt_ns + self._jitter_ns + ROUNDING_NS) ** 2 for _, seen in self._seen]
+        weights = [3 / (seen.doubt_ns + self.jitter_ns + ROUNDING_NS) ** 2 for _, seen in self._seen]
         total = sum(weights)
         first_ns = self._seen[0][1].middle_ns
         mean = sum(w * number for w, (number, _) in zip(weights, self._seen, strict=True)) / total

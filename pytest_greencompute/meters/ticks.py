@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters.base import STILL_S, Counter
+from pytest_greencompute.meters.learnt import Learnt
+from pytest_greencompute.meters.polls import EARLY, SLOW_FROM_S, SLOW_READ_S, Poll, SeenTicks, stands_still, watch
 from pytest_greencompute.meters.tick_clock import Due, Seen, TickClock
 from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, idle_over
 from pytest_greencompute.values.behaviour import Behaviour
@@ -18,25 +21,20 @@ from pytest_greencompute.values.readings import Idle, Reading, Source
 PROBE_CHANGES = 5
 RECHECKED_CHANGES = 1  # of a counter that another process has probed: one period, which must be as told
 POLLS = 160  # a tick is found to within a 160th of its period; what watching it costs must stay within half a per cent of a core
-DUE_MARGIN = (0.02, 0.08)  # of a period, before a tick is due: at least and at most
+DUE_MARGIN = (0.02, EARLY)  # of a period, before a tick is due: at least and at most
 DUE_JITTERS = 3
-SLOW_READ_S = 0.005
-SLOW_FROM_S = 0.0005  # a read that takes longer is too slow to watch every tick with
 DOUBT = 0.06  # of a tick: a tick that is known less well is watched for
+WHOLE_DOUBT = 0.2  # likewise, jitter apart, where a counter sees all of the time: its joules lie between the ticks, whenever they came
+MOST_DOUBT = 0.3  # with jitter: FAR after a tick was due it has come, and the next one has not
+WHOLE_POLLS = 3  # to the middle of what is not known of a tick, likewise
+LATE = 0.05  # of a tick, after the last moment at which it was due: then it came before it was looked for
+FRESH_TICKS = 2  # a reading at the last tick begins the next block if it is no older
 FAR = 0.4  # of a tick, well beyond DOUBT: within 25 ms of a tick a read of an H200's counter costs up to 16 ms of CPU, else 2.4 ms
-UNSEEN_S = 30.0
+UNSEEN_S = 60.0
 LEAST_JITTER = 0.005  # of a tick
+DRIFT = 1e-4  # of a period that was told: clocks drift with temperature
+NO_READINGS: Mapping[str, Reading] = {}
 AT_WORK = 1.05  # times idle power: a GPU that drew more on average since it was probed has worked
-
-
-@dataclass(frozen=True, slots=True)
-class _Poll:
-    """One read of a counter while a tick is waited for: when it was asked and when the answer was there."""
-
-    counter: Counter
-    reading: Reading
-    asked_ns: int
-    done_ns: int
 
 
 class TickingCounters:
@@ -55,7 +53,7 @@ class TickingCounters:
         sources: Iterable[Source],
     ) -> None:
         self.counters: tuple[Counter, ...] = ()
-        self.probed: dict[str, Source] = {}
+        self.learnt = Learnt(sources)
         self.late = False
         self._clock = clock
         self._take = take
@@ -64,18 +62,15 @@ class TickingCounters:
         self._last_j: dict[str, float] = {}  # at its last tick
         self._clocks: dict[str, TickClock] = {}
         self._read_s = 0.0  # what a read of the slowest counter takes
-        self._lag_known = {source.domain for source in sources if source.lag_s > 0}
-        self._told: dict[str, Behaviour] = {}
-        self._whole: dict[str, bool] = {}  # whether it sees all of the time, where that was looked at
         self._quiet: dict[str, tuple[Reading, float]] = {}  # the last reading of the probe, and idle power
 
-    def source(self, counter: Counter) -> Source:
-        """Its source, with the tick as probed where that has happened."""
-        return self.probed.get(counter.source.domain, counter.source)
+    def next(self, since: Mapping[str, Reading] = NO_READINGS) -> Mapping[str, Reading]:
+        """Wait until every counter has changed; each is read at its own tick. Raises MeterLostError if one stands still.
 
-    def next(self) -> dict[str, Reading]:
-        """Wait until every counter has changed; each is read at its own tick. Raises MeterLostError if one stands still."""
-        return self._foretold() or self._watched()
+        ``since``: readings at earlier ticks, which are the answer where they are fresh and no other tick was waited for meanwhile: a read
+        can be dear.
+        """
+        return since if self._is_fresh(since) else self._foretold() or self._watched()
 
     def idled(self, domain: str) -> bool:
         """Whether its readings since it was probed show no more than idle power; also where it was not probed, or has not ticked since."""
@@ -94,6 +89,15 @@ class TickingCounters:
         tick_ns = self._tick_s(slowest) * 1e9
         since_ns = self._clock.now_ns() - self._ticked_ns[slowest.source.domain]
         self._clock.sleep((fraction * tick_ns - since_ns) % tick_ns / 1e9)
+
+    def _is_fresh(self, since: Mapping[str, Reading]) -> bool:
+        now_ns = self._clock.now_ns()
+        return bool(self.counters) and all(
+            (reading := since.get(counter.source.domain)) is not None
+            and reading.t_ns == self._ticked_ns.get(counter.source.domain)
+            and now_ns - reading.t_ns <= FRESH_TICKS * self._tick_s(counter) * 1e9
+            for counter in self.counters
+        )
 
     def _foretold(self) -> dict[str, Reading]:
         """One read of each counter well after a tick that is known to have come; nothing where that is not known well enough.
@@ -117,10 +121,13 @@ class TickingCounters:
     def _dues(self) -> list[tuple[Counter, Due]]:
         """The next tick of every counter; nothing where one is not known well enough, or was not watched for long."""
         now_ns, dues = self._clock.now_ns(), []
-        for counter in self.counters if self._slow else ():
+        for counter in self.counters if self.dear else ():
             clock = self._clocks[counter.source.domain]
             due = clock.next_after(now_ns)
-            if due.doubt_ns > DOUBT * clock.period_ns or clock.unseen_ns(now_ns) > UNSEEN_S * 1e9:
+            doubt = DOUBT
+            if self.learnt.sees_all(counter.source.domain):
+                doubt = min(WHOLE_DOUBT + clock.jitter_ns / clock.period_ns, MOST_DOUBT)
+            if due.doubt_ns > doubt * clock.period_ns or clock.unseen_ns(now_ns) > UNSEEN_S * 1e9:
                 return []
             dues.append((counter, due))
         return dues
@@ -129,10 +136,8 @@ class TickingCounters:
         """Sleep until shortly before the next tick is due, then poll: polling throughout would cost a tenth of a core."""
         if not self.counters:
             return {}
-        self._sleep_until_due()
-        waiting = [poll for counter in self.counters if (poll := self._polled(counter)) is not None]
+        waiting, over_ns, step_s = self._from_due(self.counters)
         ticks_s = [self._tick_s(poll.counter) for poll in waiting] or [0.0]
-        step_s = 0.0 if self._slow else max(min(ticks_s) / POLLS, 50e-6)
         until_ns = self._clock.now_ns() + int(max(STILL_S, 20 * max(ticks_s)) * 1e9)
         found: dict[str, Reading] = {}
         while waiting:
@@ -140,27 +145,46 @@ class TickingCounters:
             waiting = [poll for before in waiting if (poll := self._after(before, found)) is not None]
             if self._clock.now_ns() > until_ns:
                 for poll in waiting:
-                    still = _stands_still(poll.counter)
+                    still = stands_still(poll.counter)
                     if not self._leave_out(poll.counter, still):
                         raise still
                 break
+            if waiting and self._clock.now_ns() > over_ns:
+                # It came too early to be seen, and polling for the next would take a whole period. Missed again, it is out of step.
+                waiting, _, step_s = self._from_due([poll.counter for poll in waiting])
+                over_ns = math.inf
         return found
 
-    def _polled(self, counter: Counter) -> _Poll | None:
+    def _from_due(self, counters: Sequence[Counter]) -> tuple[list[Poll], float, float]:
+        """Sleep until shortly before the first tick that is due. The first polls; when (ns) a tick that was not seen by then was missed;
+        seconds from one poll to the next.
+        """
+        now_ns, over_ns = self._clock.now_ns(), math.inf
+        step_s = 0.0 if self.dear else max(min(map(self._tick_s, counters), default=0.0) / POLLS, 50e-6)
+        self._sleep_until_due()
+        if self.dear and all(each.source.domain in self._clocks for each in counters):
+            dues = [(clock, clock.next_after(now_ns)) for clock in (self._clocks[each.source.domain] for each in counters)]
+            if all(due.doubt_ns < clock.period_ns / 2 for clock, due in dues):
+                over_ns = max(due.t_ns + due.doubt_ns + LATE * clock.period_ns for clock, due in dues)
+                if all(self.learnt.sees_all(each.source.domain) for each in counters):
+                    step_s = min(due.doubt_ns for _, due in dues) / 1e9 / WHOLE_POLLS
+        return [poll for counter in counters if (poll := self._polled(counter)) is not None], over_ns, step_s
+
+    def _polled(self, counter: Counter) -> Poll | None:
         asked_ns = self._clock.now_ns()
         reading = self._take(counter)
-        return None if reading is None else _Poll(counter, reading, asked_ns, self._clock.now_ns())
+        return None if reading is None else Poll(counter, reading, asked_ns, self._clock.now_ns())
 
-    def _after(self, before: _Poll, found: dict[str, Reading]) -> _Poll | None:
+    def _after(self, before: Poll, found: dict[str, Reading]) -> Poll | None:
         """The next poll of the same counter; None once it has ticked, and its reading is in ``found``, or is left out."""
         poll = self._polled(before.counter)
         if poll is None or poll.reading.energy_j == before.reading.energy_j:
             return poll
         counter, domain = poll.counter, poll.counter.source.domain
         # Only the poll that shows the tick counts: a slow one in between delays nothing.
-        self.late |= poll.done_ns - poll.asked_ns > max(self._tick_s(counter) / 2, SLOW_READ_S) * 1e9
+        self.late |= poll.took_s > max(self._tick_s(counter) / 2, SLOW_READ_S)
         at_ns = poll.reading.t_ns
-        if self._slow and domain in self._clocks:  # a window may wait for ticks before any was probed
+        if self.dear and domain in self._clocks:  # a window may wait for ticks before any was probed
             seen = Seen(before.asked_ns, poll.done_ns)
             at_ns = round(seen.middle_ns)
             if not self._clocks[domain].saw(seen):
@@ -185,161 +209,81 @@ class TickingCounters:
             least, most = DUE_MARGIN
             early_s = min(max(DUE_JITTERS * self._jitter_s(counter), least * period_s), most * period_s)
             wait_s.append(period_s - (now_ns - last_ns) / 1e9 % period_s - early_s)
-            if self._slow:
+            if self.dear:
                 due = self._clocks[counter.source.domain].next_after(now_ns)
                 wait_s[-1] = (due.t_ns - min(due.doubt_ns, period_s * 1e9 / 2) - now_ns) / 1e9 - self._read_s
         self._clock.sleep(min(wait_s))
 
     @property
-    def _slow(self) -> bool:
-        """Whether watching every tick would cost too much CPU."""
+    def dear(self) -> bool:
+        """Whether a read costs so much CPU that watching every tick would be too dear."""
         return self._read_s > SLOW_FROM_S
 
     def _tick_s(self, counter: Counter) -> float:
-        return self.source(counter).tick_s
+        return self.learnt.source(counter).tick_s
 
     def _jitter_s(self, counter: Counter) -> float:
-        return self.source(counter).jitter_s
+        return self.learnt.source(counter).jitter_s
 
     @property
     def lag_unknown(self) -> bool:
         """Whether some counter ticks slowly enough to hide a lag that nobody has looked for yet in this session."""
-        return any(each.source.domain not in self._lag_known and self._tick_s(each) >= LAG_SHORTEST_TICK_S for each in self.counters)
+        return any(not self.learnt.knows_lag(each.source.domain) and self._tick_s(each) >= LAG_SHORTEST_TICK_S for each in self.counters)
 
     @property
     def unprobed(self) -> bool:
         """Whether some counter's tick is not known yet, nor told by another process."""
-        return any(each.source.domain not in {**self.probed, **self._told} for each in self.counters)
+        return not all(self.learnt.is_known(each.source.domain) for each in self.counters)
 
     @property
     def behaviours(self) -> tuple[Behaviour, ...]:
         """How the counters behave whose ticks and lags are known."""
-        known = [source for domain, source in self.probed.items() if domain in self._lag_known]
-        return tuple(
-            Behaviour(each.domain, each.uuid, each.tick_s, each.jitter_s, each.lag_s, self._whole.get(each.domain)) for each in known
-        )
+        return tuple(self._behaviour(source) for domain, source in self.learnt.probed.items() if self.learnt.knows_lag(domain))
 
-    def expect(self, told: Iterable[Behaviour]) -> None:
-        """What another process has seen of these devices: looked at again by ``recheck`` before it is used."""
-        devices = {(each.source.domain, each.source.uuid) for each in self.counters if each.source.domain not in self.probed}
-        for each in told:
-            if (each.domain, each.uuid) in devices:
-                self._told[each.domain] = each
-                self._lag_known.add(each.domain)
-                if each.whole is not None:
-                    self._whole[each.domain] = each.whole
-
-    def forget(self) -> None:
-        """What another process has told is not so."""
-        for domain in self._told:
-            self._lag_known.discard(domain)
-            self._whole.pop(domain, None)
-            self.probed.pop(domain, None)
-        self._told = {}
+    def _behaviour(self, source: Source) -> Behaviour:
+        clock, whole = self._clocks.get(source.domain), self.learnt.sees_all(source.domain)
+        seen = Behaviour(source.domain, source.uuid, source.tick_s, source.jitter_s, source.lag_s, whole, self._read_s)
+        if clock is None or not math.isfinite(clock.period_doubt_s):
+            return seen
+        return replace(seen, tick_s=clock.period_ns / 1e9, doubt_s=clock.period_doubt_s)
 
     def recheck(self, counter: Counter) -> bool:
         """Whether a counter ticks as was told; then it is as good as probed. Raises MeterError as ``probe`` does."""
-        told = self._told[counter.source.domain]
-        changes, took_ns = self._watch_changes(counter, RECHECKED_CHANGES)
-        period_s = (changes[-1][0].reading.t_ns - changes[0][0].reading.t_ns) / 1e9 / (len(changes) - 1)
-        blur_s = 2 * max(seen.doubt_ns for _, seen in changes) / 1e9
-        if abs(period_s - told.tick_s) > 2 * told.jitter_s + blur_s + LEAST_JITTER * told.tick_s:
+        told = self.learnt.told[counter.source.domain]
+        watched = watch(counter, self._clock, RECHECKED_CHANGES, told.tick_s)
+        first, last = watched.polls[0], watched.polls[-1]
+        period_s = (last.reading.t_ns - first.reading.t_ns) / 1e9 / RECHECKED_CHANGES
+        if abs(period_s - told.tick_s) > 2 * told.jitter_s + watched.blur_s + LEAST_JITTER * told.tick_s:
             return False
-        self._follow(counter, changes, took_ns, told.tick_s, told.jitter_s)
-        self.probed[counter.source.domain] = replace(counter.source, tick_s=told.tick_s, jitter_s=told.jitter_s, lag_s=told.lag_s)
+        doubt_s = math.inf if told.doubt_s is None else max(told.doubt_s, DRIFT * told.tick_s)
+        self._follow(counter, watched, told.tick_s, told.jitter_s, doubt_s)
+        self.learnt.probed[counter.source.domain] = replace(counter.source, tick_s=told.tick_s, jitter_s=told.jitter_s, lag_s=told.lag_s)
         return True
-
-    def is_told(self, counter: Counter) -> bool:
-        """Whether another process has told of it."""
-        return counter.source.domain in self._told
-
-    @property
-    def whole(self) -> bool | None:
-        """Whether all of them see all of the time; None where that was not looked at yet."""
-        seen = [self._whole.get(each.source.domain) for each in self.counters]
-        return False if False in seen else None if None in seen else bool(seen)
-
-    def doubt(self) -> None:
-        """No counter is taken to see all of the time any more."""
-        self._whole = {counter.source.domain: False for counter in self.counters}
 
     def learn(self, sources: Sequence[Source], *, whole: bool | None = None, quiet: Sequence[Idle] = ()) -> None:
         """Keep the lags that a run has found, and whether the counters see all of the time where it has looked; idle power as seen last."""
         for idle in quiet:
             self._quiet[idle.domain] = Reading(self._last_j[idle.domain], self._ticked_ns[idle.domain]), idle.watts
-        for source in sources:
-            self.probed[source.domain] = source
-            self._lag_known.add(source.domain)
-            if whole is not None:
-                self._whole[source.domain] = whole
+        self.learnt.learn(sources, whole=whole)
 
     def probe(self, counter: Counter) -> tuple[Reading, ...]:
         """Find the tick's period and jitter while the device idles; the readings at the ticks that were watched. Raises MeterError for a
         counter that does not change within two seconds, or runs backwards.
         """
-        changes, took_ns = self._watch_changes(counter, PROBE_CHANGES)
-        readings = [poll.reading for poll, _ in changes]
+        watched = watch(counter, self._clock, PROBE_CHANGES)
+        readings = [poll.reading for poll in watched.polls]
         periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(readings)]
         tick_s, jitter_s = statistics.median(periods), max(periods) - min(periods)
-        self._follow(counter, changes, took_ns, tick_s, jitter_s)
+        self._follow(counter, watched, tick_s, jitter_s)
         self._quiet[counter.source.domain] = readings[-1], idle_over(counter.source.domain, readings).watts
-        self.probed[counter.source.domain] = replace(counter.source, tick_s=tick_s, jitter_s=jitter_s)
+        self.learnt.probed[counter.source.domain] = replace(counter.source, tick_s=tick_s, jitter_s=jitter_s)
         return tuple(readings)
 
-    def _follow(self, counter: Counter, changes: Sequence[tuple[_Poll, Seen]], took_ns: float, tick_s: float, jitter_s: float) -> None:
-        """Follow the ticks of a counter from those that were watched."""
-        self._read_s = max(self._read_s, took_ns / 1e9)
-        # Some of the spread is that of the watching itself: each of two ticks was seen only to within two reads.
-        blur_s = 2 * max(seen.doubt_ns for _, seen in changes) / 1e9
-        self._clocks[counter.source.domain] = clock = TickClock(tick_s, max(jitter_s - blur_s, LEAST_JITTER * tick_s))
-        for _, seen in changes:
+    def _follow(self, counter: Counter, watched: SeenTicks, tick_s: float, jitter_s: float, doubt_s: float = math.inf) -> None:
+        """Follow the ticks of a counter from those that were watched. ``doubt_s`` as for ``TickClock``."""
+        self._read_s = max(self._read_s, watched.read_s)
+        # A period is as long as both of its ticks are early or late, so each is so by half of the spread.
+        jitter_s = max((jitter_s - watched.blur_s) / 2, LEAST_JITTER * tick_s)
+        self._clocks[counter.source.domain] = clock = TickClock(tick_s, jitter_s, doubt_s)
+        for seen in watched.ticks:
             clock.saw(seen)
-
-    def _probed_once(self, counter: Counter) -> _Poll:
-        """A poll whose failure is the probe's to judge."""
-        asked_ns = self._clock.now_ns()
-        reading = read_counter(counter)
-        return _Poll(counter, reading, asked_ns, self._clock.now_ns())
-
-    def _watch_changes(self, counter: Counter, count: int) -> tuple[list[tuple[_Poll, Seen]], float]:
-        """The first polls after each of the next ``count`` ticks and one, when each tick came, and nanoseconds that a read takes."""
-        changes: list[tuple[_Poll, Seen]] = []
-        took_ns: list[int] = []
-        last = self._probed_once(counter)
-        since_ns = self._clock.now_ns()
-        while len(changes) <= count:
-            self._clock.sleep(100e-6)
-            poll = self._probed_once(counter)
-            took_ns.append(poll.done_ns - poll.asked_ns)
-            if poll.reading.energy_j < last.reading.energy_j:
-                raise ran_backwards(counter)
-            if poll.reading.energy_j > last.reading.energy_j:
-                changes.append((poll, Seen(last.asked_ns, poll.done_ns)))
-                since_ns = poll.done_ns
-            elif poll.done_ns - since_ns > STILL_S * 1e9:
-                raise MeterError(f"The energy counter of {counter.source.domain} did not change for {STILL_S:g} s.", remedy=_STILL_REMEDY)
-            last = poll
-        return changes, statistics.median(took_ns)
-
-
-def read_counter(counter: Counter) -> Reading:
-    """What a counter shows. Raises MeterError alone, whoever made the counter."""
-    try:
-        return counter.read()
-    except MeterError:
-        raise
-    except Exception as error:
-        said = f"The energy counter of {counter.source.domain} could not be read ({type(error).__name__}: {error})."
-        raise MeterLostError(said, remedy=_STILL_REMEDY) from error
-
-
-def ran_backwards(counter: Counter) -> MeterError:
-    return MeterError(f"The energy counter of {counter.source.domain} ran backwards while it was probed.", remedy=_BACK_REMEDY)
-
-
-def _stands_still(counter: Counter) -> MeterLostError:
-    return MeterLostError(f"the energy counter of {counter.source.domain} stands still.", remedy=_STILL_REMEDY)
-
-
-_STILL_REMEDY = "`greencompute doctor` shows which meters work here; a virtual GPU or an old driver may have no energy counter."
-_BACK_REMEDY = "A driver reload resets it; measure again."

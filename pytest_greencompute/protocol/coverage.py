@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.protocol.layout import phases
-from pytest_greencompute.protocol.messages import Ask, Learn, Phase, Plan, Tell, Ticks, Work
+from pytest_greencompute.protocol.messages import Ask, Learn, Phase, Plan, Tell, Ticks, Wait, Work
 from pytest_greencompute.protocol.parts import Part, Worked, spread
 from pytest_greencompute.values.readings import Reading
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 BURSTS = 5  # their phases are a fifth of a tick apart, so that each half of it holds two
+BURSTS_AGAIN = 2  # of a counter that saw all of the time in an earlier session: half a tick apart, one sees what the other does not
 BURST_TICKS = 0.5
 LONGEST_TICKS = 0.75  # a burst of whole ticks is counted alike wherever it lies, by any sensor
 UNSEEN = 0.03  # of a tick, at most: a block of five ticks is off by 0.6 % then, and one in step with the tick by no more than twice UNSEEN
@@ -42,21 +43,24 @@ class Burst:
 
 
 def find_coverage(plan: Plan, batch_s: float, rng: np.random.Generator) -> Generator[Ask, Any, bool]:
-    """Whether all counters of the plan see all of the time. The session learns it; False also where batches are too long to tell."""
+    """Whether all counters of the plan see all of the time. The session learns it. Where batches are too long to tell, what an earlier
+    session has seen counts: blocks that follow the phase would show it.
+    """
     part = burst(plan, batch_s)
     if len(part) * batch_s > LONGEST_TICKS * plan.tick_s:
-        return False
+        return plan.whole_before
     yield Tell("looking at how much of the time the meter sees")
-    bursts: list[Burst] = []
     at: Mapping[str, Reading] = yield Ticks()
-    for _ in range(TRIES):
+    bursts: list[Burst] = []
+    idle_w = {idle.domain: idle.watts for idle in plan.quiet}
+    for count in (*[BURSTS_AGAIN] * plan.whole_before, *[BURSTS] * TRIES):
         bursts = []
-        for phase in phases(BURSTS, rng):
-            found, at = yield from _one_burst(plan, part, phase, max((each.ticks for each in bursts), default=0), at)
-            bursts.append(found)
-        if len({each.ticks for each in bursts}) == 1:
+        for phase in phases(count, rng):
+            each, at = yield from _one_burst(plan, part, phase, max((each.ticks for each in bursts), default=0), at)
+            bursts.append(each)
+        whole = sees_all(bursts, idle_w, plan.tick_s)
+        if whole or (count == BURSTS and len({each.ticks for each in bursts}) == 1):
             break
-    whole = sees_all(bursts, {idle.domain: idle.watts for idle in plan.quiet}, plan.tick_s)
     yield Learn(plan.sources, whole=whole)
     return whole
 
@@ -69,7 +73,8 @@ def burst(plan: Plan, batch_s: float) -> Part:
 def burst_seconds(plan: Plan, batch_s: float) -> float:
     """What the look takes, about."""
     busy_s = len(burst(plan, batch_s)) * batch_s
-    return 0.0 if busy_s > LONGEST_TICKS * plan.tick_s else (2 * BURSTS + 0.5) * plan.tick_s
+    bursts = BURSTS_AGAIN if plan.whole_before else BURSTS
+    return 0.0 if busy_s > LONGEST_TICKS * plan.tick_s else (2 * bursts + 0.5) * plan.tick_s
 
 
 def sees_all(bursts: Sequence[Burst], idle_w: Mapping[str, float], tick_s: float) -> bool:
@@ -98,9 +103,11 @@ def _one_burst(
     worked: Worked = yield Work(part)
     # A tick right after the end may still lack the last of it where reads are late.
     until_ns = worked.end_ns + round(_ENDS_LATE * plan.tick_s * 1e9)
+    first_ns = min(reading.t_ns for reading in before.values())
+    yield Wait((first_ns - worked.end_ns) / 1e9 + (ticks - 1) * plan.tick_s)
     while True:
         after: Mapping[str, Reading] = yield Ticks()
-        first_ns, last_ns = (min(reading.t_ns for reading in readings.values()) for readings in (before, after))
+        last_ns = min(reading.t_ns for reading in after.values())
         seen = round((last_ns - first_ns) / 1e9 / plan.tick_s)
         if last_ns >= until_ns and seen >= max(ticks, 1 + round(BURST_TICKS + 0.5)):
             break

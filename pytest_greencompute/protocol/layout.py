@@ -48,7 +48,8 @@ Timing = Literal["whole", "short", "none"]
 
 def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False, of_nine: bool = False, whole: bool = False) -> float:
     """Busy time that one block should have: ten ticks, half a second, and twice the lag, which is spent after it. In pairs it is less, and
-    less again for one ``of_nine`` that are a sample together; where counters see all of the time (``whole``) half as many ticks will do.
+    less again for one ``of_nine`` that are a sample together; where counters see all of the time (``whole``) half as many ticks will do,
+    unless a read at the end of each is dear.
     """
     if in_pairs:
         ticks, seconds = NINE_TICKS if of_nine else PAIR_TICKS, PAIR_SECONDS

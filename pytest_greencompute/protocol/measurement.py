@@ -101,7 +101,7 @@ def _rested(plan: Plan, batch_s: float, end_ns: int) -> Generator[Ask, Any, Plan
     if domain in seen.seen:
         found = yield from come_to_rest(seen, before, domain, end_ns)
         if found is not None:
-            return replace(plan, sources=found.sources, quiet=found.quiet, find_lag=False)
+            return replace(plan, sources=found.sources, quiet=found.quiet, dear=seen.dear, find_lag=False)
     return replace(plan, before={})
 
 
@@ -111,12 +111,15 @@ def _find_tick(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Plan, tu
     if not plan.settle:
         known: Probed = yield Probe()
         if not known.surprised:
-            return replace(plan, sources=known.sources, quiet=known.quiet), said
+            return replace(plan, sources=known.sources, quiet=known.quiet, dear=known.dear), said
         plan, said = replace(plan, settle=True, find_lag=True, whole=False, find_whole=True), (SURPRISED,)
     yield Tell(FINDING, *ahead(plan, batch_s, from_step="probe"))
     yield Wait(SETTLE_S)
     found: Probed = yield Probe(again=True)
-    return replace(plan, sources=found.sources, quiet=found.quiet), said
+    if found.surprised:  # one of several was told, and the others were not
+        plan, said = replace(plan, find_lag=True, whole=False, find_whole=True), (SURPRISED,)
+        found = yield Probe(again=True)
+    return replace(plan, sources=found.sources, quiet=found.quiet, dear=found.dear), said
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Ticks:
-    """Wait until every ticking counter has changed. Answer: Mapping[domain, Reading], each at its own tick."""
+    """Wait until every ticking counter has changed. Answer: Mapping[domain, Reading], each at its own tick.
+
+    ``since``: readings at the last tick, which are the answer as long as they are fresh.
+    """
+
+    since: Mapping[str, Reading] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +134,13 @@ class Probed:
     """The sources with tick and jitter as seen, and what each domain drew meanwhile: the idle power that later gaps are held against.
 
     ``surprised``: a counter does not tick as another process has told, so nothing is known of any. ``seen``: the readings at the ticks that
-    were watched.
+    were watched. ``dear``: a read costs much CPU.
     """
 
     sources: tuple[Source, ...]
     quiet: tuple[Idle, ...] = ()
     surprised: bool = False
+    dear: bool = False
     seen: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
 
 
@@ -148,7 +154,8 @@ class Plan:
     ``turn_s``: how short a turn may be where nothing ticks. ``uncounted``: domains whose energy is in no figure that is judged.
     ``settle``: some counter's tick is to be found, so the device must have come to rest; ``before``: what the only counter that may hide a
     lag showed before the first pass, so that tick and lag are found while the device comes to rest. ``whole``: the counters are known to
-    see all of the time; ``find_whole``: whether they do is to be looked at.
+    see all of the time; ``find_whole``: whether they do is to be looked at; ``whole_before``: in an earlier session they did. ``dear``: a
+    read costs much CPU.
     """
 
     batches: int
@@ -166,6 +173,8 @@ class Plan:
     before: Mapping[str, Reading] = field(default_factory=dict)
     whole: bool = False
     find_whole: bool = False
+    whole_before: bool = False
+    dear: bool = False
 
     @property
     def ticking(self) -> bool:

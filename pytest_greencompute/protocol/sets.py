@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
@@ -81,7 +81,8 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
         if not blocks:  # the other side has ended it
             break
         held_up = 0
-        latencies += (yield from _time_batches(layout, index)) if layout.timed else ()
+        if layout.timed:
+            run.at, latencies = NO_READINGS, latencies + (yield from _time_batches(layout, index))
         measured = replace(
             measured, blocks=measured.blocks + blocks, idles=measured.idles + idles, latencies=measured.latencies + latencies
         )
@@ -156,7 +157,7 @@ def sets_ahead(plan: Plan, layout: Layout, batch_s: float, done: int = 0) -> tup
 
 def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
     """How the sets look: how long a block works, how many there are in a set, and how many sets the time allows."""
-    target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs, whole=plan.whole), batch_s)
+    target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs, whole=plan.whole and not plan.dear), batch_s)
     size = blocks_per_set(plan.tick_s, target_s, plan.lag_s, whole=plan.whole)
     if size > 1:
         target_s = max(block_seconds(plan.tick_s, plan.lag_s, in_pairs=plan.in_pairs, of_nine=True), batch_s)
@@ -198,7 +199,8 @@ def _idle_every(plan: Plan, layout: Layout) -> int:
 @dataclass
 class Sets:
     """What all sets of one measurement share. ``disturbed``: somebody else was seen on the GPU. ``unwatched``: the first set after which
-    idle power was not read. ``start``: the phase from which those of single blocks are reckoned.
+    idle power was not read. ``start``: the phase from which those of single blocks are reckoned. ``at``: the readings at the end of the
+    last set, which begin the next one where nothing happened since.
     """
 
     plan: Plan
@@ -208,6 +210,7 @@ class Sets:
     disturbed: bool
     start: float
     unwatched: int | None = None
+    at: Readings = field(default_factory=dict)
 
     @property
     def block_s(self) -> float:
@@ -251,7 +254,7 @@ def one_set(
     """
     blocks: list[Block] = []
     latencies: list[Latency] = []
-    at = NO_READINGS
+    at, run.at = (yield Ticks(run.at)) if run.at else NO_READINGS, NO_READINGS
     for number, phase in enumerate(at_phases or run.phases(index), index * run.layout.size):
         if blocks and run.layout.turns > 1 and not (yield Turn(number, None)):
             return (), (), ()
@@ -259,10 +262,11 @@ def one_set(
         latencies.extend(timed)
         check_moved(block.spans, [idle for idle in idles if idle.domain not in run.plan.uncounted])
         blocks.append(block)
+    run.at = at
     if not with_idle:
         run.unwatched = index if run.unwatched is None else run.unwatched
         return tuple(map(_foreign, blocks)) if run.disturbed else tuple(blocks), (), tuple(latencies)
-    gap, _ = yield from read_idle(run.plan.sources, since=at)
+    gap, run.at = yield from read_idle(run.plan.sources, since=at)
     run.unwatched = None
     if run.plan.idles_of_processor and (yield Spun()):  # then the processor was not idle
         gap = tuple(idle for idle in gap if idle.domain.startswith("gpu"))

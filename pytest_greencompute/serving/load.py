@@ -147,7 +147,7 @@ class _Loading:
         if instruments.ticking:
             effort.tell(Tell("finding the meter's tick"))
             self._clock.sleep(SETTLE_S)
-            instruments.probe()
+            self._seen.notes += instruments.look()
         # Now, with the model loaded and nothing asked of it: what a GPU draws that the server does not use is then known.
         self._seen.idles, _ = drive(read_idle(instruments.sources), instruments)
         self._seen.before = _processes(instruments)

@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +20,7 @@ from pytest_greencompute.meters.base import traits_of
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter
 from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.store.devices import DeviceCache
 from pytest_greencompute.values.readings import WHOLES, Reading
 from pytest_greencompute.values.units import ENERGY, show
 
@@ -62,6 +64,8 @@ class OpenMeters:
         self._start_ns = clock.now_ns()
         self._signal = _handle_termination()
         self._total_problem = ""
+        self._devices = DeviceCache.of(environ) if settings.remember_devices and not is_side else DeviceCache(None)
+        self._recalled = False
         self._last: dict[str, Reading] = {}
         self._first = self._last = self._read_total()
 
@@ -101,9 +105,24 @@ class OpenMeters:
             return {}, f"the energy counter of {' and '.join(reset or stopped) or 'a domain'} {how}; at least {at_least} were used"
         return spent, ""
 
-    def lock(self, waiting: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
-        """The locks of all metered devices."""
-        return self.instruments.locked(waiting)
+    @contextlib.contextmanager
+    def lock(self, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Hold the locks of all metered devices; what earlier sessions saw of them is recalled first, and what is new kept in the end."""
+        with self.instruments.locked(waiting):
+            if not self._recalled:
+                self._recalled = True
+                self._recall()
+            yield
+            if seen := self.instruments.behaviours:
+                self._devices.keep(seen, self.instruments.facts(), datetime.now(timezone.utc))
+
+    def _recall(self) -> None:
+        now, facts = datetime.now(timezone.utc), {}
+        with contextlib.suppress(Exception):  # of a meter that cannot say what it reads: whoever measures meets the same, and says so
+            facts = self.instruments.facts()
+        found = [self._devices.recall(domain, device, now) for domain, device in facts.items()]
+        self.instruments.expect([each.behaviour for each, _ in found if each is not None], remembered=True)
+        self.instruments.remarks = tuple(why for _, why in found if why)
 
     def close(self) -> None:
         """Close the meters and put the signal handler back; may be called twice."""

@@ -50,6 +50,7 @@ class Settings:
     unmetered: str | int = "once"
     cpu_watts_per_core: float | None = None
     lock_folder: Path | None = None
+    remember_devices: bool = True
     reasoning_markers: tuple[str, str] | None = None
     only: bool = False
     skip: bool = False

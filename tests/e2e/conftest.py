@@ -110,7 +110,7 @@ def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, r
     """
     outer = [name for name in os.environ if name.startswith(("GITHUB_", "PYTEST_XDIST_"))]
     outer += ["CI", *VARIABLES, "PYTEST_ADDOPTS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVML_STANDIN", "COLUMNS", "FORCE_COLOR"]
-    for name in outer:
+    for name in (*outer, "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     temporary = tmp_path / "tmp"
     temporary.mkdir()

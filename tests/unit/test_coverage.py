@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,3 +234,56 @@ def test_a_latency_that_is_only_shown_has_a_pass_of_its_own_where_nothing_else_i
 def test_a_behaviour_that_no_counter_has_is_refused() -> None:
     with pytest.raises(SettingsError, match="was said to tick every 0"):
         Behaviour("gpu:0", "GPU-1", 0.0, 0.0, 0.0)
+
+
+# What an earlier session has learnt
+
+
+def remembering(sensor: Sensor, query_s: float = 0.02, **said: Any) -> Bench:
+    """A bench whose session remembers a counter that ticks every 100 ms and sees all of the time, or what is ``said``."""
+    bench = Bench(sensor, query_s)
+    seen = {"tick_s": 0.1, "jitter_s": 0.0, "lag_s": 0.0, "whole": True, **said}
+    bench.instruments.expect([Behaviour("gpu:0", bench.gpu.uuid, **seen)], remembered=True)
+    return bench
+
+
+def until_first_block(bench: Bench) -> float:
+    start_ns = bench.clock.now_ns()
+    return (bench.run().blocks[0].start_ns - start_ns) / 1e9
+
+
+def test_what_is_remembered_of_a_device_saves_seconds_and_the_figure_is_right_all_the_same() -> None:
+    anew, remembered = until_first_block(Bench(WHOLE)), until_first_block(remembering(WHOLE))
+    assert anew - remembered > 1.0
+    bench = remembering(WHOLE)
+    run = bench.run()
+    assert sizes(run) == {1}
+    assert not {"finding the meter's tick", "looking for a lag of the meter"} & {*bench.said}
+    assert bench.joules(run) == pytest.approx(220.0 * 0.02, rel=0.001)
+
+
+@pytest.mark.parametrize("phase_s", [0.0, 0.031, 0.057, 0.088])
+@pytest.mark.parametrize("query_s", [0.005, 0.05])
+def test_that_a_device_saw_all_of_the_time_is_looked_at_again_with_two_bursts(query_s: float, phase_s: float) -> None:
+    bench = remembering(replace(PART, phase_s=phase_s), query_s)
+    run = bench.run()
+    assert sizes(run) == {9}
+    assert not any("begun again" in note for note in run.notes), "it was seen before the first block"
+    assert bench.joules(run) == pytest.approx(220.0 * query_s, rel=0.01)
+
+
+def test_where_batches_are_too_long_to_look_again_a_phase_that_shows_begins_the_sets_again() -> None:
+    seen, unseen = remembering(WHOLE, 0.1), remembering(PART, 0.1)
+    assert sizes(seen.run()) == {1}
+    run = unseen.run(60.0)
+    assert sizes(run) == {9}
+    assert any("begun again, in sets of nine phases" in note for note in run.notes)
+
+
+def test_a_tick_that_is_not_as_remembered_is_looked_at_anew_and_so_is_all_else() -> None:
+    bench = remembering(Sensor(0.05, 0.0125))
+    run = bench.run()
+    assert SURPRISED in run.notes
+    assert run.sources[0].tick_s == pytest.approx(0.05, rel=0.02)
+    assert sizes(run) == {9}
+    assert not bench.instruments.whole_before

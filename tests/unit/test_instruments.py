@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import filelock
 import pytest
 
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters import locks, ticks
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.testing.sensor import Sensor
@@ -407,6 +411,125 @@ def test_a_slowly_read_counter_that_leaves_its_step_loses_the_set_and_is_followe
     with pytest.raises(MeterLostError, match="when no tick was due"):
         wait_for_ticks(instruments, 5)
     wait_for_ticks(instruments, 5)
+
+
+def test_a_reading_at_the_last_tick_begins_the_next_block_and_costs_nothing_while_it_is_fresh() -> None:
+    instruments, counter, _ = costly()
+    wait_for_ticks(instruments, 20)
+    tick, before = instruments.ticks(), counter.reads
+    instruments.clock.sleep(0.05)
+    assert instruments.ticks(tick) is tick
+    instruments.clock.sleep(0.16)  # more than two ticks after it
+    later = instruments.ticks(tick)
+    assert later["gpu:0"].t_ns > tick["gpu:0"].t_ns
+    assert counter.reads > before
+    assert instruments.ticks(tick) != tick, "another tick was waited for meanwhile, as another candidate does"
+    assert instruments.ticks({}) != later
+
+
+def test_energy_from_a_reading_that_is_used_twice_is_that_of_the_ticks() -> None:
+    instruments, _, gpu = costly()
+    gpu.set_power(200)
+    instruments.clock.sleep(0.3)
+    a = instruments.ticks()
+    for _ in range(5):
+        start = instruments.ticks(a)
+        instruments.clock.sleep(0.47)
+        a = instruments.ticks()
+        assert a["gpu:0"].energy_j - start["gpu:0"].energy_j == pytest.approx(200 * (a["gpu:0"].t_ns - start["gpu:0"].t_ns) / 1e9, rel=0.02)
+
+
+def test_a_tick_that_came_before_it_was_looked_for_is_not_polled_for_a_whole_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    instruments, counter, _ = costly()
+    wait_for_ticks(instruments, 30)
+    monkeypatch.setattr(ticks, "UNSEEN_S", 0.0)  # watch for it
+    sleep, late_s = instruments.clock.sleep, [0.015]  # a busy machine wakes us so late, once
+    monkeypatch.setattr(instruments.clock, "sleep", lambda seconds: sleep(seconds + (late_s.pop() if late_s else 0.0)))
+    before, start_ns = counter.reads, instruments.clock.now_ns()
+    tick = instruments.ticks()["gpu:0"]
+    assert 0.1 < (tick.t_ns - start_ns) / 1e9 < 0.21, "the tick after it"
+    assert counter.reads - before < 20  # 34 in a whole period
+
+
+def test_a_counter_that_is_out_of_step_is_followed_again_after_one_set() -> None:
+    instruments, counter, _ = costly()
+    wait_for_ticks(instruments, 30)
+    early = SimulatedGpu(instruments.clock, sensor=replace(COSTLY, phase_s=0.07), domain="gpu:0", uuid="GPU-0")
+    counter._counter = early.energy_counter()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ticks, "UNSEEN_S", 0.0)  # watch for it
+        with pytest.raises(MeterLostError, match="when no tick was due"):
+            wait_for_ticks(instruments, 3)
+    wait_for_ticks(instruments, 5)
+
+
+def test_the_probe_of_a_dear_counter_watches_two_periods_and_looks_for_the_other_ticks_when_they_are_due() -> None:
+    instruments, counter, _ = costly()
+    assert counter.reads < 100  # six ticks watched throughout: 190
+    (source,) = instruments.sources
+    assert source.tick_s == pytest.approx(0.1, abs=0.002)
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 0.002, 0.012])
+def test_a_dear_counter_whose_ticks_jitter_is_probed_all_the_same(jitter_s: float) -> None:
+    clock = SimulatedClock()
+    gpu = SimulatedGpu(clock, sensor=replace(COSTLY, jitter_s=jitter_s), domain="gpu:0", uuid="GPU-0")
+    instruments = Instruments([gpu.energy_counter()], clock)
+    (idle,) = instruments.probe().quiet
+    (source,) = instruments.sources
+    assert source.tick_s == pytest.approx(0.1, abs=0.002 + jitter_s)
+    assert idle.watts == pytest.approx(60.0, rel=0.05 + 5 * jitter_s)
+
+
+def told(instruments: Instruments, counter: Counting, clock: SimulatedClock) -> tuple[Instruments, Counting]:
+    """Another process, which was told of the counter."""
+    (source,) = instruments.sources
+    instruments.learn([source], whole=True)
+    other = Counting(counter._counter)
+    again = Instruments([other], clock)  # type: ignore[list-item]
+    again.expect(instruments.behaviours)
+    return again, other
+
+
+def test_a_process_that_is_told_of_a_dear_counter_looks_at_one_period_with_few_reads_and_keeps_its_step() -> None:
+    instruments, counter, gpu = costly()
+    for _ in range(20):
+        instruments.ticks()
+        instruments.clock.sleep(0.9)
+    again, other = told(instruments, counter, gpu.clock)
+    assert not again.probe().surprised
+    assert other.reads < 30  # two periods watched throughout: 50
+    again.clock.sleep(3.0)
+    before = other.reads
+    for _ in range(10):
+        tick = again.ticks()["gpu:0"]
+        assert (tick.t_ns / 1e9 + 0.05) % 0.1 == pytest.approx(0.05, abs=0.012)
+        again.clock.sleep(0.9)
+    assert other.reads - before < 20  # where the period is not known as well as it was told, the first takes as many alone
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 0.002])
+def test_reads_of_two_milliseconds_and_a_half_cost_three_thousandths_of_a_core_while_blocks_run(jitter_s: float) -> None:
+    clock = SimulatedClock()
+    gpu = SimulatedGpu(clock, sensor=Sensor(0.1, 0.1, read_s=0.0024, jitter_s=jitter_s, phase_s=0.037))
+    counter = Counting(gpu.energy_counter())
+    reads: list[int] = []
+
+    def model(batch: list[int]) -> list[int]:
+        reads.append(counter.reads)
+        gpu.work(0.01, 300.0)
+        return batch
+
+    instruments = Instruments([counter], clock)  # type: ignore[list-item]
+    task = Task(model, list(range(64)))
+    run_metered(task, instruments, Effort(6.0, timing="none"))  # tick, lag and coverage are known by then
+    instruments.learn(instruments.sources, whole=True)  # where ticks jitter by 2 %, they do not cover all of the time
+    reads.clear()
+    run, _ = run_metered(task, instruments, Effort(15.0, timing="none"))
+    blocks_s = (run.blocks[-1].end_ns - run.blocks[0].start_ns) / 1e9
+    queries = sum(block.queries for block in run.blocks)
+    assert {len(block.spans) for block in run.blocks} == {1}
+    assert 0.0024 * (reads[-1] - reads[-queries]) / blocks_s <= 0.003
 
 
 def test_waiting_for_a_phase_ends_at_that_share_of_a_tick() -> None:

@@ -69,6 +69,7 @@ NOT_TOLD = {
     "enabled": "a side measures",
     "unmetered": "a side measures, and what is not compared runs as it is",
     "lock_folder": "the process that compares holds the lock",
+    "remember_devices": "the process that compares tells what it knows of the devices",
     **dict.fromkeys(("home", "folder"), "a side runs in a checkout of its own"),
 }
 
