@@ -123,7 +123,7 @@ def _follows_phase(domain: str, blocks: Sequence[Block], idles: Sequence[Idle]) 
     net_j = [net_energy(block, domain, idle_w) for block in blocks]
     if sum(net_j) <= 0:
         return False
-    return shows([block.phase for block in blocks], [joules / block.queries for joules, block in zip(net_j, blocks, strict=True)])
+    return shows([block.phase for block in blocks], [joules / max(block.busy_s, 1e-9) for joules, block in zip(net_j, blocks, strict=True)])
 
 
 def _with_nine_phases(plan: Plan, rng: np.random.Generator, measured: Measured, batch_s: float, spent: float) -> Steps:

@@ -18,7 +18,7 @@ from pytest_greencompute.protocol.layout import WARMUP_CHUNKS
 from pytest_greencompute.protocol.messages import Probed, Tell
 from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
-from pytest_greencompute.values.readings import Reading
+from pytest_greencompute.values.readings import Reading, sets_of
 from pytest_greencompute.values.run import Run
 
 FULL, PART, FAST = Sensor(0.1, 0.1), Sensor(0.1, 0.025), Sensor(0.02, 0.01)
@@ -216,6 +216,13 @@ def sorted_list(batch: int, _call: int, _worked_s: float) -> float:
 def test_batches_that_take_what_they_took_in_the_first_pass_need_two_chunks(query_s: Callable[[int, int, float], float]) -> None:
     run = Bench(FULL, query_s).run()
     assert len(run.warmup) == 2
+    assert not run.notes
+
+
+def test_shares_of_a_list_that_take_their_turns_are_not_taken_for_a_phase_that_shows() -> None:
+    """Every second block has the longer queries, and every second phase lies in the other half of the tick."""
+    run = Bench(FULL, uneven).run()
+    assert {len(group) for group in sets_of(run.blocks)} == {1}
     assert not run.notes
 
 
