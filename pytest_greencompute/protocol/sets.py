@@ -184,7 +184,8 @@ def _least(layout: Layout) -> int:
 def _set_seconds(plan: Plan, layout: Layout, batch_s: float) -> float:
     # A block begins on average half a tick after one, and ends half a tick before the next.
     edges_s = plan.lag_s + (1.5 * plan.tick_s if plan.ticking else 0.0)
-    return layout.size * (len(layout.part(0)) * batch_s + edges_s) + _idle_seconds(plan.tick_s, plan.lag_s) / _idle_every(plan, layout)
+    idle_s = _idle_seconds(plan.tick_s, plan.lag_s)  # alone, after each: reads may be slow, and power unsteady
+    return layout.size * (len(layout.part(0)) * batch_s + edges_s) + (idle_s / _idle_every(plan, layout) if plan.in_pairs else idle_s)
 
 
 def _idle_every(plan: Plan, layout: Layout) -> int:
