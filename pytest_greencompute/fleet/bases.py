@@ -11,8 +11,9 @@ from pytest_greencompute.judging.budget import Budget
 from pytest_greencompute.judging.judge import Against
 from pytest_greencompute.judging.pairs import PairedTest
 from pytest_greencompute.judging.rule import Rule
+from pytest_greencompute.pairing.feed import Feed
 from pytest_greencompute.pairing.layouts import blocking, metered_otherwise
-from pytest_greencompute.pairing.runs import BaseOfTest, Feed, Match
+from pytest_greencompute.pairing.runs import BaseOfTest, Match
 from pytest_greencompute.pairing.verdicts import KIND, against_base
 from pytest_greencompute.results.result import Pairs, Result
 from pytest_greencompute.values.metrics import METRICS

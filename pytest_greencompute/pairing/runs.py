@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, Asks, PairedTest
-from pytest_greencompute.judging.percentiles import PercentilePairs
 from pytest_greencompute.judging.prospect import comparison
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing import STOPS
 from pytest_greencompute.pairing.demands import Demands
-from pytest_greencompute.pairing.layouts import blocking, common, in_turns, metered_otherwise, most_pairs, timed_by_set, with_timing
+from pytest_greencompute.pairing.feed import Feed
+from pytest_greencompute.pairing.layouts import blocking, common, in_turns, metered_otherwise, most_pairs, with_timing
 from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.room import Room, Watch
@@ -175,31 +174,6 @@ class Match:
         """This launch is over: each test must do with the pairs that it has."""
         for test in () if self.again else self.tests.values():
             test.stop()
-
-
-@dataclass
-class Feed:
-    """The pairs of one launch of both sides, each fed once to the test of its metric."""
-
-    tests: Mapping[str, PairedTest]
-    aim: Aim
-    _fed: int = 0
-    _percentiles: dict[str, PercentilePairs] = field(default_factory=dict)
-
-    def tell(self, base: Run, head: Run, sets: int) -> None:
-        """What the first ``sets`` sets of both say."""
-        for name, test in self.tests.items():
-            if METRICS[name].kind == "latency":
-                percentiles = self._percentiles.setdefault(name, PercentilePairs(METRICS[name].fraction or 0.0))
-                pairs = map(percentiles.tell, *(timed_by_set(run, sets)[self._fed :] for run in (base, head)))
-                for pair in filter(None, pairs):
-                    test.tell(*pair)
-                continue
-            for index in range(self._fed, sets):
-                before, now = (of_set(run, METRICS[name], index, self.aim) for run in (base, head))
-                if before is not None and now is not None:  # a set that one side has lost is no pair
-                    test.tell(before, now)
-        self._fed = max(self._fed, sets)
 
 
 @dataclass
