@@ -171,8 +171,9 @@ def likely_words(verdicts: Sequence[Likely], left_s: float) -> str:
 
 
 def late_words(late: Likely, left_s: float) -> str:
-    """'needs about 40 s more', of a verdict that is not decided in the time that is left."""
-    return "needs far more time" if late.word == "INCONCLUSIVE" else f"needs about {whole_seconds(late.seconds - left_s)} more"
+    """'needs about 40 s more', of a verdict that is not decided in the time that is left; where that would have done, in the pairs."""
+    lacking_s = late.seconds - left_s if late.seconds > left_s else late.seconds
+    return "needs far more time" if late.word == "INCONCLUSIVE" else f"needs about {whole_seconds(lacking_s)} more"
 
 
 def _number(count: int) -> str:

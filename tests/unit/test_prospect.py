@@ -19,6 +19,7 @@ from pytest_greencompute.judging.prospect import (
     Likely,
     Prospect,
     comparison,
+    late_words,
     likely_words,
     prospect,
     sets_to_clear,
@@ -184,3 +185,15 @@ def likely(word: Word, seconds: float, launches: int = 0, metric: str = "energy_
 )
 def test_what_is_likely_in_words(open_now: list[Likely], left_s: float, said: str) -> None:
     assert likely_words(open_now, left_s) == said
+
+
+@pytest.mark.parametrize(
+    ("left_s", "said"),
+    [
+        pytest.param(5.0, "needs about 15 s more", id="the time was short"),
+        pytest.param(30.0, "needs about 20 s more", id="the pairs were too few, the time would have done"),
+        pytest.param(math.inf, "needs about 20 s more", id="no time limit"),
+    ],
+)
+def test_what_is_late_says_what_it_lacks(left_s: float, said: str) -> None:
+    assert late_words(Likely("energy_per_query", "PASS", 20.0), left_s) == said
