@@ -57,7 +57,7 @@ def measure_sets(plan: Plan, rng: np.random.Generator, measured: Measured, batch
     layout: Layout = yield Agree(lay_out(plan, batch_s, spent))
     planned = planned_looks(layout)
     # Where others take turns, they may have agreed on more sets than fit into this one's share of the time.
-    limit_s = max(plan.max_seconds - spent, layout.sets * _set_seconds(plan, layout, batch_s))
+    limit_s = max(plan.max_seconds - spent, layout.sets * _longest_set(plan, layout, batch_s))
     run, first = yield from begin(plan, layout, batch_s, rng)
     measured = replace(measured, looks=len(planned), idles=first)
     lost = held_up = 0
@@ -149,7 +149,7 @@ def planned_looks(layout: Layout) -> tuple[int, ...]:
 def sets_ahead(plan: Plan, layout: Layout, batch_s: float, done: int = 0) -> tuple[float, float]:
     """Seconds until the next planned look, and until the last, after ``done`` sets."""
     planned = planned_looks(layout)
-    set_s = _set_seconds(plan, layout, batch_s)
+    set_s = _set_seconds(plan, layout, batch_s, _idle_every(plan, layout))
     first_idle_s = _idle_seconds(plan.tick_s, plan.lag_s) if done == 0 else 0.0
     following = next((look for look in planned if look > done), planned[-1])
     return first_idle_s + (following - done) * set_s, first_idle_s + (planned[-1] - done) * set_s
@@ -168,7 +168,7 @@ def lay_out(plan: Plan, batch_s: float, spent: float) -> Layout:
         # Pairs hold the same queries anyway, and short ones share more of what drifts.
         target_s = max(target_s, plan.batches * batch_s)
     layout = Layout(plan.batches, batch_s, target_s, size)
-    fit = sets_that_fit(plan.max_seconds - spent, _set_seconds(plan, layout, batch_s))
+    fit = sets_that_fit(plan.max_seconds - spent, _longest_set(plan, layout, batch_s))
     return replace(layout, sets=max(_least(layout), fit))
 
 
@@ -181,11 +181,15 @@ def _least(layout: Layout) -> int:
     return LEAST_SINGLES if layout.size != SET_BLOCKS else 1  # one block alone has no interval
 
 
-def _set_seconds(plan: Plan, layout: Layout, batch_s: float) -> float:
+def _set_seconds(plan: Plan, layout: Layout, batch_s: float, idle_every: int) -> float:
     # A block begins on average half a tick after one, and ends half a tick before the next.
     edges_s = plan.lag_s + (1.5 * plan.tick_s if plan.ticking else 0.0)
-    idle_s = _idle_seconds(plan.tick_s, plan.lag_s)  # alone, after each: reads may be slow, and power unsteady
-    return layout.size * (len(layout.part(0)) * batch_s + edges_s) + (idle_s / _idle_every(plan, layout) if plan.in_pairs else idle_s)
+    return layout.size * (len(layout.part(0)) * batch_s + edges_s) + _idle_seconds(plan.tick_s, plan.lag_s) / idle_every
+
+
+def _longest_set(plan: Plan, layout: Layout, batch_s: float) -> float:
+    """Alone, idle power may have to be read after each set, while it is unsteady; and where reads are slow, that takes long."""
+    return _set_seconds(plan, layout, batch_s, _idle_every(plan, layout) if plan.in_pairs else 1)
 
 
 def _idle_every(plan: Plan, layout: Layout) -> int:

@@ -68,6 +68,7 @@ NOT_TOLD = {
     **dict.fromkeys(("base_refs", "base_python", "base_link", "base_turns", "launches", "only", "skip", "xdist"), CHOOSES),
     "enabled": "a side measures",
     "unmetered": "a side measures, and what is not compared runs as it is",
+    "fleet": "what is expected of many hosts is asked where their reports are gathered",
     "lock_folder": "the process that compares holds the lock",
     "remember_devices": "the process that compares tells what it knows of the devices",
     **dict.fromkeys(("home", "folder"), "a side runs in a checkout of its own"),
