@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HALF = 0.5  # of the time limit; from then on it is asked whether the other half will do
 RESERVE = 1.1  # what is foretold is so far from what comes
+HOPELESS = 3.0  # times what is left of the time: what is foretold of noisy pairs may be off by as much
 ENOUGH_PAIRS = 8  # fewer do not say that well enough to give up
 LOOK_AGAIN = 1.25  # times as many sets
 
@@ -91,7 +92,7 @@ class Outlook:
         found = self.likely(matches)
         open_tests = [test for match in matches for test in match.tests.values() if test.asks == "pair"]
         few = any(len(test.measured) < ENOUGH_PAIRS for test in open_tests)
-        return bool(found) and not few and all(each.word == "INCONCLUSIVE" or each.seconds > self.limit.left_s for each in found)
+        return bool(found) and not few and all(each.word == "INCONCLUSIVE" or each.seconds > HOPELESS * self.limit.left_s for each in found)
 
     def tell_late(self, match: Compared) -> None:
         """Say of each test that is not decided, and has no more pairs to come, what it would have taken."""
