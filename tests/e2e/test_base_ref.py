@@ -94,9 +94,9 @@ class Repository:
         self.project.write("tests/test_app.py", HUNGRY.format(room=room))
 
     def measure(self, ref: str = "main", *args: str, apart: bool = False) -> pytest.RunResult:
-        """``apart``: this side, too, is a process of its own, not this one."""
-        run = self.project.run_apart if apart else self.project.run
-        return run("--energy-budget", f"--energy-base-ref={ref}", "--energy-json=energy.json", *args)
+        """``apart``: this side, too, is a process of its own, not this one: where what its conftest changes must not outlive it."""
+        asked = ("--energy-budget", f"--energy-base-ref={ref}", "--energy-json=energy.json", *args)
+        return self.project.run_apart(*asked, timeout=150) if apart else self.project.run(*asked)
 
 
 @pytest.fixture
@@ -511,7 +511,7 @@ other_commits.host_memory = lambda: Memory(10**9, (2 if (FOLDER / "loading").exi
 """
     # The first process stays in its set-up until it is ended; the second one finds that there was one before.
     write_beside(repository, "(FOLDER / 'again').exists() or [(FOLDER / 'again').touch(), time.sleep(3600)]", head=short)
-    result = repository.measure("main", "--energy-unmeasured=fail")
+    result = repository.measure("main", "--energy-unmeasured=fail", apart=True)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         ["note: test_it: main (*) was loaded after this side: 2.0 GB of the machine's memory was free while both loaded"]
@@ -555,7 +555,7 @@ def is_gone(pid: int) -> bool:
 def test_a_base_that_hangs_while_it_loads_is_ended_and_unmeasured_and_the_session_goes_on(repository: Repository) -> None:
     write_beside(repository, "time.sleep(3600)", head="\nfrom pytest_greencompute.pairing import started\nstarted.LOADING_S = 8\n")
     repository.project.write("tests/test_more.py", TEST)
-    result = repository.measure("main", "--energy-unmeasured=fail")
+    result = repository.measure("main", "--energy-unmeasured=fail", apart=True)
     result.assert_outcomes(failed=1, passed=1)
     result.stdout.fnmatch_lines(["*the other process said nothing for * s, and was ended*"])
     assert is_gone(int(told("pid")[0]))
@@ -643,7 +643,7 @@ sys.meta_path.insert(0, Hook())
 """,
     )
     repository.commit()
-    result = repository.measure("main", "--energy-unmeasured=fail")
+    result = repository.measure("main", "--energy-unmeasured=fail", apart=True)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*imported this side's code instead of its own: app (*app.py)*"])
 
