@@ -18,6 +18,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.fleet.gathering import PLUGIN, Gathering, Requirements
 from pytest_greencompute.judging.judge import Bench
+from pytest_greencompute.machine.ci import as_in_ci
 from pytest_greencompute.machine.facts import facts
 from pytest_greencompute.report.escape import printable
 from pytest_greencompute.report.forms import FORMS, Form, Report, in_github, loaded, log_lines
@@ -43,7 +44,7 @@ def run(given: Arguments, root: Path) -> int:
     """The command. 0: green; 1: red, for a report that is refused, too. Raises SettingsError for bad usage."""
     options = {name: given[name] for name in ("tolerance", "confidence", "baseline") if given.get(name) is not None}
     # As in CI, wherever it is run: a budget without a figure is red unless the settings say otherwise.
-    settings = build({"budget": True, **options}, read_nearest(root), {**os.environ, "CI": "true"}, root)
+    settings = build({"budget": True, **options}, read_nearest(root), as_in_ci(os.environ), root)
     outputs = _outputs(given["output"], root)
     gathering = Gathering(settings, _bench(settings, root), _wanted(given, settings, root))
     for path, name in _parts(given["reports"], root, {path.resolve() for path, _ in outputs}):

@@ -49,3 +49,8 @@ def in_ci(environ: Mapping[str, str]) -> bool:
     if said:
         return said not in NO
     return any(environ.get(name, "").strip().lower() not in ("", *NO) for name in VARIABLES)
+
+
+def as_in_ci(environ: Mapping[str, str]) -> dict[str, str]:
+    """The same environment as if this were CI."""
+    return {**environ, "CI": "true"}

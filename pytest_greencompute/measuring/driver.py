@@ -333,6 +333,8 @@ class _Driver:
                 self._let_others()
                 return measured
             if isinstance(ask, Agree | Turn):
+                if isinstance(ask, Agree):  # another side must not be held against what a memory takes
+                    self._repeats.judge()
                 self._let_others()
                 if isinstance(ask, Turn) and self._fallen is None:  # before the first set there is nothing to be held against another
                     self._fallen = self._fallen_j()
