@@ -25,6 +25,8 @@ from pytest_greencompute.values.run import Run, Watching
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
+READ_COLD = 2.0  # times what a reading right after another costs
+
 
 def drive(steps: Generator[Any, Any, Any], instruments: Instruments) -> Any:
     """Answer the few asks that a part of the protocol makes without queries: what it returns."""
@@ -236,7 +238,8 @@ class Window:
         """The energy of the body alone, and the sources with what that leaves open as their step.
 
         Taken off is the share that was not its queries', and of a counter that runs on continuously the reading itself, which it counts. As
-        much as is taken off is open, and so is what the body's ends leave: a window has no other repetition to tell by.
+        much as is taken off is open, twice where it is a reading, since one right after another finds warm caches; and so is what the
+        body's ends leave: a window has no other repetition to tell by.
         """
         assert self._instruments is not None
         found, sources = dict(spans), []
@@ -246,7 +249,7 @@ class Window:
                 reading_j = min(self._reading_j.get(source.domain, 0.0), span.energy_j) if source.domain in self._instruments.own else 0.0
                 besides_j = (span.energy_j - reading_j) * self.besides
                 found[source.domain] = replace(span, energy_j=span.energy_j - reading_j - besides_j)
-                open_j = reading_j + besides_j + FINEST * span.energy_j
+                open_j = READ_COLD * reading_j + besides_j + FINEST * span.energy_j
             sources.append(replace(source, step_j=max(source.step_j, open_j)))
         return found, tuple(sources)
 
