@@ -30,7 +30,7 @@ def measure_passes(
     """Whole passes until there are ``passes``, those of an ``earlier`` run included, with idle power after each; a lost one is said."""
     in_order = phases(passes, rng)  # stratified over the passes: a sensor may see part of the time only
     ready: Ready = yield from _retold(get_ready(plan, first_pass), passes * first_pass.seconds)
-    plan, measured = ready.plan, ready.measured
+    plan, measured = ready.plan, replace(ready.measured, latencies=())  # the protocol has none
     if not plan.sources or not passes:
         return measured
     layout, note = _lay_out(plan, ready.batch_s, passes)

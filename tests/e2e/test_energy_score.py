@@ -58,12 +58,15 @@ def state(project: Project) -> list[Path]:
     return sorted((project.path / ".greencompute" / "energy-score").glob("*"))
 
 
+WARM_UP = 2 * 22  # queries: two chunks of a fifth of a second, since nothing trends
+
+
 def killed(project: Project, number: int = 4, *, queries: int = FEW) -> None:
     """Run the test until it is interrupted in the middle of pass ``number`` of those of its session.
 
-    An unmetered pass and a warm-up of six times 20 queries come before the first.
+    An unmetered pass and a warm-up come before the first.
     """
-    project.write("kill", str(queries + 120 + (number - 1) * queries + queries // 2))
+    project.write("kill", str(queries + WARM_UP + (number - 1) * queries + queries // 2))
     with pytest.raises(KeyboardInterrupt):
         project.measure()
     (project.path / "kill").unlink()
@@ -191,7 +194,7 @@ def test_a_report_of_another_gpu_is_indicative_and_gets_no_badge(project: Projec
 
 
 def test_a_killed_session_goes_on_with_the_next_pass_and_says_so(project: Project) -> None:
-    scored(project, body="assert world.calls == 1000 + 120 + 7 * 1000")
+    scored(project, body=f"assert world.calls == 1000 + {WARM_UP} + 7 * 1000")
     killed(project, queries=1000)
     (path,) = state(project)
     assert passes_kept(path) == 3
