@@ -12,10 +12,7 @@ idle power; *confirmation* the fresh launches that a FAIL needs, *its preparatio
 prints ratios: ``git worktree add ../before c0a9932 && python benchmarks/verdicts/seconds.py --against ../before``. That build kept its
 modules in one folder, so names are looked for in the old places as well.
 
-Ratios to c0a9932 on 2026-11-29 (docs/explanation/cost.md has the table): sees all 0.17 and 0.21 unchanged, 0.11 and 0.16 confirmed; sees
-a quarter 0.36 and 0.38, 0.26 and 0.29; a later test 0.15 to 0.39; an absolute budget 0.17 to 0.42. Not done yet: latency from the energy's
-own blocks, the first pass of every launch, single blocks for batches longer than three quarters of a tick, H100 and H200 known beforehand.
-Bursts and single blocks have not run on a real GPU yet.
+docs/explanation/cost.md has the table, and what is left. Bursts and single blocks have not run on a real GPU yet.
 """
 
 from __future__ import annotations
@@ -34,7 +31,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-PACKAGE = "pytest_greencompute"
+from _builds import named
+
 BUSY_W, LOW_W, IDLE_W = 350.0, 90.0, 60.0
 TICK_S = 0.1
 SEES = {"all": TICK_S, "a quarter": TICK_S / 4}
@@ -44,33 +42,6 @@ WORSE = 0.15
 WANDERS, WANDERS_EVERY_S = 0.01, 0.5
 LIMIT_S = 60.0
 TRIALS = 5
-MODULES = {  # where a name is: here, and in the build of commit c0a9932
-    "Aim": ("estimates.estimate", "estimate"),
-    "Effort": ("measuring.effort", "measuring"),
-    "Estimate": ("estimates.estimate", "estimate"),
-    "Instruments": ("meters.instruments", "instruments"),
-    "Match": ("pairing.runs", "sides.pairing"),
-    "METRICS": ("values.metrics", "metrics"),
-    "Pairing": ("pairing.runs", "sides.pairing"),
-    "Rule": ("judging.rule", "pairs"),
-    "Sensor": ("testing.sensor", "testing.sensor"),
-    "SimulatedClock": ("testing.simulated", "testing.simulated"),
-    "SimulatedGpu": ("testing.simulated", "testing.simulated"),
-    "Task": ("measuring.task", "measuring"),
-    "estimate": ("estimates.by_metric", "estimate"),
-    "metering": ("measuring.driver", "measuring"),
-    "run_metered": ("measuring.driver", "measuring"),
-}
-
-
-def named(name: str) -> Any:
-    """What the build calls ``name``, wherever it keeps it."""
-    for module in MODULES[name]:
-        try:
-            return getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
-        except (ImportError, AttributeError):
-            continue
-    raise SystemExit(f"This build has no {name}.")
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
-from types import ModuleType
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "verdicts"
+from tests.truth.benchmarks import load
+
 TRIALS = 600
 
-
-def load() -> ModuleType:
-    """The benchmark as a module."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module("fleet")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-fleet = load()
+fleet = load("verdicts", "fleet")
 
 
 def by_chance(rate: float) -> float:

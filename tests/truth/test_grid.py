@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "truth"
+from tests.truth.benchmarks import load
 
-
-def load(name: str) -> ModuleType:
-    """A benchmark script as a module."""
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-grid = load("grid")
+grid = load("truth", "grid")
 QUERY_S = (0.0007, 0.005, 0.0365, 0.05, 0.1, 0.2, 0.7, 2.3)
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,20 +10,9 @@ import pytest
 
 from pytest_greencompute.judging.noise import price_of
 from pytest_greencompute.judging.rule import Rule
+from tests.truth.benchmarks import load
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "verdicts"
-
-
-def load() -> ModuleType:
-    """The benchmark as a module; its siblings lie beside it."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module("noise")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-benchmark = load()
+benchmark = load("verdicts", "noise")
 SLICE = [cell for cell in benchmark.CELLS if cell.wanders == 0.005 or cell.load_s]
 
 

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import statistics
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from scipy import stats
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "verdicts"
+from tests.truth.benchmarks import load
+
 TRIALS = 250
 NOISY = ("normal 5 %", "single blocks, sees a quarter, 10 ms")  # sets that scatter by 5 and by 8 %
 
-
-def load() -> ModuleType:
-    """The benchmark as a module; its siblings lie beside it."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module("rates")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-rates = load()
+rates = load("verdicts", "rates")
 CELLS = {cell.name: cell for cell in rates.CELLS}
 STEADY = [name for name, cell in CELLS.items() if not cell.launches_differ]
 SINGLES = [name for name, cell in CELLS.items() if cell.singles is not None]

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
-import sys
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from pytest_greencompute.protocol import measurement
 from pytest_greencompute.protocol.messages import Learn
+from tests.truth.benchmarks import load
 
-
-def load() -> ModuleType:
-    """The benchmark as a module."""
-    path = Path(__file__).parents[2] / "benchmarks" / "verdicts" / "seconds.py"
-    spec = importlib.util.spec_from_file_location("benchmark_seconds", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-seconds = load()
+seconds = load("verdicts", "seconds")
 MOST = {  # by counter and work, in seconds of device time: a quarter more than was measured
     ("all", 0.0): 32,
     ("all", seconds.WORSE): 80,

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 import statistics
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,20 +18,9 @@ from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.runs import BaseOfTest, Match, Pairing
 from pytest_greencompute.protocol.messages import Tell
+from tests.truth.benchmarks import load
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "verdicts"
-
-
-def load() -> ModuleType:
-    """The benchmark as a module."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module("seconds")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-seconds = load()
+seconds = load("verdicts", "seconds")
 
 
 @dataclass

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.truth.test_grid import load
+from tests.truth.benchmarks import load
 
-traces = load("traces")
+traces = load("truth", "traces")
 FOLDER = traces.folder()
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="the public GPU power traces are not here (GREENCOMPUTE_TRACES names their folder)")
 

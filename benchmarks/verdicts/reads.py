@@ -1,4 +1,4 @@
-"""What reading a dear counter costs: CPU time of reads over wall time. Run: python benchmarks/reads.py
+"""What reading a dear counter costs: CPU time of reads over wall time. Run: python benchmarks/verdicts/reads.py
 
 A counter that ticks every 100 ms and takes 2.4 ms of CPU a read, as an H100's does. Queries of 10 ms, half of them at 350 W and half at
 90 W; limit 15 s. On a simulated GPU and clock reads are counted, and nothing else costs: the figures are the same on any machine. *sets*:
@@ -11,14 +11,13 @@ whatever the loop asks of the instruments: waiting for ticks and phases, reads, 
 nothing of the device, and of the one after it.
 
 ``--against FOLDER`` runs the same by the build in another checkout, by turns with this one, each in a process of its own, and prints the
-ratio: ``git worktree add ../before c0a9932 && python benchmarks/reads.py --against ../before``.
+ratio: ``git worktree add ../before c0a9932 && python benchmarks/verdicts/reads.py --against ../before``.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import importlib
 import json
 import os
 import random
@@ -32,37 +31,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-PACKAGE = "pytest_greencompute"
-HERE = Path(__file__).resolve().parents[1]
+from _builds import named
+
+HERE = Path(__file__).resolve().parents[2]
 BUSY_W, LOW_W, IDLE_W = 350.0, 90.0, 60.0
 TICK_S = 0.1
 QUERY_S = 0.01
 QUERIES = 64
 LIMIT_S = 15.0
 READ_S = 0.0024
-MODULES = {  # where a name is: here, and in the build of commit c0a9932
-    "Effort": ("measuring.effort", "measuring"),
-    "Instruments": ("meters.instruments", "instruments"),
-    "Sensor": ("testing.sensor",),
-    "SimulatedClock": ("testing.simulated",),
-    "SimulatedGpu": ("testing.simulated",),
-    "Task": ("measuring.task", "measuring"),
-    "open_instruments": ("measuring.script", "measuring"),
-    "PROFILES": ("testing.sensor",),
-    "StandIn": ("testing.standin",),
-    "StandInDevice": ("testing.standin",),
-    "run_metered": ("measuring.driver", "measuring"),
-}
-
-
-def named(name: str) -> Any:
-    """What the build calls ``name``, wherever it keeps it."""
-    for module in MODULES[name]:
-        try:
-            return getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
-        except (ImportError, AttributeError):
-            continue
-    raise SystemExit(f"This build has no {name}.")
 
 
 @dataclass(frozen=True)
