@@ -73,7 +73,7 @@ def _same_pairs(match: Match, run: Run, base: Run, told: dict[str, Pairs]) -> bo
     """Whether the pairs of the first launch that the part tells of are those of its samples."""
     fed = {name: _Kept() for name in told}
     sets = 1 + max((block.set_index for block in run.blocks), default=-1)
-    Feed(fed, match.aim).tell(base, run, sets)  # type: ignore[arg-type]
+    Feed(fed, match.aim).tell(base, run, sets)
     return all(_alike(kept.pairs, told[name].pairs) for name, kept in fed.items())
 
 

@@ -45,7 +45,7 @@ from pytest_greencompute.protocol.messages import (
     Wait,
     Work,
 )
-from pytest_greencompute.protocol.sets import between
+from pytest_greencompute.protocol.sets import RESET_REMEDY, between
 from pytest_greencompute.values.provenance import ByDomain, Device, Moments, Provenance
 from pytest_greencompute.values.run import Run
 
@@ -53,7 +53,6 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 
 COOLED_S = 0.2  # a device that has had nothing to do for longer is warmed up again
 WARM_AGAIN_S = 0.6
-RESET_REMEDY = "A driver reload or a reset of the GPU does this; measure again."
 Pause = tuple[Agree | Turn, Run | None]  # what other sides must answer, with the run so far at a turn
 Metering = Generator[Pause, Any, Answered]
 

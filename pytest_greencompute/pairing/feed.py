@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.judging.pairs import PairedTest
 from pytest_greencompute.judging.percentiles import PercentilePairs
 from pytest_greencompute.pairing.layouts import timed_by_set
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
 
 
+class Fed(Protocol):
+    """What is told pairs: a test, or whoever keeps them."""
+
+    def tell(self, base: float, head: float) -> object:
+        """One more pair."""
+
+
 @dataclass
 class Feed:
     """The pairs of one launch of both sides, each fed once to the test of its metric."""
 
-    tests: Mapping[str, PairedTest]
+    tests: Mapping[str, Fed]
     aim: Aim
     _fed: int = 0
     _percentiles: dict[str, PercentilePairs] = field(default_factory=dict)

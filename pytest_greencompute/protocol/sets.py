@@ -47,6 +47,7 @@ ASLEEP_S = 0.05
 JUMP_TIMES, JUMP_S = 3.0, 1.0
 LEAST_OF_IDLE = 0.5
 FOREIGN_TIMES, FOREIGN_W = 1.5, 10.0
+RESET_REMEDY = "A driver reload or a reset of the GPU does this; measure again."
 Readings = Mapping[str, Reading]
 NO_READINGS: Readings = {}
 _Blocks = Generator[Ask, Any, tuple[Block, Readings, tuple[Latency, ...]]]
@@ -347,7 +348,7 @@ def check_moved(spans: Mapping[str, Span], idles: Sequence[Idle]) -> None:
         if span.energy_j < LEAST_OF_IDLE * lowest.get(domain, 0.0) * span.seconds:
             raise MeterLostError(
                 f"the energy counter of {domain} moved by {span.energy_j:.3g} J in {span.seconds:.1f} s, less than idle power alone.",
-                remedy="A driver reload or a reset of the GPU does this; measure again.",
+                remedy=RESET_REMEDY,
             )
 
 
@@ -382,7 +383,7 @@ def spanned(domain: str, a: Reading, b: Reading) -> Span:
     if b.energy_j < a.energy_j:
         raise MeterLostError(
             f"the energy counter of {domain} ran backwards by {a.energy_j - b.energy_j:.3g} J.",
-            remedy="A driver reload or a reset of the GPU does this; measure again.",
+            remedy=RESET_REMEDY,
         )
     return Span(b.energy_j - a.energy_j, a.t_ns, b.t_ns)
 
