@@ -26,13 +26,21 @@ import pytest
 import tabulate  # noqa: F401
 
 import pytest_greencompute.cli
+import pytest_greencompute.hooks.beginning
 import pytest_greencompute.hooks.collecting
+import pytest_greencompute.hooks.ending
+import pytest_greencompute.hooks.judged
+import pytest_greencompute.hooks.missing
+import pytest_greencompute.hooks.running
 import pytest_greencompute.machine.ci
 import pytest_greencompute.measuring.by_turns
 import pytest_greencompute.measuring.driver
 import pytest_greencompute.models.sweeps
-import pytest_greencompute.report.html  # noqa: F401
+import pytest_greencompute.report.html
+import pytest_greencompute.session.metered
+import pytest_greencompute.session.under_meters  # noqa: F401
 from pytest_greencompute.machine.ci import VARIABLES
+from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.results.run_json import schema
 from pytest_greencompute.testing.simulated import SimulatedClock
 from pytest_greencompute.testing.standin import compile_standin
@@ -128,7 +136,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     """A project with the world's device and no settings but its meter."""
     # The one seam: no option may hand a session another clock, since a gate whose time can be bent is none.
     clock = SimulatedClock()
-    monkeypatch.setattr("pytest_greencompute.machine.clock.RealClock", lambda: clock)
+    # Not the name in its module: whoever has imported that by name would go on with real time.
+    monkeypatch.setattr(RealClock, "__new__", lambda cls: clock)
     shutil.copyfile(Path(__file__).with_name("world.py"), pytester.path / "world.py")
     made = Project(pytester, monkeypatch)
     made.write("conftest.py", CONFTEST)

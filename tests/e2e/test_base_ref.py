@@ -31,11 +31,11 @@ def test_it(energy_meter):
 
 # Each process has a simulated clock of its own: sides wait for each other, so no time of theirs is compared.
 SIMULATED = """
-import pytest_greencompute.machine.clock
+from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.testing.simulated import SimulatedClock
 
 simulated = SimulatedClock()
-pytest_greencompute.machine.clock.RealClock = lambda: simulated
+RealClock.__new__ = lambda cls: simulated
 """
 
 HUNGRY = """

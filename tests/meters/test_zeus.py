@@ -19,6 +19,7 @@ from pytest_greencompute import cli
 from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.machine.facts import Processor
 from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
@@ -784,7 +785,7 @@ def test_the_doctor_lists_it_with_each_card(
     make_amd(*cards)
     for name in ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pytest_greencompute.machine.clock.RealClock", lambda: clock)
+    monkeypatch.setattr(RealClock, "__new__", lambda cls: clock)
     from pytest_greencompute.meters import registry
 
     monkeypatch.setattr(registry, "BUILT_IN", {"zeus": registry.BUILT_IN["zeus"]})
