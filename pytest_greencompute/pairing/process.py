@@ -9,12 +9,12 @@ from functools import partial
 from typing import Literal
 
 from pytest_greencompute.models.workload import is_out_of_memory
+from pytest_greencompute.pairing.added import heard
 from pytest_greencompute.pairing.channel import Message
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, NotServedError, Side, Started
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.protocol.layout import Layout
-from pytest_greencompute.results.run_json import run_from_json
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.readings import beside_others
 from pytest_greencompute.values.run import Run
@@ -153,7 +153,7 @@ class Process:
     def prepare(self, learnt: Sequence[Behaviour] = ()) -> Layout:
         """Let it warm up; the layout that it would choose. ``learnt``: what is known of the devices here."""
         self._at = "measuring"
-        self._started.send(what="prepare", learnt=[asdict(each) for each in learnt])
+        self._started.send(what="prepare", learnt=[asdict(each) for each in learnt], adds=True)
         message = self._expect("ready", "done")
         if message["what"] == "done":
             self._take(message)
@@ -193,7 +193,7 @@ class Process:
         return self.measured
 
     def _take(self, message: Message) -> Run:
-        self.run = run_from_json(message["run"])
+        self.run = heard(message, self.run)
         self._over = message["what"] == "done"
         self._at = "loading" if self._over else "measuring"
         return self.run

@@ -5,8 +5,8 @@ test's set-up it says ``collected``, with the ``test`` and the ``tests`` that fo
 not to run. Where it is to load with ``stops`` (those that it can make it has said), it says ``device`` before its first use of a device,
 and ``loaded`` after the set-up, and is told ``go`` each time, or ``next``. Then for each ``measure`` of the test it says ``here`` and is
 told ``prepare`` (or ``skip``); says ``ready`` with its layout and is told the ``layout`` of both; is told ``set`` again and again (a set,
-or a turn of one: ``Layout.turns``), and says ``measured`` after each; is told ``end``, and says ``done``. What pytest makes of the test it
-says as ``ended``.
+or a turn of one: ``Layout.turns``), and says ``measured`` after each, with what was added (``added.py``); is told ``end``, and says
+``done``. What pytest makes of the test it says as ``ended``.
 
 Versions that know no ``tests`` are told none by one another: they serve the one test that their process was started for.
 """
@@ -22,12 +22,12 @@ from pathlib import Path
 from pytest_greencompute.commits import origin
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.pairing import SIDE, STOPS
+from pytest_greencompute.pairing.added import told_of
 from pytest_greencompute.pairing.channel import Channel, Message, known
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.holding import Hold, can_hold
 from pytest_greencompute.pairing.told import Checkouts, Told
 from pytest_greencompute.protocol.layout import Layout
-from pytest_greencompute.results.run_json import run_to_json
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.run import Run
 
@@ -58,6 +58,8 @@ class Worker:
         self._wanted = True
         self._stops = False
         self._hold: Hold | None = None
+        self._adds = False  # whether the other side knows what it was told of a run before
+        self._said: Run | None = None
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, str]) -> Worker:
@@ -123,6 +125,7 @@ class Worker:
         self._channel.send(what="here", name=name)
         message = self._expect("prepare", "skip")
         self.learnt = tuple(Behaviour(**known(fields(Behaviour), each)) for each in message.get("learnt", ()))
+        self._adds, self._said = bool(message.get("adds")), None
         return bool(message["what"] == "prepare")
 
     def agree(self, layout: Layout) -> Layout:
@@ -137,13 +140,21 @@ class Worker:
         told: Message = {"what": "set", "index": -1}
         while told["what"] == "set" and told["index"] < index:
             if self._asked:
-                self._channel.send(what="measured", run=None if run is None else run_to_json(replace(run, answers="", scores=None)))
+                self._say("measured", None if run is None else replace(run, answers="", scores=None))
             told, self._asked = self._expect("set", "end"), True
         return bool(told["what"] == "set")
 
     def done(self, run: Run) -> None:
         """The run is over."""
-        self._channel.send(what="done", run=run_to_json(run))
+        self._say("done", run)
+
+    def _say(self, what: str, run: Run | None) -> None:
+        if run is None:
+            self._channel.send(what=what, run=None)
+            return
+        self._channel.send(what=what, **told_of(run, self._said))
+        if self._adds:
+            self._said = run
 
     def ended(self, outcome: str, said: str) -> None:
         """The test is over: what pytest calls its outcome, and what it said where it failed. Nobody is told of one not asked for."""
