@@ -53,11 +53,11 @@ examples: $(STAMPS)/fitted ## choosing a model, a precision, a batch size, a tok
 	  echo "Measuring $$example ..."; (cd $$example && "$(PY)" -m pytest --energy-budget) || exit 1; \
 	done
 
-# First whatever may run beside others, a worker for each core; then what measures in real time: what mostly waits, several at a time, and
-# the rest by itself (tests/conftest.py). All of them, even if the first is red.
+# First whatever may run beside others, a worker for each core and one for while others wait; then what measures in real time: what mostly
+# waits, several at a time, and the rest by itself (tests/conftest.py). All of them, even if the first is red.
 test: $(STAMPS)/tests $(STAMPS)/fitted ## the whole test suite
 	@status=0; \
-	"$(PY)" -m pytest -m "not alone" --numprocesses auto --dist worksteal || status=$$?; \
+	"$(PY)" -m pytest -m "not alone" --numprocesses $$(( $$("$(PY)" -c 'import os; print(os.cpu_count())') + 1 )) --dist worksteal || status=$$?; \
 	"$(PY)" -m pytest -m "alone(waits=True)" --numprocesses 4 --dist load --maxschedchunk 1 || status=$$?; \
 	"$(PY)" -m pytest -m "alone and not alone(waits=True)" || status=$$?; \
 	exit $$status

@@ -89,31 +89,50 @@ def test_a_window_in_place_of_a_measured_run_is_not_compared_and_says_so(project
 
 FACTORS = 'carbon_intensity = "56 g/kWh"\nelectricity_price = "0.25 EUR/kWh"\npue = 1.2'
 FULL = """
-import os
-import time
 import pytest
+from app import model
 
 @pytest.mark.energy_budget(carbon_per_query="1 kg", cost_per_query=1.0)
 def test_it(energy_meter):
-    energy_meter.measure(lambda batch: [sum(range(20000)) and each for each in batch], list("abcd"), references=list("abcd"))
+    energy_meter.measure(model, list("abcd"))
 """
+MODELLED = """
+import pytest
+
+@pytest.mark.energy_budget(max_seconds=1)
+def test_it(energy_meter):
+    energy_meter.measure(lambda batch: [sum(range(20000)) and each for each in batch], list("abcd"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (FACTORS, set()),
+        (FACTORS.replace("56", "30"), {"carbon_per_query"}),
+        (FACTORS.replace("0.25", "0.20"), {"cost_per_query"}),
+    ],
+)
+def test_figures_made_with_other_factors_are_not_compared(project: Project, now: str, expected: set[str]) -> None:
+    project.write("app.py", "from world import world\nmodel = world.model()\n")
+    project.write("test_it.py", FULL)
+    project.toml(FACTORS)
+    project.measure("--energy-save=main").assert_outcomes(passed=1)
+    project.toml(now)
+    project.measure("--energy-baseline=main", "--energy-json=energy.json", "--energy-enforce=warn")
+    assert {metric for _, metric in unmeasured(project, "baseline")} == expected
 
 
 @pytest.mark.parametrize(
     ("before", "now", "expected"),
     [
-        (FACTORS, FACTORS, set()),
-        (FACTORS, FACTORS.replace("56", "30"), {"carbon_per_query"}),
-        (FACTORS, FACTORS.replace("0.25", "0.20"), {"cost_per_query"}),
         ("", "cpu_watts_per_core = 7", {"energy_per_query"}),
         ("cpu_watts_per_core = 7", "cpu_watts_per_core = 5", {"energy_per_query"}),
         ("", "cpu_watts_per_core = 10", set()),  # what the default is
     ],
 )
-def test_figures_made_with_other_factors_are_not_compared(project: Project, before: str, now: str, expected: set[str]) -> None:
-    project.monkeypatch.setattr("pytest_greencompute.meters.cputime.codecarbon_table", lambda: None)
-    limits = FULL if "carbon" in before else FULL.replace('(carbon_per_query="1 kg", cost_per_query=1.0)', "(max_seconds=1)")
-    project.write("test_it.py", limits)
+def test_joules_modelled_with_other_watts_are_not_compared(project: Project, before: str, now: str, expected: set[str]) -> None:
+    project.write("test_it.py", MODELLED)
     meters = 'meters = ["cputime"]\nmax_seconds = 1\n'
     project.toml(meters + before)
     project.run_apart("--energy-budget", "--energy-save=main", "--energy-inconclusive=warn").assert_outcomes(passed=1)
