@@ -36,7 +36,7 @@ from pytest_greencompute.values.run import Latency
 if TYPE_CHECKING:
     import numpy as np
 
-IDLE_TICKS = 5
+IDLE_TICKS = 3
 IDLE_SECONDS = 0.05
 IDLE_LAGS = 0.5
 IDLE_EVERY, IDLE_EVERY_IN_PAIRS = 4, 8  # sets; what both sides of a pair draw when idle is nearly the same, and cancels
