@@ -158,6 +158,7 @@ def figure(run: Run | None) -> float:
     return found.value
 
 
+@pytest.mark.alone
 def test_a_thread_at_work_is_seen_and_one_that_waits_is_not(spinner: Spinner) -> None:
     if anyone_at_work() is None:
         pytest.skip("this system shows no threads")
@@ -194,6 +195,7 @@ def within(instruments: Instruments, work: Callable[[], object]) -> tuple[float,
     return used_j, read.energy.value, read.energy.low, read.energy.high
 
 
+@pytest.mark.alone
 def test_a_window_does_not_pay_for_looking_whether_anyone_spins(instruments: Instruments) -> None:
     def hold(seconds: float) -> bool:
         used_j, _, low, high = within(instruments, lambda: [busy([]) for _ in range(round(500 * seconds))])
@@ -203,6 +205,7 @@ def test_a_window_does_not_pay_for_looking_whether_anyone_spins(instruments: Ins
         assert sum(hold(seconds) for _ in range(9)) >= 6
 
 
+@pytest.mark.alone
 def test_a_window_does_not_pay_for_what_works_on_beside_it_after_its_end(instruments: Instruments) -> None:
     """A server in a thread of this process is at work before, in and after the window: that is no tail of the window's calls."""
     over = False
