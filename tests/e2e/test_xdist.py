@@ -233,6 +233,7 @@ def pytest_greencompute_meters(config):
 """
 
 
+@pytest.mark.alone(waits=True)
 @pytest.mark.parametrize("traits", ["", "traits = Traits(sees='machine')"], ids=["says-nothing", "machine"])
 @pytest.mark.parametrize("entry_point", [False, True], ids=["hook", "entry-point"])
 def test_another_meter_that_may_see_the_whole_machine_is_refused_as_ours_are(
