@@ -7,24 +7,24 @@ import statistics
 from collections.abc import Sequence
 
 from pytest_greencompute.estimates.estimate import Aim, Missing
-from pytest_greencompute.values.readings import WHOLES, Block, Source, beside_others
+from pytest_greencompute.values.readings import WHOLES, Block, Source, beside_others, names_of
 from pytest_greencompute.values.run import Run
 
 
 def judged_sources(run: Run, aim: Aim) -> tuple[Source, ...] | Missing:
     """The sources whose energy counts: GPUs wherever one is metered, unless ``domains`` says otherwise; idle GPUs left out."""
-    kinds = {source: source.domain.partition(":")[0] for source in run.sources}
+    names = {source: names_of(source.domain) for source in run.sources}
     wanted = set(aim.domains)
     if "all" in wanted:
         chosen = list(run.sources)
     elif wanted == {"auto"}:
-        chosen = [source for source in run.sources if kinds[source] == "gpu"] or list(run.sources)
+        chosen = [source for source in run.sources if "gpu" in names[source]] or list(run.sources)
     else:
-        absent = sorted(want for want in wanted if not any(want in (kinds[source], source.domain) for source in run.sources))
+        absent = sorted(want for want in wanted if not any(want in each for each in names.values()))
         if absent:
             here = ", ".join(source.domain for source in run.sources) or "nothing"
             return Missing(f"no meter reads {' or '.join(absent)} here (metered: {here})")
-        chosen = [source for source in run.sources if kinds[source] in wanted or source.domain in wanted]
+        chosen = [source for source in run.sources if wanted.intersection(names[source])]
     if not chosen:
         return Missing("no energy meter works here; `greencompute doctor` says why")
     return _working(run, chosen)

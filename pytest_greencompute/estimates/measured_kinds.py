@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pytest_greencompute.errors import MeterError
+from pytest_greencompute.estimates.by_host import energy_by_host
 from pytest_greencompute.estimates.estimate import Estimate, Missing, scaled
 from pytest_greencompute.estimates.measured import MeasuredRun, MetricProperty
 from pytest_greencompute.estimates.star_scale import WH_PER_1000_QUERIES, Rating
@@ -77,6 +78,21 @@ class ServedRun(MeasuredRun):
     inter_token_latency_p50 = MetricProperty("Seconds from one token of an answer to its next.")
     inter_token_latency_p95 = MetricProperty("Seconds from one token of an answer to its next.")
     error_rate = MetricProperty("The share of the requests that were not answered; ``failed`` says why.")
+
+    @property
+    def energy_by_host(self) -> dict[str, Estimate]:
+        """Joules per query that each host used, by its name, where other hosts are metered: of all queries, so that they add up.
+
+        Not metered: the rest of the test is skipped, saying why. Raises MeterError, with the reason, where one has no figure.
+        """
+        if not self.raw.metered:
+            self._unmetered("energy_by_host")
+        found = {}
+        for host, outcome in energy_by_host(self.raw, self._aim).items():
+            if isinstance(outcome, Missing):
+                raise MeterError(f"There is no energy of {host}: {outcome.reason}.")
+            found[host] = outcome
+        return found
 
     @property
     def reconnected(self) -> int:

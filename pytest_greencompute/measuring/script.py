@@ -55,7 +55,8 @@ def open_instruments(
     clock = clock or RealClock()
     asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core, family, tuple(domains))
     opened = open_counters(tuple(meters), asked, extra or {})
-    return Instruments(opened.counters, clock, refusals=opened.refusals, own=opened.own, domains=domains, **options)
+    sees = {"own": opened.own, "elsewhere": opened.elsewhere}
+    return Instruments(opened.counters, clock, refusals=opened.refusals, domains=domains, **sees, **options)
 
 
 def measure(

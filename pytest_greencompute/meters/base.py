@@ -23,7 +23,7 @@ from pytest_greencompute.values.readings import Method, Reading, Source
 
 STILL_S = 2.0  # a counter that has not changed for so long stands still
 DeviceFacts = Mapping[str, str | float | int | bool | None]  # by name, plain JSON values
-Sees = Literal["gpus", "process", "machine", ""]
+Sees = Literal["gpus", "process", "machine", "hosts", ""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Traits:
 
     ``reads_gpus``: it is there for GPUs, so that joules are missing where it refuses one that is here. ``per_worker``: where each of
     several workers sees a GPU of its own (``CUDA_VISIBLE_DEVICES``), it reads that GPU and nothing else. ``sees``: whose energy it reads:
-    that of the GPUs, of this process and its children, or of the machine, whoever uses it; a counter may say so for itself, as ``sees``.
+    that of the GPUs, of this process and its children, of the machine, whoever uses it, or of hosts that the user names; a counter may say
+    so for itself, as ``sees``.
     ``models``: whether it models rather than reads (None: the ``method`` of its sources says).
     """
 
@@ -80,7 +81,8 @@ class Counter(Protocol):
     """One domain's energy counter.
 
     That of a GPU may have a method ``in_use() -> bool``: whether something of ours runs on it. One that cannot tell is never left out of a
-    figure when it fails.
+    figure when it fails. One that somebody else samples may have ``recent() -> Sequence[Reading]``, the readings at its last ticks: then
+    nobody watches for them.
     """
 
     @property

@@ -33,7 +33,8 @@ class Instruments:
     why, where the judged figure can do without it; every other failure is raised.
 
     Ticks are probed once per counter and kept. ``lock_folder`` holds one lock file per device, so that two measured runs on one
-    device wait for each other; containers may share one. ``own`` are the domains of counters that see this process and its children alone.
+    device wait for each other; containers may share one. ``own`` are the domains of counters that see this process and its children alone,
+    ``elsewhere`` those of hosts that the user names.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Instruments:
         lock_folder: Path | None = None,
         allowed_marks: frozenset[str] = frozenset(),
         own: frozenset[str] = frozenset(),
+        elsewhere: frozenset[str] = frozenset(),
         domains: Sequence[str] = ("auto",),
     ) -> None:
         self.counters = tuple(counters)
@@ -52,7 +54,7 @@ class Instruments:
         self.refusals = tuple(refusals)
         self._lock_folder = lock_folder or Path(tempfile.gettempdir()) / "greencompute-locks"
         self.allowed = allowed_marks
-        self.own = own
+        self.own, self.elsewhere = own, elsewhere
         self._judged = tuple(domains)
         self._left: dict[str, str] = {}  # by domain: why its counter is not read any more
         self._restless = 0

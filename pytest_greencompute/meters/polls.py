@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_greencompute.errors import MeterError, MeterLostError
@@ -16,6 +16,7 @@ SLOW_READ_S = 0.005
 SLOW_FROM_S = 0.0005  # a read that takes longer is too slow to watch every tick with
 POLL_S = 100e-6
 EARLY = 0.08  # of a period, before a tick is due at the earliest: it jitters
+LEAST_SAMPLED = 3  # ticks of a counter that somebody else samples, maybe every quarter of a minute
 ROUGH_POLLS = 10  # of a period that was told, until its first tick
 
 
@@ -79,6 +80,20 @@ def watch(counter: Counter, clock: Clock, count: int, told_s: float = 0.0) -> Se
             raise MeterError(f"The energy counter of {counter.source.domain} did not change for {STILL_S:g} s.", remedy=_STILL_REMEDY)
         last = poll
     return SeenTicks(tuple(changes), tuple(ticks), statistics.median(took_s))
+
+
+def sampled(counter: Counter, clock: Clock, count: int) -> SeenTicks | None:
+    """The last ``count`` ticks and one of a counter that has them (``recent``), once there are enough to show a period; None for one that
+    has not. Raises MeterError where no more come.
+    """
+    recent: Callable[[], Sequence[Reading]] | None = getattr(counter, "recent", None)
+    if recent is None:
+        return None
+    while len(readings := recent()[-count - 1 :]) < LEAST_SAMPLED:
+        read_counter(counter)  # which says why no more come
+        clock.sleep(max(counter.source.tick_s / ROUGH_POLLS, POLL_S))
+    polls = tuple(Poll(counter, each, each.t_ns, each.t_ns) for each in readings)
+    return SeenTicks(polls, tuple(Seen(each.t_ns, each.t_ns) for each in readings), 0.0)
 
 
 def _until_next(seen: Sequence[Seen], told_s: float, clock: Clock, read_s: float) -> float:

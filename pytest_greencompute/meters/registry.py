@@ -24,6 +24,8 @@ BUILT_IN: Mapping[str, tuple[str, str]] = {
     "rapl": ("pytest_greencompute.meters.rapl", "RaplMeter"),
     "codecarbon": ("pytest_greencompute.meters.codecarbon", "CodeCarbonMeter"),
     "zeus": ("pytest_greencompute.meters.zeus", "ZeusMeter"),
+    "prometheus": ("pytest_greencompute.meters.hosts", "PrometheusMeter"),
+    "dcgm": ("pytest_greencompute.meters.hosts", "DcgmMeter"),
     "cputime": ("pytest_greencompute.meters.cputime", "CpuTimeMeter"),
 }
 # Only our own meters that measure. Those that model, and those that are another package's, are used where they are listed by name.
@@ -34,12 +36,13 @@ ORDER_BY_DEFAULT = ("nvml", "rapl")
 class Opened:
     """Counters whose domains do not overlap, at least one, and the meters that refused, each with its reason.
 
-    ``own``: the domains whose counters see this process and its children alone.
+    ``own``: the domains whose counters see this process and its children alone; ``elsewhere``: those of hosts that the user names.
     """
 
     counters: tuple[Counter, ...]
     refusals: tuple[tuple[str, MeterError], ...] = ()
     own: frozenset[str] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
 
 
 def names(extra: Mapping[str, Meter]) -> tuple[str, ...]:
@@ -96,7 +99,7 @@ def open_counters(names: Sequence[str], options: MeterOptions, extra: Mapping[st
         raise SettingsError("The list of meters is empty.", remedy=f"List some, such as {', '.join(ORDER_BY_DEFAULT)}.")
     counters: list[Counter] = []
     refusals: list[tuple[str, MeterError]] = []
-    own: set[str] = set()
+    seen: dict[str, str] = {}
     with ExitStack() as opened:
         for name in dict.fromkeys(names):
             try:
@@ -113,24 +116,30 @@ def open_counters(names: Sequence[str], options: MeterOptions, extra: Mapping[st
                 refusals.append((name, error))
                 continue
             sees = traits_of(asked).sees
-            own |= {each.source.domain for each in _add(counters, found) if getattr(each, "sees", sees) == "process"}
+            seen |= {each.source.domain: getattr(each, "sees", sees) for each in _add(counters, found)}
         if not counters:
             raise NoMeterError("No meter works here. " + _told(refusals), remedy=_last_resort(names), refusals=tuple(refusals))
         # Losers of a domain were closed as they lost; closing may be done twice. The winners stay open.
         opened.pop_all()
-    return Opened(tuple(counters), tuple(refusals), frozenset(own))
+    own, elsewhere = (frozenset(domain for domain, sees in seen.items() if sees == what) for what in ("process", "hosts"))
+    return Opened(tuple(counters), tuple(refusals), own, elsewhere)
 
 
 def _add(counters: list[Counter], found: Sequence[Counter]) -> list[Counter]:
-    """Add those whose domain nobody has yet, close the others; which were added."""
+    """Add those whose domain, and device, nobody has yet, close the others; which were added."""
     added = []
     for counter in found:
-        if any(overlap(counter.source.domain, other.source.domain) for other in counters):
+        if any(overlap(counter.source.domain, other.source.domain) or _one_device(counter, other) for other in counters):
             counter.close()
         else:
             counters.append(counter)
             added.append(counter)
     return added
+
+
+def _one_device(one: Counter, other: Counter) -> bool:
+    """Whether both read the same device, which two meters may call by two names."""
+    return bool(one.source.uuid) and one.source.uuid == other.source.uuid and one.source.meter != other.source.meter
 
 
 def reads_energy(asked: Meter, abilities: Sequence[Ability], options: MeterOptions) -> bool:

@@ -12,7 +12,7 @@ from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters.base import STILL_S, Counter
 from pytest_greencompute.meters.learnt import Learnt
-from pytest_greencompute.meters.polls import EARLY, SLOW_FROM_S, SLOW_READ_S, Poll, SeenTicks, stands_still, watch
+from pytest_greencompute.meters.polls import EARLY, SLOW_FROM_S, SLOW_READ_S, Poll, SeenTicks, sampled, stands_still, watch
 from pytest_greencompute.meters.tick_clock import Due, Seen, TickClock
 from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, idle_over
 from pytest_greencompute.values.behaviour import Behaviour
@@ -270,7 +270,7 @@ class TickingCounters:
         """Find the tick's period and jitter while the device idles; the readings at the ticks that were watched. Raises MeterError for a
         counter that does not change within two seconds, or runs backwards.
         """
-        watched = watch(counter, self._clock, PROBE_CHANGES)
+        watched = sampled(counter, self._clock, PROBE_CHANGES) or watch(counter, self._clock, PROBE_CHANGES)
         readings = [poll.reading for poll in watched.polls]
         periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(readings)]
         tick_s, jitter_s = statistics.median(periods), max(periods) - min(periods)

@@ -22,6 +22,7 @@ WHOLE_TICKS = 5  # where counters see all of the time, so that only the ends of 
 PAIR_TICKS = 5  # where sides take turns: both have the same phases, so what a short block leaves of them is in both, and pairs come sooner
 NINE_TICKS = 2  # likewise, where nine of them with phases of their own make a sample
 BLOCK_SECONDS = 0.5
+TICKS_SECONDS = 20.0  # of ticks are enough, however few: where they are seconds apart others sample, at times that are known to a hundredth
 ALONE_OF_NINE_SECONDS = 0.4
 PAIR_SECONDS = 0.2  # likewise: what drifts on a shared machine drifts within half a second, and short turns have more of it in common
 SET_BLOCKS = PHASES  # nine, odd: ten leave 4 % of error at 50 ms loads on a 100/25 ms sensor
@@ -57,7 +58,12 @@ def block_seconds(tick_s: float, lag_s: float = 0.0, *, in_pairs: bool = False, 
         ticks, seconds = WHOLE_TICKS if whole else BLOCK_TICKS, BLOCK_SECONDS
         if of_nine:
             ticks, seconds = ALONE_OF_NINE_TICKS, ALONE_OF_NINE_SECONDS
-    return max(ticks * tick_s, seconds, BLOCK_LAGS * lag_s)
+    return max(seconds_of_ticks(ticks, tick_s), seconds, BLOCK_LAGS * lag_s)
+
+
+def seconds_of_ticks(ticks: int, tick_s: float) -> float:
+    """How long so many ticks take, or as many of them as are enough."""
+    return min(ticks * tick_s, max(TICKS_SECONDS, tick_s))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import HeldUpError, MeterError, MeterLostError
 from pytest_greencompute.estimates.domains import net_energy
-from pytest_greencompute.protocol.layout import SET_BLOCKS, Layout, block_seconds, blocks_per_set, phases, single_phase
+from pytest_greencompute.protocol.layout import SET_BLOCKS, Layout, block_seconds, blocks_per_set, phases, seconds_of_ticks, single_phase
 from pytest_greencompute.protocol.messages import (
     Agree,
     Ask,
@@ -389,7 +389,7 @@ def spanned(domain: str, a: Reading, b: Reading) -> Span:
 
 
 def _idle_seconds(tick: float, lag: float) -> float:
-    return max(IDLE_TICKS * tick, IDLE_SECONDS, IDLE_LAGS * lag) if tick > 0 else 0.0
+    return max(seconds_of_ticks(IDLE_TICKS, tick), IDLE_SECONDS, IDLE_LAGS * lag) if tick > 0 else 0.0
 
 
 def read_idle(

@@ -124,7 +124,7 @@ class _Loading:
         self._seen = LoadSoFar(load, request, Account(0, random.Random(0).randrange), problem)
         self._lost = 0
         self._at_start: ByDomain = {}
-        self._unseeing = frozenset[str]() if not instruments.own or listens_here(port_of(request.base)) else instruments.own
+        self._unseeing = self._blind()
         if self._unseeing:
             self._say_unseeing()
 
@@ -133,12 +133,23 @@ class _Loading:
         """The sources that can see the server, as far as they are known by now."""
         return tuple(source for source in self._instruments.sources if source.domain not in self._unseeing)
 
+    def _blind(self) -> frozenset[str]:
+        """The domains whose counters do not see the server: on another machine those of this one, here those of this process and its
+        children, unless it has started it.
+        """
+        instruments = self._instruments
+        if self._request.elsewhere:
+            return frozenset(source.domain for source in instruments.sources) - instruments.elsewhere
+        return frozenset() if not instruments.own or listens_here(port_of(self._request.base)) else instruments.own
+
     def _say_unseeing(self) -> None:
-        """A meter of this process and its children sees no server that it has not started."""
         meters = dict.fromkeys(source.meter for source in self._instruments.sources if source.domain in self._unseeing)
-        note = f"{', '.join(meters)} does not see the server, which this process did not start"
+        why, remedy = "which this process did not start", "start it in the test, or use a meter of the machine (rapl, nvml)"
+        if self._request.elsewhere:
+            why, remedy = "which is on another machine", "use a meter of that host (prometheus, dcgm)"
+        note = f"{', '.join(meters)} does not see the server, {why}"
         if not self._sources and not self._seen.problem:
-            self._seen.problem = f"{note}: start it in the test, or use a meter of the machine (rapl, nvml)"
+            self._seen.problem = f"{note}: {remedy}"
         else:
             self._seen.notes.append(note)
 
@@ -210,7 +221,7 @@ class _Loading:
         stretch_s = stretch_seconds(least_s, request_s, span_s)
         planned = looks(max(1, int(span_s / stretch_s)))
         self._seen.looks = len(planned)
-        edge, marks = self._edge(), self._marks()
+        edge, marks = self._first_edge(), self._marks()
         self._seen.account = Account(edge.t_ns, random.Random(0).randrange)
         self._take()
         looked = 0
@@ -220,7 +231,7 @@ class _Loading:
             self._clock.sleep(max(stretch_s - tick_s, 0.0))
             after = self._after(edge)
             if after is None:
-                edge = self._edge()
+                edge = self._first_edge()
                 continue
             marks, before = self._marks(), marks
             self._close(edge, after, (*before, *marks))
@@ -236,11 +247,31 @@ class _Loading:
         try:
             return self._edge(edge)
         except MeterLostError as error:
-            self._lost += 1
-            if self._lost >= LOST_SETS:
-                raise MeterError(f"{self._lost} stretches were lost: {error.message}", remedy=error.remedy) from error
-            self._seen.notes.append(f"a stretch was lost: {error.message}")
+            self._lose(error)
             return None
+
+    def _first_edge(self) -> _Edge:
+        """Where stretches begin, or begin again after one was lost. Raises as ``_after`` does."""
+        while True:
+            try:
+                return self._edge()
+            except MeterLostError as error:
+                if not self._instruments.elsewhere:
+                    raise
+                self._lose(error)
+                self._clock.sleep(max((source.tick_s for source in self._sources), default=0.0))
+
+    def _lose(self, error: MeterLostError) -> None:
+        """A stretch was lost. After too many there is no energy; the load goes on without where its meter is somewhere in the network."""
+        self._lost += 1
+        if self._lost < LOST_SETS:
+            self._seen.notes.append(f"a stretch was lost: {error.message}")
+            return
+        lost = MeterError(f"{self._lost} stretches were lost: {error.message}", remedy=error.remedy)
+        if not self._instruments.elsewhere:
+            raise lost from error
+        self._seen.problem = str(lost)
+        self._unseeing = frozenset(source.domain for source in self._instruments.sources)
 
     def _tell(self, left_s: float) -> None:
         if self._effort.tell is not tell_nobody:  # a figure costs time, in which no request is sent
@@ -276,7 +307,7 @@ class _Loading:
     def _edge(self, before: _Edge | None = None) -> _Edge:
         """The counters at the next tick. Raises MeterLostError where one moved as none can since ``before``, or the machine slept."""
         asleep_ns = self._clock.asleep_ns()
-        readings = {**self._instruments.ticks(), **self._instruments.read_continuous()}
+        readings = {**self._instruments.ticks(), **self._instruments.read_continuous()} if self._sources else {}
         now_ns = max((reading.t_ns for reading in readings.values()), default=self._clock.now_ns())
         edge = _Edge(now_ns, asleep_ns, readings)
         if before is None:

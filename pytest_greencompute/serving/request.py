@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.models.queries import collected
-from pytest_greencompute.serving.wire import Endpoint, Fields, address, body, endpoint_of
+from pytest_greencompute.serving.wire import Endpoint, Fields, address, body, endpoint_of, is_elsewhere
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -20,7 +20,8 @@ ONE = ("n", "best_of")  # how many answers are generated for one request, all of
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The server and what is sent to it. ``base`` is its address as ``wire.address`` has it; ``options`` go into every request as they are.
+    """The server and what is sent to it. ``base`` is its address as ``wire.address`` has it, ``elsewhere`` whether that is another machine;
+    ``options`` go into every request as they are.
 
     Invariant: at least one prompt, all of which can be sent, at least one token, a time limit (seconds) above zero.
     """
@@ -34,6 +35,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 60.0
     notes: tuple[str, ...] = ()
+    elsewhere: bool = False
 
     def __post_init__(self) -> None:
         if type(self.max_tokens) is not int or self.max_tokens < 1:
@@ -74,9 +76,14 @@ def request_of(
     headers: Mapping[str, str] | None = None,
     options: Fields | None = None,
     on_this_machine: bool = False,
+    meters_see_hosts: Callable[[], bool] = lambda: False,
     **fields: Any,
 ) -> Request:
-    """The arguments of a call, checked. ``environ`` holds the key that ``api_key_env`` names. Raises SettingsError."""
+    """The arguments of a call, checked. ``environ`` holds the key that ``api_key_env`` names; ``meters_see_hosts`` says whether there are
+    meters of other hosts. Raises SettingsError.
+    """
+    base = address(url)
+    elsewhere = is_elsewhere(base, on_this_machine=on_this_machine, meters_see_hosts=meters_see_hosts)
     listed, notes = collected(prompts)
     sent = {} if headers is None else headers
     if api_key_env is not None:
@@ -85,12 +92,13 @@ def request_of(
             raise SettingsError(f"api_key_env names {api_key_env!r}, which is not set.", remedy="Set that variable to the server's key.")
         sent = {**sent, "authorization": f"Bearer {key}"}
     return Request(
-        address(url, on_this_machine=on_this_machine),
+        base,
         endpoint_of(request),
         tuple(listed[index] for index in range(len(listed))),
         headers=sent,
         options={} if options is None else options,
         notes=notes,
+        elsewhere=elsewhere,
         **fields,
     )
 

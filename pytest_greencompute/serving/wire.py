@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -86,11 +86,10 @@ def endpoint_of(request: object) -> Endpoint:
     return found
 
 
-def address(url: object, *, on_this_machine: bool = False) -> str:
+def address(url: object) -> str:
     """The address below which the server has its paths, such as ``http://127.0.0.1:8000/v1``, from whatever of it a user has at hand.
 
-    Meters read this machine, so a name that is not of the loopback is refused unless ``on_this_machine`` says that it is one of this
-    machine's all the same, such as a container's. Raises SettingsError.
+    Raises SettingsError.
     """
     remedy = "Pass the address that the server prints when it starts, such as 'http://127.0.0.1:8000'."
     if not isinstance(url, str):
@@ -106,16 +105,28 @@ def address(url: object, *, on_this_machine: bool = False) -> str:
         raise SettingsError(
             f"url is {url!r}, which holds more than an address.", remedy="Pass what else the server needs as headers= or api_key_env=."
         )
-    if not (on_this_machine or _is_loopback(host)):
-        raise SettingsError(
-            f"{host} may be another machine, and energy is read on this one.",
-            remedy="Pass the server's address on the loopback, such as 'http://127.0.0.1:8000'; if the name is one of this machine's "
-            "(a container), say so: on_this_machine=True.",
-        )
     path = parts.path.rstrip("/")
     for endpoint in ENDPOINTS.values():
         path = path.removesuffix(endpoint.path)
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+
+
+def is_elsewhere(base: str, *, on_this_machine: bool, meters_see_hosts: Callable[[], bool]) -> bool:
+    """Whether the server at an ``address`` is on another machine, whose energy is metered.
+
+    Most meters read this machine, so a name that is not of the loopback is refused unless ``on_this_machine`` says that it is one of this
+    machine's all the same, such as a container's, or there are meters of other hosts. Raises SettingsError.
+    """
+    host = urlsplit(base).hostname or ""
+    if on_this_machine or _is_loopback(host):
+        return False
+    if not meters_see_hosts():
+        raise SettingsError(
+            f"{host} may be another machine, and energy is read on this one.",
+            remedy="Meter that host: --energy-meter prometheus, or dcgm. Or pass the server's address on the loopback, such as "
+            "'http://127.0.0.1:8000'; if the name is one of this machine's (a container), say so: on_this_machine=True.",
+        )
+    return True
 
 
 def _is_loopback(host: str) -> bool:

@@ -251,7 +251,8 @@ class EnergyMeter:
     ) -> dict[int, ServedRun]:
         """Measure a running server of OpenAI's interface under load: ``concurrency`` requests at a time, all ``prompts`` in turn.
 
-        ``url`` is its address on this machine's loopback; another name of this machine is taken with ``on_this_machine=True``. ``request``
+        ``url`` is its address: on this machine's loopback, another name of this machine with ``on_this_machine=True``, or that of another
+        machine where a meter sees that one (``prometheus``, ``dcgm``), and then each run has ``energy_by_host``. ``request``
         is "openai-chat" (prompts are texts or lists of messages) or "openai-completions". ``model`` is asked of the server where it has one
         only. ``options`` go into each request, such as {"temperature": 0}. ``api_key_env`` names the variable that holds the server's key.
         ``timeout`` (seconds) bounds a request. ``references`` and ``score`` as for ``measure``; a prompt without an answer is wrong.

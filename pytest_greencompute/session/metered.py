@@ -48,6 +48,10 @@ class Metered:
         """The session's."""
         return self._session.clock
 
+    def sees_hosts(self) -> bool:
+        """Whether the session's meters are some of other hosts."""
+        return self._session.sees_hosts()
+
     @property
     def home(self) -> Path:
         """The folder of the project."""

@@ -39,6 +39,10 @@ class Mode(Protocol):
     @property
     def clock(self) -> Clock: ...
 
+    def sees_hosts(self) -> bool:
+        """Whether the session's meters are some of other hosts."""
+        ...
+
     @property
     def home(self) -> Path:
         """The folder of the project."""

@@ -51,6 +51,10 @@ class Once:
         """The mode of a session that has been made."""
         return cls(lambda: session, session.clock, session.settings.unmetered, session.settings.reasoning_markers)
 
+    def sees_hosts(self) -> bool:
+        """Whether the session's meters are some of other hosts."""
+        return self._session().sees_hosts()
+
     @property
     def home(self) -> Path:
         """The folder of the project."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from pytest_greencompute.estimates.by_host import hosts_noted
 from pytest_greencompute.estimates.measured_kinds import ServedRun
 from pytest_greencompute.models.scoring import Score, listed_references
 from pytest_greencompute.serving.as_run import Load
@@ -48,8 +49,8 @@ class Loads:
 
         Raises SettingsError, MeterError.
         """
-        wanted = request_of(url, prompts, environ=os.environ, **sent)
         mode, test = self.asking.mode, self.asking.test
+        wanted = request_of(url, prompts, environ=os.environ, meters_see_hosts=mode.sees_hosts, **sent)
         self.asking.run_nothing()
         client, answering = open_client(wanted, model, mode.clock)
         note = mode.not_by_turns(test, "a server runs beside the commits: its load is not measured by turns with others")
@@ -58,9 +59,10 @@ class Loads:
             check_answers(client, wanted)
             for each in self.loads:
                 raw, outputs = self._served(client, wanted, replace(each, model=answering))
-                raw = replace(raw, notes=note + raw.notes)
+                aim = partial(mode.aim, test)
+                raw = replace(raw, notes=note + raw.notes + (hosts_noted(raw, aim()) if wanted.elsewhere else ()))
                 test.runs.append(raw)
-                found[each.concurrency] = ServedRun(raw, outputs, partial(mode.aim, test), self.asking.unmetered)
+                found[each.concurrency] = ServedRun(raw, outputs, aim, self.asking.unmetered)
         return found
 
     def _served(self, client: Client, wanted: Request, load: Load) -> tuple[Run, list[str | None]]:

@@ -22,7 +22,9 @@ from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.machine.tracers import tracers
 from pytest_greencompute.measuring.effort import Telling, tell_nobody
 from pytest_greencompute.measuring.time_limit import TimeLimit
+from pytest_greencompute.meters.base import traits_of
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.meters.registry import meter
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.results.session import Facts, Refusal
 from pytest_greencompute.session.opened import OpenMeters
@@ -89,6 +91,10 @@ class Session:
         if self._clock is None:
             self._clock = RealClock()
         return self._clock
+
+    def sees_hosts(self) -> bool:
+        """Whether some meter that is listed is of other hosts."""
+        return any(traits_of(meter(name, self.extra_meters)).sees == "hosts" for name in self.settings.meters)
 
     @property
     def footprint(self) -> Footprint | None:

@@ -98,7 +98,7 @@ def domains(value: object, *, of_others: bool = False) -> tuple[str, ...]:
     """
     found, known = names(value.replace("+", ",") if isinstance(value, str) else value), ("auto", *DOMAINS, "all")
     for name in found:
-        match = re.fullmatch(r"([a-z][-.a-z0-9_]*)(:\w+)?", name)
+        match = re.fullmatch(r"([a-z][-.a-z0-9_]*)(:[\w.-]+(/[\w.-]+)?)?", name)
         theirs = match is not None and of_others and not difflib.get_close_matches(match[1], DOMAINS, cutoff=0.8)  # 'gpus' is a mistake
         if match is None or (match[1] not in known and not theirs):
             raise SettingsError(

@@ -108,10 +108,12 @@ class DeviceCache:
                 yield path, _said(error)
 
     def _path(self, domain: str, device: Device) -> Path | None:
-        """Its file; None where nothing is kept, nor of a simulated device, which behaves as its test likes."""
+        """Its file; None where nothing is kept, nor of a simulated device, which behaves as its test likes, nor of one on a host that
+        others sample: how often they do is no trait of the device.
+        """
         return (
             None
-            if self.folder is None or device.facts.get("simulated")
+            if self.folder is None or device.facts.get("simulated") or device.facts.get("host")
             else self.folder / (re.sub(r"[^\w.-]", "_", device.uuid or domain) + ".json")
         )
 

@@ -146,12 +146,17 @@ class Idle:
         return self.energy_j / self.seconds
 
 
+def names_of(domain: str) -> tuple[str, ...]:
+    """What a setting may call a domain: its kind (``gpu``), itself (``gpu:node-1/0``), or all of its kind on its host (``gpu:node-1``)."""
+    return (domain.partition(":")[0], domain, *filter(None, [domain.rpartition("/")[0]]))
+
+
 def counts(domain: str, judged: Sequence[str], here: Iterable[str]) -> bool:
     """Whether energy of ``domain`` may be in a figure for which ``judged`` are asked for, where the domains ``here`` are metered."""
     kind = domain.partition(":")[0]
     if "auto" in judged:
         return kind == "gpu" or not any(each.startswith("gpu") for each in here)
-    return "all" in judged or kind in judged or domain in judged
+    return "all" in judged or any(name in judged for name in names_of(domain))
 
 
 def spared(domain: str, judged: Sequence[str], here: Iterable[str]) -> bool:

@@ -203,3 +203,19 @@ def test_several_answers_to_a_request_are_refused(served: Project) -> None:
     result = served.run_apart("--energy-budget")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*options has 'n': 4*"])
+
+
+def test_a_server_elsewhere_is_asked_where_a_meter_of_other_hosts_is_listed(served: Project) -> None:
+    served.toml('meters = ["prometheus", "rapl"]')
+    served.write(
+        "test_chat.py",
+        """
+        def test_elsewhere(energy_meter):
+            energy_meter.serve_load("http://gpu-box.invalid:8000", ["Hi"], model="m")
+        """,
+    )
+    for args in ((), ("--energy-budget",)):
+        result = served.run_apart(*args)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["*The first request to http://gpu-box.invalid:8000/v1/chat/completions failed: no connection.*"])
+        result.stdout.no_fnmatch_line("*may be another machine*")

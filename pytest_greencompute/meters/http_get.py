@@ -1,0 +1,119 @@
+"""What a server of metrics answers, over HTTP: bounded in size and time, with the token and the certificates that the environment names.
+
+Neither is in what an error or a report says; no redirect is followed, which would carry the token elsewhere.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.meters.exposition import HOSTILE
+
+TOKEN, TRUSTED = "ENERGY_METRICS_TOKEN", "ENERGY_METRICS_CA"
+CERTIFICATE, KEY = "ENERGY_METRICS_CERT", "ENERGY_METRICS_KEY"
+LIMIT_BYTES = 16 * 2**20
+TIMEOUT_S = 5.0  # for each step of a request
+WHOLE_S = 10.0  # for all of it
+OK = 200
+_WHY = {401: f"it wants a token: set {TOKEN}", 403: f"the token of {TOKEN} may not read it", 404: "there is no such page"}
+
+
+class Get(Protocol):
+    """Gets what is at an address."""
+
+    def __call__(self, url: str, asked: Mapping[str, str], /) -> bytes:
+        """What is answered there to what is ``asked``. Raises MeterError."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is open; may be called twice."""
+        ...
+
+
+def address_of(url: str, variable: str, path: str = "") -> str:
+    """An address as the environment names it, with ``path`` where it has none. Raises SettingsError for one that holds a password."""
+    remedy = f"Write {variable} like http://gpu-1:9400."
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise SettingsError(f"{variable} holds no address: {error}.", remedy=remedy) from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise SettingsError(f"{variable} holds {url[:80]!r}, which is no address of HTTP.", remedy=remedy)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise SettingsError(f"{variable} holds more than an address.", remedy=f"A token goes into {TOKEN}, which no report shows.")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or path}"
+
+
+class Getter:
+    """Gets answers over connections that are kept, for one thread at a time, until it is closed."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        try:
+            import httpx
+            import prometheus_client.parser  # noqa: F401 - found out now, and not while something is measured
+        except ImportError as error:
+            raise MeterError(
+                f"Reading the energy of other hosts needs httpx and prometheus-client: {error}.",
+                remedy="Run `pip install 'pytest-greencompute[hosts]'`.",
+            ) from error
+        token = environ.get(TOKEN, "").strip()
+        if not token.isascii() or not token.isprintable():
+            raise SettingsError(f"{TOKEN} holds what no token can.", remedy="Set it to the token alone.")
+        heads = {"accept-encoding": "identity", **({"authorization": f"Bearer {token}"} if token else {})}
+        self._client = httpx.Client(headers=heads, verify=_trust(environ), timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
+
+    def __call__(self, url: str, asked: Mapping[str, str], /) -> bytes:
+        """The answer. Raises MeterError where there is none, or more of it than ``LIMIT_BYTES``."""
+        import httpx
+
+        try:
+            with self._client.stream("GET", url, params=asked or None) as response:
+                if response.status_code != OK:
+                    why = _WHY.get(response.status_code, "it is not what was asked for")
+                    raise MeterError(f"{url} answers with status {response.status_code}.", remedy=f"Look there: {why}.")
+                return _read(response, url)
+        except httpx.HTTPError as error:
+            # Only the kind of some: what is said of an answer may repeat it.
+            said = str(error) if isinstance(error, httpx.ConnectError) else type(error).__name__
+            raise MeterError(f"{url} does not answer ({said}).", remedy="Is it up, and can this machine reach it?") from error
+
+    def close(self) -> None:
+        """Give the connections back; may be called twice."""
+        self._client.close()
+
+
+def _read(response: Any, url: str) -> bytes:
+    """As much as an exporter may show, as it comes: what is packed is not unpacked."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise MeterError(f"{url} answers with what is packed, which it was not asked for.", remedy=HOSTILE)
+    content, until_s = bytearray(), time.monotonic() + WHOLE_S
+    for chunk in response.iter_raw():
+        content += chunk
+        if len(content) > LIMIT_BYTES:
+            raise MeterError(f"{url} answers with more than {LIMIT_BYTES // 2**20} MiB.", remedy=HOSTILE)
+        if time.monotonic() > until_s:
+            raise MeterError(f"{url} had not answered in whole after {WHOLE_S:g} s.", remedy="Is it overloaded?")
+    return bytes(content)
+
+
+def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Whom to trust, and what to show: as the environment names it. Raises SettingsError for a file that cannot be used."""
+    trusted, certificate, key = (environ.get(name) or None for name in (TRUSTED, CERTIFICATE, KEY))
+    try:
+        context = ssl.create_default_context(cafile=trusted)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        named = f"{TRUSTED}, {CERTIFICATE} or {KEY}"
+        raise SettingsError(f"{named} names a file that cannot be used: {error}.", remedy="They are files of PEM.") from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is locked by a password")
