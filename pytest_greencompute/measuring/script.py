@@ -55,8 +55,9 @@ def open_instruments(
     clock = clock or RealClock()
     asked = MeterOptions(clock, os.environ if environ is None else environ, cpu_watts_per_core, family, tuple(domains))
     opened = open_counters(tuple(meters), asked, extra or {})
-    sees = {"own": opened.own, "elsewhere": opened.elsewhere}
-    return Instruments(opened.counters, clock, refusals=opened.refusals, domains=domains, **sees, **options)
+    return Instruments(
+        opened.counters, clock, refusals=opened.refusals, own=opened.own, elsewhere=opened.elsewhere, domains=domains, **options
+    )
 
 
 def measure(

@@ -43,4 +43,4 @@ def finite(value: float, name: str, where: str) -> float:
     """Raises MeterError for a value that is no energy."""
     if not math.isfinite(value) or value < 0:
         raise MeterError(f"{where} shows {name} as {value!r}.", remedy="Its exporter does not get it from the device: look at its log.")
-    return value
+    return float(value)

@@ -14,12 +14,13 @@ from typing import Protocol
 from pytest_greencompute.errors import MeterError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters.base import Condition, DeviceFacts
-from pytest_greencompute.meters.tracks import Track
+from pytest_greencompute.meters.tracks import LEAST_READINGS, Track
 from pytest_greencompute.values.readings import Reading, Source
 
 STEP_S = 0.1  # how close together two looks may be
 RETRIES = 20.0  # looks in a period, at most, once a sample is due
 MOST_RETRY_S = 2.0
+REFUSED_S = 1.5  # after a look that showed nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,11 @@ class Scraper:
         now_ns, samples = self.clock.now_ns(), self.samples
         if samples.pace_s:
             return samples.pace_s - STEP_S / 2
-        live = [track for track in self.tracks if not track.is_stale(now_ns)] or self.tracks
+        live = [track for track in self.tracks if not track.is_stale(now_ns)]
+        if self._problem or not live:
+            return REFUSED_S
+        if samples.early_s and any(len(track.readings) < LEAST_READINGS for track in live):
+            return STEP_S / 2  # nobody knows yet when something new is due
         shortest_s = min(track.period_s for track in live)
         due_s = min((track.last_ns - now_ns) / 1e9 + track.period_s + track.delay_s for track in live) - samples.early_s
         retry_s = STEP_S if samples.early_s else min(max(STEP_S, shortest_s / RETRIES), MOST_RETRY_S)

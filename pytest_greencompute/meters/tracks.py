@@ -6,7 +6,6 @@ The readings carry the times of their own samples, so they are the ticks: nobody
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 from collections.abc import Iterable
 
@@ -41,7 +40,8 @@ class Track:
         self._last: tuple[float, int] | None = None
         self._energy_j = 0.0
         self._lost: MeterLostError | None = None
-        self._delay_s = math.inf  # how late a new sample is seen, at least
+        self._delay_s: float | None = None  # how late a new sample is seen, at least
+        self._guessed_delay_s = 0.0
 
     @property
     def period_s(self) -> float:
@@ -66,7 +66,7 @@ class Track:
     @property
     def delay_s(self) -> float:
         """How late samples are seen: a server may hand them on later than it took them."""
-        return self._delay_s if math.isfinite(self._delay_s) else 0.0
+        return self._guessed_delay_s if self._delay_s is None else self._delay_s
 
     def source_of(self, meter: str) -> Source:
         """What its numbers are, as ``meter`` reads them. A sample may be a period old when it is taken, so energy arrives that late."""
@@ -94,10 +94,11 @@ class Track:
             if self._last is None or t_ns > self._last[1]:
                 self._new(value * self.device.metric.unit, t_ns, doubt_s)
         if self.last_ns > before_ns:
-            late_s = (now_ns - self.last_ns) / 1e9
+            late_s = max(now_ns - self.last_ns, 0) / 1e9
             if first:  # of what was there before it was first looked at nobody has seen when it came
-                late_s = min(late_s - MISSED * self.period_s, MOST_DELAY_S)
-            self._delay_s = min(self._delay_s, max(late_s, 0.0))
+                self._guessed_delay_s = min(max(late_s - MISSED * self.period_s, 0.0), MOST_DELAY_S)
+            else:
+                self._delay_s = late_s if self._delay_s is None else min(self._delay_s, late_s)
 
     def _new(self, value: float, t_ns: int, doubt_s: float) -> None:
         (last, last_ns), is_power = self._last or (value, t_ns), self.device.metric.is_power

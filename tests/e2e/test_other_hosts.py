@@ -81,5 +81,18 @@ def test_a_model_on_two_hosts_is_judged_by_their_sum_or_by_one(hosts: Project) -
     assert "s3cret" not in result.stdout.str()
     assert os.environ["ENERGY_METRICS_TOKEN"] == "s3cret-token"
 
+
+def test_one_host_of_several_can_be_judged_alone(hosts: Project) -> None:
     hosts.toml('meters = ["hosts"]\ndomains = "gpu:node-1"')
-    hosts.measure().assert_outcomes(passed=2)
+    hosts.write(
+        "test_remote.py",
+        """
+        import pytest
+
+        @pytest.mark.energy_budget(energy_per_query="6.1 kJ")
+        def test_one(energy_meter, remote):
+            run = energy_meter.measure(remote, ["a"])
+            assert (run.energy_per_query.domain, run.energy_per_query) == ("gpu:node-1/0", pytest.approx(6_000, rel=0.02))
+        """,
+    )
+    hosts.measure().assert_outcomes(passed=1)

@@ -36,7 +36,7 @@ def test_only_series_of_energy_are_read_of_what_an_exporter_shows() -> None:
     )
     assert energy.name == ENERGY
     assert energy.labels["Hostname"] == "node-1"
-    assert energy.samples == ((8.1e9, 0),)
+    assert energy.samples == ((pytest.approx(8.1e9), 0),)
     assert power.name == "DCGM_FI_DEV_POWER_USAGE"
 
 
