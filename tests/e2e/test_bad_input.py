@@ -371,7 +371,7 @@ def test_such_an_option_is_fine_where_the_file_switches_measuring_on(project: Pr
         (["--energy-json="], "--energy-json: '' is not a text."),
         (
             ["--energy-meter=nvmll"],
-            "There is no meter 'nvmll'. Did you mean 'nvml'? There are: nvml, rapl, codecarbon, zeus, cputime, world",
+            "There is no meter 'nvmll'. Did you mean 'nvml'? There are: nvml, rapl, codecarbon, zeus, prometheus, dcgm, cputime, world",
         ),
         (["--energy-meter=world,wrld"], "There is no meter 'wrld'. Did you mean 'world'?"),
     ],

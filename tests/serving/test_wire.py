@@ -21,6 +21,7 @@ from pytest_greencompute.serving.wire import (
     body,
     chunk_of,
     endpoint_of,
+    is_elsewhere,
     models_of,
     port_of,
     said,
@@ -42,6 +43,7 @@ CHAT, TEXT = endpoint_of("openai-chat"), endpoint_of("openai-completions")
 )
 def test_any_address_of_the_server_will_do(given_url: str, base: str) -> None:
     assert address(given_url) == base
+    assert not is_elsewhere(base, on_this_machine=False, meters_see_hosts=lambda: False)
 
 
 def test_ports() -> None:
@@ -49,10 +51,13 @@ def test_ports() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.2:8000", "http://gpu-box:8000", "https://api.openai.com/v1", "http://0.0.0.0:8000"])
-def test_another_machine_is_refused_unless_it_is_this_one(url: str) -> None:
+def test_another_machine_is_refused_unless_it_is_this_one_or_metered(url: str) -> None:
+    base = address(url)
+    assert base.startswith(url)
     with pytest.raises(SettingsError, match="may be another machine"):
-        address(url)
-    assert address(url, on_this_machine=True).startswith(url)
+        is_elsewhere(base, on_this_machine=False, meters_see_hosts=lambda: False)
+    assert not is_elsewhere(base, on_this_machine=True, meters_see_hosts=lambda: False)
+    assert is_elsewhere(base, on_this_machine=False, meters_see_hosts=lambda: True)
 
 
 @pytest.mark.parametrize(

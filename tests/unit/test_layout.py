@@ -60,9 +60,14 @@ def test_short_batches_are_run_in_whole_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tick_s", "lag_s", "seconds"), [(0.1, 0.0, 1.0), (0.02, 0.0, 0.5), (0.0, 0.0, 0.5), (0.1, 1.0, 2.0), (0.5, 0.0, 5.0)]
+    ("tick_s", "lag_s", "seconds"), [(0.1, 0.0, 1.0), (0.02, 0.0, 0.5), (0.0, 0.0, 0.5), (0.1, 1.0, 2.0), (0.5, 0.0, 5.0), (2.0, 0.0, 20.0)]
 )
 def test_a_block_is_ten_ticks_half_a_second_and_twice_the_lag_at_least(tick_s: float, lag_s: float, seconds: float) -> None:
+    assert block_seconds(tick_s, lag_s) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("tick_s", "lag_s", "seconds"), [(5.0, 0.0, 20.0), (15.0, 0.0, 20.0), (60.0, 0.0, 60.0), (15.0, 15.0, 30.0)])
+def test_ticks_that_are_seconds_apart_make_no_block_longer_than_twenty_or_one_of_them(tick_s: float, lag_s: float, seconds: float) -> None:
     assert block_seconds(tick_s, lag_s) == pytest.approx(seconds)
 
 

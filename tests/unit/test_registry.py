@@ -186,7 +186,10 @@ def test_a_built_in_name_cannot_be_taken() -> None:
 def test_an_unknown_name_is_a_settings_error_with_the_nearest_one() -> None:
     with pytest.raises(SettingsError) as caught:
         registry.meter("nmvl", table(PlainMeter("mine")))
-    assert str(caught.value) == "There is no meter 'nmvl'. Did you mean 'nvml'? There are: nvml, rapl, codecarbon, zeus, cputime, mine."
+    assert (
+        str(caught.value)
+        == "There is no meter 'nmvl'. Did you mean 'nvml'? There are: nvml, rapl, codecarbon, zeus, prometheus, dcgm, cputime, mine."
+    )
     with pytest.raises(SettingsError, match="There are"):
         registry.meter("wattmeter", {})
 
