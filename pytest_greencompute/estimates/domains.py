@@ -62,9 +62,12 @@ def idle_watts(run: Run, domain: str) -> tuple[float, float]:
     readings = [idle for idle in run.idles if idle.domain == domain]
     if not readings:
         return 0.0, 0.0
-    watts = sum(idle.energy_j for idle in readings) / sum(idle.seconds for idle in readings)
-    spread = statistics.stdev(idle.watts for idle in readings) if len(readings) > 1 else 0.02 * watts
-    return watts, spread / math.sqrt(len(readings))
+    seconds = sum(idle.seconds for idle in readings)
+    watts = sum(idle.energy_j for idle in readings) / seconds
+    if len(readings) > 1:
+        return watts, statistics.stdev(idle.watts for idle in readings) / math.sqrt(len(readings))
+    jitter_s = max((source.jitter_s for source in run.sources if source.domain == domain), default=0.0)
+    return watts, max(0.02, jitter_s / seconds) * watts
 
 
 def stood_idle(run: Run, source: Source) -> bool:

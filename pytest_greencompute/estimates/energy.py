@@ -92,7 +92,7 @@ def _energy_over(run: Run, metric: Metric, sources: Sequence[Source], idle: Mapp
     amount = amount_of(blocks)
     extra = _idle_error(metric, blocks, idle, look_confidence(run, aim)) / amount
     extra += sum(source.step_j for source in sources) * len(blocks) / amount
-    extra += _stamping(blocks, sources) / amount + FINEST * abs(value)
+    extra += _stamping(run, sources) / amount + FINEST * abs(value)
     found = _widened(metric, value, low, high, extra, sources, n=n, aim=aim)
     return found if metric.signed else above_zero(found, lambda: least_of(run, joules_of, amount_of, look_confidence(run, aim)))
 
@@ -106,13 +106,19 @@ def _idle_error(metric: Metric, blocks: Sequence[Block], idle: Mapping[str, tupl
     return NormalDist().inv_cdf((1 + confidence) / 2) * joules
 
 
-def _stamping(blocks: Sequence[Block], sources: Sequence[Source]) -> float:
-    """Energy, in joules, that the jitter of the ticks leaves open: at either end of each block, independent of one another."""
+def _stamping(run: Run, sources: Sequence[Source]) -> float:
+    """Energy, in joules, that the jitter of the ticks leaves open: at either end of each block, independent of one another.
+
+    What a border of two stretches of a load takes from one it gives to the other.
+    """
     open_j = 0.0
     for source in sources:
-        spans = [block.spans[source.domain] for block in blocks]
+        spans = [block.spans[source.domain] for block in run.blocks]
+        ends = 2 * len(spans)
+        if run.serving is not None:
+            ends = len({span.a_ns for span in spans} ^ {span.b_ns for span in spans})
         watts = sum(span.energy_j for span in spans) / max(sum(span.seconds for span in spans), 1e-9)
-        open_j += watts * source.jitter_s * math.sqrt(2 * len(blocks))
+        open_j += watts * source.jitter_s * math.sqrt(ends)
     return open_j
 
 

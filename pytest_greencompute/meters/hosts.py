@@ -51,7 +51,7 @@ class PrometheusMeter:
                     f"{server.where} has the energy of {len(hosts)} hosts: {', '.join(sorted(hosts)[:5])}{', …' * (len(hosts) > 5)}.",
                     remedy=f"Say which of them run what you measure: {WHICH}='host=\"{min(hosts)}\"'.",
                 )
-            scraper = Scraper(server, [Track(device, HISTORY_S) for device in devices], options.clock, self.name)
+            scraper = Scraper(server, [Track(device, HISTORY_S, aged=True) for device in devices], options.clock, self.name)
             scraper.hand_on(server.seen(series, scraper.tracks))
             for track in scraper.tracks:
                 _check_sampled(track, options.clock, server.where)

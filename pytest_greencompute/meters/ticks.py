@@ -273,7 +273,7 @@ class TickingCounters:
         watched = sampled(counter, self._clock, PROBE_CHANGES) or watch(counter, self._clock, PROBE_CHANGES)
         readings = [poll.reading for poll in watched.polls]
         periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(readings)]
-        tick_s, jitter_s = statistics.median(periods), max(periods) - min(periods)
+        tick_s, jitter_s = statistics.median(periods), max(counter.source.jitter_s, max(periods) - min(periods))
         self._follow(counter, watched, tick_s, jitter_s)
         self._quiet[counter.source.domain] = readings[-1], idle_over(counter.source.domain, readings).watts
         self.learnt.probed[counter.source.domain] = replace(counter.source, tick_s=tick_s, jitter_s=jitter_s)

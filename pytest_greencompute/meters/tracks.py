@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pytest_greencompute.errors import MeterLostError
 from pytest_greencompute.meters.series import HostDevice
 from pytest_greencompute.values.readings import Reading, Source
 
 LEAST_READINGS = 3  # that show a period
-KEPT = 8  # readings: enough for a period and for idle power
+KEPT = 16  # readings: enough for a period and for idle power
+STEADY = 4  # in a row, between which the power may be taken to be the same
 STALE_TICKS = 3.0  # without a new sample: one that was missed, and one that is late, are none
 STALE_S = 2.0  # beside that
 MISSED = 1.5  # periods: so old the last sample may be where none is late
@@ -27,15 +28,17 @@ _STALE = "Look whether its exporter runs and is scraped, and whether the series 
 
 
 class Track:
-    """The readings of ``device``. ``hint_s`` is how often a new sample is taken to come until that was seen.
+    """The readings of ``device``. ``hint_s`` is how often a new sample is taken to come until that was seen; ``aged``: a server takes the
+    samples of an exporter that has its own times.
 
     A power is integrated: between two samples it is taken to have gone straight from one to the other.
     """
 
-    def __init__(self, device: HostDevice, hint_s: float) -> None:
+    def __init__(self, device: HostDevice, hint_s: float, *, aged: bool = False) -> None:
         self.device = device
         self.readings: tuple[Reading, ...] = ()  # replaced, never changed: other threads look at it
         self._hint_s = hint_s
+        self._aged = aged
         self._first: Reading | None = None
         self._last: tuple[float, int] | None = None
         self._energy_j = 0.0
@@ -68,6 +71,16 @@ class Track:
         """How late samples are seen: a server may hand them on later than it took them."""
         return self._guessed_delay_s if self._delay_s is None else self._delay_s
 
+    @property
+    def aged_s(self) -> float:
+        """By how many seconds some samples are older than others when they are taken.
+
+        By so much energy runs ahead of time and behind it in readings between which the power is the same; where it changes, nobody can
+        tell, so the steadiest few of all count.
+        """
+        runs = [self.readings[at : at + STEADY] for at in range(len(self.readings) - STEADY + 1)]
+        return min(map(_aged_s, runs), default=0.0) if self._aged else 0.0
+
     def source_of(self, meter: str) -> Source:
         """What its numbers are, as ``meter`` reads them. A sample may be a period old when it is taken, so energy arrives that late."""
         metric, device = self.device.metric, self.device
@@ -78,6 +91,7 @@ class Track:
             device=device.device,
             uuid=device.uuid,
             tick_s=self.period_s,
+            jitter_s=self.aged_s,
             step_j=0.0 if metric.is_power else metric.unit,
             lag_s=self.period_s + self.delay_s,
             systematic=_SYSTEMATIC if device.uuid else 0.0,
@@ -138,3 +152,12 @@ class Track:
                 remedy=_STALE,
             )
         return newest
+
+
+def _aged_s(readings: Sequence[Reading]) -> float:
+    first, last = readings[0], readings[-1]
+    seconds, joules = (last.t_ns - first.t_ns) / 1e9, last.energy_j - first.energy_j
+    if joules <= 0:
+        return 0.0
+    ahead_s = [(each.energy_j - first.energy_j) / joules * seconds - (each.t_ns - first.t_ns) / 1e9 for each in readings]
+    return min(max(ahead_s) - min(ahead_s), seconds / (len(readings) - 1))

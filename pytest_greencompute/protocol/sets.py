@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 IDLE_TICKS = 3
 IDLE_SECONDS = 0.05
 IDLE_LAGS = 0.5
+IDLE_JITTERS = 16  # what a tick that comes early adds must not look like somebody else's work
 IDLE_EVERY, IDLE_EVERY_IN_PAIRS = 4, 8  # sets; what both sides of a pair draw when idle is nearly the same, and cancels
 IDLE_STEADY = 0.1  # two readings in a row that differ by no more: a GPU cools for some seconds after work
 LOST_SETS = 3
@@ -393,7 +394,7 @@ def _idle_seconds(tick: float, lag: float) -> float:
 
 
 def read_idle(
-    sources: Iterable[Source], *, settle: bool = False, since: Readings = NO_READINGS
+    sources: Sequence[Source], *, settle: bool = False, since: Readings = NO_READINGS
 ) -> Generator[Ticks | Wait, Any, tuple[tuple[Idle, ...], Readings]]:
     """Idle power right after work, tick to tick, for the counters that tick, and the readings at the end; others are read without a gap.
 
@@ -403,10 +404,11 @@ def read_idle(
     lag = max((source.lag_s for source in sources), default=0.0)
     if tick == 0:
         return (), NO_READINGS
+    steady = IDLE_JITTERS * max(source.jitter_s for source in sources)
     if settle:
         yield Wait(lag)
     before: Readings = since or (yield Ticks())
-    yield Wait(_idle_seconds(tick, lag) - tick)
+    yield Wait(max(_idle_seconds(tick, lag), steady) - tick)
     after: Readings = yield Ticks()
     spans = between(before, after)
     return tuple(Idle(domain, span.energy_j, span.seconds) for domain, span in spans.items()), after

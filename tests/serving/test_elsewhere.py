@@ -79,9 +79,14 @@ class SimulatedClient:
         return found
 
 
-def two_hosts(scrape_s: float = 5.0) -> tuple[SimulatedClock, list[StandInExporter], StandInPrometheus, Instruments]:
+def two_hosts(
+    scrape_s: float = 5.0, collect_s: float = 0.0
+) -> tuple[SimulatedClock, list[StandInExporter], StandInPrometheus, Instruments]:
     clock = SimulatedClock()
-    hosts = [StandInExporter(clock, count=2), StandInExporter(clock, "node-2", hostname="hostname", first=8, idle_w=80.0)]
+    hosts = [
+        StandInExporter(clock, count=2, collect_s=collect_s),
+        StandInExporter(clock, "node-2", hostname="hostname", first=8, idle_w=80.0, collect_s=collect_s),
+    ]
     prometheus = StandInPrometheus(clock, scrape_s, {f"{each.host}:9400": each.text for each in hosts})
     local = SimulatedCounter(clock, domain="cpu")
     counters = PrometheusMeter(prometheus).find(MeterOptions(clock, ENVIRON))
@@ -100,9 +105,10 @@ def figure(run: Run, metric: str = "energy_per_query") -> Estimate:
     return found
 
 
+@pytest.mark.parametrize("collected", [0.0, 0.7])
 @pytest.mark.parametrize("scrape_s", [1.0, 5.0, 15.0])
-def test_two_hosts_sum_to_the_truth_and_each_is_told(scrape_s: float) -> None:
-    clock, hosts, _, instruments = two_hosts(scrape_s)
+def test_two_hosts_sum_to_the_truth_and_each_is_told(scrape_s: float, collected: float) -> None:
+    clock, hosts, _, instruments = two_hosts(scrape_s, collected * scrape_s)
     run = loaded(clock, hosts, instruments)
     seconds = (run.blocks[-1].end_ns - run.blocks[0].start_ns) / 1e9
     answered = sum(block.queries for block in run.blocks)
