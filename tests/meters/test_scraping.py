@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import shutil
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,6 +173,7 @@ class Behaviour:
         self.status, self.heads, self.chunks = 200, dict[str, str](), [b"hello"]
         self.seen: list[dict[str, str]] = []
         self.url = ""
+        self.http: ThreadingHTTPServer
 
 
 @pytest.fixture
@@ -194,6 +199,7 @@ def server() -> Iterator[Behaviour]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
+        behaviour.http = http
         behaviour.url = f"http://127.0.0.1:{http.server_port}"
         yield behaviour
         http.shutdown()
@@ -262,6 +268,28 @@ def test_a_refusal_says_what_to_do_and_never_the_token(server: Behaviour, get: C
 def test_nobody_there_is_told(get: Callable[..., bytes]) -> None:
     with pytest.raises(MeterError, match="does not answer"):
         get("http://127.0.0.1:1")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl")
+def test_a_server_is_trusted_by_the_authority_that_is_named_and_shown_the_certificate(
+    server: Behaviour, get: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """One certificate plays all parts: that of the server, of whom to trust, and of whoever asks."""
+    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    named = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(pem)]
+    subprocess.run([*made, *named], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pem))
+    context.load_cert_chain(pem, key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    url = server.url.replace("http:", "https:")
+    shown = {"ENERGY_METRICS_CERT": str(pem), "ENERGY_METRICS_KEY": str(key)}
+    with pytest.raises(MeterError, match="does not answer"):
+        get(url, shown)
+    with pytest.raises(MeterError, match="does not answer"):
+        get(url, {"ENERGY_METRICS_CA": str(pem)})
+    assert get(url, {"ENERGY_METRICS_CA": str(pem), **shown}) == b"hello"
 
 
 @pytest.mark.parametrize("name", ["ENERGY_METRICS_CA", "ENERGY_METRICS_CERT"])
