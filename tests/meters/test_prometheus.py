@@ -18,10 +18,13 @@ from pytest_greencompute.meters.base import MeterOptions
 from pytest_greencompute.meters.hosts import DcgmMeter, PrometheusMeter
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.meters.registry import open_counters
+from pytest_greencompute.meters.series import Series, devices_of
+from pytest_greencompute.meters.servers import Server
+from pytest_greencompute.meters.tracks import Track
 from pytest_greencompute.testing.simulated import SimulatedClock
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
-from tests.meters.exporters import POWER, Exporters, StandInExporter, StandInPrometheus
+from tests.meters.exporters import COUNTED_BEFORE_J, ENERGY, POWER, Exporters, StandInExporter, StandInPrometheus
 
 MONITOR = {"ENERGY_PROMETHEUS_URL": "http://monitor:9090"}
 LOAD_S, LOAD_W = 20.0, 300.0
@@ -116,6 +119,45 @@ def test_an_exporter_that_reads_its_gpus_whenever_it_is_scraped_is_scraped_once_
     found = figure(measured(instruments, exporter))
     assert found.value == pytest.approx(LOAD_W * LOAD_S, rel=0.02)
     assert get.scrapes == pytest.approx(exporter.clock.now_ns() / 1e9, rel=0.05)
+
+
+@pytest.mark.parametrize(("direct", "collect_s"), [(False, 0.0), (True, 0.0), (True, 5.0)])
+def test_a_reading_has_the_time_at_which_it_was_sampled(*, direct: bool, collect_s: float) -> None:
+    exporter = StandInExporter(SimulatedClock(), collect_s=collect_s)
+    start_ns = exporter.clock.now_ns()
+    instruments = scraped_here(exporter)[1] if direct else through_prometheus(5.0, exporter)[1]
+    instruments.probe()
+    seen = set()
+    for watts in (60, 700, 100, 400, 650, 60) * 3:
+        exporter.gpus[0].set_power(watts)
+        exporter.clock.sleep(7.3)
+        reading = instruments.read()["gpu:node-1/0"]
+        seen.add(reading.t_ns)
+        true_j = exporter.true_j(start_ns, reading.t_ns)
+        assert abs(reading.energy_j - COUNTED_BEFORE_J - true_j) <= 0.2 * 700  # a tenth of a second of the counter, and one of the looks
+    assert len(seen) > 8
+
+
+def test_of_two_jobs_that_scrape_one_exporter_one_is_followed_until_it_ends() -> None:
+    """Mixed, their samples would tick at two times, and each might be older than it seems by as much as it likes."""
+    clock = SimulatedClock()
+    server = Server(Exporters(), "http://monitor:9090", (), clock)
+
+    def by(job: str, *seconds: float) -> Series:
+        return Series(ENERGY, {"UUID": "GPU-1", "gpu": "0", "job": job}, tuple((1000.0 * each, round(each * 1e9)) for each in seconds))
+
+    (device,) = devices_of([by("a", 1)])
+    track = Track(device, 5.0)
+
+    def times(*series: Series) -> list[float]:
+        for each in server.seen(series, [track]):
+            track.take(each.samples, clock.now_ns())
+        return [reading.t_ns / 1e9 for reading in track.readings]
+
+    assert times(by("a", 1, 6, 11), by("b", 2, 7)) == [1, 6, 11]
+    assert times(by("a", 6, 11), by("b", 7, 12)) == [1, 6, 11]
+    assert times(by("a", 11, 16), by("b", 12, 17)) == [1, 6, 11, 16]
+    assert times(by("a", 11, 16), by("b", 17, 22, 27)) == [1, 6, 11, 16, 17, 22, 27]
 
 
 def test_power_is_summed_where_an_exporter_shows_no_energy() -> None:

@@ -165,8 +165,9 @@ def test_that_a_counter_missed_some_of_the_time_is_not_kept(tmp_path: Path) -> N
     assert found.behaviour.whole is None
 
 
-def test_nothing_is_kept_of_a_simulated_device(tmp_path: Path) -> None:
-    made_up = replace(CARD, facts={**CARD.facts, "simulated": True})
+@pytest.mark.parametrize("fact", ["simulated", "host"])
+def test_nothing_is_kept_of_a_simulated_device_nor_of_one_that_others_sample(tmp_path: Path, fact: str) -> None:
+    made_up = replace(CARD, facts={**CARD.facts, fact: "node-1"})
     assert cache(tmp_path, card=made_up).recall("gpu:0", made_up, NOW) == (None, "")
     assert list(cache(tmp_path, card=made_up)) == []
 
