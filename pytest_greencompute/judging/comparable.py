@@ -29,6 +29,9 @@ NO_MATTER: Mapping[str, str] = {
     "devices.watts_from": "where the watts come from; how many they are has its own row",
     "devices.zone": "the name of the counter",
     "devices.wraps_at_j": "the counter's range",
+    "devices.host": "hosts of one kind, of which a server may have others each time",
+    "devices.exporter": "passes on what the device's counter shows",
+    "devices.read_at": "the address",
     "conditions": "temperatures and clocks, which come and go; what spoils a block marks it",
     "followed": "how many passes, and whose queries: these have their own row",
     "served.url": "the port differs from one start to the next",
@@ -244,8 +247,16 @@ def _lacking(value: Json) -> bool:
 
 
 def _judged(devices: Mapping[str, Device], *, cpu_judged: bool) -> dict[str, Device]:
-    counted = [domain for domain in devices if cpu_judged or _family(domain) not in ("cpu", "dram")]
-    return {domain: devices[domain] for domain in sorted(counted, key=_by_number)}
+    counted = sorted((each for each in devices if cpu_judged or _family(each) not in ("cpu", "dram")), key=_by_number)
+    return {_wherever(domain, counted): devices[domain] for domain in counted}
+
+
+def _wherever(domain: str, order: Sequence[str]) -> str:
+    """The domain; of a device on a host that is named (``gpu:node-1/0``), its place among all of its kind: a server may be moved."""
+    family, _, place = domain.partition(":")
+    if "/" not in place:
+        return domain
+    return f"{family}:any host, {[each for each in order if _family(each) == family].index(domain)}"
 
 
 def _family(domain: str) -> str:

@@ -265,6 +265,18 @@ def test_several_gpus_are_counted_and_sorted_by_number() -> None:
     assert told(*differences(run(devices={}), run(devices=ten)))[0] == "domain: none here, gpu:2, gpu:10 in the baseline"
 
 
+def test_hosts_that_are_named_may_be_others_of_the_same_kind() -> None:
+    one, other = {"gpu:node-1/0": {**H100, "host": "node-1"}}, {"gpu:node-7/3": {**H100, "host": "node-7"}}
+    assert differences(run(devices=one), run(devices=other)) == ()
+    (found,) = told(*differences(run(devices=one), run(devices={"gpu:node-7/3": {**H100, "power_limit_w": 400.0}})))
+    assert found == "power limit: 700 W here, 400 W in the baseline"
+    assert told(*differences(run(devices=one), run(devices={**one, **other}))) == [
+        "domain: gpu:any host, 0 here, gpu:any host, 0, gpu:any host, 1 in the baseline",
+        "GPU: NVIDIA H100 80GB HBM3 here, 2 × NVIDIA H100 80GB HBM3 in the baseline",
+    ]
+    assert "domain" in told(*differences(run(devices=one), run(devices={"gpu:0": H100})))[0]
+
+
 @pytest.mark.parametrize("theirs", [{}, {"machine": None, "devices": None, "batch_size": None}, {"machine": [], "devices": {"gpu:0": "x"}}])
 def test_what_a_baseline_lacks_is_unknown_and_blocks(theirs: dict[str, Any]) -> None:
     found = differences(run(), theirs)
