@@ -1,7 +1,8 @@
 """The meters of other hosts: GPUs and processors anywhere, as exporters show their energy, scraped here or by a Prometheus server.
 
 Where they are stands in the environment, since it belongs to the place that measures and not to the project: the addresses in
-``ENERGY_PROMETHEUS_URL`` or ``ENERGY_EXPORTER_URLS``, which of their series are meant in ``ENERGY_SERIES``.
+``ENERGY_PROMETHEUS_URL`` or ``ENERGY_EXPORTER_URLS``, which of their series are meant in ``ENERGY_SERIES``. Whoever lists one of these
+meters has a device in mind, so what is not found is a refusal: never a reason to judge what another meter finds here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from pytest_greencompute.errors import GreencomputeError, MeterError, NothingThereError
+from pytest_greencompute.errors import GreencomputeError, MeterError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters.base import Ability, Counter, MeterOptions, Traits
 from pytest_greencompute.meters.http_get import Get, Getter, address_of
@@ -38,7 +39,7 @@ class PrometheusMeter:
         """A counter for each device whose series are meant. Raises MeterError, SettingsError."""
         url = options.environ.get(PROMETHEUS, "").strip()
         if not url:
-            raise NothingThereError(f"{PROMETHEUS} is not set.", remedy=f"Set it to a Prometheus server: {PROMETHEUS}=http://monitor:9090.")
+            raise MeterError(f"{PROMETHEUS} is not set.", remedy=f"Set it to a Prometheus server: {PROMETHEUS}=http://monitor:9090.")
         wanted = matchers(options.environ.get(WHICH, ""))
         with ExitStack() as opened:
             server = Server(self._get or Getter(options.environ), address_of(url, PROMETHEUS), wanted, options.clock)
@@ -76,9 +77,7 @@ class DcgmMeter:
         """A counter for each device whose series are meant, at any of the addresses. Raises MeterError, SettingsError."""
         urls = options.environ.get(EXPORTERS, "").replace(",", " ").split()
         if not urls:
-            raise NothingThereError(
-                f"{EXPORTERS} is not set.", remedy=f"Set it to exporters: {EXPORTERS}=http://gpu-1:9400,http://gpu-2:9400."
-            )
+            raise MeterError(f"{EXPORTERS} is not set.", remedy=f"Set it to exporters: {EXPORTERS}=http://gpu-1:9400,http://gpu-2:9400.")
         wanted = matchers(options.environ.get(WHICH, ""))
         counters: list[Counter] = []
         with ExitStack() as opened:

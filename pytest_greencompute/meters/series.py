@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pytest_greencompute.errors import MeterError, NothingThereError, SettingsError
+from pytest_greencompute.errors import MeterError, SettingsError
 
 WHICH = "ENERGY_SERIES"  # the variable that says which series are meant
 LONGEST_TEXT = 80  # characters of a label that a report repeats
@@ -164,7 +164,7 @@ def chosen(listed: Iterable[Series], wanted: Sequence[Matcher]) -> list[Series]:
 
 
 def devices_of(series: Sequence[Series]) -> tuple[HostDevice, ...]:
-    """The devices of those series, in order: each once, by the first metric of the table that shows it. Raises NothingThereError."""
+    """The devices of those series, in order: each once, by the first metric of the table that shows it. Raises MeterError."""
     by_rank = sorted(series, key=lambda each: list(METRICS_OF_HOSTS).index(each.name))
     exporters: dict[str, str] = {}  # of each kind of domain, so that no processor counts twice under two names
     first: dict[tuple[str, ...], Series] = {}
@@ -175,7 +175,7 @@ def devices_of(series: Sequence[Series]) -> tuple[HostDevice, ...]:
             first.setdefault(key, each)
             instances.setdefault(key, []).append(each.labels.get("instance", ""))
     if not first:
-        raise NothingThereError(
+        raise MeterError(
             "There is no energy of a GPU or a processor among the series that are meant.",
             remedy=f"Let DCGM exporter show DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION, as it does by default, and look at {WHICH}.",
         )

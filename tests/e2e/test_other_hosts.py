@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import CONFTEST as HERE
 from .conftest import Project
 
 CONFTEST = """
@@ -80,6 +81,25 @@ def test_a_model_on_two_hosts_is_judged_by_their_sum_or_by_one(hosts: Project) -
         assert "s3cret" not in (hosts.path / name).read_text(encoding="utf-8")
     assert "s3cret" not in result.stdout.str()
     assert os.environ["ENERGY_METRICS_TOKEN"] == "s3cret-token"
+
+
+def test_without_an_address_nothing_of_this_machine_is_judged_instead(hosts: Project) -> None:
+    hosts.monkeypatch.delenv("ENERGY_PROMETHEUS_URL")
+    hosts.toml('meters = ["prometheus", "world"]\nunmeasured = "fail"')
+    hosts.write("conftest.py", HERE)
+    hosts.write(
+        "test_here.py",
+        """
+        import pytest
+
+        @pytest.mark.energy_budget(energy_per_query="1 kJ")
+        def test_here(energy_meter, world):
+            energy_meter.measure(world.model(), ["a"])
+        """,
+    )
+    result = hosts.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*test_here has no energy_per_query to judge: *ENERGY_PROMETHEUS_URL is not set*"])
 
 
 def test_one_host_of_several_can_be_judged_alone(hosts: Project) -> None:

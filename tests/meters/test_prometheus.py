@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.errors import MeterError, MeterLostError, NothingThereError, SettingsError
+from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
 from pytest_greencompute.measuring.driver import run_metered
@@ -226,7 +226,7 @@ def test_several_hosts_are_not_taken_without_being_named() -> None:
 def test_without_an_address_there_is_nothing_and_the_variable_is_named() -> None:
     for meter, variable in ((PrometheusMeter(), "ENERGY_PROMETHEUS_URL"), (DcgmMeter(), "ENERGY_EXPORTER_URLS")):
         options = MeterOptions(SimulatedClock(), {})
-        with pytest.raises(NothingThereError, match=f"{variable} is not set"):
+        with pytest.raises(MeterError, match=f"{variable} is not set"):
             meter.find(options)
         (ability,) = meter.abilities(options)
         assert not ability.works
