@@ -1,4 +1,4 @@
-"""A real Prometheus server on the loopback, which scrapes a stand-in exporter whose true energy is known."""
+"""A stand-in exporter whose true energy is known, over HTTP: scraped by a real Prometheus server on the loopback, and here."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.measuring.script import open_instruments
 from pytest_greencompute.meters.base import MeterOptions
 from pytest_greencompute.meters.hosts import PrometheusMeter
+from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.testing.simulated import PowerCurve
 
 PROGRAM = shutil.which("prometheus")
@@ -95,18 +96,34 @@ def test_a_real_prometheus_shows_the_energy_that_was_used_and_is_missed_when_it_
                 (source,) = instruments.probe().sources
                 assert (source.domain, source.device, source.uuid) == ("gpu:node-1/0", "NVIDIA L4", "GPU-4c226d4d")
                 assert source.tick_s == pytest.approx(0.5, rel=0.2)
-                before = instruments.ticks()[source.domain]
-                curve.set_power(time.perf_counter_ns(), 300.0)
-                time.sleep(2.0)
-                curve.set_power(time.perf_counter_ns(), 60.0)
-                time.sleep(source.lag_s)
-                after = instruments.ticks()[source.domain]
-                assert after.energy_j - before.energy_j == pytest.approx(curve.energy_j(before.t_ns, after.t_ns), rel=0.02)
+                check_energy(instruments, curve)
             finally:
                 process.terminate()
         time.sleep(4 * source.tick_s + 3.0)
         with pytest.raises(MeterLostError, match="does not answer"):
             instruments.read()
+        instruments.close()
+
+
+def check_energy(instruments: Instruments, curve: PowerCurve) -> None:
+    """A load of two seconds has the energy that it used."""
+    (source,) = instruments.probe().sources
+    before = instruments.ticks()[source.domain]
+    curve.set_power(time.perf_counter_ns(), 300.0)
+    time.sleep(2.0)
+    curve.set_power(time.perf_counter_ns(), 60.0)
+    time.sleep(source.lag_s)
+    after = instruments.ticks()[source.domain]
+    assert after.energy_j - before.energy_j == pytest.approx(curve.energy_j(before.t_ns, after.t_ns), rel=0.02)
+
+
+@pytest.mark.alone(waits=True)
+def test_an_exporter_that_is_scraped_over_http_shows_the_energy_that_was_used() -> None:
+    start_ns = time.perf_counter_ns()
+    curve = PowerCurve(start_ns, 60.0)
+    with exporter(curve, start_ns) as port:
+        instruments = open_instruments(["dcgm"], environ={"ENERGY_EXPORTER_URLS": f"http://127.0.0.1:{port}"})
+        check_energy(instruments, curve)
         instruments.close()
 
 
