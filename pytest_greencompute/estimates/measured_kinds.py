@@ -83,10 +83,11 @@ class ServedRun(MeasuredRun):
     def energy_by_host(self) -> dict[str, Estimate]:
         """Joules per query that each host used, by its name, where other hosts are metered: of all queries, so that they add up.
 
-        Not metered: the rest of the test is skipped, saying why. Raises MeterError, with the reason, where one has no figure.
+        Not metered: the rest of the test is skipped, saying why. Raises MeterError, with the reason, where one has no figure, or their sum.
         """
         if not self.raw.metered:
             self._unmetered("energy_by_host")
+        _ = self.energy_per_query  # which says why there is none, if there is none
         found = {}
         for host, outcome in energy_by_host(self.raw, self._aim).items():
             if isinstance(outcome, Missing):

@@ -20,7 +20,7 @@ BEHIND = 1.5  # of a period, by which the series that is followed may be behind 
 PERIODS = 4.0  # of samples, that are asked for again and again
 MORE_S = 5.0
 PACE_S = 1.0  # between two scrapes of an exporter whose counters move whenever they are scraped
-EARLY_S = 0.25
+EARLY_S = 0.15
 
 
 class Server:

@@ -107,6 +107,8 @@ class Track:
         for value, t_ns in samples:
             if self._last is None or t_ns > self._last[1]:
                 self._new(value * self.device.metric.unit, t_ns, doubt_s)
+        if first:  # what was lost before it was looked at was nobody's
+            self._lost = None
         if self.last_ns > before_ns:
             late_s = max(now_ns - self.last_ns, 0) / 1e9
             if first:  # of what was there before it was first looked at nobody has seen when it came

@@ -347,6 +347,15 @@ def test_a_counter_that_starts_anew_loses_what_is_measured_and_nothing_after() -
     assert "gpu:node-1/0" in instruments.dropped_j  # so that the total of the session is none
 
 
+def test_a_counter_that_started_anew_before_anybody_looked_loses_nothing() -> None:
+    exporter = StandInExporter(SimulatedClock())
+    prometheus = StandInPrometheus(exporter.clock, 5.0, {"node-1:9400": exporter.text})
+    exporter.reset_j = 8.1e6
+    exporter.clock.sleep(20)
+    instruments = instruments_of(PrometheusMeter(prometheus), exporter.clock, MONITOR)
+    assert instruments.read()["gpu:node-1/0"].energy_j < 60 * 100
+
+
 def test_a_counter_that_starts_anew_between_two_blocks_costs_one_set() -> None:
     exporter = StandInExporter(SimulatedClock())
     _, instruments = through_prometheus(1.0, exporter)

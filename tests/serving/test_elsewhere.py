@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.errors import MeterLostError, SettingsError
+from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.estimates.by_host import energy_by_host, hosts_noted
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
+from pytest_greencompute.estimates.measured_kinds import ServedRun
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.meters.base import MeterOptions
 from pytest_greencompute.meters.hosts import PrometheusMeter
@@ -123,6 +124,7 @@ def test_two_hosts_sum_to_the_truth_and_each_is_told(scrape_s: float, collected:
     values = [outcome.value for outcome in each.values() if isinstance(outcome, Estimate)]
     assert values == pytest.approx([400 * seconds / answered, 500 * seconds / answered], rel=0.02)
     assert sum(values) == pytest.approx(found.value)
+    assert ServedRun(run, [], Aim(), lambda _: pytest.fail("it was measured")).energy_by_host == each
     (note,) = hosts_noted(run, Aim())
     assert note.startswith("energy per query by host: node-1 ")
     assert any("does not see the server, which is on another machine" in note for note in run.notes)
@@ -143,6 +145,8 @@ def test_a_prometheus_that_is_down_at_the_end_costs_the_energy_and_nothing_else(
     assert "stretches were lost" in found.reason
     assert "has shown nothing new" in found.reason
     assert "does not answer" in found.reason
+    with pytest.raises(MeterError, match="has shown nothing new"):
+        _ = ServedRun(run, [], Aim(), lambda _: pytest.fail("it was measured")).energy_by_host
     assert run.serving is not None
     assert run.serving.answered > 1500  # to the end
     assert figure(run, "latency_p50").value == pytest.approx(0.85, rel=0.1)
