@@ -52,11 +52,13 @@ class Server:
 
     def seen(self, series: Sequence[Series], tracks: Sequence[Track]) -> list[Look]:
         """What those series show of the devices of the tracks."""
+        by_device: dict[tuple[str, tuple[str, ...]], list[Series]] = {}
+        for each in series:
+            if each.samples:
+                by_device.setdefault((each.name, key_of(each)), []).append(each)
         found = []
         for track in tracks:
-            device = track.device
-            several = [each for each in series if each.name == device.name and each.samples and key_of(each) == device.key]
-            if several:
+            if several := by_device.get((track.device.name, track.device.key)):
                 samples = self._of_one(several, track).samples
                 found.append(Look(track, tuple((value, t_ns - self._ahead_ns) for value, t_ns in samples)))
         return found
