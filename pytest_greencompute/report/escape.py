@@ -71,8 +71,12 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 
 
 def markdown(text: str, longest: int = LONGEST) -> str:
-    """``text`` as it is, in a line or a table cell of GitHub's or GitLab's Markdown; the middle of a longer one is cut out."""
-    return _MARKUP.sub(lambda found: f"&#{ord(found.group())};", shortened(printable(text), longest))
+    """``text`` as it is, in a line or a table cell of GitHub's or GitLab's Markdown; the middle of a longer one is cut out.
+
+    Spaces around it would make a list or code of it, or nothing: they are left out, but for one where there is nothing else.
+    """
+    short = shortened(printable(text), longest).strip(" ")
+    return _MARKUP.sub(lambda found: f"&#{ord(found.group())};", short) or "&#160;" * bool(text)
 
 
 def command_data(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from githubs import GITHUBS
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from telling import compared, measured, session, told, with_verdict
 
@@ -95,6 +95,8 @@ def test_a_thousand_runs_are_a_comment() -> None:
 
 @settings(max_examples=60)
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
+@example("", "", " ")
+@example("a", "", "     x")
 def test_whatever_things_are_called_the_structure_stays(test: str, name: str, reason: str) -> None:
     run = told(measured(), effect="fail", energy_per_query=0.5)
     odd, plain_run = (with_verdict(run, reason=said or "-", where=where or "-") for said, where in ((reason, name), ("x", "x")))
