@@ -1,0 +1,233 @@
+"""A fleet on a Ray cluster: parts are tasks, each on a node of its kind with a GPU of its own. A thin edge: it decides nothing.
+
+Whoever calls decides which node a part goes to, so that it is known where a part was lost, and repetitions are spread over nodes. Ray holds
+the GPUs: a task waits for one where others use the cluster, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.fleet.driving import EngineLostError, Outcome
+from pytest_greencompute.fleet.expected import is_meant
+from pytest_greencompute.fleet.node import Errand, Sent, check_out, remove, run_part
+from pytest_greencompute.fleet.schedule import Host, PlannedPart
+
+TYPE = "accelerator_type:"  # how the resources of a node begin that say which kind its GPUs are
+LOOK_S = 2.0  # between two looks at which nodes there are
+STEP_S, CANCEL_S, REMOVE_S = 1.0, 2.0, 3.0
+LAYING_OUT_S = 900.0
+# What Ray raises for a part whose node, worker or result was lost; all else is the part's own.
+LOST = {
+    "NodeDiedError": "the node died",
+    "LocalRayletDiedError": "the node died",
+    "TaskUnschedulableError": "the node died",
+    "ObjectLostError": "the node died before its report had come",
+    "OwnerDiedError": "the node died before its report had come",
+    "ObjectFetchTimedOutError": "its report could not be fetched",
+    "WorkerCrashedError": "the process that ran it was killed",
+    "OutOfMemoryError": "the node's memory was full",
+}
+
+
+def ray_module() -> Any:
+    """Ray. Raises SettingsError where it is not installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise SettingsError("Ray is not installed here.", remedy="pip install 'pytest-greencompute[ray]'") from error
+    return ray
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Ray, connected to the cluster at ``address``. Raises SettingsError where there is none."""
+    ray = ray_module()
+    try:
+        # Its workers' output is that of other people's tasks, and of parts it is kept anyway.
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        said = str(error).strip().splitlines()[:1]
+        raise SettingsError(
+            f"No Ray cluster answers at {address!r}: {''.join(said)}",
+            remedy="`ray start --head` starts one; --ray auto finds the one of this machine, --ray local tries it without GPUs.",
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+class RayFleet:
+    """The nodes of a cluster that are of the wanted ``hardware``, with the code on them.
+
+    ``errand`` makes what is run of a part. ``say`` is told what happens to nodes. Raises SettingsError for a kind that no node has.
+    """
+
+    def __init__(
+        self, ray: Any, hardware: Sequence[str], errand: Callable[[PlannedPart, Host], Errand], say: Callable[[str], None]
+    ) -> None:
+        self._ray, self._hardware, self._errand, self._say = ray, hardware, errand, say
+        self._hosts: dict[str, Host] = {}
+        self._ready: set[str] = set()
+        self._joining: dict[Any, Host] = {}
+        self._running: dict[Any, PlannedPart] = {}
+        self._sent: Sent | None = None
+        self._chunks: list[Any] = []
+        self._alive: list[Mapping[str, Any]] = []
+        self._looked = -LOOK_S
+        self._look()
+        self._check_kinds()
+
+    # --- which nodes there are ---
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked < LOOK_S:
+            return
+        try:
+            nodes = self._ray.nodes()
+        except (self._ray.exceptions.RayError, RuntimeError, ConnectionError) as error:
+            raise EngineLostError(f"the Ray cluster was lost: {error}") from error
+        self._looked = time.monotonic()
+        self._alive = [node for node in nodes if node["Alive"]]
+        for node in self._alive:
+            if node["NodeID"] not in self._hosts:
+                self._hosts[node["NodeID"]] = self._host(node)
+
+    def _host(self, node: Mapping[str, Any]) -> Host:
+        kinds = tuple(kind for kind in self._hardware if _type_of(node, kind))
+        name = node.get("NodeName") or node["NodeManagerAddress"]
+        if any(host.name == name for host in self._hosts.values()):
+            name = f"{name}/{node['NodeID'][:6]}"
+        return Host(node["NodeID"], name, kinds, int(node["Resources"].get("GPU", 0)))
+
+    def _living(self) -> list[Host]:
+        return [self._hosts[node["NodeID"]] for node in self._alive]
+
+    def _check_kinds(self) -> None:
+        """Raises SettingsError for a kind that no node has."""
+        missing = [kind for kind in self._hardware if not any(kind in host.kinds and host.rooms for host in self._living())]
+        if missing:
+            types = sorted({each for node in self._alive for each in _types(node)})
+            there = f"Their kinds are {', '.join(types)}." if types else "None of them says which GPU it has."
+            raise SettingsError(
+                f"No node of this Ray cluster has {' or '.join(missing)}, of {len(self._alive)} that live. {there}",
+                remedy="Name a kind as Ray does (ray.util.accelerators), and start its node first.",
+            )
+
+    # --- the code on them ---
+
+    def lay_out(self, sent: Sent, chunks: Iterator[bytes]) -> None:
+        """Have the code laid out on all nodes, and wait for it. Raises SettingsError where that leaves a kind without a node."""
+        self._sent, self._chunks = sent, [self._ray.put(chunk) for chunk in chunks]
+        self._join()
+        until = time.monotonic() + LAYING_OUT_S
+        while self._joining and time.monotonic() < until:
+            self._joined(STEP_S)
+        if missing := [kind for kind in self._hardware if not any(kind in host.kinds for host in self.hosts())]:
+            raise SettingsError(f"No node with {' or '.join(missing)} can measure.", remedy="Repair one of them.")
+
+    def _join(self) -> None:
+        """Have the code laid out on nodes that are new."""
+        known = {host.id for host in self._joining.values()} | self._ready
+        for host in self._living():
+            if host.kinds and host.rooms and host.id not in known:
+                task = self._ray.remote(_check_out).options(**_on(host), num_cpus=0, max_retries=0)
+                self._joining[task.remote(self._sent, host.id, self._chunks)] = host
+
+    def _joined(self, within_s: float) -> None:
+        """Take in the nodes on which the code has been laid out."""
+        if not self._joining:
+            return
+        done, _ = self._ray.wait([*self._joining], num_returns=1, timeout=within_s)
+        for each in done:
+            host = self._joining.pop(each)
+            try:
+                problem = self._ray.get(each)
+            except Exception as error:  # noqa: BLE001  whatever a worker raises that cannot import this package
+                problem = _first_line(error)
+            if problem:
+                self._say(f"{host.name} ({', '.join(host.kinds)}) is left out: {problem}")
+                self._hosts[host.id] = Host(host.id, host.name, (), 0)
+            else:
+                self._ready.add(host.id)
+
+    def hosts(self) -> list[Host]:
+        """The nodes that live and have the code."""
+        self._look()
+        self._join()
+        self._joined(0)
+        return [host for host in self._living() if host.id in self._ready]
+
+    # --- parts ---
+
+    def start(self, part: PlannedPart, host: Host) -> None:
+        """Have it run on that node; it waits there for a GPU."""
+        node = next(node for node in self._alive if node["NodeID"] == host.id)
+        kind = {"accelerator_type": _type_of(node, part.hardware)}
+        task = self._ray.remote(run_part).options(**_on(host), **kind, num_gpus=1, max_retries=0)
+        self._running[task.remote(self._sent, host.id, self._errand(part, host))] = part
+
+    def wait(self) -> list[tuple[PlannedPart, Outcome]]:
+        """What has ended, within a second."""
+        if not self._running:  # a node is being laid out, or comes back
+            time.sleep(STEP_S / 10)
+            return []
+        ended, _ = self._ray.wait([*self._running], num_returns=1, timeout=STEP_S)
+        more, _ = self._ray.wait([*self._running], num_returns=len(self._running), timeout=0) if ended else ([], [])
+        return [(self._running.pop(each), self._outcome(each)) for each in more or ended]
+
+    def _outcome(self, ended: Any) -> Outcome:
+        try:
+            found: Outcome = self._ray.get(ended)
+        except Exception as error:  # noqa: BLE001  Ray's own, and whatever it wraps
+            self._looked = -LOOK_S
+            for kind in type(error).__mro__:
+                if kind.__name__ in LOST:
+                    return Outcome(why=LOST[kind.__name__], host_lost=True)
+            return Outcome(why=_first_line(error))
+        return found
+
+    def close(self) -> None:
+        """End what runs, and remove the code from the nodes."""
+        with suppress(Exception):
+            for each in self._running:
+                self._ray.cancel(each, force=False)
+            if self._running:
+                self._ray.wait([*self._running], num_returns=len(self._running), timeout=CANCEL_S)
+            if self._sent is not None:
+                there = [host for host in self._living() if host.id in self._ready]
+                task = self._ray.remote(remove)
+                gone = [task.options(**_on(host), num_cpus=0, max_retries=0).remote(self._sent.session, host.id) for host in there]
+                self._ray.wait(gone, num_returns=len(gone), timeout=REMOVE_S)
+
+
+def _check_out(sent: Sent, node: str, chunks: Sequence[Any]) -> str:
+    """On the node: the pieces of the archive one by one, so that it need not fit into memory."""
+    return check_out(sent, node, (ray_module().get(chunk) for chunk in chunks))
+
+
+def _on(host: Host) -> dict[str, Any]:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=host.id, soft=False)}
+
+
+def _types(node: Mapping[str, Any]) -> list[str]:
+    return [name.removeprefix(TYPE) for name in node["Resources"] if name.startswith(TYPE)]
+
+
+def _type_of(node: Mapping[str, Any], wanted: str) -> str:
+    """What Ray calls the wanted kind on that node; empty where it is another."""
+    return next((each for each in _types(node) if each.casefold() == wanted.casefold() or is_meant(wanted, each)), "")
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, without the traceback that Ray puts before it."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {said[-1] if said else 'it said nothing'}"[:500]
