@@ -144,7 +144,7 @@ def _run(sent: Sent, tree: Path, errand: Errand, folder: Path, began: float) -> 
         text = said.read().decode(errors="replace")
     seconds = time.monotonic() - began
     if late:
-        return Outcome(why=f"it had not ended after {errand.longest_s:.0f} s, and was ended", seconds=seconds, said=text)
+        return Outcome(why=f"it had not ended after {errand.longest_s:g} s, and was ended", seconds=seconds, said=text)
     if not report.is_file() or status == NOT_THE_COMMIT:
         return Outcome(why=f"{_status(status)}, without a report: {_last_line(text)}", seconds=seconds, said=text)
     if report.stat().st_size > MOST_BYTES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,7 +60,7 @@ def test_what_a_test_took_on_one_kind_orders_it_on_the_other() -> None:
 def test_a_host_runs_what_it_has_gpus_for_and_only_its_kind() -> None:
     schedule = Schedule(("a", "b", "c"), BOTH)
     wide = Host("1", "wide", ("H100",), 2)
-    assert seen(schedule, wide, SMALL) == [("a", "small"), ("a", "wide"), ("b", "wide")] or len(schedule.running) == 3
+    assert sorted(seen(schedule, wide, SMALL)) == [("a", "small"), ("a", "wide"), ("b", "wide")]
     assert sorted(host.name for host in schedule.running.values()) == ["small", "wide", "wide"]
     assert all(part.hardware in host.kinds for part, host in schedule.running.items())
     assert seen(schedule, wide, SMALL) == []
@@ -74,7 +73,7 @@ def test_repetitions_of_a_test_go_to_different_hosts() -> None:
         for test, host in seen(schedule, *three()):
             given_to[test].append(host)
         schedule.ended(next(iter(schedule.running)), 1.0)
-    assert {test: sorted(hosts) for test, hosts in given_to.items()} == dict.fromkeys("abc", ["host-1", "host-2", "host-3"])
+    assert [sorted(hosts) for hosts in given_to.values()] == 3 * [["host-1", "host-2", "host-3"]]
 
 
 # --- what is lost ---------------------------------------------------------------------------------------------------------------------
@@ -209,11 +208,3 @@ def test_what_has_come_before_the_engine_is_lost_counts() -> None:
     drive(schedule, engine, engine, lambda: False)
     assert [part.test for part in schedule.done] == ["a"]
     assert [*schedule.lost.values()] == ["the cluster was lost"]
-
-
-@pytest.mark.parametrize("parts", [1000])
-def test_a_thousand_parts_are_planned_in_no_time(parts: int) -> None:
-    hosts = [Host(str(number), f"host-{number}", (BOTH[number % 2],)) for number in range(8)]
-    engine, schedule = Scripted(hosts, lambda part, host: REPORT), Schedule([str(number) for number in range(parts // 2)], BOTH)
-    drive(schedule, engine, engine, lambda: False)
-    assert len(schedule.done) == parts
