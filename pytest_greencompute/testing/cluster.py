@@ -14,12 +14,43 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.fleet.on_ray import ray_module
+from pytest_greencompute.fleet.on_ray import TYPE, ray_module
 from pytest_greencompute.testing.sensor import PROFILES
 from pytest_greencompute.testing.standin import StandIn, StandInDevice, compile_standin
 
 LOOPBACK = "127.0.0.1"
 STORE_BYTES = 80 * 1024 * 1024  # the least that Ray takes is 75 MiB
+LONGEST_FOLDER = 40  # characters: sockets lie below it, and Linux has 107 for their paths
+
+
+class LogicalCluster:
+    """A Ray cluster whose nodes are all this machine. Nodes that are added have their GPUs and kinds by their word alone."""
+
+    def __init__(self, folder: Path) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else Ray asks, and reports that it was started
+        from ray.cluster_utils import Cluster
+
+        self._common = {"node_ip_address": LOOPBACK, "object_store_memory": STORE_BYTES}
+        place = {"temp_dir": str(folder)} if len(str(folder)) <= LONGEST_FOLDER else {}
+        self._cluster = Cluster(initialize_head=True, head_node_args={**self._common, **place, "num_cpus": 0, "include_dashboard": False})
+
+    @property
+    def address(self) -> str:
+        """What ``ray.init`` takes."""
+        return str(self._cluster.address)
+
+    def add(self, name: str, kinds: Sequence[str], gpus: int = 1) -> Any:
+        """Start a node with so many GPUs, which are of all of these kinds; Ray's object for it."""
+        resources = {f"{TYPE}{kind}": 1 for kind in kinds}
+        return self._cluster.add_node(**self._common, num_cpus=gpus, num_gpus=gpus, resources=resources, node_name=name)
+
+    def kill(self, node: Any) -> None:
+        """End a node as a power cut does."""
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def close(self) -> None:
+        """End all of it."""
+        self._cluster.shutdown()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,40 +59,31 @@ class LocalCluster:
 
     address: str
     environs: Mapping[str, Mapping[str, str]]
-    cluster: Any
 
 
 @contextmanager
-def local_cluster(kinds: Sequence[str], *, nodes: int = 1, gpus: int = 1) -> Iterator[LocalCluster]:
-    """So many logical ``nodes`` of each kind, with ``gpus`` stand-ins each. Raises SettingsError where Ray is not installed, MeterError
-    where there is no C compiler.
+def local_cluster(kinds: Sequence[str]) -> Iterator[LocalCluster]:
+    """A logical node of each kind, with one stand-in GPU. Raises SettingsError where Ray is not installed, MeterError where there is no C
+    compiler.
     """
     ray_module()
     if wild := [kind for kind in kinds if not kind.replace("-", "").replace(" ", "").isalnum()]:
         raise SettingsError(f"{wild[0]!r} names no single kind of GPU.", remedy="Here a kind is a name, such as H100.")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else Ray asks, and reports that it was started
-    from ray.cluster_utils import Cluster
-
     with tempfile.TemporaryDirectory(prefix="greencompute-ray-", ignore_cleanup_errors=True) as folder:
         library = compile_standin(Path(folder))
-        places = [(kind, f"{kind}-{number}") for kind in kinds for number in range(1, nodes + 1)]
-        environs = {name: _standins(Path(folder), library, kind, place, gpus) for place, (kind, name) in enumerate(places)}
-        common = {"node_ip_address": LOOPBACK, "object_store_memory": STORE_BYTES}
-        cluster = Cluster(initialize_head=True, head_node_args={**common, "num_cpus": 0, "include_dashboard": False})
+        environs = {f"{kind}-1": _standin(Path(folder), library, kind, place) for place, kind in enumerate(kinds)}
+        cluster = LogicalCluster(Path(folder))
         try:
-            for kind, name in places:
-                cluster.add_node(**common, num_cpus=gpus, num_gpus=gpus, resources={f"accelerator_type:{kind}": 1}, node_name=name)
-            yield LocalCluster(cluster.address, environs, cluster)
+            for kind in kinds:
+                cluster.add(f"{kind}-1", [kind])
+            yield LocalCluster(cluster.address, environs)
         finally:
-            cluster.shutdown()
+            cluster.close()
 
 
-def _standins(folder: Path, library: Path, kind: str, place: int, gpus: int) -> dict[str, str]:
-    sensor = PROFILES.get(kind, PROFILES["T4"])
-    name = f"NVIDIA {kind} (stand-in)"
-    devices = [
-        StandInDevice(sensor, name, uuid=f"GPU-{place:04x}{index:04x}-5b7f-4e21-9c64-2f1d7a90b3{index:02x}") for index in range(gpus)
-    ]
-    standin = StandIn.create(folder, devices, library=library)
+def _standin(folder: Path, library: Path, kind: str, place: int) -> dict[str, str]:
+    uuid = f"GPU-{place:08x}-5b7f-4e21-9c64-2f1d7a90b300"
+    device = StandInDevice(PROFILES.get(kind, PROFILES["T4"]), f"NVIDIA {kind} (stand-in)", uuid)
+    standin = StandIn.create(folder, [device], library=library)
     standin.close()
     return standin.env

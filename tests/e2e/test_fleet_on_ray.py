@@ -20,11 +20,10 @@ import pytest
 
 from pytest_greencompute import cli
 from pytest_greencompute.commands import fleet as command
-
 from tests.repositories import AUTHOR
 
 from . import clusters
-from .clusters import NAMES, SHARED, Shared
+from .clusters import NAMES, Shared, shared_cluster
 from .conftest import CONFTEST, Project
 from .test_base_ref import SIMULATED
 
@@ -69,13 +68,10 @@ WAITS = "(SEEN / uuid).write_text(str(os.getpid())); time.sleep(60)"
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Shared]:
-    shared = Shared()
-    SHARED.append(shared)
-    shared.add("H100", "big-1")
-    shared.add("L4", "small-1", joules=0.8)
-    yield shared
-    SHARED.clear()
-    shared.cluster.shutdown()
+    with shared_cluster() as shared:
+        shared.add("H100", "big-1")
+        shared.add("L4", "small-1", joules=0.8)
+        yield shared
 
 
 class Fleet:
@@ -162,7 +158,7 @@ def test_every_test_is_measured_on_every_kind_at_the_commit_with_one_verdict(fle
     assert "8/8" in fleet.said
     assert "test_plain" not in fleet.said
     assert len(list((fleet.project.path / ".greencompute" / "fleet").glob("*-test_*.json"))) == 8
-    assert not list(Path(os.environ["TMPDIR"]).glob("greencompute-fleet-*"))
+    assert not list(fleet.shared.rooms.glob("greencompute-fleet-*"))
 
 
 def test_a_kind_that_no_node_has_is_said_before_anything_runs(fleet: Fleet) -> None:
@@ -175,7 +171,7 @@ def test_a_kind_that_no_node_has_is_said_before_anything_runs(fleet: Fleet) -> N
 def test_a_node_that_is_killed_has_its_part_run_on_another_of_its_kind(fleet: Fleet) -> None:
     fleet.commit(f"if uuid == 'GPU-doomed': {WAITS}")
     doomed = fleet.shared.add("H100", "doomed")
-    killer = fleet.when_seen("doomed", lambda: fleet.shared.kill(doomed))
+    killer = fleet.when_seen("doomed", lambda: fleet.shared.cluster.kill(doomed))
     assert fleet.run("--repeat", "2", hardware="H100", pytest_args=("-k", "other")) == 0, fleet.said
     killer.join()
     assert "doomed: " in fleet.said
@@ -187,7 +183,7 @@ def test_a_node_that_is_killed_has_its_part_run_on_another_of_its_kind(fleet: Fl
 def test_the_only_node_of_a_kind_that_is_killed_leaves_its_parts_unmeasured_with_the_reason(fleet: Fleet) -> None:
     fleet.commit(f"if uuid == 'GPU-only': {WAITS}")
     only = fleet.shared.add("T4", "only")
-    killer = fleet.when_seen("only", lambda: fleet.shared.kill(only))
+    killer = fleet.when_seen("only", lambda: fleet.shared.cluster.kill(only))
     assert fleet.run(hardware="L4,T4", pytest_args=("-k", "other")) == 1
     killer.join()
     assert fleet.words == {("test_other", NAMES["L4"]): "PASS", ("test_other", "T4"): "UNMEASURED"}
