@@ -1,37 +1,41 @@
-"""``python leash.py COMMAND…``: runs the command, and ends it, with all that it started, when whoever started this is gone.
+"""``python leash.py COMMAND…``: becomes the command, which is ended, with all of its group, when whoever started it is gone.
 
-Who started it holds the other end of standard input, and says nothing; the end of it is the sign. So nothing of a part goes on using a GPU
-after its engine was killed. Exit status: the command's, or 128 and the number of the signal that ended it. Knows only Python's library,
-since it is run as a script, beside each part.
+Who started it holds the other end of standard input. An end without a word is the sign; a word says that all is well. So nothing of a part
+goes on using a GPU after its engine was killed. The process that waits for the sign descends from nobody here, since engines end what their
+workers started. Knows only Python's library: it is run as a script.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-import threading
 from contextlib import suppress
-from typing import Any
-
-# Python 3.10 has no other way. No session: it would have a share of the processors of its own (autogroup).
-OWN_GROUP: Any = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
 
 
-def main(command: list[str]) -> int:
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **OWN_GROUP)
-    threading.Thread(target=_until_let_go, args=(process.pid,), daemon=True).start()
-    status = process.wait()
-    return 128 - status if status < 0 else status
+def main(command: list[str]) -> None:
+    os.setpgid(0, 0)
+    group = os.getpid()
+    if (child := os.fork()) == 0:
+        os.setsid()
+        if os.fork() == 0:
+            _wait(group)
+        os._exit(0)
+    os.waitpid(child, 0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.execv(command[0], command)
 
 
-def _until_let_go(group: int) -> None:
-    while os.read(0, 1):
-        continue
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+def _wait(group: int) -> None:
+    """For the sign, holding nothing else of what was handed down: whoever reads the command's output waits for its end."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for each in (1, 2):
+        os.dup2(nothing, each)
+    if not os.read(0, 1):
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

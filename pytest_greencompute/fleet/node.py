@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -132,24 +133,33 @@ def _run(sent: Sent, tree: Path, errand: Errand, folder: Path, began: float) -> 
             stdout=said,
             stderr=subprocess.STDOUT,
         )
-        try:
-            status, late = process.wait(errand.longest_s), False
-        except subprocess.TimeoutExpired:
-            status, late = 0, True
-        finally:  # by a cancelled task, too
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait()
+        status = _waited(process, errand.longest_s)
         said.seek(max(0, said.tell() - SAID_BYTES))
         text = said.read().decode(errors="replace")
     seconds = time.monotonic() - began
-    if late:
+    if status is None:
         return Outcome(why=f"it had not ended after {errand.longest_s:g} s, and was ended", seconds=seconds, said=text)
     if not report.is_file() or status == NOT_THE_COMMIT:
         return Outcome(why=f"{_status(status)}, without a report: {_last_line(text)}", seconds=seconds, said=text)
     if report.stat().st_size > MOST_BYTES:
         return Outcome(why=f"its report is larger than {MOST_BYTES // 1024**2} MiB", seconds=seconds, said=text)
     return Outcome(report.read_bytes(), seconds, said=text)
+
+
+def _waited(process: subprocess.Popen[bytes], longest_s: float) -> int | None:
+    """The exit status of a process on the leash; None where it was ended, since it took longer. It never outlives this call."""
+    assert process.stdin is not None
+    with process.stdin as leash_of_it:
+        try:
+            status = process.wait(longest_s)
+            leash_of_it.write(b".")
+        except subprocess.TimeoutExpired:
+            return None
+        finally:  # a cancelled task is interrupted here
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return status
 
 
 def _environ(errand: Errand, project: Path) -> dict[str, str]:
@@ -173,12 +183,7 @@ def _began_with() -> set[str]:
 
 
 def _status(status: int) -> str:
-    if status <= 128:
-        return f"pytest ended with exit status {status}"
-    try:
-        return f"pytest was ended by {signal.Signals(status - 128).name}"
-    except ValueError:
-        return f"pytest ended with exit status {status}"
+    return f"pytest was ended by {signal.Signals(-status).name}" if status < 0 else f"pytest ended with exit status {status}"
 
 
 def _last_line(text: str) -> str:

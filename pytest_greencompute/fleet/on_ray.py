@@ -7,6 +7,8 @@ the GPUs: a task waits for one where others use the cluster, too.
 from __future__ import annotations
 
 import logging
+import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,14 +24,11 @@ TYPE = "accelerator_type:"  # how the resources of a node begin that say which k
 LOOK_S = 2.0  # between two looks at which nodes there are
 STEP_S, CANCEL_S, REMOVE_S = 1.0, 2.0, 3.0
 LAYING_OUT_S = 900.0
+ANSWERS_S = 10.0
+DIED = "the node died"
 # What Ray raises for a part whose node, worker or result was lost; all else is the part's own.
 LOST = {
-    "NodeDiedError": "the node died",
-    "LocalRayletDiedError": "the node died",
-    "TaskUnschedulableError": "the node died",
-    "ObjectLostError": "the node died before its report had come",
-    "OwnerDiedError": "the node died before its report had come",
-    "ObjectFetchTimedOutError": "its report could not be fetched",
+    **dict.fromkeys(("NodeDiedError", "LocalRayletDiedError", "TaskUnschedulableError", "ObjectLostError", "OwnerDiedError"), DIED),
     "WorkerCrashedError": "the process that ran it was killed",
     "OutOfMemoryError": "the node's memory was full",
 }
@@ -49,9 +48,11 @@ def connected(address: str) -> Iterator[Any]:
     """Ray, connected to the cluster at ``address``. Raises SettingsError where there is none."""
     ray = ray_module()
     try:
+        if found := re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d+)", address):
+            socket.create_connection((found[1], int(found[2])), ANSWERS_S).close()  # Ray itself would try for minutes
         # Its workers' output is that of other people's tasks, and of parts it is kept anyway.
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         said = str(error).strip().splitlines()[:1]
         raise SettingsError(
             f"No Ray cluster answers at {address!r}: {''.join(said)}",
@@ -76,7 +77,7 @@ class RayFleet:
         self._hosts: dict[str, Host] = {}
         self._ready: set[str] = set()
         self._joining: dict[Any, Host] = {}
-        self._running: dict[Any, PlannedPart] = {}
+        self._running: dict[Any, tuple[PlannedPart, Host]] = {}
         self._sent: Sent | None = None
         self._chunks: list[Any] = []
         self._alive: list[Mapping[str, Any]] = []
@@ -153,7 +154,7 @@ class RayFleet:
                 problem = _first_line(error)
             if problem:
                 self._say(f"{host.name} ({', '.join(host.kinds)}) is left out: {problem}")
-                self._hosts[host.id] = Host(host.id, host.name, (), 0)
+                self._hosts[host.id] = _useless(host)
             else:
                 self._ready.add(host.id)
 
@@ -171,7 +172,7 @@ class RayFleet:
         node = next(node for node in self._alive if node["NodeID"] == host.id)
         kind = {"accelerator_type": _type_of(node, part.hardware)}
         task = self._ray.remote(run_part).options(**_on(host), **kind, num_gpus=1, max_retries=0)
-        self._running[task.remote(self._sent, host.id, self._errand(part, host))] = part
+        self._running[task.remote(self._sent, host.id, self._errand(part, host))] = part, host
 
     def wait(self) -> list[tuple[PlannedPart, Outcome]]:
         """What has ended, within a second."""
@@ -180,17 +181,18 @@ class RayFleet:
             return []
         ended, _ = self._ray.wait([*self._running], num_returns=1, timeout=STEP_S)
         more, _ = self._ray.wait([*self._running], num_returns=len(self._running), timeout=0) if ended else ([], [])
-        return [(self._running.pop(each), self._outcome(each)) for each in more or ended]
+        return [(self._running[each][0], self._outcome(each)) for each in more or ended]
 
     def _outcome(self, ended: Any) -> Outcome:
+        _, host = self._running.pop(ended)
         try:
             found: Outcome = self._ray.get(ended)
         except Exception as error:  # noqa: BLE001  Ray's own, and whatever it wraps
-            self._looked = -LOOK_S
-            for kind in type(error).__mro__:
-                if kind.__name__ in LOST:
-                    return Outcome(why=LOST[kind.__name__], host_lost=True)
-            return Outcome(why=_first_line(error))
+            why = next((LOST[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in LOST), "")
+            if why == DIED:  # Ray lists it as alive until it has missed some heartbeats
+                self._ready.discard(host.id)
+                self._hosts[host.id] = _useless(host)
+            return Outcome(why=why or _first_line(error), host_lost=bool(why))
         return found
 
     def close(self) -> None:
@@ -210,6 +212,10 @@ class RayFleet:
 def _check_out(sent: Sent, node: str, chunks: Sequence[Any]) -> str:
     """On the node: the pieces of the archive one by one, so that it need not fit into memory."""
     return check_out(sent, node, (ray_module().get(chunk) for chunk in chunks))
+
+
+def _useless(host: Host) -> Host:
+    return Host(host.id, host.name, (), 0)
 
 
 def _on(host: Host) -> dict[str, Any]:

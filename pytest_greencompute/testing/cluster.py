@@ -19,20 +19,26 @@ from pytest_greencompute.testing.sensor import PROFILES
 from pytest_greencompute.testing.standin import StandIn, StandInDevice, compile_standin
 
 LOOPBACK = "127.0.0.1"
+FOLDER = "RAY_TMPDIR"
+# For Ray, before it is imported: it reports to nobody that it was started, and takes the loopback for this machine's address, as it does
+# where there are no clusters of several machines; else whoever connects is sent to the machine's outer address, where nothing listens.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 STORE_BYTES = 80 * 1024 * 1024  # the least that Ray takes is 75 MiB
-LONGEST_FOLDER = 40  # characters: sockets lie below it, and Linux has 107 for their paths
+LONGEST_FOLDER = 34  # characters: sockets lie below it, and Linux has 107 for their paths
 
 
 class LogicalCluster:
     """A Ray cluster whose nodes are all this machine. Nodes that are added have their GPUs and kinds by their word alone."""
 
     def __init__(self, folder: Path) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else Ray asks, and reports that it was started
+        os.environ.update(QUIET)
         from ray.cluster_utils import Cluster
 
+        self._before = os.environ.get(FOLDER)
+        if len(str(folder)) <= LONGEST_FOLDER:  # where the file is, too, by which `ray.init("auto")` finds the user's own cluster
+            os.environ[FOLDER] = str(folder)
         self._common = {"node_ip_address": LOOPBACK, "object_store_memory": STORE_BYTES}
-        place = {"temp_dir": str(folder)} if len(str(folder)) <= LONGEST_FOLDER else {}
-        self._cluster = Cluster(initialize_head=True, head_node_args={**self._common, **place, "num_cpus": 0, "include_dashboard": False})
+        self._cluster = Cluster(initialize_head=True, head_node_args={**self._common, "num_cpus": 0, "include_dashboard": False})
 
     @property
     def address(self) -> str:
@@ -51,6 +57,10 @@ class LogicalCluster:
     def close(self) -> None:
         """End all of it."""
         self._cluster.shutdown()
+        if self._before is None:
+            os.environ.pop(FOLDER, None)
+        else:
+            os.environ[FOLDER] = self._before
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,7 @@ def local_cluster(kinds: Sequence[str]) -> Iterator[LocalCluster]:
     """A logical node of each kind, with one stand-in GPU. Raises SettingsError where Ray is not installed, MeterError where there is no C
     compiler.
     """
+    os.environ.update(QUIET)
     ray_module()
     if wild := [kind for kind in kinds if not kind.replace("-", "").replace(" ", "").isalnum()]:
         raise SettingsError(f"{wild[0]!r} names no single kind of GPU.", remedy="Here a kind is a name, such as H100.")

@@ -49,12 +49,13 @@ def test_long_tests_are_first_and_one_that_nobody_knows_before_them() -> None:
 
 
 def test_what_a_test_took_on_one_kind_orders_it_on_the_other() -> None:
-    schedule = Schedule(("a", "b"), BOTH)
-    seen(schedule, BIG)
+    schedule = Schedule(("a", "b", "c"), BOTH)
+    seen(schedule, BIG, SMALL)
+    for test, seconds in {"a": 1.0, "b": 1.0, "c": 60.0}.items():
+        schedule.ended(next(part for part in schedule.running if (part.test, part.hardware) == (test, "H100")), seconds)
+        seen(schedule, BIG, SMALL)
     schedule.ended(running(schedule, "a"), 1.0)
-    seen(schedule, BIG)
-    schedule.ended(running(schedule, "b"), 60.0)
-    assert seen(schedule, SMALL) == [("b", "small")]
+    assert seen(schedule, BIG, SMALL) == [("c", "small")]
 
 
 def test_a_host_runs_what_it_has_gpus_for_and_only_its_kind() -> None:
