@@ -55,7 +55,7 @@ def cluster(nodes: Sequence[Sequence[str]]) -> Iterator[tuple[str, dict[str, str
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         made = LogicalCluster(Path(folder))
         try:
-            nodes_of = {made.add(f"node-{number}", kinds).unique_id[:12]: kinds[0] for number, kinds in enumerate(nodes, 1)}
+            nodes_of = {made.add(f"node-{number}", kinds).node_id[:12]: kinds[0] for number, kinds in enumerate(nodes, 1)}
             yield made.address, nodes_of
         finally:
             made.close()

@@ -65,10 +65,10 @@ def run(given: Arguments, root: Path) -> int:
         def errand(part: PlannedPart, host: Host) -> Errand:
             return Errand(part.test, tuple(given["arguments"]), environs.get(host.name, {}), longest_s)
 
-        fleet = RayFleet(ray, hardware, errand, _say)
+        fleet = RayFleet(ray, hardware, errand)
         try:
             sent = code.sent(secrets.token_hex(4))
-            fleet.lay_out(sent, code.archive(sent))
+            fleet.carry(sent, code.archive(sent))
             intake.begin(schedule, fleet.hosts())
             with Stopping() as stopping:
                 drive(schedule, fleet, intake, lambda: stopping.asked)
@@ -105,7 +105,7 @@ def _cluster(address: str, hardware: Sequence[str]) -> Iterator[tuple[Any, Mappi
         with connected(address) as ray:
             yield ray, {}
         return
-    _say("a Ray cluster on this machine, with stand-in GPUs: the figures are those of no real hardware")
+    _say("a Ray cluster on this machine, with stand-in GPUs: the figures are of no real card")
     with import_module(STARTED_HERE[address]).local_cluster(hardware) as local, connected(local.address) as ray:
         yield ray, local.environs
 

@@ -1,10 +1,12 @@
-"""What is done on a node of a fleet: the code is checked out, one part is run in a process of its own, and all is removed again.
+"""What is done on a node of a fleet: the code is laid out there once, and parts are run, each in a process of its own.
 
-Knows nothing of the engine that calls it. Nothing here raises for what may go wrong on a node: it is said in what comes back.
+Knows nothing of the engine that calls it. Nothing here raises for what may go wrong on a node: it is said in what comes back. What was laid
+out is removed when the last process that used it has ended (``keeper``).
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -13,8 +15,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +24,7 @@ from pathlib import Path
 from pytest_greencompute.commits import origin
 from pytest_greencompute.commits.git import Repository
 from pytest_greencompute.errors import GreencomputeError
-from pytest_greencompute.fleet import leash
+from pytest_greencompute.fleet import keeper, leash
 from pytest_greencompute.fleet.asked import NOT_THE_COMMIT, PLUGIN_OPTIONS, TEST
 from pytest_greencompute.fleet.driving import Outcome
 from pytest_greencompute.fleet.part import MOST_BYTES
@@ -30,6 +32,8 @@ from pytest_greencompute.fleet.part import MOST_BYTES
 PLUGIN = "pytest-greencompute"
 PREFIX = "greencompute-fleet-"
 BUNDLE, LENT, SHALLOW = "code.bundle", "lent", "shallow"  # what is in the archive that is sent
+TREE = "tree"  # the checkout, in the folder of a fleet
+USED: dict[Path, ExitStack] = {}  # the folders that this process holds
 SAID_BYTES = 20_000
 NOT_OWN = ("OMP_NUM_THREADS",)  # Ray sets it to the CPUs of a task where it is not set; by hand pytest would use them all
 
@@ -66,24 +70,59 @@ def room_of(session: str, node: str) -> Path:
     return Path(tempfile.gettempdir()) / f"{PREFIX}{session}-{node[:12]}"
 
 
-def check_out(sent: Sent, node: str, chunks: Iterable[bytes]) -> str:
-    """Lay the code out on this node. Returns why it cannot be measured here, or an empty text."""
-    version = metadata.version(PLUGIN)
-    if version != sent.version:
-        return f"it has {PLUGIN} {version}, and {sent.version} is here: install the same one"
-    room = room_of(sent.session, node)
+def run_part(sent: Sent, node: str, errand: Errand, chunks: Callable[[], Iterable[bytes]]) -> Outcome:
+    """Run one part. ``chunks`` are those of the archive with the code, for the first part here. Its process ends with this call."""
+    room, began = room_of(sent.session, node), time.monotonic()
+    if problem := _unfit(sent, room, chunks):
+        return Outcome(why=problem, host_lost=True)
     try:
-        room.mkdir(parents=True)
-        with (room / "sent.tar").open("wb") as file:
-            file.writelines(chunks)
-        with tarfile.open(room / "sent.tar") as tar:
-            _extract(tar, room)
-        (room / "sent.tar").unlink()
-        _lay_out(sent, room)
+        with tempfile.TemporaryDirectory(dir=room) as folder:
+            return _run(sent, room / TREE, errand, Path(folder), began)
+    except OSError as error:
+        return Outcome(why=f"it could not be run there: {error}", seconds=time.monotonic() - began)
+
+
+def _unfit(sent: Sent, room: Path, chunks: Callable[[], Iterable[bytes]]) -> str:
+    """Lay the code out, where that has not been done. Why no part can be run here; or an empty text."""
+    if (version := metadata.version(PLUGIN)) != sent.version:
+        return f"it has {PLUGIN} {version}, and this is {sent.version}: install the same one there"
+    try:
+        _use(room)
+        with (room / "laying").open("a") as laying:
+            fcntl.flock(laying, fcntl.LOCK_EX)  # a node with several GPUs runs several parts
+            if not (room / TREE).exists():
+                _fill(sent, room, chunks())
     except (OSError, GreencomputeError, tarfile.TarError, subprocess.SubprocessError) as error:
-        shutil.rmtree(room, ignore_errors=True)
         return f"the code could not be laid out there: {error}"
     return ""
+
+
+def _use(room: Path) -> None:
+    """Hold the folder until this process ends."""
+    while room not in USED:
+        room.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError), ExitStack() as kept:  # it is being removed
+            users = kept.enter_context((room / keeper.USERS).open("a"))
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if os.path.samestat(os.fstat(users.fileno()), (room / keeper.USERS).stat()):
+                USED[room] = kept.pop_all()
+
+
+def let_go(room: Path) -> None:
+    """As at the end of this process."""
+    USED.pop(room).close()
+
+
+def _fill(sent: Sent, room: Path, chunks: Iterable[bytes]) -> None:
+    nothing = subprocess.DEVNULL  # it goes on, and would keep a pipe open
+    subprocess.run([sys.executable, keeper.__file__, str(room)], check=True, stdin=nothing, stdout=nothing, stderr=nothing)
+    with tempfile.TemporaryDirectory(dir=room) as folder:
+        filling = Path(folder)
+        with (filling / "sent.tar").open("wb") as file:
+            file.writelines(chunks)
+        with tarfile.open(filling / "sent.tar") as tar:
+            _extract(tar, filling)
+        _lay_out(sent, filling).rename(room / TREE)
 
 
 def _extract(tar: tarfile.TarFile, room: Path) -> None:
@@ -93,31 +132,21 @@ def _extract(tar: tarfile.TarFile, room: Path) -> None:
         tar.extractall(room)
 
 
-def _lay_out(sent: Sent, room: Path) -> None:
-    tree = room / "tree"
+def _lay_out(sent: Sent, folder: Path) -> Path:
+    """The checkout, made of what was sent."""
+    tree = folder / TREE
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     subprocess.run(["git", "init", "--quiet", str(tree)], env=environ, check=True, capture_output=True)
-    if (room / SHALLOW).exists():
-        shutil.move(room / SHALLOW, tree / ".git" / "shallow")
+    if (folder / SHALLOW).exists():
+        shutil.move(folder / SHALLOW, tree / ".git" / "shallow")
     repository = Repository(tree, os.environ)
-    repository.ask("fetch", "--quiet", "--no-tags", str(room / BUNDLE), "HEAD")
+    repository.ask("fetch", "--quiet", "--no-tags", str(folder / BUNDLE), "HEAD")
     for name, sha in sent.names.items():
         repository.ask("update-ref", f"refs/tags/{name}", sha)
     repository.ask("checkout", "--quiet", "--detach", sent.commit)
-    (room / BUNDLE).unlink()
-    if (room / LENT).exists():
-        shutil.copytree(room / LENT, tree, dirs_exist_ok=True, copy_function=shutil.move)
-
-
-def run_part(sent: Sent, node: str, errand: Errand) -> Outcome:
-    """Run one part, in a process of its own. It ends with this one."""
-    room = room_of(sent.session, node)
-    began = time.monotonic()
-    try:
-        with tempfile.TemporaryDirectory(dir=room) as folder:
-            return _run(sent, room / "tree", errand, Path(folder), began)
-    except OSError as error:
-        return Outcome(why=f"it could not be run there: {error}", seconds=time.monotonic() - began)
+    if (folder / LENT).exists():
+        shutil.copytree(folder / LENT, tree, dirs_exist_ok=True, copy_function=shutil.move)
+    return tree
 
 
 def _run(sent: Sent, tree: Path, errand: Errand, folder: Path, began: float) -> Outcome:
@@ -188,8 +217,3 @@ def _status(status: int) -> str:
 
 def _last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
-
-
-def remove(session: str, node: str) -> None:
-    """Remove what ``check_out`` laid out on this node."""
-    shutil.rmtree(room_of(session, node), ignore_errors=True)

@@ -10,27 +10,25 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.fleet.driving import EngineLostError, Outcome
 from pytest_greencompute.fleet.expected import is_meant
-from pytest_greencompute.fleet.node import Errand, Sent, check_out, remove, run_part
+from pytest_greencompute.fleet.node import Errand, Sent, run_part
 from pytest_greencompute.fleet.schedule import Host, PlannedPart
 
 TYPE = "accelerator_type:"  # how the resources of a node begin that say which kind its GPUs are
 LOOK_S = 2.0  # between two looks at which nodes there are
-STEP_S, CANCEL_S, REMOVE_S = 1.0, 2.0, 3.0
-LAYING_OUT_S = 900.0
+STEP_S, CANCEL_S = 1.0, 2.0
 ANSWERS_S = 10.0
-DIED = "the node died"
+DIED, KILLED = "the node died", "what ran it was killed, as where the memory is full"
 # What Ray raises for a part whose node, worker or result was lost; all else is the part's own.
 LOST = {
     **dict.fromkeys(("NodeDiedError", "LocalRayletDiedError", "TaskUnschedulableError", "ObjectLostError", "OwnerDiedError"), DIED),
-    "WorkerCrashedError": "the process that ran it was killed",
-    "OutOfMemoryError": "the node's memory was full",
+    **dict.fromkeys(("WorkerCrashedError", "OutOfMemoryError"), KILLED),
 }
 
 
@@ -65,25 +63,24 @@ def connected(address: str) -> Iterator[Any]:
 
 
 class RayFleet:
-    """The nodes of a cluster that are of the wanted ``hardware``, with the code on them.
+    """The nodes of a cluster that are of the wanted ``hardware``. ``errand`` makes what is run of a part on a node.
 
-    ``errand`` makes what is run of a part. ``say`` is told what happens to nodes. Raises SettingsError for a kind that no node has.
+    Raises SettingsError for a kind that no node has.
     """
 
-    def __init__(
-        self, ray: Any, hardware: Sequence[str], errand: Callable[[PlannedPart, Host], Errand], say: Callable[[str], None]
-    ) -> None:
-        self._ray, self._hardware, self._errand, self._say = ray, hardware, errand, say
+    def __init__(self, ray: Any, hardware: Sequence[str], errand: Callable[[PlannedPart, Host], Errand]) -> None:
+        self._ray, self._hardware, self._errand = ray, hardware, errand
         self._hosts: dict[str, Host] = {}
-        self._ready: set[str] = set()
-        self._joining: dict[Any, Host] = {}
         self._running: dict[Any, tuple[PlannedPart, Host]] = {}
-        self._sent: Sent | None = None
-        self._chunks: list[Any] = []
+        self._code: tuple[Sent | None, list[Any]] = None, []
         self._alive: list[Mapping[str, Any]] = []
         self._looked = -LOOK_S
         self._look()
         self._check_kinds()
+
+    def carry(self, sent: Sent, chunks: Iterable[bytes]) -> None:
+        """The code, for nodes to fetch when their first part begins."""
+        self._code = sent, [self._ray.put(chunk) for chunk in chunks]
 
     # --- which nodes there are ---
 
@@ -121,49 +118,10 @@ class RayFleet:
                 remedy="Name a kind as Ray does (ray.util.accelerators), and start its node first.",
             )
 
-    # --- the code on them ---
-
-    def lay_out(self, sent: Sent, chunks: Iterator[bytes]) -> None:
-        """Have the code laid out on all nodes, and wait for it. Raises SettingsError where that leaves a kind without a node."""
-        self._sent, self._chunks = sent, [self._ray.put(chunk) for chunk in chunks]
-        self._join()
-        until = time.monotonic() + LAYING_OUT_S
-        while self._joining and time.monotonic() < until:
-            self._joined(STEP_S)
-        if missing := [kind for kind in self._hardware if not any(kind in host.kinds for host in self.hosts())]:
-            raise SettingsError(f"No node with {' or '.join(missing)} can measure.", remedy="Repair one of them.")
-
-    def _join(self) -> None:
-        """Have the code laid out on nodes that are new."""
-        known = {host.id for host in self._joining.values()} | self._ready
-        for host in self._living():
-            if host.kinds and host.rooms and host.id not in known:
-                task = self._ray.remote(_check_out).options(**_on(host), num_cpus=0, max_retries=0)
-                self._joining[task.remote(self._sent, host.id, self._chunks)] = host
-
-    def _joined(self, within_s: float) -> None:
-        """Take in the nodes on which the code has been laid out."""
-        if not self._joining:
-            return
-        done, _ = self._ray.wait([*self._joining], num_returns=1, timeout=within_s)
-        for each in done:
-            host = self._joining.pop(each)
-            try:
-                problem = self._ray.get(each)
-            except Exception as error:  # noqa: BLE001  whatever a worker raises that cannot import this package
-                problem = _first_line(error)
-            if problem:
-                self._say(f"{host.name} ({', '.join(host.kinds)}) is left out: {problem}")
-                self._hosts[host.id] = _useless(host)
-            else:
-                self._ready.add(host.id)
-
     def hosts(self) -> list[Host]:
-        """The nodes that live and have the code."""
+        """The nodes that live and are of a wanted kind."""
         self._look()
-        self._join()
-        self._joined(0)
-        return [host for host in self._living() if host.id in self._ready]
+        return [host for host in self._living() if host.kinds and host.rooms]
 
     # --- parts ---
 
@@ -171,14 +129,11 @@ class RayFleet:
         """Have it run on that node; it waits there for a GPU."""
         node = next(node for node in self._alive if node["NodeID"] == host.id)
         kind = {"accelerator_type": _type_of(node, part.hardware)}
-        task = self._ray.remote(run_part).options(**_on(host), **kind, num_gpus=1, max_retries=0)
-        self._running[task.remote(self._sent, host.id, self._errand(part, host))] = part, host
+        task = self._ray.remote(_run_part).options(**_on(host), **kind, num_gpus=1, max_retries=0)
+        self._running[task.remote(*self._code, host.id, self._errand(part, host))] = part, host
 
     def wait(self) -> list[tuple[PlannedPart, Outcome]]:
         """What has ended, within a second."""
-        if not self._running:  # a node is being laid out, or comes back
-            time.sleep(STEP_S / 10)
-            return []
         ended, _ = self._ray.wait([*self._running], num_returns=1, timeout=STEP_S)
         more, _ = self._ray.wait([*self._running], num_returns=len(self._running), timeout=0) if ended else ([], [])
         return [(self._running[each][0], self._outcome(each)) for each in more or ended]
@@ -189,33 +144,23 @@ class RayFleet:
             found: Outcome = self._ray.get(ended)
         except Exception as error:  # noqa: BLE001  Ray's own, and whatever it wraps
             why = next((LOST[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in LOST), "")
-            if why == DIED:  # Ray lists it as alive until it has missed some heartbeats
-                self._ready.discard(host.id)
-                self._hosts[host.id] = _useless(host)
-            return Outcome(why=why or _first_line(error), host_lost=bool(why))
+            found = Outcome(why=why or _first_line(error), host_lost=bool(why))
+        if found.host_lost and found.why != KILLED:  # one that died is listed until it has missed some heartbeats
+            self._hosts[host.id] = Host(host.id, host.name, (), 0)
         return found
 
     def close(self) -> None:
-        """End what runs, and remove the code from the nodes."""
+        """End what runs."""
         with suppress(Exception):
             for each in self._running:
                 self._ray.cancel(each, force=False)
             if self._running:
                 self._ray.wait([*self._running], num_returns=len(self._running), timeout=CANCEL_S)
-            if self._sent is not None:
-                there = [host for host in self._living() if host.id in self._ready]
-                task = self._ray.remote(remove)
-                gone = [task.options(**_on(host), num_cpus=0, max_retries=0).remote(self._sent.session, host.id) for host in there]
-                self._ray.wait(gone, num_returns=len(gone), timeout=REMOVE_S)
 
 
-def _check_out(sent: Sent, node: str, chunks: Sequence[Any]) -> str:
-    """On the node: the pieces of the archive one by one, so that it need not fit into memory."""
-    return check_out(sent, node, (ray_module().get(chunk) for chunk in chunks))
-
-
-def _useless(host: Host) -> Host:
-    return Host(host.id, host.name, (), 0)
+def _run_part(sent: Sent, chunks: Sequence[Any], node: str, errand: Errand) -> Outcome:
+    """On the node: the pieces of the archive are fetched one by one, so that they need not fit into memory."""
+    return run_part(sent, node, errand, lambda: map(ray_module().get, chunks))
 
 
 def _on(host: Host) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from pytest_greencompute.commits.origin import from_elsewhere
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.fleet import leash, node
 from pytest_greencompute.fleet.code import Code
-from pytest_greencompute.fleet.node import Errand, check_out, remove, room_of, run_part
+from pytest_greencompute.fleet.node import Errand, let_go, room_of, run_part
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.settings import Settings
 
@@ -30,11 +31,19 @@ def settings(**keys: object) -> Settings:
     return replace(build({}, (), {}, Path()), **keys)  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True)
+def _left() -> Iterator[None]:
+    """What a test holds on this host is let go."""
+    yield
+    for room in list(node.USED):
+        let_go(room)
+
+
 def carried(made: Made, told: Settings | None = None, inside: str = ".") -> Path:
     """The project as a host has it."""
     code = Code(made.path / inside, told or settings(), made.environ)
     sent = code.sent("session")
-    assert check_out(sent, NODE, code.archive(sent)) == ""
+    assert node._unfit(sent, room_of("session", NODE), lambda: code.archive(sent)) == ""
     return room_of("session", NODE) / "tree"
 
 
@@ -50,8 +59,6 @@ def test_a_host_has_the_commit_its_history_and_nothing_else(made: Made, rooms: P
     assert git(tree, "rev-parse", "HEAD") == head
     assert git(tree, "status", "--porcelain") == ""
     assert git(tree, "show", "HEAD~1:app.py") == "SIDE = 'first'"
-    remove("session", NODE)
-    assert list(rooms.iterdir()) == []
 
 
 def test_commits_to_compare_with_go_by_their_names_there(made: Made, rooms: Path) -> None:
@@ -136,8 +143,28 @@ def test_submodules_and_git_lfs_files_are_refused_by_their_names(made: Made, roo
 def test_another_version_of_the_plugin_is_left_out(made: Made, rooms: Path) -> None:
     code = Code(made.path, settings(), made.environ)
     sent = replace(code.sent("session"), version="0.0.7")
-    assert "and 0.0.7 is here: install the same one" in check_out(sent, NODE, code.archive(sent))
+    outcome = run_part(sent, NODE, Errand("test_app.py::test_it"), lambda: code.archive(sent))
+    assert outcome.host_lost
+    assert "and this is 0.0.7: install the same one there" in outcome.why
     assert list(rooms.iterdir()) == []
+
+
+def test_what_was_carried_is_removed_when_the_last_process_that_uses_it_has_gone(made: Made, rooms: Path) -> None:
+    room = carried(made).parent
+    use = (
+        f"import pathlib; from pytest_greencompute.fleet import node; node._use(pathlib.Path({str(room)!r})); print(1, flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", use], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        let_go(room)
+        time.sleep(0.2)
+        assert (room / "tree").exists()
+        other.kill()
+    until = time.monotonic() + 10
+    while list(rooms.iterdir()):
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 # --- one part, in a process of its own ------------------------------------------------------------------------------------------------
@@ -162,9 +189,8 @@ def fake(made: Made, rooms: Path) -> Made:
 def ran(fake: Made, tmp_path: Path, does: str, longest_s: float = 60.0) -> node.Outcome:
     code = Code(fake.path, settings(), fake.environ)
     sent = code.sent("session")
-    assert check_out(sent, NODE, code.archive(sent)) == ""
     environ = {"SEEN": str(tmp_path / "seen"), "DOES": does}
-    return run_part(sent, NODE, Errand("test_app.py::test_it", ("-k", "it"), environ, longest_s))
+    return run_part(sent, NODE, Errand("test_app.py::test_it", ("-k", "it"), environ, longest_s), lambda: code.archive(sent))
 
 
 def is_alive(pid: int) -> bool:
