@@ -18,7 +18,7 @@ from pytest_greencompute.commands.gather import bench_of, ended, outputs_of
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.fleet.asked import metered_tests
 from pytest_greencompute.fleet.code import Code
-from pytest_greencompute.fleet.driving import Outcome, Stopping, drive
+from pytest_greencompute.fleet.driving import PartEnd, Stopping, drive
 from pytest_greencompute.fleet.gathering import PLUGIN, Gathering, Requirements
 from pytest_greencompute.fleet.node import Errand
 from pytest_greencompute.fleet.on_ray import RayFleet, connected
@@ -132,7 +132,7 @@ class Intake:
             _say(f"{host.name}: {', '.join(host.kinds)}, {host.rooms} GPU{'s' if host.rooms > 1 else ''}")
         _say(f"{len(schedule.parts)} parts on {len(hosts)} nodes; their reports come to {os.path.relpath(self._folder, self._root)}")
 
-    def came(self, part: PlannedPart, host: Host, outcome: Outcome) -> None:
+    def came(self, part: PlannedPart, host: Host, outcome: PartEnd) -> None:
         """A part's report has come."""
         path = self._path(part, ".json")
         path.write_bytes(outcome.report or b"")
@@ -140,7 +140,7 @@ class Intake:
         self.gathering.read(path, os.path.relpath(path, self._root))
         _say(f"{self._count()} {host.name}: {_called(part)} in {outcome.seconds:.1f} s")
 
-    def again(self, part: PlannedPart, host: Host, outcome: Outcome) -> None:
+    def again(self, part: PlannedPart, host: Host, outcome: PartEnd) -> None:
         """A part was lost with its host."""
         _say(f"{host.name}: {outcome.why}; {_called(part)} is tried on another")
 
@@ -149,7 +149,7 @@ class Intake:
         self.gathering.lost.setdefault((part.test, part.hardware), why)
         _say(f"{self._count()} lost: {_called(part)}: {why}")
 
-    def failed(self, part: PlannedPart, outcome: Outcome) -> None:
+    def failed(self, part: PlannedPart, outcome: PartEnd) -> None:
         """A part ended without a report: what it said is kept."""
         self._keep_said(part, outcome)
 
@@ -157,7 +157,7 @@ class Intake:
         total = f"{len(self._schedule.parts)}"
         return f"{len(self._schedule.done) + len(self._schedule.lost):>{len(total)}}/{total}"
 
-    def _keep_said(self, part: PlannedPart, outcome: Outcome) -> None:
+    def _keep_said(self, part: PlannedPart, outcome: PartEnd) -> None:
         if outcome.said:
             self._path(part, ".txt").write_text(outcome.said, encoding="utf-8")
 

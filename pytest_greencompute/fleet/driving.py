@@ -18,7 +18,7 @@ class EngineLostError(GreencomputeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PartEnd:
     """How a part ended on its host: with a ``report`` (JSON, as it was written), after ``seconds``; else ``why`` there is none.
 
     ``host_lost``: not the part failed, but what ran it. ``said``: the end of what pytest printed.
@@ -40,16 +40,16 @@ class Engine(Protocol):
     def start(self, part: PlannedPart, host: Host) -> None:
         """Begin it there; returns at once."""
 
-    def wait(self) -> Sequence[tuple[PlannedPart, Outcome]]:
+    def wait(self) -> Sequence[tuple[PlannedPart, PartEnd]]:
         """What has ended since; waits a moment for it, and no longer than a second."""
 
 
 class Watcher(Protocol):
     """Who is told what becomes of parts."""
 
-    def came(self, part: PlannedPart, host: Host, outcome: Outcome) -> None: ...
-    def again(self, part: PlannedPart, host: Host, outcome: Outcome) -> None: ...
-    def failed(self, part: PlannedPart, outcome: Outcome) -> None: ...
+    def came(self, part: PlannedPart, host: Host, outcome: PartEnd) -> None: ...
+    def again(self, part: PlannedPart, host: Host, outcome: PartEnd) -> None: ...
+    def failed(self, part: PlannedPart, outcome: PartEnd) -> None: ...
     def lost(self, part: PlannedPart, why: str) -> None: ...
 
 
@@ -77,7 +77,7 @@ def _step(schedule: Schedule, engine: Engine, watcher: Watcher) -> None:
             _ended(schedule, watcher, part, outcome)
 
 
-def _ended(schedule: Schedule, watcher: Watcher, part: PlannedPart, outcome: Outcome) -> None:
+def _ended(schedule: Schedule, watcher: Watcher, part: PlannedPart, outcome: PartEnd) -> None:
     host = schedule.running[part]
     if outcome.report is not None:
         schedule.ended(part, outcome.seconds)

@@ -26,7 +26,7 @@ from pytest_greencompute.commits.git import Repository
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.fleet import keeper, leash
 from pytest_greencompute.fleet.asked import NOT_THE_COMMIT, PLUGIN_OPTIONS, TEST
-from pytest_greencompute.fleet.driving import Outcome
+from pytest_greencompute.fleet.driving import PartEnd
 from pytest_greencompute.fleet.part import MOST_BYTES
 
 PLUGIN = "pytest-greencompute"
@@ -70,16 +70,16 @@ def room_of(session: str, node: str) -> Path:
     return Path(tempfile.gettempdir()) / f"{PREFIX}{session}-{node[:12]}"
 
 
-def run_part(sent: Sent, node: str, errand: Errand, chunks: Callable[[], Iterable[bytes]]) -> Outcome:
+def run_part(sent: Sent, node: str, errand: Errand, chunks: Callable[[], Iterable[bytes]]) -> PartEnd:
     """Run one part. ``chunks`` are those of the archive with the code, for the first part here. Its process ends with this call."""
     room, began = room_of(sent.session, node), time.monotonic()
     if problem := _unfit(sent, room, chunks):
-        return Outcome(why=problem, host_lost=True)
+        return PartEnd(why=problem, host_lost=True)
     try:
         with tempfile.TemporaryDirectory(dir=room) as folder:
             return _run(sent, room / TREE, errand, Path(folder), began)
     except OSError as error:
-        return Outcome(why=f"it could not be run there: {error}", seconds=time.monotonic() - began)
+        return PartEnd(why=f"it could not be run there: {error}", seconds=time.monotonic() - began)
 
 
 def _unfit(sent: Sent, room: Path, chunks: Callable[[], Iterable[bytes]]) -> str:
@@ -149,7 +149,7 @@ def _lay_out(sent: Sent, folder: Path) -> Path:
     return tree
 
 
-def _run(sent: Sent, tree: Path, errand: Errand, folder: Path, began: float) -> Outcome:
+def _run(sent: Sent, tree: Path, errand: Errand, folder: Path, began: float) -> PartEnd:
     project, report = tree / sent.project, folder / "energy.json"
     redirected = [sys.executable, origin.__file__, sent.root, str(project), "--", "-m", "pytest"]
     options = ["--energy-budget", "--energy-only", f"--energy-json={report}", *PLUGIN_OPTIONS]
@@ -167,12 +167,12 @@ def _run(sent: Sent, tree: Path, errand: Errand, folder: Path, began: float) -> 
         text = said.read().decode(errors="replace")
     seconds = time.monotonic() - began
     if status is None:
-        return Outcome(why=f"it had not ended after {errand.longest_s:g} s, and was ended", seconds=seconds, said=text)
+        return PartEnd(why=f"it had not ended after {errand.longest_s:g} s, and was ended", seconds=seconds, said=text)
     if not report.is_file() or status == NOT_THE_COMMIT:
-        return Outcome(why=f"{_status(status)}, without a report: {_last_line(text)}", seconds=seconds, said=text)
+        return PartEnd(why=f"{_status(status)}, without a report: {_last_line(text)}", seconds=seconds, said=text)
     if report.stat().st_size > MOST_BYTES:
-        return Outcome(why=f"its report is larger than {MOST_BYTES // 1024**2} MiB", seconds=seconds, said=text)
-    return Outcome(report.read_bytes(), seconds, said=text)
+        return PartEnd(why=f"its report is larger than {MOST_BYTES // 1024**2} MiB", seconds=seconds, said=text)
+    return PartEnd(report.read_bytes(), seconds, said=text)
 
 
 def _waited(process: subprocess.Popen[bytes], longest_s: float) -> int | None:

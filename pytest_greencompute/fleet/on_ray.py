@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.fleet.driving import EngineLostError, Outcome
+from pytest_greencompute.fleet.driving import EngineLostError, PartEnd
 from pytest_greencompute.fleet.expected import is_meant
 from pytest_greencompute.fleet.node import Errand, Sent, run_part
 from pytest_greencompute.fleet.schedule import Host, PlannedPart
@@ -132,19 +132,19 @@ class RayFleet:
         task = self._ray.remote(_run_part).options(**_on(host), **kind, num_gpus=1, max_retries=0)
         self._running[task.remote(*self._code, host.id, self._errand(part, host))] = part, host
 
-    def wait(self) -> list[tuple[PlannedPart, Outcome]]:
+    def wait(self) -> list[tuple[PlannedPart, PartEnd]]:
         """What has ended, within a second."""
         ended, _ = self._ray.wait([*self._running], num_returns=1, timeout=STEP_S)
         more, _ = self._ray.wait([*self._running], num_returns=len(self._running), timeout=0) if ended else ([], [])
         return [(self._running[each][0], self._outcome(each)) for each in more or ended]
 
-    def _outcome(self, ended: Any) -> Outcome:
+    def _outcome(self, ended: Any) -> PartEnd:
         _, host = self._running.pop(ended)
         try:
-            found: Outcome = self._ray.get(ended)
+            found: PartEnd = self._ray.get(ended)
         except Exception as error:  # noqa: BLE001  Ray's own, and whatever it wraps
             why = next((LOST[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in LOST), "")
-            found = Outcome(why=why or _first_line(error), host_lost=bool(why))
+            found = PartEnd(why=why or _first_line(error), host_lost=bool(why))
         if found.host_lost and found.why != KILLED:  # one that died is listed until it has missed some heartbeats
             self._hosts[host.id] = Host(host.id, host.name, (), 0)
         return found
@@ -158,7 +158,7 @@ class RayFleet:
                 self._ray.wait([*self._running], num_returns=len(self._running), timeout=CANCEL_S)
 
 
-def _run_part(sent: Sent, chunks: Sequence[Any], node: str, errand: Errand) -> Outcome:
+def _run_part(sent: Sent, chunks: Sequence[Any], node: str, errand: Errand) -> PartEnd:
     """On the node: the pieces of the archive are fetched one by one, so that they need not fit into memory."""
     return run_part(sent, node, errand, lambda: map(ray_module().get, chunks))
 

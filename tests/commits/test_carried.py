@@ -186,7 +186,7 @@ def fake(made: Made, rooms: Path) -> Made:
     return made
 
 
-def ran(fake: Made, tmp_path: Path, does: str, longest_s: float = 60.0) -> node.Outcome:
+def ran(fake: Made, tmp_path: Path, does: str, longest_s: float = 60.0) -> node.PartEnd:
     code = Code(fake.path, settings(), fake.environ)
     sent = code.sent("session")
     environ = {"SEEN": str(tmp_path / "seen"), "DOES": does}

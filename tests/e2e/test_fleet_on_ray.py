@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -170,42 +171,34 @@ def test_a_kind_that_no_node_has_is_said_before_anything_runs(fleet: Fleet) -> N
     assert not (fleet.project.path / ".greencompute").exists()
 
 
-def test_a_node_that_is_killed_has_its_part_run_on_another_of_its_kind(fleet: Fleet) -> None:
-    fleet.commit(f"if uuid == 'GPU-doomed': {WAITS}")
-    doomed = fleet.shared.add("H100", "doomed")
-    killer = fleet.when_seen("doomed", lambda: fleet.shared.cluster.kill(doomed))
-    assert fleet.run("--repeat", "2", hardware="H100", pytest_args=("-k", "other")) == 0, fleet.said
-    killer.join()
-    assert "doomed: " in fleet.said
-    assert "test_it.py::test_other on H100 is tried on another" in fleet.said.replace(" (2)", "")
-    (run,) = fleet.project.report("whole.json")["runs"]
-    assert (word(run), run["hosts"]) == ("PASS", 2)
+def test_a_node_that_is_killed_has_its_part_run_on_another_of_its_kind_and_where_there_is_none_it_is_unmeasured(fleet: Fleet) -> None:
+    fleet.commit(f"if uuid in ('GPU-doomed', 'GPU-only'): {WAITS}")
+    doomed = {name: fleet.shared.add(kind, name) for name, kind in {"doomed": "H100", "only": "T4"}.items()}
+    killers = [fleet.when_seen(name, partial(fleet.shared.cluster.kill, node)) for name, node in doomed.items()]
+    assert fleet.run("--repeat", "2", hardware="H100,T4", pytest_args=("-k", "other")) == 1
+    for each in killers:
+        each.join()
+    rows = {run["hardware"]: (word(run), run.get("hosts")) for run in fleet.project.report("whole.json")["runs"]}
+    assert rows[NAMES["H100"]] == ("PASS", 2)
+    assert rows["T4"][0] == "UNMEASURED"
+    assert "doomed: the node died; test_it.py::test_other on H100 is tried on another" in fleet.said.replace(" (2)", "")
+    assert "no part was measured on T4: only: the node died; no other host with T4 is left" in fleet.said
     assert fleet.is_gone("doomed")
+    assert fleet.is_gone("only")
 
 
-def test_the_only_node_of_a_kind_that_is_killed_leaves_its_parts_unmeasured_with_the_reason(fleet: Fleet) -> None:
-    fleet.commit(f"if uuid == 'GPU-only': {WAITS}")
-    only = fleet.shared.add("T4", "only")
-    killer = fleet.when_seen("only", lambda: fleet.shared.cluster.kill(only))
-    assert fleet.run(hardware="L4,T4", pytest_args=("-k", "other")) == 1
-    killer.join()
-    assert fleet.words == {("test_other", NAMES["L4"]): "PASS", ("test_other", "T4"): "UNMEASURED"}
-    assert "no other host with T4 is left" in fleet.said
-
-
-def test_a_part_that_hangs_is_ended_and_is_unmeasured_and_the_others_count(fleet: Fleet) -> None:
-    fleet.commit(f"if uuid == 'GPU-small-1': {WAITS}")
-    assert fleet.run("--timeout", "8", pytest_args=("-k", "other")) == 1
-    assert fleet.words == {("test_other", NAMES["H100"]): "PASS", ("test_other", "L4"): "UNMEASURED"}
+def test_a_part_that_hangs_and_one_that_crashes_are_unmeasured_with_the_reason_and_the_others_count(fleet: Fleet) -> None:
+    fleet.commit(f"if uuid == 'GPU-big-1': os.kill(os.getpid(), 11)\n        {WAITS}")
+    assert fleet.run("--timeout", "8") == 1
+    assert fleet.words == {
+        ("test_chat", NAMES["H100"]): "PASS",
+        ("test_chat", NAMES["L4"]): "PASS",
+        ("test_other", NAMES["H100"]): "UNMEASURED",
+        ("test_other", NAMES["L4"]): "UNMEASURED",
+    }
+    assert "big-1: pytest was ended by SIGSEGV, without a report" in fleet.said
     assert "small-1: it had not ended after 8 s, and was ended" in fleet.said
     assert fleet.is_gone("small-1")
-
-
-def test_a_part_that_crashes_is_unmeasured_with_its_signal(fleet: Fleet) -> None:
-    fleet.commit("os.kill(os.getpid(), 11)")
-    assert fleet.run(hardware="H100") == 1
-    assert fleet.words == {("test_chat", NAMES["H100"]): "PASS", ("test_other", NAMES["H100"]): "UNMEASURED"}
-    assert "big-1: pytest was ended by SIGSEGV" in fleet.said
 
 
 def test_ctrl_c_keeps_what_has_come_within_the_seconds_that_ci_gives(fleet: Fleet) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_greencompute.fleet.driving import STOPPED, EngineLostError, Outcome, drive
+from pytest_greencompute.fleet.driving import STOPPED, EngineLostError, PartEnd, drive
 from pytest_greencompute.fleet.schedule import MOST_TRIES, Host, PlannedPart, Schedule
 
 BIG, SMALL = Host("1", "big", ("H100",)), Host("2", "small", ("L4",))
@@ -137,7 +137,7 @@ def test_a_part_that_failed_by_itself_is_not_tried_again() -> None:
 class Scripted:
     """An engine in which parts end at once, as ``how`` says; and a watcher that keeps what it is told."""
 
-    def __init__(self, hosts: list[Host], how: Callable[[PlannedPart, Host], Outcome]) -> None:
+    def __init__(self, hosts: list[Host], how: Callable[[PlannedPart, Host], PartEnd]) -> None:
         self.living, self.how = hosts, how
         self.started: list[tuple[PlannedPart, Host]] = []
         self.said: list[tuple[str, PlannedPart]] = []
@@ -148,24 +148,24 @@ class Scripted:
     def start(self, part: PlannedPart, host: Host) -> None:
         self.started.append((part, host))
 
-    def wait(self) -> list[tuple[PlannedPart, Outcome]]:
+    def wait(self) -> list[tuple[PlannedPart, PartEnd]]:
         ended, self.started = self.started, []
         return [(part, self.how(part, host)) for part, host in ended]
 
-    def came(self, part: PlannedPart, host: Host, outcome: Outcome) -> None:
+    def came(self, part: PlannedPart, host: Host, outcome: PartEnd) -> None:
         self.said.append(("came", part))
 
-    def again(self, part: PlannedPart, host: Host, outcome: Outcome) -> None:
+    def again(self, part: PlannedPart, host: Host, outcome: PartEnd) -> None:
         self.said.append(("again", part))
 
-    def failed(self, part: PlannedPart, outcome: Outcome) -> None:
+    def failed(self, part: PlannedPart, outcome: PartEnd) -> None:
         self.said.append(("failed", part))
 
     def lost(self, part: PlannedPart, why: str) -> None:
         self.said.append(("lost", part))
 
 
-REPORT = Outcome(report=b"{}", seconds=1.0)
+REPORT = PartEnd(report=b"{}", seconds=1.0)
 
 
 @given(
@@ -174,9 +174,9 @@ REPORT = Outcome(report=b"{}", seconds=1.0)
     st.integers(1, 4),
 )
 def test_every_part_comes_or_is_lost_once_whatever_happens(fates: dict[int, str], repeat: int, rooms: int) -> None:
-    def how(part: PlannedPart, host: Host) -> Outcome:
+    def how(part: PlannedPart, host: Host) -> PartEnd:
         fate = fates.get(part.number, "came")
-        return REPORT if fate == "came" else Outcome(why=f"{fate} lost", host_lost=fate == "host")
+        return REPORT if fate == "came" else PartEnd(why=f"{fate} lost", host_lost=fate == "host")
 
     hosts = [Host(str(number), f"host-{number}", (BOTH[number % 2],), rooms) for number in range(6)]
     engine, schedule = Scripted(hosts, how), Schedule([f"t{number}" for number in range(5)], BOTH, repeat)
@@ -200,7 +200,7 @@ def test_what_has_come_before_it_is_stopped_counts_and_the_rest_is_lost_with_the
 
 
 def test_what_has_come_before_the_engine_is_lost_counts() -> None:
-    def how(part: PlannedPart, host: Host) -> Outcome:
+    def how(part: PlannedPart, host: Host) -> PartEnd:
         if part.test == "b":
             raise EngineLostError("the cluster was lost")
         return REPORT
