@@ -233,6 +233,8 @@ def test_the_base_commit_is_measured_on_the_same_node(fleet: Fleet) -> None:
     [
         (("--repeat", "0"), "'0' is not a number of hosts"),
         (("--timeout", "soon"), "'soon' is no time that a part may take"),
+        (("--ray", "127.0.0.1:1"), "No Ray cluster answers at '127.0.0.1:1': [Errno 111] Connection refused"),
+        (("--ray", "somewhere"), "No Ray cluster answers at 'somewhere'"),
         (("--", "--energy-save=main"), "--energy-save is of no use in a part of a fleet. Save with pytest on one host of each kind."),
         (("--", "--energy-json=x.json"), "Write the report of all hosts instead: -o PATH"),
         (("--", "no_such_test.py"), "pytest collected no metered test with `no_such_test.py`"),
