@@ -63,9 +63,9 @@ def drive(schedule: Schedule, engine: Engine, watcher: Watcher, is_stopped: Call
             schedule.stop(error.message)
         if is_stopped():
             schedule.stop(STOPPED)
-        for part in schedule.lost.keys() - told:
+        for part in [each for each in schedule.lost if each not in told]:
+            told.add(part)
             watcher.lost(part, schedule.lost[part])
-        told |= schedule.lost.keys()
 
 
 def _step(schedule: Schedule, engine: Engine, watcher: Watcher) -> None:

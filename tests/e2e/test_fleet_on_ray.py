@@ -175,7 +175,7 @@ def test_a_node_that_is_killed_has_its_part_run_on_another_of_its_kind_and_where
     fleet.commit(f"if uuid in ('GPU-doomed', 'GPU-only'): {WAITS}")
     doomed = {name: fleet.shared.add(kind, name) for name, kind in {"doomed": "H100", "only": "T4"}.items()}
     killers = [fleet.when_seen(name, partial(fleet.shared.cluster.kill, node)) for name, node in doomed.items()]
-    assert fleet.run("--repeat", "2", hardware="H100,T4", pytest_args=("-k", "other")) == 1
+    assert fleet.run("--repeat", "2", hardware="H100,T4", pytest_args=("-k", "other")) == 1, fleet.said
     for each in killers:
         each.join()
     rows = {run["hardware"]: (word(run), run.get("hosts")) for run in fleet.project.report("whole.json")["runs"]}
@@ -189,7 +189,7 @@ def test_a_node_that_is_killed_has_its_part_run_on_another_of_its_kind_and_where
 
 def test_a_part_that_hangs_and_one_that_crashes_are_unmeasured_with_the_reason_and_the_others_count(fleet: Fleet) -> None:
     fleet.commit(f"if uuid == 'GPU-big-1': os.kill(os.getpid(), 11)\n        {WAITS}")
-    assert fleet.run("--timeout", "8") == 1
+    assert fleet.run("--timeout", "8") == 1, fleet.said
     assert fleet.words == {
         ("test_chat", NAMES["H100"]): "PASS",
         ("test_chat", NAMES["L4"]): "PASS",
