@@ -24,6 +24,7 @@ TYPE = "accelerator_type:"  # how the resources of a node begin that say which k
 LOOK_S = 2.0  # between two looks at which nodes there are
 STEP_S, CANCEL_S = 1.0, 2.0
 ANSWERS_S = 10.0
+CLUSTER_LOST = "the Ray cluster was lost"
 DIED, KILLED = "the node died", "what ran it was killed, as where the memory is full"
 # What Ray raises for a part whose node, worker or result was lost; all else is the part's own.
 LOST = {
@@ -87,12 +88,9 @@ class RayFleet:
     def _look(self) -> None:
         if time.monotonic() - self._looked < LOOK_S:
             return
-        try:
-            nodes = self._ray.nodes()
-        except (self._ray.exceptions.RayError, RuntimeError, ConnectionError) as error:
-            raise EngineLostError(f"the Ray cluster was lost: {error}") from error
+        with _held():
+            self._alive = [node for node in self._ray.nodes() if node["Alive"]]
         self._looked = time.monotonic()
-        self._alive = [node for node in nodes if node["Alive"]]
         for node in self._alive:
             if node["NodeID"] not in self._hosts:
                 self._hosts[node["NodeID"]] = self._host(node)
@@ -129,20 +127,24 @@ class RayFleet:
         """Have it run on that node; it waits there for a GPU."""
         node = next(node for node in self._alive if node["NodeID"] == host.id)
         kind = {"accelerator_type": _type_of(node, part.hardware)}
-        task = self._ray.remote(_run_part).options(**_on(host), **kind, num_gpus=1, max_retries=0)
-        self._running[task.remote(*self._code, host.id, self._errand(part, host))] = part, host
+        with _held():
+            task = self._ray.remote(_run_part).options(**_on(host), **kind, num_gpus=1, max_retries=0)
+            self._running[task.remote(*self._code, host.id, self._errand(part, host))] = part, host
 
     def wait(self) -> list[tuple[PlannedPart, PartEnd]]:
         """What has ended, within a second."""
-        ended, _ = self._ray.wait([*self._running], num_returns=1, timeout=STEP_S)
-        more, _ = self._ray.wait([*self._running], num_returns=len(self._running), timeout=0) if ended else ([], [])
+        with _held():
+            ended, _ = self._ray.wait([*self._running], num_returns=1, timeout=STEP_S)
+            more, _ = self._ray.wait([*self._running], num_returns=len(self._running), timeout=0) if ended else ([], [])
         return [(self._running[each][0], self._outcome(each)) for each in more or ended]
 
     def _outcome(self, ended: Any) -> PartEnd:
         _, host = self._running.pop(ended)
         try:
             found: PartEnd = self._ray.get(ended)
-        except Exception as error:  # noqa: BLE001  Ray's own, and whatever it wraps
+        except Exception as error:
+            if not self._ray.is_initialized():
+                raise EngineLostError(f"{CLUSTER_LOST}: {_first_line(error)}") from error
             why = next((LOST[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in LOST), "")
             found = PartEnd(why=why or _first_line(error), host_lost=bool(why))
         if found.host_lost and found.why != KILLED:  # one that died is listed until it has missed some heartbeats
@@ -156,6 +158,15 @@ class RayFleet:
                 self._ray.cancel(each, force=False)
             if self._running:
                 self._ray.wait([*self._running], num_returns=len(self._running), timeout=CANCEL_S)
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    """Whatever Ray raises where it is asked for nothing that may fail: the connection is gone."""
+    try:
+        yield
+    except Exception as error:
+        raise EngineLostError(f"{CLUSTER_LOST}: {_first_line(error)}") from error
 
 
 def _run_part(sent: Sent, chunks: Sequence[Any], node: str, errand: Errand) -> PartEnd:

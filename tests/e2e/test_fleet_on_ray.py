@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,7 +61,7 @@ MODEL = """
     SEEN = pathlib.Path({seen!r})
 
     def DOES():
-        uuid = os.environ["WORLD_UUID"]
+        uuid = os.environ.get("WORLD_UUID", "GPU-none")
         {does}
 """
 OWN_TIME = "\nimport os\nsimulated.sleep(os.getpid())\n"  # else two parts would be the same samples
@@ -138,6 +139,13 @@ class Fleet:
             return True
         return False
 
+    def wait_until_removed(self) -> None:
+        """Until nothing is left of what was laid out on the nodes."""
+        until = time.monotonic() + 10
+        while left := list(self.shared.rooms.glob("greencompute-fleet-*")):
+            assert time.monotonic() < until, left
+            time.sleep(0.05)
+
 
 def word(run: dict[str, Any]) -> str:
     return str(next(each["verdict"] for each in run["verdicts"] if each["metric"] == "energy_per_query"))
@@ -158,10 +166,7 @@ def test_every_test_is_measured_on_every_kind_at_the_commit_with_one_verdict(fle
     assert "4/4" in fleet.said
     assert "test_plain" not in fleet.said
     assert len(list((fleet.project.path / ".greencompute" / "fleet").glob("*-test_*.json"))) == 4
-    until = time.monotonic() + 10
-    while list(fleet.shared.rooms.glob("greencompute-fleet-*")):
-        assert time.monotonic() < until, "what was laid out is still there"
-        time.sleep(0.05)
+    fleet.wait_until_removed()
 
 
 def test_a_kind_that_no_node_has_is_said_before_anything_runs(fleet: Fleet) -> None:
@@ -216,6 +221,16 @@ def test_ctrl_c_keeps_what_has_come_within_the_seconds_that_ci_gives(fleet: Flee
     assert fleet.words == {("test_chat", NAMES["H100"]): "PASS", ("test_other", NAMES["H100"]): "UNMEASURED"}
     assert "the fleet was stopped before it had come" in fleet.said
     assert fleet.is_gone("big-1")
+
+
+def test_what_runs_on_a_node_ends_with_a_fleet_that_is_killed(fleet: Fleet) -> None:
+    fleet.commit(WAITS)
+    command = [sys.executable, "-m", "pytest_greencompute.cli", "fleet", "--ray", fleet.shared.cluster.address, "--hardware", "L4"]
+    with subprocess.Popen([*command, "--", "-k", "other"], cwd=fleet.project.path, stdout=subprocess.DEVNULL) as process:
+        fleet.when_seen("none", process.kill).join()
+    assert fleet.pid("none")
+    assert fleet.is_gone("none")
+    fleet.wait_until_removed()
 
 
 def test_the_base_commit_is_measured_on_the_same_node(fleet: Fleet) -> None:
