@@ -125,7 +125,8 @@ def _add_fleet(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--ray", metavar="ADDRESS", required=True, help="the cluster: HOST:PORT, auto, or local: one is started here, with stand-in GPUs"
     )
     fleet.add_argument("--hardware", metavar="NAME,...", help='kinds that measure every test, such as "H100,L4" (default: fleet.hardware)')
-    fleet.add_argument("--repeat", metavar="N", default="1", help="how many times each kind measures every test (default: 1)")
+    fleet.add_argument("--repeat", metavar="N", help="how many times each kind measures every test (default: fleet.hosts, else 1)")
+    fleet.add_argument("--gpus", metavar="N", default="1", help="GPUs of a node that a test has (default: 1)")
     fleet.add_argument("--timeout", metavar="S", default="1800", help="longest time of a test on a node, in seconds (default: 1800)")
     _add_whole(fleet)
     fleet.add_argument("arguments", metavar="-- ARGUMENT", nargs="*", help="what pytest is given on every node: tests and options")

@@ -92,7 +92,7 @@ def measured(nodes: Sequence[Sequence[str]], tests: int, seconds: float, hardwar
         laid_out, own, lines = 0.0, [], []
         for line in process.stdout:
             lines.append(line)
-            laid_out = laid_out or (time.monotonic() - began if " parts on " in line else 0.0)
+            laid_out = laid_out or (time.monotonic() - began if " parts; " in line else 0.0)
             own += [float(found[1]) for found in [re.search(r" in (\d+\.\d+) s$", line)] if found]
         process.wait()
         assert len(own) == tests * len(hardware.split(",")), "".join(lines[-30:])

@@ -35,6 +35,7 @@ from pytest_greencompute.store.files import write_atomically
 STARTED_HERE = {"local": "pytest_greencompute.testing.cluster"}  # addresses that stand for a cluster which is started, by its module
 FOLDER = Path(".greencompute", "fleet")
 SECONDS = "seconds.json"
+MOST_GPUS = 16  # of one node
 
 OF_THE_WHOLE = "Write the report of all hosts instead: -o PATH, before the --."
 # Options of ours that a part cannot take, since what they read or write is not on its host.
@@ -54,7 +55,8 @@ def run(given: Arguments, root: Path) -> int:
     hardware = parse.names(given["hardware"]) if given["hardware"] is not None else settings.fleet.hardware
     if not hardware:
         raise SettingsError("Which kinds of hardware are to measure?", remedy='Name them: --hardware "H100,L4".')
-    repeat, longest_s = parse.hosts(given["repeat"]), _seconds(given["timeout"])
+    repeat = settings.fleet.hosts if given["repeat"] is None else parse.hosts(given["repeat"])
+    longest_s, gpus = _seconds(given["timeout"]), _gpus(given["gpus"])
     outputs, code = outputs_of(given["output"], root), Code(root, settings, os.environ)
     tests = metered_tests(given["arguments"], root)
     wanted = Requirements(code.commit, version(PLUGIN), Expected(hardware, tests, repeat))
@@ -65,7 +67,7 @@ def run(given: Arguments, root: Path) -> int:
         def errand(part: PlannedPart, host: Host) -> Errand:
             return Errand(part.test, tuple(given["arguments"]), environs.get(host.name, {}), longest_s)
 
-        fleet = RayFleet(ray, hardware, errand)
+        fleet = RayFleet(ray, hardware, errand, gpus)
         try:
             sent = code.sent(secrets.token_hex(4))
             fleet.carry(sent, code.archive(sent))
@@ -96,6 +98,12 @@ def _seconds(written: str) -> float:
     if not 1 <= seconds <= 86_400:  # a day
         raise SettingsError(f"--timeout: {written!r} is no time that a part may take.", remedy="Write seconds, from 1 to 86400.")
     return seconds
+
+
+def _gpus(written: str) -> int:
+    if not written.isdecimal() or not 1 <= int(written) <= MOST_GPUS:
+        raise SettingsError(f"--gpus: {written!r} is no number of GPUs.", remedy=f"Write a whole number from 1 to {MOST_GPUS}.")
+    return int(written)
 
 
 @contextmanager
@@ -129,8 +137,8 @@ class Intake:
             if re.fullmatch(r"\d{4,}-.*\.(json|txt)", old.name):
                 old.unlink()
         for host in hosts:
-            _say(f"{host.name}: {', '.join(host.kinds)}, {host.rooms} GPU{'s' if host.rooms > 1 else ''}")
-        _say(f"{len(schedule.parts)} parts on {len(hosts)} nodes; their reports come to {os.path.relpath(self._folder, self._root)}")
+            _say(f"{host.name}: {', '.join(host.kinds)}, {host.rooms} part{'s' if host.rooms > 1 else ''} at a time")
+        _say(f"{len(schedule.parts)} parts; their reports come to {os.path.relpath(self._folder, self._root)}")
 
     def came(self, part: PlannedPart, host: Host, outcome: PartEnd) -> None:
         """A part's report has come."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,7 +40,7 @@ class Engine(Protocol):
     def start(self, part: PlannedPart, host: Host) -> None:
         """Begin it there; returns at once."""
 
-    def wait(self) -> Sequence[tuple[PlannedPart, PartEnd]]:
+    def wait(self) -> Iterable[tuple[PlannedPart, PartEnd]]:
         """What has ended since; waits a moment for it, and no longer than a second."""
 
 

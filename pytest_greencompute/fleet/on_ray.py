@@ -23,7 +23,7 @@ from pytest_greencompute.fleet.schedule import Host, PlannedPart
 TYPE = "accelerator_type:"  # how the resources of a node begin that say which kind its GPUs are
 LOOK_S = 2.0  # between two looks at which nodes there are
 STEP_S, CANCEL_S = 1.0, 2.0
-ANSWERS_S = 10.0
+ANSWERS_S, SILENT_S = 10.0, 30.0
 CLUSTER_LOST = "the Ray cluster was lost"
 DIED, KILLED = "the node died", "what ran it was killed, as where the memory is full"
 # What Ray raises for a part whose node, worker or result was lost; all else is the part's own.
@@ -64,18 +64,20 @@ def connected(address: str) -> Iterator[Any]:
 
 
 class RayFleet:
-    """The nodes of a cluster that are of the wanted ``hardware``. ``errand`` makes what is run of a part on a node.
-
-    Raises SettingsError for a kind that no node has.
+    """The nodes of a cluster that are of the wanted ``hardware``. ``errand`` makes what is run of a part on a node, with ``gpus`` of its
+    GPUs. Raises SettingsError for a kind that no node has so many of.
     """
 
-    def __init__(self, ray: Any, hardware: Sequence[str], errand: Callable[[PlannedPart, Host], Errand]) -> None:
-        self._ray, self._hardware, self._errand = ray, hardware, errand
+    def __init__(self, ray: Any, hardware: Sequence[str], errand: Callable[[PlannedPart, Host], Errand], gpus: int = 1) -> None:
+        self._ray, self._hardware, self._errand, self._gpus = ray, hardware, errand, gpus
+        self._task = ray.remote(_run_part)
         self._hosts: dict[str, Host] = {}
         self._running: dict[Any, tuple[PlannedPart, Host]] = {}
         self._code: tuple[Sent | None, list[Any]] = None, []
         self._alive: list[Mapping[str, Any]] = []
-        self._looked = -LOOK_S
+        self._looked = self._answered = time.monotonic() - LOOK_S
+        self._head = str(ray.get_runtime_context().gcs_address)
+        self._head = self._head if self._answers() else ""  # not from everywhere, as by way of ray://
         self._look()
         self._check_kinds()
 
@@ -88,6 +90,11 @@ class RayFleet:
     def _look(self) -> None:
         if time.monotonic() - self._looked < LOOK_S:
             return
+        if self._head and not self._answers():  # Ray would wait for a minute, and end this process
+            if time.monotonic() - self._answered > SILENT_S:
+                raise EngineLostError(f"{CLUSTER_LOST}: its head node has not answered for {SILENT_S:.0f} s")
+            return
+        self._answered = time.monotonic()
         with _held():
             self._alive = [node for node in self._ray.nodes() if node["Alive"]]
         self._looked = time.monotonic()
@@ -95,12 +102,20 @@ class RayFleet:
             if node["NodeID"] not in self._hosts:
                 self._hosts[node["NodeID"]] = self._host(node)
 
+    def _answers(self) -> bool:
+        """Whether the head node does."""
+        host, _, port = self._head.rpartition(":")
+        with suppress(OSError, ValueError):
+            socket.create_connection((host.strip("[]"), int(port)), STEP_S).close()
+            return True
+        return False
+
     def _host(self, node: Mapping[str, Any]) -> Host:
         kinds = tuple(kind for kind in self._hardware if _type_of(node, kind))
         name = node.get("NodeName") or node["NodeManagerAddress"]
         if any(host.name == name for host in self._hosts.values()):
             name = f"{name}/{node['NodeID'][:6]}"
-        return Host(node["NodeID"], name, kinds, int(node["Resources"].get("GPU", 0)))
+        return Host(node["NodeID"], name, kinds, int(node["Resources"].get("GPU", 0)) // self._gpus)
 
     def _living(self) -> list[Host]:
         return [self._hosts[node["NodeID"]] for node in self._alive]
@@ -111,8 +126,9 @@ class RayFleet:
         if missing:
             types = sorted({each for node in self._alive for each in _types(node)})
             there = f"Their kinds are {', '.join(types)}." if types else "None of them says which GPU it has."
+            many = f"{self._gpus} × " if self._gpus > 1 else ""
             raise SettingsError(
-                f"No node of this Ray cluster has {' or '.join(missing)}, of {len(self._alive)} that live. {there}",
+                f"No node of this Ray cluster has {many}{' or '.join(missing)}, of {len(self._alive)} that live. {there}",
                 remedy="Name a kind as Ray does (ray.util.accelerators), and start its node first.",
             )
 
@@ -128,15 +144,16 @@ class RayFleet:
         node = next(node for node in self._alive if node["NodeID"] == host.id)
         kind = {"accelerator_type": _type_of(node, part.hardware)}
         with _held():
-            task = self._ray.remote(_run_part).options(**_on(host), **kind, num_gpus=1, max_retries=0)
+            task = self._task.options(**_on(host), **kind, num_gpus=self._gpus, max_retries=0)
             self._running[task.remote(*self._code, host.id, self._errand(part, host))] = part, host
 
-    def wait(self) -> list[tuple[PlannedPart, PartEnd]]:
+    def wait(self) -> Iterator[tuple[PlannedPart, PartEnd]]:
         """What has ended, within a second."""
         with _held():
             ended, _ = self._ray.wait([*self._running], num_returns=1, timeout=STEP_S)
             more, _ = self._ray.wait([*self._running], num_returns=len(self._running), timeout=0) if ended else ([], [])
-        return [(self._running[each][0], self._outcome(each)) for each in more or ended]
+        for each in more or ended:
+            yield self._running[each][0], self._outcome(each)
 
     def _outcome(self, ended: Any) -> PartEnd:
         _, host = self._running.pop(ended)

@@ -247,6 +247,8 @@ def test_the_base_commit_is_measured_on_the_same_node(fleet: Fleet) -> None:
     ("args", "says"),
     [
         (("--repeat", "0"), "'0' is not a number of hosts"),
+        (("--gpus", "none"), "'none' is no number of GPUs"),
+        (("--gpus", "8"), "No node of this Ray cluster has 8 × H100 or L4"),
         (("--timeout", "soon"), "'soon' is no time that a part may take"),
         (("--ray", "127.0.0.1:1"), "No Ray cluster answers at '127.0.0.1:1': [Errno 111] Connection refused"),
         (("--ray", "somewhere"), "No Ray cluster answers at 'somewhere'"),
