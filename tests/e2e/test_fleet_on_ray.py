@@ -194,7 +194,7 @@ def test_a_node_that_is_killed_has_its_part_run_on_another_of_its_kind_and_where
 
 def test_a_part_that_hangs_and_one_that_crashes_are_unmeasured_with_the_reason_and_the_others_count(fleet: Fleet) -> None:
     fleet.commit(f"if uuid == 'GPU-big-1': os.kill(os.getpid(), 11)\n        {WAITS}")
-    assert fleet.run("--timeout", "8") == 1, fleet.said
+    assert fleet.run("--timeout", "6") == 1, fleet.said
     assert fleet.words == {
         ("test_chat", NAMES["H100"]): "PASS",
         ("test_chat", NAMES["L4"]): "PASS",
@@ -202,7 +202,7 @@ def test_a_part_that_hangs_and_one_that_crashes_are_unmeasured_with_the_reason_a
         ("test_other", NAMES["L4"]): "UNMEASURED",
     }
     assert "big-1: pytest was ended by SIGSEGV, without a report" in fleet.said
-    assert "small-1: it had not ended after 8 s, and was ended" in fleet.said
+    assert "small-1: it had not ended after 6 s, and was ended" in fleet.said
     assert fleet.is_gone("small-1")
 
 
