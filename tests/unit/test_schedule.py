@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_greencompute.fleet.driving import STOPPED, EngineLostError, PartEnd, drive
+from pytest_greencompute.fleet.expected import Gap, Measurements, gaps
 from pytest_greencompute.fleet.schedule import MOST_TRIES, Host, PlannedPart, Schedule
+from pytest_greencompute.settings.settings import Expected
 
 BIG, SMALL = Host("1", "big", ("H100",)), Host("2", "small", ("L4",))
 BOTH = ("H100", "L4")
@@ -209,3 +211,15 @@ def test_what_has_come_before_the_engine_is_lost_counts() -> None:
     drive(schedule, engine, engine, lambda: False)
     assert [part.test for part in schedule.done] == ["a"]
     assert [*schedule.lost.values()] == ["the cluster was lost"]
+
+
+def test_a_pair_that_is_missing_has_the_reason_why_its_part_never_came() -> None:
+    kind, died = "NVIDIA H100", "host-1: the node died"
+    wanted = Expected(("H100", "L4"), ("a", "b"), hosts=2)
+    lost = {("a", "L4"): died, ("b", "H100"): died}
+    found = gaps(wanted, Measurements({kind: {"a": 2, "b": 1}}, lost=lost))
+    assert found == [
+        Gap("b", kind, f"1 of 2 hosts measured it on {kind}: {died}"),
+        Gap("a", "L4", f"no part was measured on L4: {died}"),
+        Gap("b", "L4", f"no part was measured on L4: there are {kind}"),
+    ]
