@@ -77,11 +77,11 @@ def shared() -> Iterator[Shared]:
         yield shared
 
 
-class Fleet:
+class Repository:
     """A project in a repository; ``run`` measures it on the cluster, and keeps what was printed."""
 
-    def __init__(self, project: Project, shared: Shared, capsys: pytest.CaptureFixture[str], seen: Path) -> None:
-        self.project, self.shared, self.capsys, self.said = project, shared, capsys, ""
+    def __init__(self, project: Project, capsys: pytest.CaptureFixture[str], seen: Path) -> None:
+        self.project, self.capsys, self.said = project, capsys, ""
         self.seen = seen
         project.write("conftest.py", SIMULATED + OWN_TIME + CONFTEST)
         project.write("test_it.py", TESTS)
@@ -103,6 +103,14 @@ class Fleet:
         status = cli.main(["fleet", "--ray", "local", "--hardware", hardware, "-o", "whole.json", *args, "--", *pytest_args])
         self.said = "".join(self.capsys.readouterr())
         return status
+
+
+class Fleet(Repository):
+    """One that is measured on the cluster that there is."""
+
+    def __init__(self, project: Project, shared: Shared, capsys: pytest.CaptureFixture[str], seen: Path) -> None:
+        super().__init__(project, capsys, seen)
+        self.shared = shared
 
     @property
     def words(self) -> dict[tuple[str, str], str]:
@@ -172,6 +180,8 @@ def test_every_test_is_measured_on_every_kind_at_the_commit_with_one_verdict(fle
 def test_a_kind_that_no_node_has_is_said_before_anything_runs(fleet: Fleet) -> None:
     assert fleet.run(hardware="H100,A100") == 2
     assert "No node of this Ray cluster has A100, of 3 that live. Their kinds are H100, L4." in fleet.said
+    assert fleet.run("--gpus", "8") == 2
+    assert "No node of this Ray cluster has 8 × H100 or L4" in fleet.said
     assert not (fleet.project.path / "whole.json").exists()
     assert not (fleet.project.path / ".greencompute").exists()
 
@@ -248,7 +258,6 @@ def test_the_base_commit_is_measured_on_the_same_node(fleet: Fleet) -> None:
     [
         (("--repeat", "0"), "'0' is not a number of hosts"),
         (("--gpus", "none"), "'none' is no number of GPUs"),
-        (("--gpus", "8"), "No node of this Ray cluster has 8 × H100 or L4"),
         (("--timeout", "soon"), "'soon' is no time that a part may take"),
         (("--ray", "127.0.0.1:1"), "No Ray cluster answers at '127.0.0.1:1': [Errno 111] Connection refused"),
         (("--ray", "somewhere"), "No Ray cluster answers at 'somewhere'"),
@@ -257,7 +266,10 @@ def test_the_base_commit_is_measured_on_the_same_node(fleet: Fleet) -> None:
         (("--", "no_such_test.py"), "pytest collected no metered test with `no_such_test.py`"),
     ],
 )
-def test_bad_usage_is_said_before_anything_runs(fleet: Fleet, args: tuple[str, ...], says: str) -> None:
+def test_bad_usage_is_said_before_anything_runs(
+    project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path, args: tuple[str, ...], says: str
+) -> None:
+    repository = Repository(project, capsys, tmp_path)
     mine, _, theirs = (" ".join(args)).partition("-- ") if "--" in args else (" ".join(args), "", "")
-    assert fleet.run(*mine.split(), pytest_args=tuple(theirs.split())) == 2
-    assert says in fleet.said
+    assert repository.run(*mine.split(), pytest_args=tuple(theirs.split())) == 2
+    assert says in repository.said
