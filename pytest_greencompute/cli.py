@@ -1,4 +1,4 @@
-"""``greencompute``: doctor, init, noise, compare, gather, rate, badge, report and history.
+"""``greencompute``: doctor, init, noise, compare, gather, fleet, rate, badge, report and history.
 
 Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, compare found a FAIL, or what was gathered is red; 2 bad
 usage, or a file that cannot be read or written (a report that gather refuses is red); 3 nothing FAILed, and something could not be judged,
@@ -23,7 +23,18 @@ from pytest_greencompute.commands import BROKE, Arguments
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.report.escape import READABLE
 
-COMMANDS = ("doctor", "init", "noise", "compare", "gather", "rate", "badge", "report", "history")  # each a module of its own, with ``run``
+COMMANDS = (
+    "doctor",
+    "init",
+    "noise",
+    "compare",
+    "gather",
+    "fleet",
+    "rate",
+    "badge",
+    "report",
+    "history",
+)  # each a module of its own, with ``run``
 NOT_READ = 141  # 128 + SIGPIPE, as a shell has it
 
 
@@ -84,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--confidence", metavar="C", help="confidence of intervals and verdicts (default: 0.99)")
     compare.add_argument("--json", action="store_true", help="print JSON")
     _add_gather(commands)
+    _add_fleet(commands)
     _add_stars(commands)
     _add_reports(commands)
     return parser
@@ -101,10 +113,29 @@ def _add_gather(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     gather.add_argument("--expect-hosts", metavar="N", help="how many hosts of each kind must have measured every test (default: 1)")
     gather.add_argument("--commit", metavar="SHA", help="the commit that was to be measured (default: the one that is checked out here)")
-    gather.add_argument("--baseline", metavar="NAME", help="judge against the saved runs of a baseline, too")
     gather.add_argument("--tolerance", metavar="P", help="how much worse is still fine (default: as in pyproject.toml, else 5%%)")
     gather.add_argument("--confidence", metavar="C", help="confidence of intervals and verdicts (default: 0.99)")
-    gather.add_argument(
+    _add_whole(gather)
+
+
+def _add_fleet(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """``fleet``, which measures on the nodes of a cluster, and gathers."""
+    fleet = commands.add_parser("fleet", help="measure on the nodes of a Ray cluster, and make one verdict of it")
+    fleet.add_argument(
+        "--ray", metavar="ADDRESS", required=True, help="the cluster: HOST:PORT, auto, or local: one is started here, with stand-in GPUs"
+    )
+    fleet.add_argument("--hardware", metavar="NAME,...", help='kinds that measure every test, such as "H100,L4" (default: fleet.hardware)')
+    fleet.add_argument("--repeat", metavar="N", help="how many times each kind measures every test (default: fleet.hosts, else 1)")
+    fleet.add_argument("--gpus", metavar="N", default="1", help="GPUs of a node that a test has (default: 1)")
+    fleet.add_argument("--timeout", metavar="S", default="1800", help="longest time of a test on a node, in seconds (default: 1800)")
+    _add_whole(fleet)
+    fleet.add_argument("arguments", metavar="-- ARGUMENT", nargs="*", help="what pytest is given on every node: tests and options")
+
+
+def _add_whole(command: argparse.ArgumentParser) -> None:
+    """What ``gather`` and ``fleet`` take for all hosts together."""
+    command.add_argument("--baseline", metavar="NAME", help="judge against the saved runs of a baseline, too")
+    command.add_argument(
         *("-o", "--output"),
         metavar="PATH",
         action="append",

@@ -6,8 +6,6 @@ import datetime
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +14,7 @@ from pathlib import Path
 from pytest_greencompute.commands import Arguments
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.fleet.asked import metered_tests
 from pytest_greencompute.fleet.gathering import PLUGIN, Gathering, Requirements
 from pytest_greencompute.judging.judge import Bench
 from pytest_greencompute.machine.ci import as_in_ci
@@ -45,11 +44,16 @@ def run(given: Arguments, root: Path) -> int:
     options = {name: given[name] for name in ("tolerance", "confidence", "baseline") if given.get(name) is not None}
     # As in CI, wherever it is run: a budget without a figure is red unless the settings say otherwise.
     settings = build({"budget": True, **options}, read_nearest(root), as_in_ci(os.environ), root)
-    outputs = _outputs(given["output"], root)
-    gathering = Gathering(settings, _bench(settings, root), _wanted(given, settings, root))
+    outputs = outputs_of(given["output"], root)
+    gathering = Gathering(settings, bench_of(settings, root), _wanted(given, settings, root))
     for path, name in _parts(given["reports"], root, {path.resolve() for path, _ in outputs}):
         gathering.read(path, name)
-    summary = gathering.end(now())
+    return ended(gathering, outputs, root)
+
+
+def ended(gathering: Gathering, outputs: Sequence[tuple[Path, Form]], root: Path) -> int:
+    """Judge what has been gathered, write and print it; the exit status."""
+    settings = gathering.settings
     summary = _written(gathering.end(now()), [*_asked_for(outputs, home_of(root)), *_for_github(settings)])
     _print(summary, settings, root)
     return summary.exit_status
@@ -75,7 +79,7 @@ def _for_github(settings: Settings) -> list[Report]:
     return told
 
 
-def _outputs(written: Sequence[str], root: Path) -> list[tuple[Path, Form]]:
+def outputs_of(written: Sequence[str], root: Path) -> list[tuple[Path, Form]]:
     """Where reports are to be written, each with its form; the JSON report last, since it tells of the others."""
     found = []
     for name in written:
@@ -86,7 +90,8 @@ def _outputs(written: Sequence[str], root: Path) -> list[tuple[Path, Form]]:
     return sorted(found, key=lambda each: each[0].suffix.lower() == ".json")
 
 
-def _bench(settings: Settings, root: Path) -> Bench:
+def bench_of(settings: Settings, root: Path) -> Bench:
+    """What runs are judged by besides their budgets."""
     sessions = () if settings.baseline is None else store_of(home_of(root)).named(settings.baseline).runs()
     return Bench(
         Aim(domains=settings.domains, footprint=settings.footprint or Footprint()),
@@ -125,12 +130,7 @@ def _tests(arguments: Sequence[str], root: Path) -> tuple[str, ...]:
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path} cannot be read: {error}.", remedy="It holds a node id a line.") from error
     else:
-        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--energy-only", "-p", "no:cacheprovider", *arguments]
-        done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8", check=False)
-        lines = done.stdout.splitlines()
-        if done.returncode != 0:
-            last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-            raise SettingsError(f"pytest collected no metered test with {shlex.join(arguments)}: {last}", remedy="Check --expect-tests.")
+        return metered_tests(arguments, root)
     return tuple(dict.fromkeys(line.strip() for line in lines if "::" in line))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 NAMED = 3
+NOT_IMPORTED = {"conftest", "setup", "noxfile", "tests", "test", "docs"}  # names that more than one project has at its top
 INSTALLED = {"site-packages", "dist-packages", "__pypackages__"}
 
 
@@ -94,6 +95,17 @@ def strangers(modules: Mapping[str, ModuleType | None], head: Path, base: Path, 
             path = Path(os.path.realpath(file))
             if _belongs(path, head, base) and not any(_under(path, link) for link in lent):
                 found.append((name, str(path)))
+    return tuple(found)
+
+
+def from_elsewhere(modules: Mapping[str, ModuleType | None], root: Path) -> tuple[tuple[str, str], ...]:
+    """Imported modules (name, file) of the project in ``root`` that do not come from its files: another copy of it is installed here."""
+    found = []
+    for folder in (root, root / "src"):
+        names = {each.stem for each in folder.glob("*.py")} | {each.parent.name for each in folder.glob("*/__init__.py")}
+        for name in sorted(names - NOT_IMPORTED):
+            paths = [Path(os.path.realpath(file)) for file in _files(modules.get(name))]
+            found += [(name, str(path)) for path in paths[:1] if not _under(path, Path(os.path.realpath(root)))]
     return tuple(found)
 
 

@@ -17,10 +17,14 @@ GPU = "gpu"
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """What there is: how many hosts measured each test, by kind of hardware, and the tests that were skipped there, with reasons."""
+    """What there is: how many hosts measured each test, by kind of hardware, and the tests that were skipped there, with reasons.
+
+    ``lost``: why parts never came, by test and by the hardware that was wanted.
+    """
 
     hosts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     left_out: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    lost: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def kinds(self) -> list[str]:
@@ -68,26 +72,27 @@ def is_meant(expected: str, kind: str) -> bool:
 def gaps(expected: Expected, seen: Measurements) -> list[Gap]:
     """The expected pairs that are not there, kind by kind."""
     tests = list(dict.fromkeys([*expected.tests, *(test for by_test in seen.hosts.values() for test in by_test)]))
-    found = []
+    found: list[Gap] = []
     for wanted in expected.hardware or (seen.kinds if expected.tests else ()):
         kinds = [kind for kind in seen.kinds if is_meant(wanted, kind) or kind == wanted]
         if not kinds:
             there = f"there are {_listed(seen.kinds)}" if seen.kinds else "there is no part"
-            found += [Gap(test, wanted, f"no part was measured on {wanted}: {there}") for test in tests or ["every test"]]
+            none = f"no part was measured on {wanted}"
+            found += [Gap(test, wanted, f"{none}: {seen.lost.get((test, wanted), there)}") for test in tests or ["every test"]]
             continue
         for test in tests:
             hosts = sum(seen.hosts.get(kind, {}).get(test, 0) for kind in kinds)
             if hosts or not all(test in seen.left_out.get(kind, {}) for kind in kinds):
-                found += _too_few(test, wanted, kinds, hosts, expected.hosts)
+                found += _too_few(test, wanted, kinds, hosts, expected.hosts, seen.lost.get((test, wanted), ""))
     return found
 
 
-def _too_few(test: str, wanted: str, kinds: Sequence[str], hosts: int, least: int) -> list[Gap]:
+def _too_few(test: str, wanted: str, kinds: Sequence[str], hosts: int, least: int, lost: str) -> list[Gap]:
     if hosts >= least:
         return []
     shown = kinds[0] if len(kinds) == 1 else wanted
     why = f"no part has it on {shown}" if not hosts else f"{hosts} of {least} hosts measured it on {shown}"
-    return [Gap(test, shown, why)]
+    return [Gap(test, shown, f"{why}: {lost}" if lost else why)]
 
 
 def _listed(kinds: Iterable[str]) -> str:

@@ -53,7 +53,7 @@ class Requirements:
 
 @dataclass(slots=True)
 class Gathering:
-    """The parts as they are read, and what came of them."""
+    """The parts as they are read, and what came of them. ``lost``: why parts never came, by test and hardware."""
 
     settings: Settings
     bench: Bench
@@ -62,6 +62,7 @@ class Gathering:
     runs: list[JudgedRun] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    lost: dict[tuple[str, str], str] = field(default_factory=dict)
     _paths: dict[str, Path] = field(default_factory=dict)
     _digests: dict[str, str] = field(default_factory=dict)
 
@@ -233,7 +234,7 @@ class Gathering:
         for part in self.parts:
             for test, why in part.told.not_measured:
                 left.setdefault(kind_of_session(part.told.facts), {})[test] = why
-        return Measurements(hosts, left)
+        return Measurements(hosts, left, self.lost)
 
     def _facts(self) -> Facts:
         told = [part.told.facts for part in self.parts]

@@ -1,0 +1,33 @@
+"""What a fleet asks of the pytest processes that it starts, by their environment (``hooks.in_fleet`` answers), and what there is to run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_greencompute.errors import SettingsError
+
+TEST, LIST = "GREENCOMPUTE_FLEET_TEST", "GREENCOMPUTE_FLEET_LIST"
+NOT_THE_COMMIT = 6  # exit status of a process that imported the project from elsewhere; pytest's own end at 5
+PLUGIN_OPTIONS = ("-p", "pytest_greencompute.hooks.in_fleet", "-p", "no:cacheprovider")
+
+
+def metered_tests(arguments: Sequence[str], root: Path) -> tuple[str, ...]:
+    """The ids of the metered tests that pytest collects in ``root`` with these arguments. Raises SettingsError for none."""
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "tests.json"
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--energy-only", *PLUGIN_OPTIONS, *arguments]
+        done = subprocess.run(
+            command, cwd=root, env={**os.environ, LIST: str(listed)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            encoding="utf-8", errors="replace", check=False,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return tuple(json.loads(listed.read_text(encoding="utf-8")))
+    last = next((line for line in reversed([*done.stderr.splitlines(), *done.stdout.splitlines()]) if line.strip()), "it said nothing")
+    raise SettingsError(f"pytest collected no metered test with `{shlex.join(arguments)}`: {last}", remedy="Try `pytest --collect-only`.")
