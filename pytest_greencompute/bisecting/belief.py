@@ -18,8 +18,9 @@ from pytest_greencompute.bisecting.evidence import Evidence, Spread, likely_spre
 if TYPE_CHECKING:
     from pytest_greencompute.bisecting.evidence import Floats
 
-CAUSES, MOST_CAUSES = 0.4, 0.9  # changes that are expected in a history before anything was measured; in a part of it, at most
-LEVELS = (-0.405, 0.7, 0.0065)  # changes of a commit that are kept (-33 % to +100 %): from, to, step
+CAUSES, MOST_CAUSES = 0.7, 0.9  # changes that are expected in a history before anything was measured; in a part of it, at most
+LEVELS = (-0.405, 0.7)  # changes of a commit that are thought of at least: -33 % to +100 %
+APART, AROUND, MOST_LEVELS = 0.0065, 0.2, 400  # one from the next; beyond what was measured; how many at most
 HALF, OTHERS = 0.5, (0.3, 0.7)  # of the whole rise: where the history is said to have risen
 DOUBT_MORE = 0.2  # of a commit, that another part must save
 HELD = 0.95  # of a level's interval
@@ -80,8 +81,7 @@ def believe(commits: int, launches: Sequence[Evidence], *, least: float, near: f
     import numpy as np
 
     spread, pair_sd = likely_spreads(), pair_noise(launches)
-    levels = np.arange(*LEVELS)
-    levels -= levels[np.abs(levels).argmin()]  # one of them is zero
+    levels = _levels([each.mean for each in launches])
     at = [0, *sorted({each.commit for each in launches})]
     likely = np.zeros((len(at), len(levels), len(spread.weight)))
     for each in launches:
@@ -108,7 +108,16 @@ def believe(commits: int, launches: Sequence[Evidence], *, least: float, near: f
     )
 
 
+def _levels(measured: Sequence[float]) -> Floats:
+    """The changes of a commit that are thought of, as far as what was ``measured`` leads; one of them is zero."""
+    import numpy as np
+
+    low, high = min(LEVELS[0], min(measured) - AROUND), max(LEVELS[1], max(measured) + AROUND)
+    step = max(APART, (high - low) / MOST_LEVELS)
+    return np.arange(round(low / step), round(high / step) + 1) * step
+
+
 def _level(weights: Floats, levels: Floats) -> Level:
     below = weights.cumsum()
-    edges = [float(levels[min(below.searchsorted(share), len(levels) - 1)]) for share in ((1 - HELD) / 2, (1 + HELD) / 2)]
-    return Level(float(weights @ levels), *edges)
+    low, high = (float(levels[min(int(below.searchsorted(share)), len(levels) - 1)]) for share in ((1 - HELD) / 2, (1 + HELD) / 2))
+    return Level(float(weights @ levels), low, high)

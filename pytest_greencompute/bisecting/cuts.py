@@ -46,12 +46,14 @@ class Cuts:
         """The weight of each segment at the levels of ``mask``: by its first commit, then by its last."""
         return {start: _log_sum(inside[:, mask], axis=1) for start, inside in self._inside.items()}
 
-    def _ends(self, segments: dict[int, Floats]) -> Floats:
-        """By commit: the weight of all ways to cut what is up to it, the last segment being the first of all or one of ``segments``."""
+    def _ends(self, segments: dict[int, Floats], before: Floats | None = None) -> Floats:
+        """By commit: the weight of all ways to cut what is up to it, the last segment being the first of all or one of ``segments``, after
+        all that may be ``before`` it (None: what is being found).
+        """
         import numpy as np
 
-        found = self._first.copy()
-        before = getattr(self, "_before", found)  # all that may be before a segment; at first it is what is being found
+        found: Floats = self._first.copy()
+        before = found if before is None else before
         for start, each in segments.items():
             found[start:] = np.logaddexp(found[start:], before[start - 1] + self._cut[start] + each)
         return found
@@ -65,7 +67,7 @@ class Cuts:
         import numpy as np
 
         high, low = (self._segments(mask) for mask in (self._levels > threshold, self._levels <= threshold))
-        below = self._ends(low)
+        below = self._ends(low, self._before)
         crossed = np.array(
             [self._probability(below[start - 1] + self._cut[start] + self._begins(start, high)) for start in range(1, self._count)]
         )

@@ -70,8 +70,7 @@ class Spread:
         off, variance = off[..., None], pair_sd**2 / pairs + self.besides**2
         # Where the modes are not apart all three parts are the same.
         parts = [
-            share * np.exp(-((off - where) ** 2) / (2 * variance))
-            for share, where in ((0.5, 0.0), (0.25, self.apart), (0.25, -self.apart))
+            share * np.exp(-((off - where) ** 2) / (2 * variance)) for share, where in ((0.5, 0.0), (0.25, self.apart), (0.25, -self.apart))
         ]
         odd = ODD_WEIGHT / ODD_SPREAD * np.exp(-(off**2) / (2 * ODD_SPREAD**2))
         found: Floats = np.log(((1 - ODD_WEIGHT) * sum(parts) / np.sqrt(variance) + odd) / math.sqrt(2 * math.pi))

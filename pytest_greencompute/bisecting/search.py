@@ -18,8 +18,9 @@ LEAST = math.log(1.01)  # a smaller rise is not looked for
 HARDLY = 0.05  # how likely a rise may be that is given up
 MOST_LAUNCHES = 150  # of a whole search
 MOST_OF_BAD = 30  # of them, for whether there is a rise at all
+LEAST_OF_BAD = 4  # before it is given up: where launches fall into two modes, so many hide a rise as large as their distance once in 256
 PAIRS = (2, 3, 5, 8)  # of a launch
-OUTCOMES = (-0.5, 1.2, 0.004)  # changes of a launch that are thought of: from, to, step
+AROUND, OUTCOMES = 0.5, 300  # what a launch may show: so far around the levels, in so many steps
 Ending = Literal["found", "no rise", "better", "unclear"]
 
 
@@ -100,12 +101,13 @@ def next_step(commits: Commits, launches: Sequence[Evidence], cost: Cost, most_l
 
 
 def _ended(commits: Commits, belief: Belief, launches: Sequence[Evidence], most: int) -> Ending | None:
-    if belief.better >= commits.claim:
-        return "better"
     if belief.worse < commits.claim:
-        if belief.close >= commits.claim and belief.worse <= HARDLY:
+        of_bad = sum(each.commit == commits.count for each in launches)
+        if of_bad >= LEAST_OF_BAD and belief.better >= commits.claim:
+            return "better"
+        if of_bad >= LEAST_OF_BAD and belief.close >= commits.claim and belief.worse <= HARDLY:
             return "no rise"
-        return "unclear" if sum(each.commit == commits.count for each in launches) >= MOST_OF_BAD else None
+        return "unclear" if of_bad >= MOST_OF_BAD else None
     leader = belief.leader
     if leader.probability >= commits.claim and not _between(commits, leader.before, leader.at):
         return "found"
@@ -121,12 +123,13 @@ def _gains(commits: Commits, belief: Belief, pairs: int) -> Mapping[int, float]:
     """By commit: the information (in nats) that a launch of so many pairs is expected to give on whether the commit is before the rise."""
     import numpy as np
 
-    outcomes = np.arange(*OUTCOMES)
     rise = belief.levels[commits.count].value
+    outcomes = np.linspace(-AROUND, max(rise, 0.0) + AROUND, OUTCOMES)
 
     def density(level: float) -> Floats:
         found: Floats = np.exp(belief.spread.log_density(outcomes - level, belief.pair_sd, pairs)) @ belief.spread_weight
-        return found / found.sum()
+        found /= found.sum()
+        return found
 
     if belief.worse < commits.claim:  # whether there is a rise at all: the bad commit says most of that
         return {commits.count: float(pairs)} if pairs == PAIRS[1] else {}
