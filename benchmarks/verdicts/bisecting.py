@@ -3,8 +3,8 @@
 Each history has 64 commits; one of them, anywhere, made the test dearer by 8 to 30 %, and 5 % of the others cannot be measured. Half of all
 launches are 12 % dearer, each side's for itself (``_noise.py``), and within a launch a side's sets have 1 or 2 % of noise. The plain bisect
 halves the history and measures the commit in the middle until that step is wrong as seldom as it must be for all steps together to be
-wrong as seldom as the search claims; each step has the same model of launches, and what was measured of the bad commit, but nothing of
-other commits. It is told when a commit cannot be measured, and takes its neighbour.
+wrong as seldom as the search claims. Each step has the same model of launches, and what was measured of the bad commit until it was as
+likely to be worse as the search asks for, but nothing of other commits. It is told which commits cannot be measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from tabulate import tabulate
 
 from pytest_greencompute.bisecting.belief import believe
 from pytest_greencompute.bisecting.evidence import Evidence
-from pytest_greencompute.bisecting.search import LEAST, PAIRS, Commits, Cost, NextLaunch, Suspects, next_step
+from pytest_greencompute.bisecting.search import LEAST, LIKELY, PAIRS, Commits, Cost, NextLaunch, Suspects, next_step
 
 HISTORIES, COMMITS, CLAIM = 200, 64, 0.99
 NOISES = (0.01, 0.02)
@@ -97,10 +97,9 @@ def _outcome(history: History, claimed: float, found: Suspects, claims: Sequence
 def halved(noise: float, seed: int) -> Outcome:
     """The same history, by the plain bisect: a side is kept once a step is as sure as all steps together need."""
     history, error = History(noise, seed), (1 - CLAIM) / STEPS
-    while not history.launches or believe(1, history.launches, least=LEAST, near=LEAST).worse < 1 - error:
-        history.measure(COMMITS, PAIRS[1]) if not history.launches else history.measure(COMMITS, PAIRS[0])
-        history.launches[-1] = Evidence(1, history.launches[-1].changes)
-    bad = [Evidence(2, each.changes) for each in history.launches]
+    bad: list[Evidence] = []
+    while not bad or believe(2, bad, least=LEAST, near=LEAST).worse < LIKELY:
+        bad.append(Evidence(2, history.measure(COMMITS, PAIRS[0]).changes))
     before, after = 0, COMMITS
     while inside := [each for each in range(before + 1, after) if each not in history.broken]:
         middle = min(inside, key=lambda each: abs(2 * each - before - after))
@@ -116,7 +115,7 @@ def halved(noise: float, seed: int) -> Outcome:
     return Outcome(CLAIM, right, history.pairs, len(history.launches), seconds)
 
 
-def calibration(outcomes: Iterable[Outcome]) -> list[list[str]]:
+def calibration(outcomes: Sequence[Outcome]) -> list[list[str]]:
     """How often claims were right, by how sure they were: of all that were made on the way, and of all answers."""
     claims = np.array([each for outcome in outcomes for each in outcome.claims])
     rows = []
@@ -124,7 +123,9 @@ def calibration(outcomes: Iterable[Outcome]) -> list[list[str]]:
         some = claims[(claims[:, 0] >= low) & (claims[:, 0] < high)]
         if len(some):
             rows.append([f"{low:.0%} to {min(1, high):.0%}", str(len(some)), f"{some[:, 0].mean():.1%}", f"{some[:, 1].mean():.1%}"])
-    return [*rows, ["all", str(len(claims)), f"{claims[:, 0].mean():.1%}", f"{claims[:, 1].mean():.1%}"]]
+    rows.append(["all on the way", str(len(claims)), f"{claims[:, 0].mean():.1%}", f"{claims[:, 1].mean():.1%}"])
+    answers = np.array([(each.claimed, each.right) for each in outcomes])
+    return [*rows, ["all answers", str(len(answers)), f"{answers[:, 0].mean():.1%}", f"{answers[:, 1].mean():.1%}"]]
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_greencompute.bisecting.evidence import Floats
 
 LEAST = math.log(1.01)  # a smaller rise is not looked for
-HARDLY = 0.05  # how likely a rise may be that is given up
+HARDLY, LIKELY = 0.05, 0.9  # how likely a rise may be that is given up; and must be before it is looked for elsewhere
 MOST_LAUNCHES = 150  # of a whole search
 MOST_OF_BAD = 30  # of them, for whether there is a rise at all
 LEAST_OF_BAD = 4  # before it is given up: where launches fall into two modes, so many hide a rise as large as their distance once in 256
@@ -101,17 +101,16 @@ def next_step(commits: Commits, launches: Sequence[Evidence], cost: Cost, most_l
 
 
 def _ended(commits: Commits, belief: Belief, launches: Sequence[Evidence], most: int) -> Ending | None:
-    if belief.worse < commits.claim:
-        of_bad = sum(each.commit == commits.count for each in launches)
-        if of_bad >= LEAST_OF_BAD and belief.better >= commits.claim:
-            return "better"
-        if of_bad >= LEAST_OF_BAD and belief.close >= commits.claim and belief.worse <= HARDLY:
-            return "no rise"
-        return "unclear" if of_bad >= MOST_OF_BAD else None
+    of_bad = sum(each.commit == commits.count for each in launches)
+    if of_bad >= LEAST_OF_BAD and belief.better >= commits.claim:
+        return "better"
+    if of_bad >= LEAST_OF_BAD and belief.close >= commits.claim and belief.worse <= HARDLY:
+        return "no rise"
     leader = belief.leader
     if leader.probability >= commits.claim and not _between(commits, leader.before, leader.at):
         return "found"
-    return "unclear" if len(launches) >= most else None
+    out_of_launches = len(launches) >= most or (of_bad >= MOST_OF_BAD and belief.worse < LIKELY)
+    return "unclear" if out_of_launches else None
 
 
 def _between(commits: Commits, before: int, at: int) -> Sequence[int]:
@@ -131,7 +130,7 @@ def _gains(commits: Commits, belief: Belief, pairs: int) -> Mapping[int, float]:
         found /= found.sum()
         return found
 
-    if belief.worse < commits.claim:  # whether there is a rise at all: the bad commit says most of that
+    if belief.worse < LIKELY:  # whether there is a rise at all: the bad commit says most of that
         return {commits.count: float(pairs)} if pairs == PAIRS[1] else {}
     before, after = density(0.0), density(max(rise, LEAST))
     found = {}

@@ -26,8 +26,8 @@ from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import IN_PAIRS
 from pytest_greencompute.pairing.started import NoSuchTestError, NotMeasuredError
 from pytest_greencompute.pairing.told import Told
-from pytest_greencompute.report.bisected import Bisected, lines, named, percent, to_json
-from pytest_greencompute.report.escape import printable
+from pytest_greencompute.report.bisected import Bisected, called, counted, lines, named, percent, to_json
+from pytest_greencompute.report.escape import printable, shortened
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.build import build
@@ -43,6 +43,7 @@ from pytest_greencompute.values.metrics import METRICS, Metric
 STOPPED = 130  # 128 + SIGINT, as a shell has it
 GUESS = Cost(launch_s=10.0, pair_s=1.0, checkout_s=2.0)  # before anything was measured
 AT_ONCE_S = 0.001
+LONGEST_REASON = 200
 OWN_PYTHON = Path(".venv") / "bin" / "python"
 
 
@@ -143,9 +144,11 @@ def _search(bench: Beside, commits: Sequence[Commit], asked: Asked) -> Bisected:
     good, bad = commits[0], commits[-1]
     state = BisectState(bench.session.home, asked.key(good, bad))
     measured = state.read()
-    _say(f"{len(commits) - 1} commits after {good.label}, up to {bad.label}")
+    _say(f"{counted(len(commits) - 1, 'commit')} after {called(good)}, up to {called(bad)}")
     if measured.launches:
-        _say(f"going on after {len(measured.launches)} launches that were measured before ({state.path}; delete it to begin again)")
+        _say(
+            f"going on after {counted(len(measured.launches), 'launch')} that were measured before ({state.path}; delete it to begin again)"
+        )
     numbers = {each.sha: number for number, each in enumerate(commits)}
     while True:
         broken = frozenset(numbers[each] for each in measured.skipped)
@@ -167,17 +170,24 @@ def _measured(bench: Beside, good: Commit, commit: Commit, step: NextLaunch, mea
     except NotMeasuredError as error:
         if is_bad:
             raise _unmeasured("bad", commit, error) from error
-        _say(f"skipped {named(commit)}: {error.message}")
-        return measured.with_skipped(commit.sha, error.message)
+        reason = _in_short(error)
+        _say(f"skipped {named(commit)}: {reason}")
+        return measured.with_skipped(commit.sha, reason)
     launch = LaunchOfCommit(commit.sha, found.pairs, took_s, found.launch_s, found.pairs_s)
     mean = statistics.fmean(_changes(launch, bench.metric))
-    _say(f"launch {number}: {named(commit)}: {percent(mean)} in {len(found.pairs)} pairs")
+    _say(f"launch {number}: {named(commit)}: {percent(mean)} in {counted(len(found.pairs), 'pair')}")
     return measured.with_launch(launch, found.devices)
+
+
+def _in_short(error: NotMeasuredError) -> str:
+    """Why it was not measured: of a process's last words the error itself, which pytest marks with an E."""
+    told = next((part.removeprefix("E ").strip() for part in error.message.split(" / ") if part.startswith("E ")), error.message)
+    return shortened(told.rstrip("."), LONGEST_REASON)
 
 
 def _unmeasured(which: str, commit: Commit, error: NotMeasuredError) -> SettingsError:
     remedy = f"Name another commit with --{which}" + (", or the test's earlier name with --rename OLD=NEW." if error.means_missing else ".")
-    return SettingsError(f"The {which} commit {commit.label} was not measured: {error.message.rstrip('.')}.", remedy=remedy)
+    return SettingsError(f"The {which} commit {called(commit)} was not measured: {_in_short(error)}.", remedy=remedy)
 
 
 def _changes(launch: LaunchOfCommit, metric: Metric) -> tuple[float, ...]:

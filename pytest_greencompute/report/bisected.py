@@ -60,6 +60,16 @@ def percent(change: float) -> str:
     return f"{share:+.1f} %" if abs(share) < 9.95 else f"{share:+.0f} %"
 
 
+def called(commit: Commit) -> str:
+    """A commit as the user named it, and which that is; a number that was cut off is no name."""
+    return commit.sha[:10] if commit.sha.startswith(commit.ref) else commit.label
+
+
+def counted(count: int, what: str) -> str:
+    """'3 pairs'."""
+    return f"{count} {what}{'' if count == 1 else 's' if what[-1] != 'h' else 'es'}"
+
+
 def _level(level: Level) -> str:
     return f"{percent(level.value)} [{percent(level.low)}, {percent(level.high)}]"
 
@@ -75,13 +85,17 @@ def lines(found: Bisected) -> list[str]:
     return [*said, *_effort(found), *_skipped(found), *_next(found)]
 
 
+def _worse(found: Bisected) -> str:
+    return "rose" if found.metric.better == "lower" else "fell"
+
+
 def _found(found: Bisected) -> list[str]:
     answer, suspects = found.answer, found.suspects
     sure, label = _sure(answer.probability), found.metric.label
     if len(suspects) == 1:
-        head = f"{named(suspects[0])}: here {label} rose, with a probability of {sure}."
+        head = f"{named(suspects[0])}: here {label} {_worse(found)}, with a probability of {sure}."
     else:
-        head = f"{label.capitalize()} rose in one of these {len(suspects)} commits, with a probability of {sure}:"
+        head = f"{label.capitalize()} {_worse(found)} in one of these {len(suspects)} commits, with a probability of {sure}:"
     return [head, *(_listed(suspects) if len(suspects) > 1 else ()), *_explained(found)]
 
 
@@ -93,7 +107,7 @@ def _listed(commits: Sequence[Commit]) -> Iterator[str]:
 
 def _explained(found: Bisected) -> Iterator[str]:
     answer, (good, bad) = found.answer, (found.commits[0], found.commits[-1])
-    yield f"  It explains {percent(answer.explained)} of the {_level(answer.rise)} from {good.label} to {bad.label}."
+    yield f"  It explains {percent(answer.explained)} of the {_level(answer.rise)} from {called(good)} to {called(bad)}."
     if answer.before.low > 0:
         yield f"  Before it there were already {_level(answer.before)}."
 
@@ -102,11 +116,11 @@ def _unclear(found: Bisected) -> list[str]:
     answer = found.answer
     if answer.rise.low <= 0:
         return [
-            f"After {len(found.measured.launches)} launches it is not clear whether {found.commits[-1].label} is worse than"
-            f" {found.commits[0].label}: {_level(answer.rise)}.",
+            f"After {counted(len(found.measured.launches), 'launch')} it is not clear whether {called(found.commits[-1])} is worse than"
+            f" {called(found.commits[0])}: {_level(answer.rise)}.",
             "  `greencompute noise` says what this machine can show.",
         ]
-    return [f"Not narrowed down further in {len(found.measured.launches)} launches.", *_found(found)]
+    return [f"Not narrowed down further in {counted(len(found.measured.launches), 'launch')}.", *_found(found)]
 
 
 def _figures(found: Bisected) -> str:
@@ -114,13 +128,13 @@ def _figures(found: Bisected) -> str:
     bad = found.commits[-1]
     pairs = [pair for each in found.measured.launches if each.sha == bad.sha for pair in each.pairs]
     there, here = (show(statistics.median(side), found.metric.dimension) for side in zip(*pairs, strict=True))
-    return f"{here} at {bad.label}, {there} at {found.commits[0].label}"
+    return f"{here} at {called(bad)}, {there} at {called(found.commits[0])}"
 
 
 def _no_rise(found: Bisected) -> list[str]:
     return [
-        f"There is no rise to be found: {found.metric.label} is {_figures(found)} ({_level(found.answer.rise)}).",
-        f"  A rise of {percent(math.log1p(found.tolerance))} would have been seen.",
+        f"There is nothing to be found: {found.metric.label} is {_figures(found)} ({_level(found.answer.rise)}).",
+        f"  {percent(math.log1p(found.tolerance))} would have been seen.",
     ]
 
 
@@ -136,7 +150,7 @@ def _effort(found: Bisected) -> Iterator[str]:
     seconds = sum(each.checkout_s + each.launch_s + each.pairs_s for each in launches)
     pairs, commits = sum(len(each.pairs) for each in launches), len({each.sha for each in launches})
     took = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
-    beside = f"{pairs} pairs in {len(launches)} launches beside the good one, {took}"
+    beside = f"{counted(pairs, 'pair')} in {counted(len(launches), 'launch')} beside the good one, {took}"
     yield f"  Measured: {commits} of {len(found.commits) - 1} commits, {beside}."
 
 

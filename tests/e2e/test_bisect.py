@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import pytest_greencompute.commands.bisect  # noqa: F401  imported once: it is what the launches are put into
 from pytest_greencompute import cli
+from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredError
+from pytest_greencompute.pairing.started import NoSuchTestError, NotMeasuredError
 from tests.e2e.conftest import Project
 from tests.e2e.test_base_ref import SIMULATED, TEST
 
@@ -69,21 +74,202 @@ def planted(project: Project, monkeypatch: pytest.MonkeyPatch) -> Planted:
     return Planted(project)
 
 
-def test_the_planted_commit_is_found_and_a_broken_one_beside_it_is_skipped(planted: Planted, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.alone
+def test_the_planted_commit_is_found_beside_one_that_is_broken(planted: Planted, capsys: pytest.CaptureFixture[str]) -> None:
     good = planted.commit(0.5, "fine")
-    for number in range(4):
-        planted.commit(0.5, f"before {number}")
+    planted.commit(0.5, "before")
     guilty = planted.commit(0.6, "the hungry one")
     planted.project.write("tests/test_app.py", "import nothing_of_this_name\n")
     broken = planted.commit(0.6, "broken")
     planted.project.write("tests/test_app.py", TEST)
     planted.commit(0.6, "mended")
     assert planted.bisect(good, "--json", "found.json") == 0
-    said = capsys.readouterr()
-    assert f"{guilty[:10]} the hungry one: here energy/query rose, with a probability of 9" in said.out
+    assert f"{guilty[:10]} the hungry one: here energy/query rose, with a probability of 9" in capsys.readouterr().out
     found = json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))
     assert [each["sha"] for each in found["suspects"]] == [guilty]
     assert found["probability"] >= 0.99
     assert abs(found["rise"]["value"] - 0.2) < 0.02
-    assert {each["commit"] for each in found["skipped"]} <= {broken}
+    assert [each for each in found["skipped"] if each["commit"] != broken] == []
     assert len(planted.git("worktree", "list").splitlines()) == 1
+    assert list((planted.project.path / "tmp").glob("greencompute-base-*")) == []
+
+
+# What follows has launches whose pairs are made up from what each commit's model uses
+
+
+class Launches:
+    """Stands in for the processes of a launch: ``broken`` are commits that have no figure; the launch number ``stop_at`` is stopped."""
+
+    def __init__(self, planted: Planted) -> None:
+        self.planted = planted
+        self.count, self.stop_at, self.device = 0, 0, "gpu:0 made up"
+        self.broken: dict[str, NotMeasuredError] = {}
+
+    def __call__(self, good: Any, other: Any, *_: object, pairs: int, **__: object) -> BesideGood:
+        self.count += 1
+        if self.count == self.stop_at:
+            raise KeyboardInterrupt
+        for start, kind in ((good, GoodNotMeasuredError), (other, NotMeasuredError)):
+            problem = self.broken.get(start.args[0].sha)
+            if problem is not None:
+                raise problem if kind is NotMeasuredError else kind(problem.message)
+        a, b = (self._joules(start.args[0].sha) for start in (good, other))
+        luck = random.Random(self.count)
+        found = tuple((a * luck.gauss(1, 0.01), b * luck.gauss(1, 0.01)) for _ in range(pairs))
+        return BesideGood(found, 5.0, float(pairs), (self.device,), ())
+
+    def _joules(self, sha: str) -> float:
+        return float(self.planted.git("show", f"{sha}:app.py").partition("joules=")[2].partition(",")[0])
+
+
+@pytest.fixture
+def launches(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> Launches:
+    launches = Launches(planted)
+    monkeypatch.setattr("pytest_greencompute.commands.bisect.launch_beside", launches)
+    return launches
+
+
+def history(planted: Planted, *joules: float) -> list[str]:
+    """Commits that use so much each; their numbers are their subjects."""
+    return [planted.commit(each, f"number {number}") for number, each in enumerate(joules)]
+
+
+def test_a_stopped_bisect_goes_on_and_repeats_no_launch(planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]) -> None:
+    shas = history(planted, *[0.5] * 6, *[0.6] * 6)
+    launches.stop_at = 5
+    assert planted.bisect(shas[0]) == 130
+    assert "Stopped. The same command goes on from here." in capsys.readouterr().err
+    assert len(json.loads(planted.states[0].read_text(encoding="utf-8"))["launches"]) == 4
+    assert len(planted.git("worktree", "list").splitlines()) == 1
+    assert planted.bisect(shas[0], "--json", "found.json") == 0
+    assert "going on after 4 launches that were measured before" in capsys.readouterr().err
+    found = json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))
+    assert found["suspects"][0]["sha"] == shas[6]
+    assert len(found["launches"]) == launches.count - 1
+    count = launches.count
+    assert planted.bisect(shas[0]) == 0
+    assert launches.count == count
+
+
+def test_evidence_of_another_device_is_not_added(planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]) -> None:
+    shas = history(planted, *[0.5] * 3, 0.6)
+    launches.stop_at = 3
+    assert planted.bisect(shas[0]) == 130
+    launches.device = "gpu:0 another"
+    assert planted.bisect(shas[0]) == 2
+    assert "What was measured before was on gpu:0 made up, and this is gpu:0 another." in capsys.readouterr().err
+
+
+def test_guilty_commits_that_cannot_be_measured_are_a_range(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shas = history(planted, *[0.5] * 4, *[0.6] * 4)
+    launches.broken = {shas[4]: NoSuchTestError("it has no such test"), shas[3]: NotMeasuredError("gone: / E   ImportError: no x / end")}
+    assert planted.bisect(shas[0]) == 0
+    said = capsys.readouterr().out
+    assert "Energy/query rose in one of these 3 commits, with a probability of 99" in said
+    assert f"Skipped {shas[4][:10]} number 4: it has no such test\n" in said
+    assert f"Skipped {shas[3][:10]} number 3: ImportError: no x\n" in said
+    assert f"git log -p {shas[2][:10]}..{shas[5][:10]}" in said
+
+
+def test_the_test_may_have_had_another_name(planted: Planted, launches: Launches) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    assert planted.bisect(shas[0], "--rename", "tests/test_old.py::test_was=tests/test_app.py::test_it") == 0
+
+
+@pytest.mark.parametrize(
+    ("which", "joules", "says"),
+    [
+        ("a good commit that is worse", (0.6, 0.6, 0.5), "The good commit is the worse one: energy/query is 0.5"),
+        ("no difference", (0.5, 0.6, 0.5), "There is nothing to be found: energy/query is 0.5"),
+    ],
+)
+def test_a_bad_commit_that_is_not_worse_is_told_with_both_figures(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], which: str, joules: Sequence[float], says: str
+) -> None:
+    shas = history(planted, *joules)
+    assert planted.bisect(shas[0], "--json", "found.json") == 1, which
+    assert says in capsys.readouterr().out
+    assert json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))["suspects"] == []
+
+
+@pytest.mark.parametrize(("which", "number"), [("good", 0), ("bad", 2)])
+def test_an_end_that_cannot_be_measured_is_refused(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], which: str, number: int
+) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    launches.broken = {shas[number]: NotMeasuredError("its test failed")}
+    assert planted.bisect(shas[0]) == 2
+    assert f"The {which} commit" in (said := capsys.readouterr().err)
+    assert f"was not measured: its test failed. Name another commit with --{which}." in said
+
+
+def test_changes_that_are_not_committed_are_said_not_to_be_measured(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    planted.project.write("app.py", "broken here")
+    assert planted.bisect(shas[0]) == 0
+    assert "1 changed file in this tree: only what is committed is measured" in capsys.readouterr().err
+
+
+def test_a_setup_that_fails_skips_the_commit_and_says_what_it_said(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    command = "grep -q 'number 1' app.py && { echo no wheel for it; exit 3; } || true"
+    assert planted.bisect(shas[0], "--setup", command) == 0
+    said = capsys.readouterr().out
+    assert f"Skipped {shas[1][:10]} number 1: --setup ended with exit status 3: no wheel for it" in said
+    assert "Energy/query rose in one of these 2 commits" in said
+
+
+def test_other_requirements_skip_a_commit_with_the_remedy(planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]) -> None:
+    shas = history(planted, *[0.5] * 2)
+    planted.project.write(".gitignore", "__pycache__/\n*.json\ntmp/\n.greencompute/\n")
+    planted.project.write("requirements.txt", "torch==2.1\n")
+    planted.commit(0.6, "other requirements")
+    planted.git("rm", "-q", "requirements.txt")
+    shas += [planted.commit(0.6, "as they were")]
+    assert planted.bisect(shas[0]) == 0
+    said = capsys.readouterr().out
+    assert "other requirements: environment changes are not compared: requirements.txt differ; --setup can make a .venv with" in said
+
+
+def test_a_merge_is_walked_into_where_that_is_asked_for(planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]) -> None:
+    good = planted.commit(0.5, "fine")
+    planted.git("switch", "-q", "-c", "side")
+    planted.commit(0.5, "side one")
+    guilty = planted.commit(0.6, "side two")
+    planted.git("switch", "-q", "main")
+    planted.git("commit", "-q", "--allow-empty", "-m", "on main")
+    planted.git("merge", "-q", "--no-ff", "-m", "the merge", "side")
+    merge = planted.commit(0.6, "after it")
+    assert planted.bisect(good, "--json", "found.json") == 0
+    assert "the merge: here energy/query rose" in capsys.readouterr().out
+    assert planted.bisect(good, "--all", "--json", "found.json") == 0
+    assert f"{guilty[:10]} side two: here energy/query rose" in capsys.readouterr().out
+    found = json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))
+    assert (found["suspects"][0]["sha"], found["merge"]["subject"]) == (guilty, "the merge")
+    assert merge
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--metric", "accuracy"), "--metric accuracy: this is no metric that is measured in pairs. Choose one of energy_per_query,"),
+        (("--rename", "a.py::b=c.py::d"), "--rename a.py::b=c.py::d: it does not lead to tests/test_app.py::test_it."),
+        (("--confidence", "1.5"), "--confidence 1.5: it is not between 0.5 and 1."),
+        (("--good", "nowhere"), "--good nowhere: there is no commit 'nowhere' here"),
+        (("--bad", "main~9"), "--bad main~9: there is no commit"),
+        (("--good", "HEAD", "--bad", "HEAD~1"), "--good HEAD came after --bad HEAD~1. Swap them."),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_measured(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], words: Sequence[str], says: str
+) -> None:
+    history(planted, 0.5, 0.6)
+    assert planted.bisect("HEAD~1", *words) == 2
+    assert says in capsys.readouterr().err
+    assert launches.count == 0
