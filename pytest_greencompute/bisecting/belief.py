@@ -114,7 +114,8 @@ def _levels(measured: Sequence[float]) -> Floats:
 
     low, high = min(LEVELS[0], min(measured) - AROUND), max(LEVELS[1], max(measured) + AROUND)
     step = max(APART, (high - low) / MOST_LEVELS)
-    return np.arange(round(low / step), round(high / step) + 1) * step
+    levels: Floats = np.multiply(np.arange(round(low / step), round(high / step) + 1), step)
+    return levels
 
 
 def _level(weights: Floats, levels: Floats) -> Level:

@@ -21,7 +21,7 @@ MOST_OF_BAD = 30  # of them, for whether there is a rise at all
 LEAST_OF_BAD = 4  # before it is given up: where launches fall into two modes, so many hide a rise as large as their distance once in 256
 PAIRS = (2, 3, 5, 8)  # of a launch
 AROUND, OUTCOMES = 0.5, 300  # what a launch may show: so far around the levels, in so many steps
-Ending = Literal["found", "no rise", "better", "unclear"]
+Ended = Literal["found", "no rise", "better", "unclear"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Suspects:
     with the suspects, ``before`` that of the last commit before them.
     """
 
-    ending: Ending
+    ending: Ended
     first: int
     last: int
     probability: float
@@ -100,7 +100,7 @@ def next_step(commits: Commits, launches: Sequence[Evidence], cost: Cost, most_l
     return max((NextLaunch(commit, pairs) for pairs, found in gains.items() for commit in found), key=worth)
 
 
-def _ended(commits: Commits, belief: Belief, launches: Sequence[Evidence], most: int) -> Ending | None:
+def _ended(commits: Commits, belief: Belief, launches: Sequence[Evidence], most: int) -> Ended | None:
     of_bad = sum(each.commit == commits.count for each in launches)
     if of_bad >= LEAST_OF_BAD and belief.better >= commits.claim:
         return "better"
@@ -142,7 +142,7 @@ def _gains(commits: Commits, belief: Belief, pairs: int) -> Mapping[int, float]:
     return found
 
 
-def _suspects(commits: Commits, belief: Belief, ending: Ending) -> Suspects:
+def _suspects(commits: Commits, belief: Belief, ending: Ended) -> Suspects:
     """The answer: the likeliest gap, widened on its likelier side until it holds the rise as surely as was claimed."""
     gaps = belief.crossings
     first = last = gaps.index(belief.leader)

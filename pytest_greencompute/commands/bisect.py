@@ -18,7 +18,6 @@ from pytest_greencompute.commands import Arguments
 from pytest_greencompute.commits.between import between, merged
 from pytest_greencompute.commits.git import Commit, Repository
 from pytest_greencompute.errors import GreencomputeError, SettingsError
-from pytest_greencompute.judging.budget import parse_term
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredError, launch_beside
 from pytest_greencompute.pairing.commits import Bases
@@ -32,7 +31,6 @@ from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.finding import read_nearest
-from pytest_greencompute.settings.parse import number_like
 from pytest_greencompute.settings.sides import told_to_sides
 from pytest_greencompute.store.bisects import BisectState, LaunchOfCommit, MeasuredSoFar
 from pytest_greencompute.store.files import to_json as json_of
@@ -50,7 +48,7 @@ OWN_PYTHON = Path(".venv") / "bin" / "python"
 def run(given: Arguments, root: Path) -> int:
     """The command. 0: found; 1: bad is not worse than good; 3: not sure enough; 130: stopped. Raises GreencomputeError."""
     metric, renamed = _metric(given["metric"]), _renamed(given["rename"], given["test"])
-    options = {"meter": given["meter"]} if given.get("meter") is not None else {}
+    options = {name: given[name] for name in ("meter", "confidence") if given.get(name) is not None}
     settings = build({"budget": True, **options}, read_nearest(root, given["test"]), os.environ, root)
     repository = Repository(root, os.environ)
     good, bad = (repository.resolve(given[each], f"--{each}") for each in ("good", "bad"))
@@ -62,14 +60,13 @@ def run(given: Arguments, root: Path) -> int:
         opened.callback(session.close)
         session.open()
         budget = session.budget(MeteredTest(given["test"], given["test"], settings.lines_for(given["test"])))
-        claim = parse_term("confidence", number_like(given["confidence"])) if given.get("confidence") else budget.confidence
         told = replace(told_to_sides(session.settings, budget, root, session.home), count=())
         if not session.problem:  # else a meter of the project's own, which only the sides know
             opened.enter_context(session.lock())
         bench = Beside(session, told, metric, (given["test"], *renamed), given.get("run"), given.get("setup"))
         opened.callback(bench.close)
         try:
-            found = _searched(bench, repository, commits, Asked(given, metric, claim, budget.tolerance(metric)))
+            found = _searched(bench, repository, commits, Sought(given, metric, budget.confidence, budget.tolerance(metric)))
         except KeyboardInterrupt:
             _say("Stopped. The same command goes on from here.")
             return STOPPED
@@ -98,7 +95,7 @@ def _renamed(written: Sequence[str], test: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Sought:
     """What is looked for, and how sure the answer must be."""
 
     given: Arguments
@@ -121,7 +118,7 @@ class Asked:
         return [word for name, value in options if value is not None for word in (f"--{name}", value)] + [self.given["test"]]
 
 
-def _searched(bench: Beside, repository: Repository, commits: Sequence[Commit], asked: Asked) -> Bisected:
+def _searched(bench: Beside, repository: Repository, commits: Sequence[Commit], asked: Sought) -> Bisected:
     """Search, and walk into the merge that was found where that was asked for; each answer is printed when it is there."""
     found = _search(bench, commits, asked)
     _print(found)
@@ -139,7 +136,7 @@ def _searched(bench: Beside, repository: Repository, commits: Sequence[Commit], 
     return found
 
 
-def _search(bench: Beside, commits: Sequence[Commit], asked: Asked) -> Bisected:
+def _search(bench: Beside, commits: Sequence[Commit], asked: Sought) -> Bisected:
     """Launch after launch, each kept on disk, until the answer is there."""
     good, bad = commits[0], commits[-1]
     state = BisectState(bench.session.home, asked.key(good, bad))
@@ -204,10 +201,10 @@ def _cost(measured: MeasuredSoFar) -> Cost:
     if not measured.launches:
         return GUESS
     launches = measured.launches
-    checkouts = [each.checkout_s for each in launches if each.checkout_s > 0]
+    checkout_s = sum(each.checkout_s for each in launches) / len({each.sha for each in launches})
     pair_s = sum(each.pairs_s for each in launches) / sum(len(each.pairs) for each in launches)
     launch_s = statistics.fmean(each.launch_s for each in launches)
-    return Cost(max(AT_ONCE_S, launch_s), max(AT_ONCE_S, pair_s), statistics.fmean(checkouts or [GUESS.checkout_s]))
+    return Cost(max(AT_ONCE_S, launch_s), max(AT_ONCE_S, pair_s), checkout_s)
 
 
 @dataclass

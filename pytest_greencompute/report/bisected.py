@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_greencompute.bisecting.belief import Level
-from pytest_greencompute.bisecting.search import Ending, Suspects
+from pytest_greencompute.bisecting.search import Ended, Suspects
 from pytest_greencompute.commits.git import Commit
 from pytest_greencompute.store.bisects import MeasuredSoFar
 from pytest_greencompute.values.metrics import Metric
@@ -18,7 +18,7 @@ from pytest_greencompute.values.units import show
 
 SCHEMA = "greencompute.bisect/1"
 ALL_OF_IT = 0.8  # of the rise: a commit that explains as much leaves no other to look for
-STATUS: dict[Ending, int] = {"found": 0, "no rise": 1, "better": 1, "unclear": 3}
+STATUS: dict[Ended, int] = {"found": 0, "no rise": 1, "better": 1, "unclear": 3}
 NAMED = 12  # commits of a range
 
 

@@ -14,7 +14,7 @@ from pytest_greencompute.store.files import to_json, write_atomically
 
 SCHEMA = "greencompute.bisect-state/1"
 FOLDER = Path(".greencompute") / "bisect"
-Asked = Mapping[str, str | None]  # what a bisect was asked, in full: refs as commits
+Question = Mapping[str, str | None]  # what a bisect was asked, in full: refs as commits
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class MeasuredSoFar:
 class BisectState:
     """The state file of what was ``asked``, in the project's ``home``."""
 
-    def __init__(self, home: Path, asked: Asked) -> None:
+    def __init__(self, home: Path, asked: Question) -> None:
         self._asked = dict(asked)
         name = hashlib.blake2b(json.dumps(self._asked, sort_keys=True).encode(), digest_size=8).hexdigest()
         self.path = home / FOLDER / f"{name}.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_greencompute.bisecting.belief import Level
-from pytest_greencompute.bisecting.search import Ending, Suspects
+from pytest_greencompute.bisecting.search import Ended, Suspects
 from pytest_greencompute.commits.git import Commit
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.bisected import Bisected, lines, to_json
@@ -74,7 +74,7 @@ def level(change: float) -> Level:
 
 
 def bisected(
-    ending: Ending = "found", first: int = 3, last: int = 3, *, rise: float = 0.15, before: float = 0.0, explained: float = 0.15
+    ending: Ended = "found", first: int = 3, last: int = 3, *, rise: float = 0.15, before: float = 0.0, explained: float = 0.15
 ) -> Bisected:
     history = commits(5)
     measured = MeasuredSoFar((LaunchOfCommit(history[-1].sha, ((0.5, 0.575),), 1.0, 5.0, 2.0),), {history[2].sha: "it has no such test"})
