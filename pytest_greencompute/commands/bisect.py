@@ -42,11 +42,24 @@ STOPPED = 130  # 128 + SIGINT, as a shell has it
 GUESS = Cost(launch_s=10.0, pair_s=1.0, checkout_s=2.0)  # before anything was measured
 AT_ONCE_S = 0.001
 LONGEST_REASON = 200
+CHECKOUTS = 8  # that are kept, since each takes space, and a commit may be measured again
 OWN_PYTHON = Path(".venv") / "bin" / "python"
 
 
 def run(given: Arguments, root: Path) -> int:
     """The command. 0: found; 1: bad is not worse than good; 3: not sure enough; 130: stopped. Raises GreencomputeError."""
+    try:
+        found = bisect(given, root)
+    except KeyboardInterrupt:
+        _say("Stopped. The same command goes on from here.")
+        return STOPPED
+    if given.get("json"):
+        write_atomically(root / given["json"], json_of(to_json(found)) + "\n")
+    return found.exit_status
+
+
+def bisect(given: Arguments, root: Path) -> Bisected:
+    """Measure and print until the answer is there. Raises GreencomputeError."""
     metric, renamed = _metric(given["metric"]), _renamed(given["rename"], given["test"])
     options = {name: given[name] for name in ("meter", "confidence") if given.get(name) is not None}
     settings = build({"budget": True, **options}, read_nearest(root, given["test"]), os.environ, root)
@@ -65,14 +78,7 @@ def run(given: Arguments, root: Path) -> int:
             opened.enter_context(session.lock())
         bench = Beside(session, told, metric, (given["test"], *renamed), given.get("run"), given.get("setup"))
         opened.callback(bench.close)
-        try:
-            found = _searched(bench, repository, commits, Sought(given, metric, budget.confidence, budget.tolerance(metric)))
-        except KeyboardInterrupt:
-            _say("Stopped. The same command goes on from here.")
-            return STOPPED
-    if given.get("json"):
-        write_atomically(root / given["json"], json_of(to_json(found)) + "\n")
-    return found.exit_status
+        return _searched(bench, repository, commits, Sought(given, metric, budget.confidence, budget.tolerance(metric)))
 
 
 def _metric(name: str) -> Metric:
@@ -210,7 +216,7 @@ def _cost(measured: MeasuredSoFar) -> Cost:
 @dataclass
 class Beside:
     """Launches of commits beside a good one. ``tests`` are the names of the test, the newest first; ``setup`` is a command that gets a
-    checkout ready. Each commit is checked out once. Close it at the end.
+    checkout ready. Some checkouts are kept, the latest. Close it at the end.
     """
 
     session: Session
@@ -228,7 +234,7 @@ class Beside:
         try:
             self._checked_out(good)
         except GreencomputeError as error:
-            raise GoodNotMeasuredError(error.message) from error
+            raise GoodNotMeasuredError(error) from error
         begun = self.session.clock.now_ns()
         self._checked_out(other)
         took_s = (self.session.clock.now_ns() - begun) / 1e9
@@ -249,6 +255,8 @@ class Beside:
     def _checked_out(self, commit: Commit) -> Bases:
         """Raises NotMeasuredError where it cannot be had, or does not get ready."""
         if commit.sha not in self._checkouts:
+            if len(self._checkouts) >= CHECKOUTS:
+                self._checkouts.pop(next(iter(self._checkouts))).close()  # not used for the longest time
             settings, root, home = self.session.settings, self.session.root, self.session.home
             links = settings.base_link if home == root else [str(home / link) for link in settings.base_link]
             get_ready = partial(_get_ready, self.setup) if self.setup else lambda _: None
@@ -256,7 +264,7 @@ class Beside:
             self._checkouts[commit.sha] = bases
             bases.resolve()
             bases.open()
-        bases = self._checkouts[commit.sha]
+        bases = self._checkouts[commit.sha] = self._checkouts.pop(commit.sha)
         (base,) = bases.of_test(self.tests[0])
         if base.problem:
             raise NotMeasuredError(base.problem.replace("--energy-base-python names a Python that has", "--setup can make a .venv with"))

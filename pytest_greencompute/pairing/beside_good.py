@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.pairing.against_itself import behaviours_of
@@ -13,7 +14,7 @@ from pytest_greencompute.pairing.feed import Feed
 from pytest_greencompute.pairing.layouts import blocking, common, in_turns, metered_otherwise, with_timing
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import by_turns
-from pytest_greencompute.pairing.started import NotMeasuredError
+from pytest_greencompute.pairing.started import NoSuchTestError, NotMeasuredError
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.metrics import Metric
 from pytest_greencompute.values.run import Run
@@ -22,7 +23,11 @@ NO_PAIR = "no complete set was measured on both sides"
 
 
 class GoodNotMeasuredError(NotMeasuredError):
-    """It is the good commit that has no figure, so that no other can be compared with it."""
+    """It is the good commit that has no figure, for the reason ``why``, so that no other can be compared with it."""
+
+    def __init__(self, why: GreencomputeError) -> None:
+        super().__init__(why.message, remedy=why.remedy)
+        self.means_missing = isinstance(why, NoSuchTestError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ def _is_good() -> Iterator[None]:
     try:
         yield
     except NotMeasuredError as error:
-        raise GoodNotMeasuredError(error.message) from error
+        raise GoodNotMeasuredError(error) from error
 
 
 def _devices(run: Run) -> tuple[str, ...]:

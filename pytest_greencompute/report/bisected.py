@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_greencompute.bisecting.belief import Level
-from pytest_greencompute.bisecting.search import Ended, Suspects
+from pytest_greencompute.bisecting.search import LEAST, Ended, Suspects
 from pytest_greencompute.commits.git import Commit
 from pytest_greencompute.store.bisects import MeasuredSoFar
 from pytest_greencompute.values.metrics import Metric
@@ -108,7 +108,7 @@ def _listed(commits: Sequence[Commit]) -> Iterator[str]:
 def _explained(found: Bisected) -> Iterator[str]:
     answer, (good, bad) = found.answer, (found.commits[0], found.commits[-1])
     yield f"  It explains {percent(answer.explained)} of the {_level(answer.rise)} from {called(good)} to {called(bad)}."
-    if answer.before.low > 0:
+    if answer.before.low > LEAST:
         yield f"  Before it there were already {_level(answer.before)}."
 
 

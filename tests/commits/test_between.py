@@ -38,8 +38,8 @@ def test_the_commits_come_in_order_and_a_branch_is_its_merge(made: Made) -> None
 def test_a_subject_may_be_empty_or_hold_anything(made: Made) -> None:
     good = made.git("rev-parse", "HEAD")
     made.git("commit", "-q", "--allow-empty", "--allow-empty-message", "-m", "")
-    made.commit("a  change: 100 % — Zoë")
-    assert subjects(made.opened(), good) == ["first", "", "a  change: 100 % — Zoë"]
+    made.commit("a  change: 100 % — Zoë\u2028and so on")
+    assert subjects(made.opened(), good) == ["first", "", "a  change: 100 % — Zoë\u2028and so on"]
 
 
 def test_a_merge_leads_to_where_its_branch_forked_and_to_its_end(made: Made) -> None:

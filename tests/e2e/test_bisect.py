@@ -108,6 +108,7 @@ class Launches:
         self.count, self.stop_at, self.device = 0, 0, "gpu:0 made up"
         self.broken: dict[str, NotMeasuredError] = {}
         self.pythons: set[str] = set()
+        self.most_worktrees = 0
 
     def __call__(self, good: Any, other: Any, *_: object, pairs: int, **__: object) -> BesideGood:
         self.count += 1
@@ -116,10 +117,11 @@ class Launches:
         for start, kind in ((good, GoodNotMeasuredError), (other, NotMeasuredError)):
             problem = self.broken.get(start.args[0].sha)
             if problem is not None:
-                raise problem if kind is NotMeasuredError else kind(problem.message)
+                raise problem if kind is NotMeasuredError else kind(problem)
         a, b = (self._joules(start.args[0].sha) for start in (good, other))
         (base,) = other.func.__self__._checked_out(other.args[0]).of_test(NODE)
         self.pythons.add(base.side.python)
+        self.most_worktrees = max(self.most_worktrees, len(self.planted.git("worktree", "list").splitlines()) - 1)
         luck = random.Random(self.count)
         found = tuple((a * luck.gauss(1, 0.01), b * luck.gauss(1, 0.01)) for _ in range(pairs))
         return BesideGood(found, 5.0, float(pairs), (self.device,), ())
@@ -199,6 +201,22 @@ def test_an_end_that_cannot_be_measured_is_refused(
     assert planted.bisect(shas[0]) == 2
     assert f"The {which} commit" in (said := capsys.readouterr().err)
     assert f"was not measured: its test failed. Name another commit with --{which}." in said
+
+
+def test_a_good_commit_without_the_test_has_the_remedy_of_its_earlier_name(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    launches.broken = {shas[0]: NoSuchTestError("it has no such test")}
+    assert planted.bisect(shas[0]) == 2
+    assert "Name another commit with --good, or the test's earlier name with --rename OLD=NEW." in capsys.readouterr().err
+
+
+def test_no_more_checkouts_are_kept_than_space_is_meant_for(planted: Planted, launches: Launches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_greencompute.commands.bisect.CHECKOUTS", 3)
+    shas = history(planted, *[0.5] * 11, *[0.6] * 9)
+    assert planted.bisect(shas[0]) == 0
+    assert launches.most_worktrees == 3
 
 
 def test_changes_that_are_not_committed_are_said_not_to_be_measured(
