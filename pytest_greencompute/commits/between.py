@@ -19,8 +19,8 @@ def between(repository: Repository, good: Commit, bad: Commit) -> tuple[Commit, 
             remedy = "Name a good commit that is in the history of the bad one."
         raise repository.missing("--good", good.ref, f"it is no ancestor of {bad.ref}", remedy)
     rows = repository.ask("log", "--first-parent", "--reverse", "--format=%H %s", f"{good.sha}..{bad.sha}").rstrip("\n").split("\n")
-    found = (row.partition(" ") for row in rows)
-    return (good, *(Commit(sha[:10], sha, subject) for sha, _, subject in found))
+    found = (row.partition(" ") for row in rows[:-1])
+    return (good, *(Commit(sha[:10], sha, subject) for sha, _, subject in found), bad)
 
 
 def merged(repository: Repository, commit: Commit) -> tuple[Commit, Commit] | None:

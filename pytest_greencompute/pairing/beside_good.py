@@ -108,4 +108,6 @@ def _is_good() -> Iterator[None]:
 
 
 def _devices(run: Run) -> tuple[str, ...]:
-    return tuple(sorted({f"{source.domain} {source.device} {source.uuid}".strip() for source in run.sources}))
+    return tuple(
+        sorted({" ".join(filter(None, (each.domain, each.device, each.uuid, f"({each.meter}, {each.method})"))) for each in run.sources})
+    )

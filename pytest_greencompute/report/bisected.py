@@ -150,6 +150,7 @@ def _effort(found: Bisected) -> Iterator[str]:
     seconds = sum(each.checkout_s + each.launch_s + each.pairs_s for each in launches)
     pairs, commits = sum(len(each.pairs) for each in launches), len({each.sha for each in launches})
     took = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+    yield f"  Metered: {', '.join(found.measured.devices)}."
     beside = f"{counted(pairs, 'pair')} in {counted(len(launches), 'launch')} beside the good one, {took}"
     yield f"  Measured: {commits} of {len(found.commits) - 1} commits, {beside}."
 

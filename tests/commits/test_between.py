@@ -33,6 +33,8 @@ def with_a_merge(made: Made) -> str:
 def test_the_commits_come_in_order_and_a_branch_is_its_merge(made: Made) -> None:
     good = with_a_merge(made)
     assert subjects(made.opened(), good) == ["first", "on main", "the merge", "after it"]
+    ends = between(made.opened(), made.opened().resolve(good), made.opened().resolve("HEAD"))
+    assert (ends[0].ref, ends[-1].ref) == (good, "HEAD")
 
 
 def test_a_subject_may_be_empty_or_hold_anything(made: Made) -> None:

@@ -16,6 +16,7 @@ from pytest_greencompute.report.bisected import Bisected, lines, to_json
 from pytest_greencompute.store.bisects import BisectState, LaunchOfCommit, MeasuredSoFar
 from pytest_greencompute.values.metrics import METRICS
 
+DEVICES = ("gpu:0 H100 (nvml, counter)",)
 ASKED = {"test": "t.py::test_it", "good": "a" * 40, "bad": "b" * 40, "run": None}
 LAUNCH = LaunchOfCommit("b" * 40, ((0.5, 0.6), (0.5, 0.61)), 1.0, 5.0, 2.0)
 FOUND = MeasuredSoFar().with_launch(LAUNCH, ("gpu:0 H100",)).with_skipped("c" * 40, "it has no such test")
@@ -77,7 +78,9 @@ def bisected(
     ending: Ended = "found", first: int = 3, last: int = 3, *, rise: float = 0.15, before: float = 0.0, explained: float = 0.15
 ) -> Bisected:
     history = commits(5)
-    measured = MeasuredSoFar((LaunchOfCommit(history[-1].sha, ((0.5, 0.575),), 1.0, 5.0, 2.0),), {history[2].sha: "it has no such test"})
+    measured = MeasuredSoFar(
+        (LaunchOfCommit(history[-1].sha, ((0.5, 0.575),), 1.0, 5.0, 2.0),), {history[2].sha: "it has no such test"}, DEVICES
+    )
     answer = Suspects(ending, first, last, 0.99567, level(rise), level(before), math.log1p(explained))
     return Bisected(
         "t.py::test_it", METRICS["energy_per_query"], history, measured, answer, 0.99, 0.05, ("--run", "long one", "t.py::test_it")
@@ -88,9 +91,10 @@ def test_the_found_commit_is_told_with_its_probability_never_rounded_up() -> Non
     said = lines(bisected())
     assert said[0] == "3333333333 change 3: here energy/query rose, with a probability of 99.5 %."
     assert said[1] == "  It explains +15 % of the +15 % [+14 %, +16 %] from v1 (0000000000) to HEAD (5555555555)."
-    assert said[2] == "  Measured: 1 of 5 commits, 1 pair in 1 launch beside the good one, 8 s."
-    assert said[3] == "  Skipped 2222222222 change 2: it has no such test"
-    assert said[4:] == [
+    assert said[2] == "  Metered: gpu:0 H100 (nvml, counter)."
+    assert said[3] == "  Measured: 1 of 5 commits, 1 pair in 1 launch beside the good one, 8 s."
+    assert said[4] == "  Skipped 2222222222 change 2: it has no such test"
+    assert said[5:] == [
         "Next:",
         "  git show 3333333333",
         "  git switch --detach 3333333333 && pytest t.py::test_it --energy-budget --energy-base-ref 2222222222",
