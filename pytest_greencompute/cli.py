@@ -1,10 +1,11 @@
-"""``greencompute``: doctor, init, noise, compare, gather, fleet, rate, badge, report and history.
+"""``greencompute``: doctor, init, noise, bisect, compare, gather, fleet, rate, badge, report and history.
 
-Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, compare found a FAIL, or what was gathered is red; 2 bad
-usage, or a file that cannot be read or written (a report that gather refuses is red); 3 nothing FAILed, and something could not be judged,
-rate found no energy that is rated (it is modelled, or there is none), badge no stars that deserve one, or history a file that it could not
-read; 4 the command broke (an error that nobody foresaw), or doctor found no meter that works and one that broke; 141 whoever read the
-output closed it before its end (``| head``).
+Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, bisect's bad commit is not worse than its good one,
+compare found a FAIL, or what was gathered is red; 2 bad usage, or a file that cannot be read or written (a report that gather refuses is
+red); 3 nothing FAILed, and something could not be judged, bisect was not sure enough, rate found no energy that is rated (it is modelled,
+or there is none), badge no stars that deserve one, or history a file that it could not read; 4 the command broke (an error that nobody
+foresaw), or doctor found no meter that works and one that broke; 130 bisect was stopped (Ctrl-C), and goes on when it is run again; 141
+whoever read the output closed it before its end (``| head``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ COMMANDS = (
     "doctor",
     "init",
     "noise",
+    "bisect",
     "compare",
     "gather",
     "fleet",
@@ -94,11 +96,30 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--tolerance", metavar="P", help="how much worse is still fine (default: as in pyproject.toml, else 5%%)")
     compare.add_argument("--confidence", metavar="C", help="confidence of intervals and verdicts (default: 0.99)")
     compare.add_argument("--json", action="store_true", help="print JSON")
+    _add_bisect(commands)
     _add_gather(commands)
     _add_fleet(commands)
     _add_stars(commands)
     _add_reports(commands)
     return parser
+
+
+def _add_bisect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """``bisect``, which looks for the commit since which a test uses more."""
+    bisect = commands.add_parser("bisect", help="find the commit since which a test uses more, by pairs measured beside a good commit")
+    bisect.add_argument("test", metavar="TEST", help="node id of a test that uses energy_meter, such as tests/test_chat.py::test_answers")
+    bisect.add_argument("--good", metavar="REF", required=True, help="a branch, tag or commit that was fine")
+    bisect.add_argument("--bad", metavar="REF", required=True, help="one that is not: the rise is looked for up to it")
+    bisect.add_argument("--metric", metavar="M", default="energy_per_query", help="what rose (default: energy_per_query)")
+    bisect.add_argument("--run", metavar="NAME", help="the run of the test that is called so (default: the one without a name)")
+    bisect.add_argument("--setup", metavar="CMD", help="gets each checkout ready; a .venv that it makes there is used")
+    bisect.add_argument("--all", action="store_true", help="where a merge is found, search the branch that it brought in, too")
+    bisect.add_argument(
+        "--rename", metavar="OLD=NEW", action="append", default=[], help="commits without the test NEW have it as OLD; may be repeated"
+    )
+    bisect.add_argument("--confidence", metavar="C", help="how sure the answer must be (default: as in pyproject.toml, else 0.99)")
+    bisect.add_argument("--meter", metavar="NAME,...", help="meters in order of preference (default: as in pyproject.toml)")
+    bisect.add_argument("--json", metavar="FILE", help="write the answer and all pairs to this file")
 
 
 def _add_gather(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -20,6 +20,7 @@ ORDER = (
     "values",
     "estimates",
     "judging",
+    "bisecting",
     "protocol",
     "machine",
     "meters",
@@ -39,7 +40,7 @@ ORDER = (
     "testing",
 )
 DOORS = ("__init__", "errors", "plugin", "cli", "footprint", "generation", "units")
-PURE = ("stats", "values", "estimates", "judging", "protocol")
+PURE = ("stats", "values", "estimates", "judging", "bisecting", "protocol")
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
 KNOW_PYTEST = ("hooks", "plugin")
 NOT_AT_IMPORT = {

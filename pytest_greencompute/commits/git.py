@@ -59,7 +59,7 @@ class Repository:
                 encoding="utf-8", errors="surrogateescape", stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except FileNotFoundError as error:
-            raise GitError("git is not installed, and --energy-base-ref needs it.", remedy="Install git.") from error
+            raise GitError("git is not installed, and other commits cannot be had without it.", remedy="Install git.") from error
         except subprocess.TimeoutExpired as error:
             raise GitError(f"`git {' '.join(words[:2])}` took longer than {TIMEOUT_S / 60:.0f} minutes.") from error
         if done.returncode != 0:
@@ -81,22 +81,24 @@ class Repository:
         remedy = "Run `git lfs install` and fetch the files' content; in actions/checkout set lfs: true." if "filter lfs" in said else ""
         return GitError(f"`git {' '.join(words[:2])}` failed: {last.rstrip('.')}.", remedy=remedy)
 
-    def resolve(self, ref: str) -> Commit:
-        """The commit that ``ref`` (a branch, tag or commit, or ``merge-base:BRANCH``) names. Raises GitError with the near names."""
+    def resolve(self, ref: str, option: str = "--energy-base-ref") -> Commit:
+        """The commit that ``ref`` (a branch, tag or commit, or ``merge-base:BRANCH``) names. Raises GitError with the near names, naming
+        the ``option`` that it was given by.
+        """
         name = ref.removeprefix(MERGE_BASE)
         # A "^" in front would name the commits that are none of its history.
         if not name or name[0] in "-^" or any(character.isspace() for character in name):
-            raise GitError(f"--energy-base-ref: {ref!r} names no commit.", remedy="Write a branch, a tag, a commit or merge-base:BRANCH.")
-        sha = self._named(name)
+            raise GitError(f"{option}: {ref!r} names no commit.", remedy="Write a branch, a tag, a commit or merge-base:BRANCH.")
+        sha = self._named(name, option)
         if ref.startswith(MERGE_BASE):
             try:
                 sha = self.ask("merge-base", "HEAD", sha).strip()
             except GitError as error:
                 remedy = f"Compare with {name} itself."
-                raise self._missing(ref, f"HEAD and {name} have no common commit here", remedy) from error
+                raise self.missing(option, ref, f"HEAD and {name} have no common commit here", remedy) from error
         return Commit(ref, sha, self.ask("log", "-1", "--format=%s", sha).strip())
 
-    def _named(self, name: str) -> str:
+    def _named(self, name: str, option: str) -> str:
         for written in (name, f"origin/{name}"):
             try:
                 return self.ask("rev-parse", "--verify", "--quiet", f"{written}^{{commit}}").strip()
@@ -104,14 +106,15 @@ class Repository:
                 continue
         names = self.ask("for-each-ref", "--format=%(refname:short)").split()
         if not names and not self.head():
-            raise GitError(f"--energy-base-ref {name}: the repository has no commit yet.", remedy="Commit first.")
+            raise GitError(f"{option} {name}: the repository has no commit yet.", remedy="Commit first.")
         near = get_close_matches(name, dict.fromkeys([*names, *(each.removeprefix("origin/") for each in names)]), n=3)
-        raise self._missing(name, f"there is no commit {name!r} here{', near: ' + ', '.join(near) if near else ''}")
+        raise self.missing(option, name, f"there is no commit {name!r} here{', near: ' + ', '.join(near) if near else ''}")
 
-    def _missing(self, ref: str, problem: str, remedy: str = "Fetch it, for example with `git fetch origin`.") -> GitError:
+    def missing(self, option: str, ref: str, problem: str, remedy: str = "Fetch it, for example with `git fetch origin`.") -> GitError:
+        """The error of an option whose commits are not all here: a shallow clone has a remedy of its own."""
         if self.ask("rev-parse", "--is-shallow-repository").strip() == "true":
             remedy = "The clone is shallow: set fetch-depth: 0 in actions/checkout, or run `git fetch --unshallow`."
-        return GitError(f"--energy-base-ref {ref}: {problem}.", remedy=remedy)
+        return GitError(f"{option} {ref}: {problem}.", remedy=remedy)
 
     def submodules(self, folder: Path) -> list[tuple[str, str]]:
         """The name and the path of each submodule of the commit that is checked out in ``folder``."""

@@ -92,7 +92,7 @@ def measure(
     for number in range(launches):
         say(f"launch {number + 1} of {launches}")
         runs, layout, spent = _one_launch(start, clock, name, learnt, cold=number == 0)
-        learnt = learnt or _behaviours(runs[0], layout)
+        learnt = learnt or behaviours_of(runs[0], layout)
         pairs = [(of_set(runs[0], ENERGY, index, aim), of_set(runs[1], ENERGY, index, aim)) for index in range(layout.sets)]
         found.append([(a, b) for a, b in pairs if a and b])
         took.append(spent)
@@ -124,7 +124,7 @@ def _one_launch(
         return runs, layout, Took(loading_s, (one_s, other_s), pairs_s, cold)
 
 
-def _behaviours(run: Run, layout: Layout) -> tuple[Behaviour, ...]:
+def behaviours_of(run: Run, layout: Layout) -> tuple[Behaviour, ...]:
     """What a launch has found out about the devices' counters, for the next."""
     return tuple(
         Behaviour(source.domain, source.uuid, source.tick_s, source.jitter_s, source.lag_s, layout.size == 1)

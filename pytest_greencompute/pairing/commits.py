@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,12 +25,13 @@ DROPPED = ("PYTEST_", "COV_", "GREENCOMPUTE_", "COVERAGE_")
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """One other commit, checked out at ``root``; or the reason why nothing can be compared with it."""
+    """One other commit, checked out at ``root``; or the reason why nothing can be compared with it. ``python``: what its tests run with."""
 
     ref: str
     commit: Commit | None = None
     root: Path | None = None
     problem: str = ""
+    python: str | None = None
 
     @property
     def label(self) -> str:
@@ -40,7 +41,8 @@ class Base:
 @dataclass
 class Bases:
     """All bases of a session, and their processes. ``root`` is where this side's tests run, ``home`` the folder of its project where that
-    is another one; ``tests`` are the node ids that the session measures, in order. Close it at the end: processes and worktrees go then.
+    is another one; ``tests`` are the node ids that the session measures, in order. ``get_ready`` is given each checkout's project, and has
+    the Python that the checkout made for itself, if it did. Close it at the end: processes and worktrees go then.
     """
 
     root: Path
@@ -50,6 +52,7 @@ class Bases:
     links: Sequence[str] = ()
     options: Sequence[str] = ()
     home: Path | None = None
+    get_ready: Callable[[Path], str | None] = lambda _: None
     tests: Sequence[str] = field(default=(), init=False)
     notes: list[str] = field(default_factory=list, init=False)
     _started: list[Started] = field(default_factory=list, init=False)
@@ -81,15 +84,16 @@ class Bases:
         assert base.commit is not None
         try:
             root = self._worktrees.checked_out(base.commit) / inside
+            python = self.get_ready(root) or self.python
         except GreencomputeError as error:
             return Base(base.ref, base.commit, problem=str(error).rstrip("."))
         home = self.root if self.home is None else self.home
         there = Path(os.path.normpath(root / os.path.relpath(os.path.realpath(home), os.path.realpath(self.root))))
-        changed = changed_requirements(home, there) if self.python is None else ()
+        changed = changed_requirements(home, there) if python is None else ()
         if changed:
             remedy = "--energy-base-python names a Python that has what it needs"
             return Base(base.ref, base.commit, root, f"environment changes are not compared: {', '.join(changed)} differ; {remedy}")
-        return Base(base.ref, base.commit, root)
+        return Base(base.ref, base.commit, root, python=python)
 
     def metered(self) -> dict[str, list[str]]:
         """The tests that each commit measures, by its label, as far as the files that have changed since show it."""
@@ -109,8 +113,8 @@ class Bases:
         paths = environ.get("PYTHONPATH", "").split(os.pathsep)
         environ["PYTHONPATH"] = os.pathsep.join(origin.moved(each, Path(head), base.root) if each else each for each in paths)
         # Another Python may lack the plugins that know these options.
-        options = self.options if self.python is None else ()
-        return Side(base.label, base.root, node_id, environ, self.python or sys.executable, prepare, options)
+        options = self.options if base.python is None else ()
+        return Side(base.label, base.root, node_id, environ, base.python or sys.executable, prepare, options)
 
     def head(self, node_id: str) -> Side:
         """This side as a process of its own."""

@@ -138,7 +138,7 @@ def test_a_repository_without_a_working_tree_is_none_to_measure_in(made: Made, t
 
 
 def test_without_git_the_remedy_is_to_install_it(made: Made, tmp_path: Path) -> None:
-    with pytest.raises(GitError, match=r"^git is not installed, and --energy-base-ref needs it\. Install git\.$"):
+    with pytest.raises(GitError, match=r"^git is not installed, and other commits cannot be had without it\. Install git\.$"):
         made.opened(PATH=str(tmp_path))
 
 

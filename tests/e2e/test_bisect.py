@@ -1,0 +1,300 @@
+"""``greencompute bisect``: the commit since which a test uses more, in repositories with a planted place."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pytest_greencompute.commands.bisect  # noqa: F401  imported once: it is what the launches are put into
+from pytest_greencompute import cli
+from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredError
+from pytest_greencompute.pairing.started import NoSuchTestError, NotMeasuredError
+from tests.e2e.conftest import Project
+from tests.e2e.test_base_ref import SIMULATED, TEST
+
+APP = """
+from world import world
+
+# {note}
+model = world.model(joules={joules}, seconds=0.004, spread=0.004)
+"""
+NODE = "tests/test_app.py::test_it"
+
+
+class Planted:
+    """The inner project under git, whose commits use what a test plants."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.git("init", "-q", "-b", "main")
+        self.git("config", "user.email", "tests@example.org")
+        self.git("config", "user.name", "Tests")
+        project.toml("max_seconds = 20")
+        conftest = (project.path / "conftest.py").read_text(encoding="utf-8")
+        project.write("conftest.py", SIMULATED + conftest)
+        project.write("tests/test_app.py", TEST)
+        project.write(".gitignore", "__pycache__/\n*.json\ntmp/\n.greencompute/\n.venv/\nstdout\nstderr\n")
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=self.project.path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def commit(self, joules: float, note: str = "a change") -> str:
+        """A commit whose model uses so much."""
+        self.project.write("app.py", APP.format(joules=joules, note=note))
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", note)
+        return self.git("rev-parse", "HEAD")
+
+    def bisect(self, good: str, *more: str, bad: str = "HEAD", test: str = NODE) -> int:
+        return cli.main(["bisect", "--good", good, "--bad", bad, *more, test])
+
+    @property
+    def states(self) -> Sequence[Path]:
+        return sorted((self.project.path / ".greencompute" / "bisect").glob("*.json"))
+
+
+@pytest.fixture
+def planted(project: Project, monkeypatch: pytest.MonkeyPatch) -> Planted:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project.path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.chdir(project.path)
+    # The command reads no conftest: it knows meters that are installed.
+    installed = project.write("tmp/meters/others-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: others\nVersion: 1.0\n").parent
+    (installed / "entry_points.txt").write_text("[greencompute.meters]\nworld = world:WorldMeter\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(project.path)
+    monkeypatch.syspath_prepend(installed.parent)
+    return Planted(project)
+
+
+def history(planted: Planted, *joules: float) -> list[str]:
+    """Commits that use so much each; their numbers are their subjects."""
+    return [planted.commit(each, f"number {number}") for number, each in enumerate(joules)]
+
+
+@pytest.mark.alone
+def test_the_planted_commit_is_found_under_both_names_of_the_test(planted: Planted, capsys: pytest.CaptureFixture[str]) -> None:
+    test, old = (planted.project.path / "tests" / name for name in ("test_app.py", "test_old.py"))
+    test.rename(old)
+    good, _ = history(planted, 0.5, 0.5)
+    old.rename(test)
+    guilty, _ = history(planted, 0.6, 0.6)
+    options = ("--rename", f"tests/test_old.py::test_it={NODE}", "--confidence", "0.9", "--json", "found.json")
+    assert planted.bisect(good, *options) == 0
+    assert f"{guilty[:10]} number 0: here energy/query rose, with a probability of 9" in capsys.readouterr().out
+    found = json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))
+    assert [each["sha"] for each in found["suspects"]] == [guilty]
+    assert found["probability"] >= 0.9
+    assert abs(found["rise"]["value"] - 0.2) < 0.02
+    assert len(planted.git("worktree", "list").splitlines()) == 1
+    assert list((planted.project.path / "tmp").glob("greencompute-base-*")) == []
+
+
+# What follows has launches whose pairs are made up from what each commit's model uses
+
+
+class Launches:
+    """Stands in for the processes of a launch: ``broken`` are commits that have no figure; the launch number ``stop_at`` is stopped."""
+
+    def __init__(self, planted: Planted) -> None:
+        self.planted = planted
+        self.count, self.stop_at, self.device = 0, 0, "gpu:0 made up"
+        self.broken: dict[str, NotMeasuredError] = {}
+        self.pythons: set[str] = set()
+        self.most_worktrees = 0
+
+    def __call__(self, good: Any, other: Any, *_: object, pairs: int, **__: object) -> BesideGood:
+        self.count += 1
+        if self.count == self.stop_at:
+            raise KeyboardInterrupt
+        for start, kind in ((good, GoodNotMeasuredError), (other, NotMeasuredError)):
+            problem = self.broken.get(start.args[0].sha)
+            if problem is not None:
+                raise problem if kind is NotMeasuredError else kind(problem)
+        a, b = (self._joules(start.args[0].sha) for start in (good, other))
+        (base,) = other.func.__self__._checked_out(other.args[0]).of_test(NODE)
+        self.pythons.add(base.side.python)
+        self.most_worktrees = max(self.most_worktrees, len(self.planted.git("worktree", "list").splitlines()) - 1)
+        luck = random.Random(self.count)
+        found = tuple((a * luck.gauss(1, 0.01), b * luck.gauss(1, 0.01)) for _ in range(pairs))
+        return BesideGood(found, 5.0, float(pairs), (self.device,), ())
+
+    def _joules(self, sha: str) -> float:
+        return float(self.planted.git("show", f"{sha}:app.py").partition("joules=")[2].partition(",")[0])
+
+
+@pytest.fixture
+def launches(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> Launches:
+    launches = Launches(planted)
+    monkeypatch.setattr("pytest_greencompute.commands.bisect.launch_beside", launches)
+    return launches
+
+
+def test_a_stopped_bisect_goes_on_and_repeats_no_launch(planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]) -> None:
+    shas = history(planted, *[0.5] * 6, *[0.6] * 6)
+    launches.stop_at = 5
+    assert planted.bisect(shas[0]) == 130
+    assert "Stopped. The same command goes on from here." in capsys.readouterr().err
+    assert len(json.loads(planted.states[0].read_text(encoding="utf-8"))["launches"]) == 4
+    assert len(planted.git("worktree", "list").splitlines()) == 1
+    assert planted.bisect(shas[0], "--json", "found.json") == 0
+    assert "going on after 4 launches that were measured before" in capsys.readouterr().err
+    found = json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))
+    assert found["suspects"][0]["sha"] == shas[6]
+    assert len(found["launches"]) == launches.count - 1
+    count = launches.count
+    assert planted.bisect(shas[0]) == 0
+    assert launches.count == count
+
+
+def test_evidence_of_another_device_is_not_added(planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]) -> None:
+    shas = history(planted, *[0.5] * 3, 0.6)
+    launches.stop_at = 3
+    assert planted.bisect(shas[0]) == 130
+    launches.device = "gpu:0 another"
+    assert planted.bisect(shas[0]) == 2
+    assert "What was measured before was on gpu:0 made up, and this is gpu:0 another." in capsys.readouterr().err
+
+
+def test_guilty_commits_that_cannot_be_measured_are_a_range(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shas = history(planted, *[0.5] * 4, *[0.6] * 4)
+    launches.broken = {shas[4]: NoSuchTestError("it has no such test"), shas[3]: NotMeasuredError("gone: / E   ImportError: no x / end")}
+    assert planted.bisect(shas[0]) == 0
+    said = capsys.readouterr().out
+    assert "Energy/query rose in one of these 3 commits, with a probability of 99" in said
+    assert f"Skipped {shas[4][:10]} number 4: it has no such test\n" in said
+    assert f"Skipped {shas[3][:10]} number 3: ImportError: no x\n" in said
+    assert f"git log -p {shas[2][:10]}..{shas[5][:10]}" in said
+
+
+@pytest.mark.parametrize(
+    ("which", "joules", "says"),
+    [
+        ("a good commit that is worse", (0.6, 0.6, 0.5), "The good commit is the worse one: energy/query is 0.5"),
+        ("no difference", (0.5, 0.6, 0.5), "There is nothing to be found: energy/query is 0.5"),
+    ],
+)
+def test_a_bad_commit_that_is_not_worse_is_told_with_both_figures(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], which: str, joules: Sequence[float], says: str
+) -> None:
+    shas = history(planted, *joules)
+    assert planted.bisect(shas[0], "--json", "found.json") == 1, which
+    assert says in capsys.readouterr().out
+    assert json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))["suspects"] == []
+
+
+@pytest.mark.parametrize(("which", "number"), [("good", 0), ("bad", 2)])
+def test_an_end_that_cannot_be_measured_is_refused(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], which: str, number: int
+) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    launches.broken = {shas[number]: NotMeasuredError("its test failed")}
+    assert planted.bisect(shas[0]) == 2
+    assert f"The {which} commit" in (said := capsys.readouterr().err)
+    assert f"was not measured: its test failed. Name another commit with --{which}." in said
+
+
+def test_a_good_commit_without_the_test_has_the_remedy_of_its_earlier_name(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    launches.broken = {shas[0]: NoSuchTestError("it has no such test")}
+    assert planted.bisect(shas[0]) == 2
+    assert "Name another commit with --good, or the test's earlier name with --rename OLD=NEW." in capsys.readouterr().err
+
+
+def test_no_more_checkouts_are_kept_than_space_is_meant_for(planted: Planted, launches: Launches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_greencompute.commands.bisect.CHECKOUTS", 3)
+    shas = history(planted, *[0.5] * 11, *[0.6] * 9)
+    assert planted.bisect(shas[0]) == 0
+    assert launches.most_worktrees == 3
+
+
+def test_changes_that_are_not_committed_are_said_not_to_be_measured(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    planted.project.write("app.py", "broken here")
+    assert planted.bisect(shas[0]) == 0
+    assert "1 changed file in this tree: only what is committed is measured" in capsys.readouterr().err
+
+
+def test_a_setup_that_fails_skips_the_commit_and_says_what_it_said(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    command = "grep -q 'number 1' app.py && { echo no wheel for it; exit 3; } || true"
+    assert planted.bisect(shas[0], "--setup", command) == 0
+    said = capsys.readouterr().out
+    assert f"Skipped {shas[1][:10]} number 1: --setup ended with exit status 3: no wheel for it" in said
+    assert "Energy/query rose in one of these 2 commits" in said
+
+
+def test_a_python_that_the_setup_makes_in_a_checkout_is_used_there(planted: Planted, launches: Launches) -> None:
+    planted.git("commit", "-q", "--allow-empty", "-m", "the first")
+    planted.project.write("requirements.txt", "torch==2.1\n")
+    planted.project.write(".gitignore", "__pycache__/\n*.json\ntmp/\n.greencompute/\n.venv/\n")
+    shas = history(planted, 0.5)
+    planted.project.write("requirements.txt", "torch==2.2\n")
+    shas += history(planted, 0.6)
+    assert planted.bisect(shas[0], "--setup", "mkdir -p .venv/bin && touch .venv/bin/python") == 0
+    assert {Path(each).parts[-4:] for each in launches.pythons} == {("tree", ".venv", "bin", "python")}
+
+
+def test_other_requirements_skip_a_commit_with_the_remedy(planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]) -> None:
+    shas = history(planted, *[0.5] * 2)
+    planted.project.write(".gitignore", "__pycache__/\n*.json\ntmp/\n.greencompute/\n")
+    planted.project.write("requirements.txt", "torch==2.1\n")
+    planted.commit(0.6, "other requirements")
+    planted.git("rm", "-q", "requirements.txt")
+    shas += [planted.commit(0.6, "as they were")]
+    assert planted.bisect(shas[0]) == 0
+    said = capsys.readouterr().out
+    assert "other requirements: environment changes are not compared: requirements.txt differ; --setup can make a .venv with" in said
+
+
+def test_a_merge_is_walked_into_where_that_is_asked_for(planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]) -> None:
+    good = planted.commit(0.5, "fine")
+    planted.git("switch", "-q", "-c", "side")
+    planted.commit(0.5, "side one")
+    guilty = planted.commit(0.6, "side two")
+    planted.git("switch", "-q", "main")
+    planted.git("commit", "-q", "--allow-empty", "-m", "on main")
+    planted.git("merge", "-q", "--no-ff", "-m", "the merge", "side")
+    merge = planted.commit(0.6, "after it")
+    assert planted.bisect(good, "--json", "found.json") == 0
+    assert "the merge: here energy/query rose" in capsys.readouterr().out
+    assert planted.bisect(good, "--all", "--json", "found.json") == 0
+    assert f"{guilty[:10]} side two: here energy/query rose" in capsys.readouterr().out
+    found = json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))
+    assert (found["suspects"][0]["sha"], found["merge"]["subject"]) == (guilty, "the merge")
+    assert merge
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--metric", "accuracy"), "--metric accuracy: this is no metric that is measured in pairs. Choose one of energy_per_query,"),
+        (("--rename", "a.py::b=c.py::d"), "--rename a.py::b=c.py::d: it does not lead to tests/test_app.py::test_it."),
+        (("--confidence", "1.5"), "1.5 is not between 0.5 and 1. Write it like 0.99."),
+        (("--good", "nowhere"), "--good nowhere: there is no commit 'nowhere' here"),
+        (("--bad", "main~9"), "--bad main~9: there is no commit"),
+        (("--good", "HEAD", "--bad", "HEAD~1"), "--good HEAD came after --bad HEAD~1. Swap them."),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_measured(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], words: Sequence[str], says: str
+) -> None:
+    history(planted, 0.5, 0.6)
+    assert planted.bisect("HEAD~1", *words) == 2
+    assert says in capsys.readouterr().err
+    assert launches.count == 0
