@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from typing import Literal
 
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.pairing.added import heard
-from pytest_greencompute.pairing.channel import Message
+from pytest_greencompute.pairing.channel import Message, known
 from pytest_greencompute.pairing.demands import Demands
-from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, NotServedError, Side, Started
+from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, NotServedError, Side, Started, text
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.values.behaviour import Behaviour
@@ -62,8 +62,9 @@ class Process:
                 # It may not have the test, or not be able to import it: a process for it alone says which.
                 self._started = self._start()
                 message = self._started.stand_before(self.side.node_id)
-            self.demands = Demands.from_json(message.get("asked", {}))
-            self.stops = tuple(message.get("stops", ()))
+            with self._started.understanding(message):
+                self.demands = Demands.from_json(message.get("asked", {}))
+                self.stops = tuple(message.get("stops", ()))
             self._at = "before set-up"
 
     @property
@@ -124,7 +125,9 @@ class Process:
         if self._has_passed(message):
             return
         if message["what"] == "here":
-            self.run, self.run_name, self._at, self._over = None, message["name"], "before a run", False
+            with self._started.understanding(message):
+                self.run_name = None if message["name"] is None else text(message["name"])
+            self.run, self._at, self._over = None, "before a run", False
             self.names.append(self.run_name)
         elif self._may_go:
             self._started.send(what="go")
@@ -135,9 +138,10 @@ class Process:
         """Whether this message says that the test has passed. Raises NotMeasuredError where it says that it ended otherwise."""
         if message["what"] != "ended":
             return False
-        self._at, self._outcome = "ended", message["outcome"]
+        with self._started.understanding(message):
+            self._at, self._outcome, said = "ended", text(message["outcome"]), text(message["said"])
         if self._outcome != "passed":
-            raise _not_measured(message["outcome"], message["said"])
+            raise _not_measured(self._outcome, said)
         return True
 
     def _skip(self) -> None:
@@ -159,13 +163,17 @@ class Process:
             self._take(message)
             raise NotMeasuredError("no energy meter works there")
         self.takes_turns = bool(message.get("turns"))
-        return Layout(**message["layout"])
+        with self._started.understanding(message):
+            return Layout(**known(fields(Layout), message["layout"]))
 
     def answers_of(self, name: str | None) -> Run:
         """The run called ``name`` with its scores and answers, and as little measuring as can be."""
         self.wait_here(name)
-        with contextlib.suppress(NotMeasuredError):
+        try:
             self.lay_out(self.prepare())
+        except NotMeasuredError:
+            if not self._over:  # there is no run
+                raise
         return self.end()
 
     def lay_out(self, layout: Layout) -> None:
@@ -180,7 +188,7 @@ class Process:
             return self.run
         self._started.send(what="set", index=index)
         message = self._expect("measured", "done")
-        if message["run"] is not None and beside_others(self._take(message).blocks):
+        if ("run" not in message or message["run"] is not None) and beside_others(self._take(message).blocks):
             raise NotMeasuredError("another process used the GPU while it was measured")
         return self.run
 
@@ -193,7 +201,8 @@ class Process:
         return self.measured
 
     def _take(self, message: Message) -> Run:
-        self.run = heard(message, self.run)
+        with self._started.understanding(message):
+            self.run = heard(message, self.run)
         self._over = message["what"] == "done"
         self._at = "loading" if self._over else "measuring"
         return self.run

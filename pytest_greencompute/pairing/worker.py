@@ -131,7 +131,7 @@ class Worker:
     def agree(self, layout: Layout) -> Layout:
         """The layout of both sides."""
         self._channel.send(what="ready", layout=asdict(layout), turns=True)
-        return Layout(**self._expect("layout")["layout"])
+        return Layout(**known(fields(Layout), self._expect("layout")["layout"]))
 
     def turn(self, index: int, run: Run | None) -> bool:
         """Say what has been measured (nothing in the middle of a set), and wait to be told to run turn ``index``. Those before it that were

@@ -253,6 +253,15 @@ def test_a_test_that_the_base_does_not_have_is_judged_by_its_budgets_alone(repos
     result.stdout.fnmatch_lines(["*main (*) does not have this test: nothing to compare with*"])
 
 
+def test_tests_that_are_all_new_in_a_file_that_the_base_has_are_judged_by_their_budgets_alone(repository: Repository) -> None:
+    repository.project.write("tests/test_app.py", "def test_other():\n    pass\n")
+    repository.commit()
+    repository.project.write("tests/test_app.py", TEST + TEST.partition("\n\n")[2].replace("test_it", "test_too"))
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*main (*) does not have this test: nothing to compare with*"])
+
+
 @pytest.mark.parametrize(
     ("at_base", "says"),
     [
