@@ -78,9 +78,6 @@ def launch_by_turns(
             launched.problem = f"launch {len(done) + 1} of {side.label}: {error.message.rstrip('.')}"
             launched.missing = error.means_missing and which == "base"
             break
-        except OSError as error:
-            launched.problem = f"the process of {side.label} could not be started ({error.strerror})"
-            break
     return launched
 
 

@@ -61,8 +61,8 @@ class BaseOfTest:
         if self.side is not None and not self.problem:
             try:
                 self.process = start(self.side)
-            except OSError as error:
-                self.problem = f"its process could not be started ({error.strerror})"
+            except NotMeasuredError as error:
+                self.problem = error.message
         if self.process is not None and room is not None:
             self._watch = Watch(room, partial(_load, self.process, of_devices=room.of_devices), self.process.kill)
 
@@ -319,7 +319,7 @@ class Pairing:
             self.say(f"against {match.base.label} again, launch {launch} of both{', ' if likely else ''}{likely}")
             try:
                 self._relaunch(match, launch)
-            except (NotMeasuredError, OSError) as error:
+            except NotMeasuredError as error:
                 match.remark = f"launch {launch} was not measured: {error}".rstrip(".")
                 break
 

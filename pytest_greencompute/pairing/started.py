@@ -84,7 +84,7 @@ def text(said: object) -> str:
 
 class Started:
     """A process of ``side``, which is told how to measure, and of the ``tests`` that it may be asked for, in their order (none: the one of
-    ``side`` alone). Every method raises NotMeasuredError where the process has ended.
+    ``side`` alone). Every method raises NotMeasuredError where the process has ended, or could not be started.
     """
 
     def __init__(self, side: Side, told: Told, tests: Sequence[str] = ()) -> None:
@@ -93,21 +93,26 @@ class Started:
         self._why: NotMeasuredError | None = None  # it says nothing more
         self._collected = self._one_only = self._swept = False
         self._before: Message | None = None  # said where it stands before a test that nobody has asked for yet
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
-        ours, theirs = socket.socketpair()
         command = [side.python, *side.prepare, "-m", "pytest", side.node_id, "-o", "addopts=", "-p", "no:cacheprovider", "-q", "--tb=short"]
         command += side.options
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                cwd=side.folder,
-                env={**side.environ, SIDE: str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=subprocess.STDOUT,
-                **OWN_GROUP,
-            )
+        try:
+            with contextlib.ExitStack() as opened:
+                self._output = opened.enter_context(tempfile.TemporaryFile())
+                ours, theirs = map(opened.enter_context, socket.socketpair())
+                self._process = subprocess.Popen(
+                    command,
+                    cwd=side.folder,
+                    env={**side.environ, SIDE: str(theirs.fileno())},
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._output,
+                    stderr=subprocess.STDOUT,
+                    **OWN_GROUP,
+                )
+                theirs.close()
+                opened.pop_all()  # both live as long as the process
+        except OSError as error:
+            raise NotMeasuredError(f"its process could not be started ({error.strerror or error})") from error
         APART.add(str(self._process.pid))
         self._channel = Channel(ours)
         with contextlib.suppress(SideLostError):  # whoever waits for its first word will hear why

@@ -17,6 +17,7 @@ from making import block, run
 
 from pytest_greencompute.pairing import started
 from pytest_greencompute.pairing.added import told_of
+from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.started import NotMeasuredError, NotServedError, Side, Started
 from pytest_greencompute.pairing.told import Told
@@ -163,3 +164,19 @@ def test_a_side_that_ends_without_a_test_of_several_is_asked_for_one_alone() -> 
     ends = "import sys; sys.exit(5)"
     with closing(Started(side(script=ends), Told(60.0), ["a", "b"])) as serving, pytest.raises(NotServedError):
         serving.stand_before("a")
+
+
+def test_a_side_that_cannot_be_started_is_unmeasured_and_leaves_nothing_open() -> None:
+    there = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    with pytest.raises(NotMeasuredError, match=r"its process could not be started \(No such file or directory\)"):
+        Process(replace(side(), python="/no/such/python"), Told(60.0))
+    assert not there or len(os.listdir("/proc/self/fd")) == there
+
+
+def test_processes_that_have_ended_are_closed_when_others_are_started(tmp_path: Path) -> None:
+    bases = Bases(tmp_path, {}, ())
+    with closing(bases.launch(side(script="pass"), Told(60.0))) as process:
+        with pytest.raises(NotMeasuredError):
+            process.wait_until_collected()
+        with closing(bases.launch(side(), Told(60.0))):
+            assert process._started._output.closed
