@@ -211,6 +211,7 @@ def _plan(task: Task, batches: int, instruments: Instruments, effort: Effort) ->
         whole=bool(instruments.whole) and not effort.by_turns,
         find_whole=instruments.whole is None and not effort.by_turns,
         whole_before=instruments.whole_before,
+        faint=instruments.faint,
     )
 
 
@@ -384,7 +385,7 @@ class _Driver:
             Spun: lambda _: self.spinning.since_work(self._instruments.clock.now_ns()),
             Marks: lambda _: self._instruments.marks(),
             Probe: lambda probe: self._instruments.probe(again=probe.again),
-            Learn: lambda learn: self._instruments.learn(learn.sources, whole=learn.whole, quiet=learn.quiet),
+            Learn: self._instruments.learn,
             Tell: self._tell,
             Enough: lambda enough: self._effort.enough(self._run(enough.measured)),
         }

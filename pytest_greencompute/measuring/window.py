@@ -38,7 +38,7 @@ def drive(steps: Generator[Any, Any, Any], instruments: Instruments) -> Any:
             return done.value
         answer = None
         if isinstance(ask, Learn):
-            instruments.learn(ask.sources)
+            instruments.learn(ask)
         elif isinstance(ask, Wait):
             instruments.clock.sleep(ask.seconds)
         else:
