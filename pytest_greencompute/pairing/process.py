@@ -12,6 +12,7 @@ from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.pairing.added import heard
 from pytest_greencompute.pairing.channel import Message, known
 from pytest_greencompute.pairing.demands import Demands
+from pytest_greencompute.pairing.layouts import of_side
 from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, NotServedError, Side, Started, text
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.protocol.layout import Layout
@@ -39,6 +40,7 @@ class Process:
         self.demands: Demands | None = None
         self.stops: tuple[str, ...] = ()
         self.takes_turns = False
+        self._own: Layout | None = None  # the layout that it would choose
         self._told = told
         self._at: At = "importing"
         self._may_go = True  # from where it stops
@@ -164,7 +166,8 @@ class Process:
             raise NotMeasuredError("no energy meter works there")
         self.takes_turns = bool(message.get("turns"))
         with self._started.understanding(message):
-            return Layout(**known(fields(Layout), message["layout"]))
+            self._own = Layout(**known(fields(Layout), message["layout"]))
+        return self._own
 
     def answers_of(self, name: str | None) -> Run:
         """The run called ``name`` with its scores and answers, and as little measuring as can be."""
@@ -177,8 +180,11 @@ class Process:
         return self.end()
 
     def lay_out(self, layout: Layout) -> None:
-        """Tell it the layout of both sides."""
-        self._started.send(what="layout", layout=asdict(layout))
+        """Tell it the layout of both sides, of which it has its part."""
+        told = asdict(layout if self._own is None else of_side(layout, self._own))
+        if told["fewer"] == 1:  # not every version knows the key
+            del told["fewer"]
+        self._started.send(what="layout", layout=told)
 
     def run_set(self, index: int) -> Run | None:
         """Let it run a set, or a turn of one; its run so far, that set included once it is complete, unless it was lost, or its time is

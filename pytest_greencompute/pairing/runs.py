@@ -20,7 +20,7 @@ from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing import STOPS
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.feed import Feed
-from pytest_greencompute.pairing.layouts import blocking, common, in_turns, metered_otherwise, most_pairs, with_timing
+from pytest_greencompute.pairing.layouts import blocking, common, in_turns, metered_otherwise, most_pairs, of_side, with_timing
 from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.room import Room, Watch
@@ -233,6 +233,7 @@ class Pairing:
 
     def agree(self, layout: Layout) -> Layout:
         """Let each base load and warm up, this side waiting, and find the layout that suits all."""
+        own = layout
         for match in self._running():
             self.say(f"loading {match.base.label}")
             with self.outlook.limit.apart(), match.trying() as process:
@@ -251,7 +252,7 @@ class Pairing:
                 process.lay_out(layout)
         self._turns = layout.turns
         self._feeds = [Feed(match.tests, self.aim) for match in self.matches]
-        return layout
+        return of_side(layout, own)
 
     def turn(self, index: int, run: Run | None) -> bool:
         """Finish the pairs before turn ``index`` of this side, and say whether that turn is to run."""

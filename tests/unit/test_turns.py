@@ -20,12 +20,14 @@ from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.machine.processes import APART, descendants, workers
 from pytest_greencompute.pairing.channel import Channel
-from pytest_greencompute.pairing.layouts import ALIKE_BATCHES, ENOUGH_PAIRS, common, in_turns, most_pairs, with_timing
+from pytest_greencompute.pairing.layouts import ALIKE_BATCHES, ENOUGH_PAIRS, UNLIKE, common, in_turns, most_pairs, of_side, with_timing
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import BaseOfTest, Match, Pairing
 from pytest_greencompute.pairing.started import OWN_GROUP, Side
 from pytest_greencompute.pairing.worker import Worker
 from pytest_greencompute.protocol.layout import PAIR_SECONDS, SET_BLOCKS, Layout
+from pytest_greencompute.protocol.messages import Plan
+from pytest_greencompute.protocol.sets import lay_out
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.readings import Block, Source, Span
 from pytest_greencompute.values.run import Run
@@ -61,6 +63,32 @@ def test_longer_turns_and_nine_phases_are_what_they_were(layout: Layout) -> None
 def test_short_turns_are_one_batch_where_that_fills_them_on_either_side() -> None:
     one, other = Layout(8, 0.044, 0.044, 1, 40), Layout(8, 0.045, 0.045, 1, 40)
     assert len(common(one, other).part(0)) == len(common(other, one).part(0)) == 1
+
+
+@given(st.integers(1, 3000), st.floats(1e-5, 0.5), st.floats(1, 3000), st.booleans(), st.booleans())
+def test_sides_of_any_speeds_have_blocks_that_can_be_read_and_waited_for(
+    batches: int, fast_s: float, times: float, in_nine: bool, first: bool
+) -> None:
+    source = Source("made", "gpu:0", "counter", tick_s=0.1)
+    plan = Plan(batches, (source,), in_pairs=True, whole=not in_nine)
+    fast, slow = lay_out(plan, fast_s, 0.0), lay_out(plan, times * fast_s, 0.0)
+    shared = common(fast, slow) if first else common(slow, fast)
+    here, there = of_side(shared, fast), of_side(shared, slow)
+    assert here == shared
+    assert len(here.part(0)) * fast_s >= 0.98 * min(fast.target_s, shared.target_s) - 1e-9
+    # A whole pass may be a quarter longer than a block should be.
+    assert len(there.part(3)) * slow.batch_s <= 1.25 * UNLIKE * max(shared.target_s, slow.batch_s)
+    assert len({len(there.part(number)) for number in range(4)}) == 1
+    if times < 2:
+        assert there == shared
+
+
+def test_what_a_slower_side_leaves_out_differs_from_block_to_block() -> None:
+    shared = Layout(64, 1e-4, 0.2, SET_BLOCKS, 9)
+    slow = of_side(shared, Layout(64, 0.1, 0.2, SET_BLOCKS, 9))
+    assert sorted(batch for number in range(32) for batch in slow.part(number)) == list(range(64))
+    assert len(shared.part(0)) == 2048
+    assert of_side(replace(shared, timed=104), Layout(64, 0.1, 0.2, SET_BLOCKS, 9)).timed == 20
 
 
 def test_batches_timed_within_blocks_take_no_time_of_their_own() -> None:
