@@ -391,10 +391,12 @@ class Pairing:
         assert match.layout is not None
         assert match.base.side is not None
         sides = {"base": match.base.side, "head": self.head}
-        runs = {
-            which: whole_run(self.start(sides[which]), self.name, match.layout, self.learnt())
-            for which in (("base", "head") if launch % 2 == 0 else ("head", "base"))
-        }
+        runs: dict[str, Run] = {}
+        for which in ("base", "head") if launch % 2 == 0 else ("head", "base"):
+            with contextlib.closing(self.start(sides[which])) as process:
+                with self.outlook.limit.apart():
+                    process.wait_here(self.name, self.loading_s)
+                runs[which] = whole_run(process, self.name, match.layout, self.learnt())
         Feed(match.tests, self.aim).tell(runs["base"], runs["head"], match.layout.sets)
 
     def _running(self) -> list[Match]:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -19,15 +20,18 @@ from hypothesis import strategies as st
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.machine.processes import APART, descendants, workers
+from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.pairing.channel import Channel
 from pytest_greencompute.pairing.layouts import ALIKE_BATCHES, ENOUGH_PAIRS, UNLIKE, common, in_turns, most_pairs, of_side, with_timing
+from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import BaseOfTest, Match, Pairing
 from pytest_greencompute.pairing.started import OWN_GROUP, Side
-from pytest_greencompute.pairing.worker import Worker
+from pytest_greencompute.pairing.worker import NotWantedError, Worker
 from pytest_greencompute.protocol.layout import PAIR_SECONDS, SET_BLOCKS, Layout
 from pytest_greencompute.protocol.messages import Plan
 from pytest_greencompute.protocol.sets import lay_out
+from pytest_greencompute.testing.simulated import SimulatedClock
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.readings import Block, Source, Span
 from pytest_greencompute.values.run import Run
@@ -162,6 +166,30 @@ def test_the_base_makes_up_for_the_turns_of_a_set_that_this_side_has_lost() -> N
     assert log == [f"base {number}" for number in range(size)]
 
 
+def test_loading_is_on_nobodys_bill_where_fresh_launches_come_one_after_the_other() -> None:
+    clock = SimulatedClock()
+
+    class Loading(Base):
+        def wait_here(self, _name: str | None, _limit_s: float | None = None) -> None:
+            clock.sleep(0.0 if self.run else 1000.0)
+            self.run = run_of(self.layout.sets)
+
+        def end(self) -> Run:
+            return run_of(self.layout.sets)
+
+        def close(self) -> None: ...
+
+    layout, side = replace(SHORT, target_s=PAIR_SECONDS, sets=5), Side("main", Path(), "", {})
+    pairing = pairing_with(Base([], layout))
+    pairing.outlook, pairing.start = Outlook(TimeLimit(clock, 60.0)), lambda _: cast("Process", Loading([], layout))
+    (match,) = pairing.matches
+    match.base.side, match.layout = side, layout
+    with pairing.outlook.limit.counting():
+        pairing._one_after_the_other(match, 2)
+        assert pairing.outlook.limit.spent_s < 60
+    assert pairing.outlook.limit.apart_s == pytest.approx(2000.0)
+
+
 @contextmanager
 def conversation() -> Iterator[tuple[Worker, Channel]]:
     ours, theirs = socket.socketpair()
@@ -202,6 +230,21 @@ def test_a_side_that_has_lost_a_set_lets_its_other_turns_pass() -> None:
         channel.send(what="end")
         thread.join()
         assert found == [True, True, True, False]
+
+
+def test_a_test_that_is_not_wanted_ends_though_its_model_swallows_what_says_so() -> None:
+    with conversation() as (worker, channel):
+        channel.send(what="load", stops=True)
+        worker.wait_to_load("tests/test_app.py::test_it", None)
+        channel.send(what="next")
+        with pytest.raises(NotWantedError):  # in the midst of the model's code, which may fall back to another device
+            worker._stand_by("device")
+        assert [channel.receive(10.0)["what"] for _ in range(2)] == ["collected", "device"]
+        channel.close()
+        with pytest.raises(NotWantedError):
+            worker.wait_to_run()
+        with pytest.raises(NotWantedError):
+            worker.wait_to_begin(None)
 
 
 @pytest.mark.parametrize("apart", [False, True])
