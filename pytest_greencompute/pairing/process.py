@@ -70,6 +70,11 @@ class Process:
             self._at = "before set-up"
 
     @property
+    def is_over(self) -> bool:
+        """Whether its run has ended, and has no more sets to come."""
+        return self._over
+
+    @property
     def is_loading(self) -> bool:
         """Whether it has been told to load."""
         return self._at not in {"importing", "before set-up"}

@@ -269,6 +269,8 @@ class Pairing:
             if match.run is not None and not match.problem and not match.again:
                 feed.tell(match.run, run, sets)
                 self._look_at_phases(match, run)
+                if match.base.process is not None and match.base.process.is_over:
+                    match.no_more_pairs()
 
     def _look_at_phases(self, match: Match, run: Run) -> None:
         """Where single blocks were chosen although there is a tick: whether the energy of a side follows its phase after all."""
@@ -383,7 +385,7 @@ class Pairing:
             feed = Feed(match.tests, self.aim)
             for sets in by_turns(head, base, layout):
                 feed.tell(base.measured, head.measured, sets)
-                if match.asks != "pair" or self.outlook.limit.is_up(head.measured):
+                if match.asks != "pair" or head.is_over or base.is_over or self.outlook.limit.is_up(head.measured):
                     break
 
     def _one_after_the_other(self, match: Match, launch: int) -> None:

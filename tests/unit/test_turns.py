@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.machine.processes import APART, descendants, workers
 from pytest_greencompute.measuring.time_limit import TimeLimit
@@ -27,6 +28,7 @@ from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import BaseOfTest, Match, Pairing
 from pytest_greencompute.pairing.started import OWN_GROUP, Side
+from pytest_greencompute.pairing.verdicts import against_base
 from pytest_greencompute.pairing.worker import NotWantedError, Worker
 from pytest_greencompute.protocol.layout import PAIR_SECONDS, SET_BLOCKS, Layout
 from pytest_greencompute.protocol.messages import Plan
@@ -114,6 +116,7 @@ class Base:
     def __init__(self, log: list[str], layout: Layout, *, takes_turns: bool = True) -> None:
         self.log, self.layout, self.takes_turns = log, layout, takes_turns
         self.run: Run | None = None
+        self.is_over = False
 
     def wait_here(self, _name: str | None, _limit_s: float | None) -> None: ...
 
@@ -155,6 +158,30 @@ def test_a_base_that_knows_no_turns_within_sets_runs_whole_ones() -> None:
     log: list[str] = []
     pairing = pairing_with(Base(log, replace(SHORT, target_s=PAIR_SECONDS, sets=40), takes_turns=False))
     assert pairing.agree(SHORT).turns == 1
+
+
+def test_this_side_measures_no_further_for_a_base_whose_time_is_over() -> None:
+    base = Base([], SHORT)
+    pairing = pairing_with(base)
+    size = pairing.agree(SHORT).size
+    pairing.certain = True
+    assert pairing.turn(size, run_of(1, size))
+    base.is_over = True
+    assert not pairing.turn(2 * size, run_of(2, size))
+
+
+def test_what_was_not_measured_again_says_why() -> None:
+    base = Base([], replace(SHORT, target_s=PAIR_SECONDS, sets=40))
+    pairing = pairing_with(base)
+    pairing.agree(base.layout)
+    (match,) = pairing.matches
+    match.run = run_of(8)
+    match.begin_again(1, "the energy of this side followed the phase of the meter's tick")
+    match.remark = "measuring it again did not fit into 60 s: needs about 30 s more"
+    against = against_base(match, Figures(run_of(8), Aim()), "test_it")
+    found = against.ratio(METRICS["energy_per_query"], Figures(run_of(8), Aim()).of(METRICS["energy_per_query"]))
+    assert found.word == "UNMEASURED"
+    assert match.remark in found.reason
 
 
 def test_the_base_makes_up_for_the_turns_of_a_set_that_this_side_has_lost() -> None:
