@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.machine.processes import APART, descendants, workers
 from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.pairing.channel import Channel
+from pytest_greencompute.pairing.launches import _whole_launch
 from pytest_greencompute.pairing.layouts import ALIKE_BATCHES, ENOUGH_PAIRS, UNLIKE, common, in_turns, most_pairs, of_side, with_timing
 from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.process import Process
@@ -120,7 +121,7 @@ class Base:
 
     def wait_here(self, _name: str | None, _limit_s: float | None) -> None: ...
 
-    def prepare(self, _learnt: object) -> Layout:
+    def prepare(self, _learnt: object = ()) -> Layout:
         return self.layout
 
     def lay_out(self, layout: Layout) -> None:
@@ -215,6 +216,27 @@ def test_loading_is_on_nobodys_bill_where_fresh_launches_come_one_after_the_othe
         pairing._one_after_the_other(match, 2)
         assert pairing.outlook.limit.spent_s < 60
     assert pairing.outlook.limit.apart_s == pytest.approx(2000.0)
+
+
+@pytest.mark.parametrize(("first_s", "then_s", "batches"), [(0.1, 1e-4, 2048), (0.1, 0.11, 2), (1e-4, 1e-4, 2048)])
+def test_a_launch_that_is_far_faster_than_the_first_has_longer_blocks(first_s: float, then_s: float, batches: int) -> None:
+    class Launch(Base):
+        run_name = None
+
+        def has_ended(self) -> bool:
+            return self.run is not None
+
+        def end(self) -> Run:
+            self.run = run_of(1)
+            return self.run
+
+        def close(self) -> None: ...
+
+    layouts: dict[str | None, Layout] = {}
+    for batch_s in (first_s, then_s):
+        launch = Launch([], Layout(64, batch_s, 0.2, SET_BLOCKS, 9))
+        _whole_launch(cast("Process", launch), layouts, lambda _: [], 4, nullcontext)
+    assert len(launch.layout.part(0)) == batches
 
 
 @contextmanager
