@@ -572,6 +572,20 @@ def test_a_window_without_instruments_only_runs_its_body() -> None:
         _ = window.energy
 
 
+def test_windows_look_at_a_gpu_that_does_nothing_but_once() -> None:
+    bench, took_s = Bench(gpus=2), []
+    for _ in range(2):
+        start_ns = bench.clock.now_ns()
+        windowed(bench, 2.0)
+        took_s.append((bench.clock.now_ns() - start_ns) / 1e9)
+    assert took_s[0] - took_s[1] > 2.0
+    bench.gpus[0], bench.gpus[1] = bench.gpus[1], bench.gpus[0]  # and once more, when it does something
+    start_ns = bench.clock.now_ns()
+    windowed(bench, 2.0)
+    assert (bench.clock.now_ns() - start_ns) / 1e9 - took_s[1] > 1.0
+    assert bench.instruments.lag_unknown is False
+
+
 def test_a_window_in_which_the_gpu_rested_has_no_energy() -> None:
     with pytest.raises(MeterError, match="did not run there"):
         _ = windowed(Bench(), 3.0, watts=60).energy
