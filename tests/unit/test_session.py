@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.session.opened import OpenMeters
 from pytest_greencompute.session.session import Session
+from pytest_greencompute.store.devices import DeviceCache
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter
+from pytest_greencompute.values.behaviour import Behaviour
 
 
 def broken() -> None:
@@ -31,3 +35,11 @@ def test_what_measures_other_commits_ends_though_the_meters_cannot_be_closed() -
     with pytest.raises(RuntimeError):
         session.close()
     assert closed == ["bases"]
+
+
+def test_a_meter_that_cannot_say_any_more_what_it_reads_spoils_no_test_that_has_measured() -> None:
+    opened = cast("Any", object.__new__(OpenMeters))
+    instruments = SimpleNamespace(locked=lambda _: nullcontext(), behaviours=[Behaviour("gpu:0", "GPU-1", 0.1, 0.0, 0.0)], facts=broken)
+    opened.instruments, opened._recalled, opened._devices = instruments, True, DeviceCache(None)
+    with opened.lock(lambda _: None):
+        pass
