@@ -182,7 +182,7 @@ class Started:
             self._signal(signal.SIGKILL)
 
     def _signal(self, sign: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses to signal a group of the dead
             os.killpg(self._process.pid, sign)
 
     def _status(self) -> int | None:
