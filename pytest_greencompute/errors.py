@@ -56,3 +56,7 @@ class MeterLostError(MeterError):
 
 class HeldUpError(MeterLostError):
     """The machine was busy, stopped or suspended, and the meter is as good as before: so is what was measured until then."""
+
+
+# What taking apart and working out may end with of what somebody else wrote: a report, or a message of another process.
+MADE_UP = (GreencomputeError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, IndexError, MemoryError)

@@ -26,6 +26,7 @@ from pytest_greencompute.measuring.driver import run_metered
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.protocol.messages import Learn
 from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
@@ -96,7 +97,7 @@ class Bench:
         self.even_until_ns = self.clock.now_ns() + case.even_s * 1e9
         self.meters = Instruments([self.counter], self.clock)
         if case.whole:
-            self.meters.learn(self.meters.sources, whole=True)
+            self.meters.learn(Learn(self.meters.sources, frozenset({self.gpu.domain}), whole=True))
 
     def query(self, batch: list[int]) -> list[int]:
         if self.clock.now_ns() < self.even_until_ns:

@@ -22,6 +22,7 @@ from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.protocol.layout import single_phase
+from pytest_greencompute.protocol.messages import Learn
 from pytest_greencompute.testing.sensor import PROFILES, Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
@@ -145,7 +146,7 @@ def sets_of_pairs(load: Load, *, whole: bool) -> tuple[Factors, Factors]:
             return batch
 
         meters = Instruments([gpu.energy_counter()], clock)
-        meters.learn(meters.sources, whole=whole)
+        meters.learn(Learn(meters.sources, frozenset({gpu.domain}), whole=whole))
         seconds = POOL_SECONDS / 8 if whole else POOL_SECONDS / 2
         raw, _ = run_metered(Task(query, list(range(32))), meters, Effort(seconds, seed=seed, timing="none", in_pairs=True))
         for blocks in sets_of(raw.blocks):

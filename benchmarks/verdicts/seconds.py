@@ -143,7 +143,7 @@ class Launch:
         self.world, self.longer, self._into, self._limit_s = world, longer, into, limit_s
         self.measured: Any = None
         self._steps: Any = None
-        self._over = False
+        self.is_over = False
 
     def wait_until_collected(self) -> None:
         """It has nothing to import."""
@@ -166,12 +166,12 @@ class Launch:
         self._send(layout)
 
     def run_set(self, _index: int) -> Any:
-        if not self._over:
+        if not self.is_over:
             self._send(True)
         return self.measured
 
     def end(self) -> Any:
-        if not self._over:
+        if not self.is_over:
             self._send(False)
         return self.measured
 
@@ -182,7 +182,7 @@ class Launch:
         try:
             _, self.measured = self._steps.send(answer)
         except StopIteration as done:
-            (self.measured, _), self._over = done.value, True
+            (self.measured, _), self.is_over = done.value, True
 
 
 def against_base(world: World) -> Spent:

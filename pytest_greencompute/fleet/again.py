@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.errors import MADE_UP, SettingsError
 from pytest_greencompute.estimates.estimate import Estimate
 from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.fleet.bases import against_again, refs_of
 from pytest_greencompute.fleet.expected import cards_of, kind_of, kind_of_session
-from pytest_greencompute.fleet.part import MADE_UP, PartReport, PartRun
+from pytest_greencompute.fleet.part import PartReport, PartRun
 from pytest_greencompute.judging.budget import Budget, Limit, Line, resolve
 from pytest_greencompute.judging.comparable import Record, matching, record, unlike
 from pytest_greencompute.judging.hosts import HostFigures

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_greencompute.errors import GreencomputeError, SettingsError
+from pytest_greencompute.errors import MADE_UP, SettingsError
 from pytest_greencompute.results.document import result_from_json, summary_of
 from pytest_greencompute.results.result import Result
 from pytest_greencompute.results.run_json import JsonObject
@@ -27,8 +27,6 @@ MOST_LOOKS = 10_000
 MOST_SETS = 100_000  # of one run
 MOST_NAME = 2_000  # characters of a test's id, and of a run's name
 AGAIN = "Measure it again."
-# What the working out of a report that somebody made up may end with.
-MADE_UP = (GreencomputeError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, IndexError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)

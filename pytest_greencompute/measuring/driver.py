@@ -211,6 +211,7 @@ def _plan(task: Task, batches: int, instruments: Instruments, effort: Effort) ->
         whole=bool(instruments.whole) and not effort.by_turns,
         find_whole=instruments.whole is None and not effort.by_turns,
         whole_before=instruments.whole_before,
+        faint=instruments.faint,
     )
 
 
@@ -314,7 +315,7 @@ class _Driver:
         self._inside = inside
         self._repeats = repeats
         self.spinning = Spinning()
-        self._fallen: Mapping[str, float] | None = None
+        self._fallen: Mapping[str, float] | None = None  # before the other side's turn, until the counters have been read after it
         self._crowd: Callable[[], str] = crowd if is_real(instruments.clock) else str  # simulated time has no machine
 
     def drive(self, steps: Steps) -> Generator[Doing | Pause, Any, Measured]:
@@ -335,7 +336,7 @@ class _Driver:
                 if isinstance(ask, Agree):  # another side must not be held against what a memory takes
                     self._repeats.judge()
                 self._let_others()
-                if isinstance(ask, Turn) and self._fallen is None:  # before the first set there is nothing to be held against another
+                if isinstance(ask, Turn):
                     self._fallen = self._fallen_j()
                 so_far = ask.measured if isinstance(ask, Turn) else None
                 answer, lost = (yield ask, None if so_far is None else self._run(so_far)), None
@@ -343,7 +344,9 @@ class _Driver:
             try:
                 answer = (yield from _doing(partial(self._do, ask), awaits=self._task.awaits)) if self._may_wait(ask) else self._answer(ask)
                 lost = None
-                self._check_went_on()
+                if self._fallen is not None and isinstance(ask, Ticks | Work):  # which read the counters, after a turn of the other side
+                    self._check_went_on(self._fallen)
+                    self._fallen = None if isinstance(ask, Work) else self._fallen  # by then each was read
             except MeterLostError as error:
                 lost = error
 
@@ -353,15 +356,13 @@ class _Driver:
         fallen = self._instruments.dropped_j if self._effort.in_pairs else {}
         return {domain: joules for domain, joules in fallen.items() if domain not in models}
 
-    def _check_went_on(self) -> None:
-        """Raises MeterLostError where a counter has run backwards since the set before: the other side has not measured with the device as
-        it is now.
+    def _check_went_on(self, before: Mapping[str, float]) -> None:
+        """Raises MeterLostError where a counter has run backwards since ``before``: the other side has not measured with the device as it
+        is now.
         """
-        if self._fallen is None:
-            return
-        before, self._fallen = self._fallen, self._fallen_j()
-        for domain, joules in self._fallen.items():
+        for domain, joules in self._fallen_j().items():
             if joules > before.get(domain, 0.0):
+                self._fallen = None  # once
                 raise MeterLostError(f"the energy counter of {domain} ran backwards between the sets of both sides.", remedy=RESET_REMEDY)
 
     def _let_others(self) -> None:
@@ -384,7 +385,7 @@ class _Driver:
             Spun: lambda _: self.spinning.since_work(self._instruments.clock.now_ns()),
             Marks: lambda _: self._instruments.marks(),
             Probe: lambda probe: self._instruments.probe(again=probe.again),
-            Learn: lambda learn: self._instruments.learn(learn.sources, whole=learn.whole, quiet=learn.quiet),
+            Learn: self._instruments.learn,
             Tell: self._tell,
             Enough: lambda enough: self._effort.enough(self._run(enough.measured)),
         }

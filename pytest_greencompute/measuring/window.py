@@ -17,7 +17,7 @@ from pytest_greencompute.models.tallies import OncePass
 from pytest_greencompute.models.watching import WatchedModel
 from pytest_greencompute.protocol.messages import Learn, Wait
 from pytest_greencompute.protocol.sets import between, read_idle
-from pytest_greencompute.protocol.tail import watch_tail
+from pytest_greencompute.protocol.tail import draws, watch_tail
 from pytest_greencompute.stats.intervals import FINEST
 from pytest_greencompute.values.provenance import Provenance
 from pytest_greencompute.values.readings import Block, Idle, Reading, Source, Span
@@ -38,7 +38,7 @@ def drive(steps: Generator[Any, Any, Any], instruments: Instruments) -> Any:
             return done.value
         answer = None
         if isinstance(ask, Learn):
-            instruments.learn(ask.sources)
+            instruments.learn(ask)
         elif isinstance(ask, Wait):
             instruments.clock.sleep(ask.seconds)
         else:
@@ -181,10 +181,13 @@ class Window:
                 raise SettingsError(f"{what} of a window is {count!r}.", remedy=f"It must be a whole number of at least {least}.")
 
     def _close_at_a_tick(self, instruments: Instruments, end_ns: int) -> Mapping[str, Reading]:
-        """The readings at the first tick by which all energy of the body has arrived; a lag is looked for once per session."""
-        if not instruments.lag_unknown:
+        """The readings at the first tick by which all energy of the body has arrived; a lag is looked for until work has shown it."""
+        faint = instruments.faint
+        if faint or not instruments.lag_unknown:
             instruments.clock.sleep(max(source.lag_s for source in instruments.sources))
-            return instruments.ticks()
+            after = instruments.ticks()
+            if not any(draws(self._a[domain], after[domain], idle_w) for domain, idle_w in faint.items() if domain in after):
+                return after
         sources, seen = drive(watch_tail(instruments.sources, self._a, end_ns), instruments)
         arrived_ns = end_ns + max(source.lag_s for source in sources) * 1e9
         return next((readings for readings in seen if min((each.t_ns for each in readings.values()), default=0) >= arrived_ns), seen[-1])

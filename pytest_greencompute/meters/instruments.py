@@ -15,12 +15,12 @@ from pytest_greencompute.meters.locks import locked
 from pytest_greencompute.meters.polls import ran_backwards, read_counter
 from pytest_greencompute.meters.ticks import NO_READINGS, TickingCounters
 from pytest_greencompute.protocol.measurement import SURPRISED
-from pytest_greencompute.protocol.messages import Probed
+from pytest_greencompute.protocol.messages import Learn, Probed
 from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, idle_over
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.memory import Memory
 from pytest_greencompute.values.provenance import ByDomain, Device
-from pytest_greencompute.values.readings import Idle, Reading, Source, counts, spared
+from pytest_greencompute.values.readings import Reading, Source, counts, spared
 
 SLOW_READ = "slow read"  # a read that took half a tick or more: the block's phase is not what it should be
 RESTLESS = 3  # times in a row that something was still at work after the longest wait
@@ -253,8 +253,13 @@ class Instruments:
 
     @property
     def lag_unknown(self) -> bool:
-        """Whether some counter ticks slowly enough to hide a lag that nobody has looked for yet in this session."""
+        """Whether some counter ticks slowly enough to hide a lag that no work has shown yet."""
         return self._ticks.lag_unknown
+
+    @property
+    def faint(self) -> dict[str, float]:
+        """By domain, the idle power of those whose lag was looked for in vain; none where some other's lag was not looked for yet."""
+        return self._ticks.faint
 
     @property
     def unprobed(self) -> bool:
@@ -284,9 +289,9 @@ class Instruments:
         """The phase of a tick shows after all: no counter is taken to see all of the time any more."""
         self._ticks.learnt.doubt(self._ticks.counters)
 
-    def learn(self, sources: Sequence[Source], *, whole: bool | None = None, quiet: Sequence[Idle] = ()) -> None:
-        """Keep the lags that a run has found, and whether the counters see all of the time where it has looked; idle power as seen last."""
-        self._ticks.learn(sources, whole=whole, quiet=quiet)
+    def learn(self, learn: Learn) -> None:
+        """Keep what a run has found out."""
+        self._ticks.learn(learn.sources, learn.lags, whole=learn.whole, quiet=learn.quiet)
 
     def locked(self, waiting: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
         """Hold the lock of every metered device, as ``locks.locked`` does."""
@@ -295,5 +300,5 @@ class Instruments:
     def close(self) -> None:
         """Close every counter; may be called twice."""
         for counter in self.counters:
-            with contextlib.suppress(MeterError):  # the others must be closed, and the reports written, all the same
+            with contextlib.suppress(Exception):  # whoever made it: the others must be closed, and the reports written, all the same
                 counter.close()

@@ -18,7 +18,9 @@ class Learnt:
     def __init__(self, sources: Iterable[Source]) -> None:
         self.probed: dict[str, Source] = {}
         self.told: dict[str, Behaviour] = {}
+        self.idle_w: dict[str, float] = {}  # of those that have been at rest
         self._lag_known = {source.domain for source in sources if source.lag_s > 0}
+        self._lag_sought: set[str] = set()
         self._whole: dict[str, bool] = {}  # whether it sees all of the time, where that was looked at
         self._whole_before: set[str] = set()  # those that saw all of it in an earlier session
 
@@ -27,8 +29,12 @@ class Learnt:
         return self.probed.get(counter.source.domain, counter.source)
 
     def knows_lag(self, domain: str) -> bool:
-        """Whether a lag was looked for, or its behaviour was told."""
+        """Whether work has shown what lag it has, here or where its behaviour was told."""
         return domain in self._lag_known
+
+    def is_faint(self, domain: str) -> bool:
+        """Whether a lag was looked for in vain, since no work drew enough to show one."""
+        return domain in self._lag_sought and domain not in self._lag_known
 
     def is_known(self, domain: str) -> bool:
         """Whether its tick was probed, or told."""
@@ -42,7 +48,11 @@ class Learnt:
         for each in told:
             if (each.domain, each.uuid) in devices:
                 self.told[each.domain] = each
-                self._lag_known.add(each.domain)
+                self._lag_sought.add(each.domain)
+                if each.lag_shown or each.lag_s > 0:
+                    self._lag_known.add(each.domain)
+                if each.idle_w is not None:
+                    self.idle_w[each.domain] = each.idle_w
                 if remembered and each.whole:
                     self._whole_before.add(each.domain)
                 elif each.whole is not None and not remembered:
@@ -52,6 +62,7 @@ class Learnt:
         """What others have told is not so."""
         for domain in self.told:
             self._lag_known.discard(domain)
+            self._lag_sought.discard(domain)
             self._whole.pop(domain, None)
             self.probed.pop(domain, None)
         self.told, self._whole_before = {}, set()
@@ -74,10 +85,11 @@ class Learnt:
         """None of these is taken to see all of the time any more."""
         self._whole = {counter.source.domain: False for counter in counters}
 
-    def learn(self, sources: Sequence[Source], *, whole: bool | None) -> None:
-        """Keep the lags that a run has found, and whether the counters see all of the time where it has looked."""
+    def learn(self, sources: Sequence[Source], lags: frozenset[str], *, whole: bool | None) -> None:
+        """Keep the lags that a run has found, which ``lags`` have shown; and whether counters see all of the time, where it has looked."""
         for source in sources:
             self.probed[source.domain] = source
-            self._lag_known.add(source.domain)
+            self._lag_sought.add(source.domain)
             if whole is not None:
                 self._whole[source.domain] = whole
+        self._lag_known |= lags

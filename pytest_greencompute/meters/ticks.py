@@ -227,8 +227,19 @@ class TickingCounters:
 
     @property
     def lag_unknown(self) -> bool:
-        """Whether some counter ticks slowly enough to hide a lag that nobody has looked for yet in this session."""
+        """Whether some counter ticks slowly enough to hide a lag that no work has shown yet."""
         return any(not self.learnt.knows_lag(each.source.domain) and self._tick_s(each) >= LAG_SHORTEST_TICK_S for each in self.counters)
+
+    @property
+    def faint(self) -> dict[str, float]:
+        """The idle power of those whose lag was looked for in vain; none where some other's lag was not looked for yet."""
+        slow = [each.source.domain for each in self.counters if self._tick_s(each) >= LAG_SHORTEST_TICK_S]
+        open_lags = [domain for domain in slow if not self.learnt.knows_lag(domain)]
+        idle_w = self.learnt.idle_w
+        return {each: idle_w[each] for each in open_lags} if all(map(self._is_faint, open_lags)) else {}
+
+    def _is_faint(self, domain: str) -> bool:
+        return self.learnt.is_faint(domain) and domain in self.learnt.idle_w
 
     @property
     def unprobed(self) -> bool:
@@ -237,12 +248,14 @@ class TickingCounters:
 
     @property
     def behaviours(self) -> tuple[Behaviour, ...]:
-        """How the counters behave whose ticks and lags are known."""
-        return tuple(self._behaviour(source) for domain, source in self.learnt.probed.items() if self.learnt.knows_lag(domain))
+        """How the counters behave whose ticks are known, and whose lags were looked for."""
+        known = (self.learnt.knows_lag, self.learnt.is_faint)
+        return tuple(self._behaviour(source) for domain, source in self.learnt.probed.items() if any(each(domain) for each in known))
 
     def _behaviour(self, source: Source) -> Behaviour:
         clock, whole = self._clocks.get(source.domain), self.learnt.sees_all(source.domain)
         seen = Behaviour(source.domain, source.uuid, source.tick_s, source.jitter_s, source.lag_s, whole, self._read_s)
+        seen = replace(seen, lag_shown=self.learnt.knows_lag(source.domain), idle_w=self.learnt.idle_w.get(source.domain))
         if clock is None or not math.isfinite(clock.period_doubt_s):
             return seen
         return replace(seen, tick_s=clock.period_ns / 1e9, doubt_s=clock.period_doubt_s)
@@ -260,11 +273,22 @@ class TickingCounters:
         self.learnt.probed[counter.source.domain] = replace(counter.source, tick_s=told.tick_s, jitter_s=told.jitter_s, lag_s=told.lag_s)
         return True
 
-    def learn(self, sources: Sequence[Source], *, whole: bool | None = None, quiet: Sequence[Idle] = ()) -> None:
-        """Keep the lags that a run has found, and whether the counters see all of the time where it has looked; idle power as seen last."""
+    def learn(
+        self,
+        sources: Sequence[Source],
+        lags: frozenset[str] = frozenset(),
+        *,
+        whole: bool | None = None,
+        quiet: Sequence[Idle] = (),
+    ) -> None:
+        """As the message ``Learn`` says."""
         for idle in quiet:
-            self._quiet[idle.domain] = Reading(self._last_j[idle.domain], self._ticked_ns[idle.domain]), idle.watts
-        self.learnt.learn(sources, whole=whole)
+            self._rests(idle, Reading(self._last_j[idle.domain], self._ticked_ns[idle.domain]))
+        self.learnt.learn(sources, lags, whole=whole)
+
+    def _rests(self, idle: Idle, last: Reading) -> None:
+        self._quiet[idle.domain] = last, idle.watts
+        self.learnt.idle_w[idle.domain] = idle.watts
 
     def probe(self, counter: Counter) -> tuple[Reading, ...]:
         """Find the tick's period and jitter while the device idles; the readings at the ticks that were watched. Raises MeterError for a
@@ -275,7 +299,7 @@ class TickingCounters:
         periods = [(b.t_ns - a.t_ns) / 1e9 for a, b in itertools.pairwise(readings)]
         tick_s, jitter_s = statistics.median(periods), max(counter.source.jitter_s, max(periods) - min(periods))
         self._follow(counter, watched, tick_s, jitter_s)
-        self._quiet[counter.source.domain] = readings[-1], idle_over(counter.source.domain, readings).watts
+        self._rests(idle_over(counter.source.domain, readings), readings[-1])
         self.learnt.probed[counter.source.domain] = replace(counter.source, tick_s=tick_s, jitter_s=jitter_s)
         return tuple(readings)
 

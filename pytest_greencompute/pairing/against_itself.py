@@ -127,7 +127,8 @@ def _one_launch(
 def behaviours_of(run: Run, layout: Layout) -> tuple[Behaviour, ...]:
     """What a launch has found out about the devices' counters, for the next."""
     return tuple(
-        Behaviour(source.domain, source.uuid, source.tick_s, source.jitter_s, source.lag_s, layout.size == 1)
+        # The same work comes again: if it drew too little to show a lag, it has none to wait for.
+        Behaviour(source.domain, source.uuid, source.tick_s, source.jitter_s, source.lag_s, layout.size == 1, lag_shown=True)
         for source in run.sources
         if source.tick_s > 0
     )

@@ -144,6 +144,9 @@ class Bases:
         return following if len(following) > 1 else ()
 
     def _start(self, side: Side, told: Told, tests: Sequence[str] = ()) -> Started:
+        for each in self._started:
+            if not each.lives:
+                each.close()
         self._started = [each for each in self._started if each.lives]
         self._started.append(started := Started(side, told, tests))
         return started

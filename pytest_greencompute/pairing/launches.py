@@ -16,7 +16,7 @@ from pytest_greencompute.judging.percentiles import percentile_sections
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.pairing.demands import Demands
-from pytest_greencompute.pairing.layouts import blocking, in_turns, metered_otherwise, timed_by_set, with_timing
+from pytest_greencompute.pairing.layouts import UNLIKE, blocking, common, in_turns, metered_otherwise, timed_by_set, with_timing
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.started import NotMeasuredError, Side
 from pytest_greencompute.protocol.layout import Layout
@@ -78,9 +78,6 @@ def launch_by_turns(
             launched.problem = f"launch {len(done) + 1} of {side.label}: {error.message.rstrip('.')}"
             launched.missing = error.means_missing and which == "base"
             break
-        except OSError as error:
-            launched.problem = f"the process of {side.label} could not be started ({error.strerror})"
-            break
     return launched
 
 
@@ -91,7 +88,7 @@ def _whole_launch(
     launches: int,
     apart: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> Mapping[str | None, Run]:
-    """Every run of one process, each with the layout that the first launch of it had."""
+    """Every run of one process, each with the layout that the first launch of it had, unless it is far faster."""
     runs: dict[str | None, Run] = {}
     with contextlib.closing(process):
         while True:
@@ -106,6 +103,8 @@ def _whole_launch(
             )
             if theirs.batches != layout.batches:
                 raise NotMeasuredError(f"it measures {theirs.batches} batches and another launch {layout.batches}: other queries")
+            if theirs.batch_s * UNLIKE < layout.batch_s:  # its blocks would be too short to be read
+                layout = common(layout, theirs)
             process.lay_out(layout)
             for turn in range(layout.sets * layout.turns):
                 process.run_set(turn)

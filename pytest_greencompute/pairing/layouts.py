@@ -20,6 +20,7 @@ TIMED_SHARE = 0.5  # of a set's time, at most, goes to timing batches one by one
 LEAST_TIMED = 20
 ALIKE_BATCHES = 20  # of a pair, where turns are short
 ENOUGH_PAIRS = 16
+UNLIKE = 4  # times as long as a block should be: then the slower side runs fewer batches, since who is so far apart shows in any
 
 
 def common(one: Layout, other: Layout) -> Layout:
@@ -33,6 +34,16 @@ def common(one: Layout, other: Layout) -> Layout:
         size=max(one.size, other.size),
         sets=min(one.sets, other.sets),
     )
+
+
+def of_side(shared: Layout, own: Layout) -> Layout:
+    """The ``shared`` layout for the side that would choose its ``own``: the same blocks, unless that side is so much slower than the other
+    that they would take it many times as long as a block should.
+    """
+    times = len(shared.part(0)) * own.batch_s / max(shared.target_s, own.batch_s)
+    if times <= UNLIKE:
+        return shared
+    return replace(shared, fewer=int(times), timed=min(shared.timed, max(LEAST_TIMED, shared.timed // int(times))))
 
 
 def in_turns(layout: Layout) -> Layout:

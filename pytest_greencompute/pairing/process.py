@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from typing import Literal
 
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.pairing.added import heard
-from pytest_greencompute.pairing.channel import Message
+from pytest_greencompute.pairing.channel import Message, known
 from pytest_greencompute.pairing.demands import Demands
-from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, NotServedError, Side, Started
+from pytest_greencompute.pairing.layouts import of_side
+from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, NotServedError, Side, Started, text
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.values.behaviour import Behaviour
@@ -39,6 +40,7 @@ class Process:
         self.demands: Demands | None = None
         self.stops: tuple[str, ...] = ()
         self.takes_turns = False
+        self._own: Layout | None = None  # the layout that it would choose
         self._told = told
         self._at: At = "importing"
         self._may_go = True  # from where it stops
@@ -62,9 +64,15 @@ class Process:
                 # It may not have the test, or not be able to import it: a process for it alone says which.
                 self._started = self._start()
                 message = self._started.stand_before(self.side.node_id)
-            self.demands = Demands.from_json(message.get("asked", {}))
-            self.stops = tuple(message.get("stops", ()))
+            with self._started.understanding(message):
+                self.demands = Demands.from_json(message.get("asked", {}))
+                self.stops = tuple(message.get("stops", ()))
             self._at = "before set-up"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its run has ended, and has no more sets to come."""
+        return self._over
 
     @property
     def is_loading(self) -> bool:
@@ -124,7 +132,9 @@ class Process:
         if self._has_passed(message):
             return
         if message["what"] == "here":
-            self.run, self.run_name, self._at, self._over = None, message["name"], "before a run", False
+            with self._started.understanding(message):
+                self.run_name = None if message["name"] is None else text(message["name"])
+            self.run, self._at, self._over = None, "before a run", False
             self.names.append(self.run_name)
         elif self._may_go:
             self._started.send(what="go")
@@ -135,9 +145,10 @@ class Process:
         """Whether this message says that the test has passed. Raises NotMeasuredError where it says that it ended otherwise."""
         if message["what"] != "ended":
             return False
-        self._at, self._outcome = "ended", message["outcome"]
+        with self._started.understanding(message):
+            self._at, self._outcome, said = "ended", text(message["outcome"]), text(message["said"])
         if self._outcome != "passed":
-            raise _not_measured(message["outcome"], message["said"])
+            raise _not_measured(self._outcome, said)
         return True
 
     def _skip(self) -> None:
@@ -159,18 +170,26 @@ class Process:
             self._take(message)
             raise NotMeasuredError("no energy meter works there")
         self.takes_turns = bool(message.get("turns"))
-        return Layout(**message["layout"])
+        with self._started.understanding(message):
+            self._own = Layout(**known(fields(Layout), message["layout"]))
+        return self._own
 
     def answers_of(self, name: str | None) -> Run:
         """The run called ``name`` with its scores and answers, and as little measuring as can be."""
         self.wait_here(name)
-        with contextlib.suppress(NotMeasuredError):
+        try:
             self.lay_out(self.prepare())
+        except NotMeasuredError:
+            if not self._over:  # there is no run
+                raise
         return self.end()
 
     def lay_out(self, layout: Layout) -> None:
-        """Tell it the layout of both sides."""
-        self._started.send(what="layout", layout=asdict(layout))
+        """Tell it the layout of both sides, of which it has its part."""
+        told = asdict(layout if self._own is None else of_side(layout, self._own))
+        if told["fewer"] == 1:  # not every version knows the key
+            del told["fewer"]
+        self._started.send(what="layout", layout=told)
 
     def run_set(self, index: int) -> Run | None:
         """Let it run a set, or a turn of one; its run so far, that set included once it is complete, unless it was lost, or its time is
@@ -180,7 +199,7 @@ class Process:
             return self.run
         self._started.send(what="set", index=index)
         message = self._expect("measured", "done")
-        if message["run"] is not None and beside_others(self._take(message).blocks):
+        if ("run" not in message or message["run"] is not None) and beside_others(self._take(message).blocks):
             raise NotMeasuredError("another process used the GPU while it was measured")
         return self.run
 
@@ -193,7 +212,8 @@ class Process:
         return self.measured
 
     def _take(self, message: Message) -> Run:
-        self.run = heard(message, self.run)
+        with self._started.understanding(message):
+            self.run = heard(message, self.run)
         self._over = message["what"] == "done"
         self._at = "loading" if self._over else "measuring"
         return self.run

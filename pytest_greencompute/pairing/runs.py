@@ -20,7 +20,7 @@ from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.pairing import STOPS
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.feed import Feed
-from pytest_greencompute.pairing.layouts import blocking, common, in_turns, metered_otherwise, most_pairs, with_timing
+from pytest_greencompute.pairing.layouts import blocking, common, in_turns, metered_otherwise, most_pairs, of_side, with_timing
 from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.room import Room, Watch
@@ -61,8 +61,8 @@ class BaseOfTest:
         if self.side is not None and not self.problem:
             try:
                 self.process = start(self.side)
-            except OSError as error:
-                self.problem = f"its process could not be started ({error.strerror})"
+            except NotMeasuredError as error:
+                self.problem = error.message
         if self.process is not None and room is not None:
             self._watch = Watch(room, partial(_load, self.process, of_devices=room.of_devices), self.process.kill)
 
@@ -233,6 +233,7 @@ class Pairing:
 
     def agree(self, layout: Layout) -> Layout:
         """Let each base load and warm up, this side waiting, and find the layout that suits all."""
+        own = layout
         for match in self._running():
             self.say(f"loading {match.base.label}")
             with self.outlook.limit.apart(), match.trying() as process:
@@ -251,7 +252,7 @@ class Pairing:
                 process.lay_out(layout)
         self._turns = layout.turns
         self._feeds = [Feed(match.tests, self.aim) for match in self.matches]
-        return layout
+        return of_side(layout, own)
 
     def turn(self, index: int, run: Run | None) -> bool:
         """Finish the pairs before turn ``index`` of this side, and say whether that turn is to run."""
@@ -268,6 +269,8 @@ class Pairing:
             if match.run is not None and not match.problem and not match.again:
                 feed.tell(match.run, run, sets)
                 self._look_at_phases(match, run)
+                if match.base.process is not None and match.base.process.is_over:
+                    match.no_more_pairs()
 
     def _look_at_phases(self, match: Match, run: Run) -> None:
         """Where single blocks were chosen although there is a tick: whether the energy of a side follows its phase after all."""
@@ -319,7 +322,7 @@ class Pairing:
             self.say(f"against {match.base.label} again, launch {launch} of both{', ' if likely else ''}{likely}")
             try:
                 self._relaunch(match, launch)
-            except (NotMeasuredError, OSError) as error:
+            except NotMeasuredError as error:
                 match.remark = f"launch {launch} was not measured: {error}".rstrip(".")
                 break
 
@@ -382,7 +385,7 @@ class Pairing:
             feed = Feed(match.tests, self.aim)
             for sets in by_turns(head, base, layout):
                 feed.tell(base.measured, head.measured, sets)
-                if match.asks != "pair" or self.outlook.limit.is_up(head.measured):
+                if match.asks != "pair" or head.is_over or base.is_over or self.outlook.limit.is_up(head.measured):
                     break
 
     def _one_after_the_other(self, match: Match, launch: int) -> None:
@@ -390,10 +393,12 @@ class Pairing:
         assert match.layout is not None
         assert match.base.side is not None
         sides = {"base": match.base.side, "head": self.head}
-        runs = {
-            which: whole_run(self.start(sides[which]), self.name, match.layout, self.learnt())
-            for which in (("base", "head") if launch % 2 == 0 else ("head", "base"))
-        }
+        runs: dict[str, Run] = {}
+        for which in ("base", "head") if launch % 2 == 0 else ("head", "base"):
+            with contextlib.closing(self.start(sides[which])) as process:
+                with self.outlook.limit.apart():
+                    process.wait_here(self.name, self.loading_s)
+                runs[which] = whole_run(process, self.name, match.layout, self.learnt())
         Feed(match.tests, self.aim).tell(runs["base"], runs["head"], match.layout.sets)
 
     def _running(self) -> list[Match]:

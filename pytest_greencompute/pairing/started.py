@@ -14,25 +14,28 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.errors import MADE_UP, GreencomputeError
 from pytest_greencompute.machine.processes import APART
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.pairing import SIDE
-from pytest_greencompute.pairing.channel import Channel, Message, SideLostError, SilentError
+from pytest_greencompute.pairing.channel import Channel, GarbledError, Message, SideLostError, SilentError
 from pytest_greencompute.pairing.told import Told
 
 LOADING_S = 600.0  # at least, for importing and for loading: a base may have to compile or fetch what this side has
 ANSWER_S = 1800.0  # a set of long queries may take minutes
 END_S = 60.0
+LOOK_S = 1.0  # how often it is looked whether a process that says nothing still lives
 SAID_LINES = 12
 # Ctrl-C reaches the comparing process alone, which ends this one. A group, no session: Linux shares the processors out session by session
 # (autogroup), so on a busy machine a side with one of its own would be held up less than the other, and its caches would stay warmer.
 OWN_GROUP: Any = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
+BY_ITSELF = range(1, 6)  # pytest's exit statuses of a session that did not pass
 NO_SUCH_TEST = (4, 5)  # pytest's exit status where a node id is not found, and where nothing was collected
 NO_MATCH = "no match in any of"  # what it says of a node id whose file was collected and does not hold it
 
@@ -72,32 +75,44 @@ class Side:
     options: Sequence[str] = ()
 
 
+def text(said: object) -> str:
+    """What was said, if it is a text. Raises TypeError."""
+    if not isinstance(said, str):
+        raise TypeError(f"{said!r} stands where a text should")
+    return said
+
+
 class Started:
     """A process of ``side``, which is told how to measure, and of the ``tests`` that it may be asked for, in their order (none: the one of
-    ``side`` alone). Every method raises NotMeasuredError where the process has ended.
+    ``side`` alone). Every method raises NotMeasuredError where the process has ended, or could not be started.
     """
 
     def __init__(self, side: Side, told: Told, tests: Sequence[str] = ()) -> None:
         self.side = side
         self.ahead = tuple(tests)  # the tests that it may still be asked for, as far as is known
         self._why: NotMeasuredError | None = None  # it says nothing more
-        self._collected = self._one_only = False
+        self._collected = self._one_only = self._swept = False
         self._before: Message | None = None  # said where it stands before a test that nobody has asked for yet
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
-        ours, theirs = socket.socketpair()
         command = [side.python, *side.prepare, "-m", "pytest", side.node_id, "-o", "addopts=", "-p", "no:cacheprovider", "-q", "--tb=short"]
         command += side.options
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                cwd=side.folder,
-                env={**side.environ, SIDE: str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=subprocess.STDOUT,
-                **OWN_GROUP,
-            )
+        try:
+            with contextlib.ExitStack() as opened:
+                self._output = opened.enter_context(tempfile.TemporaryFile())
+                ours, theirs = map(opened.enter_context, socket.socketpair())
+                self._process = subprocess.Popen(
+                    command,
+                    cwd=side.folder,
+                    env={**side.environ, SIDE: str(theirs.fileno())},
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._output,
+                    stderr=subprocess.STDOUT,
+                    **OWN_GROUP,
+                )
+                theirs.close()
+                opened.pop_all()  # both live as long as the process
+        except OSError as error:
+            raise NotMeasuredError(f"its process could not be started ({error.strerror or error})") from error
         APART.add(str(self._process.pid))
         self._channel = Channel(ours)
         with contextlib.suppress(SideLostError):  # whoever waits for its first word will hear why
@@ -106,7 +121,7 @@ class Started:
     @property
     def lives(self) -> bool:
         """Whether the process has not ended yet."""
-        return self._process.poll() is None
+        return self._status() is None
 
     @property
     def serves_others(self) -> bool:
@@ -125,16 +140,16 @@ class Started:
     def stand_before(self, node_id: str) -> Message:
         """Wait until it stands before that test, which it has imported and not set up; what it says of it.
 
-        Raises NotServedError where another test of those that it serves is the next, or where it does not have this one.
+        Raises NotServedError where another test of those that it serves is the next, or where it does not have this one, or has none.
         """
         while True:
-            message = self._before or self._next_test()
+            message = self._before or self._first_test()
             self._before, self._collected = None, True
             if "tests" not in message:  # the only test that it runs
                 self._one_only, self.ahead = True, ()
                 return message
-            here = message["test"]
-            following: list[str] = [*message["tests"]]
+            with self.understanding(message):
+                here, following = text(message["test"]), [text(each) for each in message["tests"]]
             if here == node_id:
                 self.ahead = tuple(following)
                 return message
@@ -142,6 +157,14 @@ class Started:
                 self.ahead, self._before = (here, *following), message
                 raise NotServedError(f"{self.side.label} does not stand before {node_id}.")
             self.send(what="next")
+
+    def _first_test(self) -> Message:
+        try:
+            return self._next_test()
+        except NotMeasuredError as error:
+            if self.ahead and not self._collected and self._status() in BY_ITSELF:
+                raise NotServedError(f"{self.side.label} stood before none of its tests.") from error
+            raise
 
     def _next_test(self) -> Message:
         """What it says before its next test; what it had still to say of the one before is no news."""
@@ -155,8 +178,20 @@ class Started:
 
     def kill(self) -> None:
         """End it at once: what it holds is wanted."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self.lives:
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, sign: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses to signal a group of the dead
+            os.killpg(self._process.pid, sign)
+
+    def _status(self) -> int | None:
+        """Its exit status, None while it lives. What it has started and left behind ends with it."""
+        status = self._process.poll()
+        if status is not None and not self._swept:
+            self._swept = True  # once: the number may be another process's later
+            self._signal(signal.SIGKILL)
+        return status
 
     def send(self, **message: object) -> None:
         """Say something. Raises NotMeasuredError."""
@@ -170,12 +205,37 @@ class Started:
         another.
         """
         try:
-            message = self._channel.receive(ANSWER_S if within_s is None else within_s)
+            message = self._heard(ANSWER_S if within_s is None else within_s)
         except SideLostError as error:
             raise self._lost(error) from error
         if message["what"] not in whats:
-            raise NotMeasuredError(f"it said {message['what']!r} instead of {' or '.join(map(repr, whats))}")
+            raise self._ended_for(f"it said {message['what']!r} instead of {' or '.join(map(repr, whats))}")
         return message
+
+    def _heard(self, within_s: float) -> Message:
+        """The next message. What the process has forked holds the channel open, too, so its end alone does not show that it is gone."""
+        until_s = time.monotonic() + within_s
+        while not self._channel.has_more(min(LOOK_S, within_s)):
+            if not self.lives and not self._channel.has_more():
+                raise SideLostError("the other process is gone.")
+            if time.monotonic() >= until_s:
+                raise SilentError(f"the other process said nothing for {within_s:.0f} s.")
+        return self._channel.receive(within_s)
+
+    @contextlib.contextmanager
+    def understanding(self, message: Message) -> Iterator[None]:
+        """In here the message is taken apart. Raises NotMeasuredError where it does not hold what such a one holds."""
+        try:
+            yield
+        except MADE_UP as error:
+            why = f"what it said as {message['what']!r} makes no sense ({type(error).__name__}: {error})"
+            raise self._ended_for(why) from error
+
+    def _ended_for(self, why: str) -> NotMeasuredError:
+        """It is ended, since nobody knows what it would do next."""
+        self.close()
+        self._why = NotMeasuredError(f"{why}, and was ended")
+        return self._why
 
     def _lost(self, error: SideLostError) -> NotMeasuredError:
         """Why it says nothing more. One that only takes too long is ended."""
@@ -183,13 +243,12 @@ class Started:
         return self._why
 
     def _found(self, error: SideLostError) -> NotMeasuredError:
-        if isinstance(error, SilentError):
-            self.close()
-            return NotMeasuredError(f"{error.message.rstrip('.')}, and was ended")
+        if isinstance(error, SilentError | GarbledError):
+            return self._ended_for(error.message.rstrip("."))
         said = self._said()
         if self._is_missing(said):
             return NoSuchTestError("it has no such test")
-        status = self._process.poll()
+        status = self._status()
         # The kernel kills what the memory has no room for.
         kind = MemoryFullError if status == -signal.SIGKILL or is_out_of_memory(said) else NotMeasuredError
         return kind(f"{error.message.rstrip('.')} (exit status {status}): {said}")
@@ -197,29 +256,30 @@ class Started:
     def _is_missing(self, said: str) -> bool:
         """Whether the side does not have the test; a file that cannot be collected ends with the same exit status, and is no such thing."""
         here = (self.side.folder / self.side.node_id.partition("::")[0]).exists()
-        return self._process.poll() in NO_SUCH_TEST and (not here or NO_MATCH in said)
+        return self._status() in NO_SUCH_TEST and (not here or NO_MATCH in said)
 
     def _said(self) -> str:
         """The end of what the process printed, once it has ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_S)
+        self._wait(END_S)
         if self._output.closed:
             return ""
         self._output.seek(0)
         lines = self._output.read().decode(errors="replace").strip().splitlines()
         return " / ".join(line.strip() for line in lines[-SAID_LINES:] if line.strip())
 
+    def _wait(self, within_s: float) -> None:
+        """Wait for its end, so many seconds at most."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(within_s)
+        self._status()
+
     def close(self) -> None:
         """End the process, whatever it does. May be called twice."""
         self._channel.close()
-        if self._process.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(END_S / 60)
+        self._wait(END_S / 60)
         for sign in (signal.SIGTERM, signal.SIGKILL):
-            if self._process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, sign)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(END_S / 6)
+            if self.lives:
+                self._signal(sign)
+                self._wait(END_S / 6)
         APART.discard(str(self._process.pid))
         self._output.close()

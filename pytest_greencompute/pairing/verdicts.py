@@ -37,7 +37,7 @@ def against_base(match: Match, head: Figures, subject: str) -> Against:
         elif (test := match.tests.get(metric.name)) is not None and test.pairs:
             found = test.verdict
         else:
-            return unmeasured(metric, subject, f"{label}: {NO_PAIRS}", kind=KIND, where=label)
+            return unmeasured(metric, subject, f"{label}: {match.remark or NO_PAIRS}", kind=KIND, where=label)
         said = match.remark or match.needs.get(metric.name, "")
         remark = f" ({said})" if said and found.word == "INCONCLUSIVE" else ""
         reason = f"{subject} {figure(metric, outcome)} against {label}: {found.reason.removesuffix('.')}{remark}."

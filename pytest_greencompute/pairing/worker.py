@@ -111,13 +111,19 @@ class Worker:
             self._stand_by("loaded")
 
     def _stand_by(self, what: str) -> None:
+        self._check_wanted()
         self._channel.send(what=what)
         self._wanted = self._expect("go", "next")["what"] == "go"
+        self._check_wanted()
+
+    def _check_wanted(self) -> None:
+        """Raises NotWantedError, again where the model's code has swallowed one: nobody would answer."""
         if not self._wanted:
             raise NotWantedError("It is not compared.")
 
     def wait_to_begin(self, name: str | None) -> bool:
         """A ``measure`` is about to begin; False where it is not to be measured."""
+        self._check_wanted()
         self._asked = False
         if self._hold is not None:
             self._hold.lift()
@@ -131,7 +137,7 @@ class Worker:
     def agree(self, layout: Layout) -> Layout:
         """The layout of both sides."""
         self._channel.send(what="ready", layout=asdict(layout), turns=True)
-        return Layout(**self._expect("layout")["layout"])
+        return Layout(**known(fields(Layout), self._expect("layout")["layout"]))
 
     def turn(self, index: int, run: Run | None) -> bool:
         """Say what has been measured (nothing in the middle of a set), and wait to be told to run turn ``index``. Those before it that were

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pytest_greencompute.protocol.parts import Part, part
+from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.protocol.parts import Part, part, shortened
 from pytest_greencompute.stats.phases import PHASES
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Layout:
     After each set ``timed`` batches are timed one by one, where latencies are to be compared set by set. Blocks that are turns of their own
     (``turns``) hold timed batches instead, unless those are too short for that (``stamped``).
     ``batches`` in a pass and ``batch_s``, the seconds of one, decide which part a block runs: two sides that share a layout run the same.
+    ``fewer``: a side that is far slower than the other runs so many times fewer of them a block. Raises SettingsError for numbers that lay
+    nothing out.
     """
 
     batches: int
@@ -81,6 +84,13 @@ class Layout:
     size: int
     sets: int = 1
     timed: int = 0
+    fewer: int = 1
+
+    def __post_init__(self) -> None:
+        counts, seconds = (self.batches, self.size, self.sets, self.fewer), (self.batch_s, self.target_s)
+        whole = all(isinstance(each, int) for each in (*counts, self.timed))
+        if not whole or not all(0 < each < math.inf for each in (*counts, *seconds)) or self.timed < 0:
+            raise SettingsError(f"Sets cannot be laid out like this: {self}.")
 
     @property
     def turns(self) -> int:
@@ -99,7 +109,7 @@ class Layout:
 
     def part(self, number: int) -> Part:
         """What block ``number`` runs, counted over all sets."""
-        return part(number, self.batches, self.batch_s, self.target_s)
+        return shortened(part(number, self.batches, self.batch_s, self.target_s), number, self.fewer)
 
 
 def lag_ticks(tick_s: float) -> int:

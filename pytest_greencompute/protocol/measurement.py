@@ -18,7 +18,7 @@ from pytest_greencompute.protocol.layout import PAIR_SECONDS, SETTLE_S, STAMPED_
 from pytest_greencompute.protocol.messages import Ask, Learn, Measured, Plan, Probe, Probed, Steps, Tell, Ticks, Wait, Work
 from pytest_greencompute.protocol.parts import Part, Worked, part, spread, whole_pass
 from pytest_greencompute.protocol.sets import Readings, lay_out, measure_sets, phase_matters
-from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, SHOWS_REST_S, come_to_rest, watch_tail
+from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, SHOWS_REST_S, come_to_rest, draws, watch_tail
 from pytest_greencompute.values.readings import Block, Source
 from pytest_greencompute.values.run import Latency
 
@@ -80,6 +80,11 @@ def get_ready(plan: Plan, first_pass: Worked) -> Generator[Ask, Any, Ready]:
         plan, said = yield from _find_tick(plan, warm.batch_s)
     find_lag = plan.find_lag and plan.ticking and plan.tick_s >= LAG_SHORTEST_TICK_S
     before: Readings = (yield Ticks()) if find_lag else {}
+    if find_lag and plan.faint:
+        warm = yield from _warm_up(plan, warm, first_pass.seconds)
+        after: Readings = yield Ticks()
+        find_lag = any(draws(before[domain], after[domain], plan.faint[domain]) for domain in plan.faint if domain in after)
+        plan = replace(plan, find_lag=find_lag)
     if find_lag or not warm.chunks:
         # A delayed counter would not show work that is shorter than its delay.
         warm = yield from _warm_up(plan, warm, None if find_lag else first_pass.seconds)
@@ -112,12 +117,12 @@ def _find_tick(plan: Plan, batch_s: float) -> Generator[Ask, Any, tuple[Plan, tu
         known: Probed = yield Probe()
         if not known.surprised:
             return replace(plan, sources=known.sources, quiet=known.quiet, dear=known.dear), said
-        plan, said = replace(plan, settle=True, find_lag=True, whole=False, find_whole=True), (SURPRISED,)
+        plan, said = replace(plan, settle=True, find_lag=True, faint={}, whole=False, find_whole=True), (SURPRISED,)
     yield Tell(FINDING, *ahead(plan, batch_s, from_step="probe"))
     yield Wait(SETTLE_S)
     found: Probed = yield Probe(again=True)
     if found.surprised:  # one of several was told, and the others were not
-        plan, said = replace(plan, find_lag=True, whole=False, find_whole=True), (SURPRISED,)
+        plan, said = replace(plan, find_lag=True, faint={}, whole=False, find_whole=True), (SURPRISED,)
         found = yield Probe(again=True)
     return replace(plan, sources=found.sources, quiet=found.quiet, dear=found.dear), said
 
@@ -187,7 +192,7 @@ def _find_lag(plan: Plan, batch_s: float, before: Readings, end_ns: int) -> Gene
     look. ``before``: readings at a tick before the warm-up.
     """
     yield Tell("looking for a lag of the meter", *ahead(plan, batch_s, from_step="lag"))
-    idle_w = {idle.domain: idle.watts for idle in plan.quiet}
+    idle_w = {**plan.faint, **{idle.domain: idle.watts for idle in plan.quiet}}
     sources, _ = yield from watch_tail(plan.sources, before, end_ns, always=True, idle_w=idle_w)
     return sources
 

@@ -75,10 +75,12 @@ class Marks:
 class Learn:
     """Keep what was found out about the sources for the session's later runs. Answer: None.
 
-    ``whole``: whether they see all of the time, where that was looked at. ``quiet``: their idle power, where it was seen once more.
+    ``lags``: the domains whose work drew enough to show what lag they have. ``whole``: whether the sources see all of the time, where that
+    was looked at. ``quiet``: their idle power, where it was seen once more.
     """
 
     sources: tuple[Source, ...]
+    lags: frozenset[str] = frozenset()
     whole: bool | None = None
     quiet: tuple[Idle, ...] = ()
 
@@ -155,7 +157,8 @@ class Plan:
     ``settle``: some counter's tick is to be found, so the device must have come to rest; ``before``: what the only counter that may hide a
     lag showed before the first pass, so that tick and lag are found while the device comes to rest. ``whole``: the counters are known to
     see all of the time; ``find_whole``: whether they do is to be looked at; ``whole_before``: in an earlier session they did. ``dear``: a
-    read costs much CPU.
+    read costs much CPU. ``faint``: by domain, the idle power of those whose lag was looked for in vain, since no work drew enough to show
+    it; they are looked at again where this one does.
     """
 
     batches: int
@@ -175,6 +178,7 @@ class Plan:
     find_whole: bool = False
     whole_before: bool = False
     dear: bool = False
+    faint: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ticking(self) -> bool:

@@ -68,6 +68,14 @@ def part(index: int, batches: int, batch_s: float, target_s: float) -> Part:
     return spread(batches, max(1, math.ceil(SHORTER * target_s / batch_s)), index)
 
 
+def shortened(each: Part, index: int, times: int) -> Part:
+    """Part number ``index`` with so many ``times`` fewer batches, one at least: whole passes, or a share of one."""
+    count = max(1, each.count // times)
+    if times == 1:
+        return each
+    return Part(each.batches, count - count % each.batches) if count >= each.batches else spread(each.batches, count, index)
+
+
 @dataclass(frozen=True, slots=True)
 class Worked:
     """What a Work did: monotonic times of its ends, queries run, latencies if timed, readings of the continuous counters.

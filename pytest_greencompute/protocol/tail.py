@@ -43,7 +43,7 @@ def come_to_rest(probed: Probed, before: Reading, domain: str, end_ns: int) -> G
     quiet = idle_over(domain, after[-flat_ticks - 1 :])
     lagging = replace(source, lag_s=max(source.lag_s, Tail.of(before, after).lag_s(end_ns)))
     sources = tuple(lagging if each is source else each for each in probed.sources)
-    yield Learn(sources, quiet=(quiet,))
+    yield Learn(sources, frozenset({domain}), quiet=(quiet,))
     return Probed(sources, (quiet, *(idle for idle in probed.quiet if idle.domain != domain)))
 
 
@@ -76,20 +76,35 @@ def watch_tail(
     """Read tick after tick since work ended at ``end_ns``; the sources with the lag that shows, and the readings.
 
     ``before``: readings at a tick before the work. The session learns the lags (``always``, or where some device
-    worked hard enough to show one). The look ends early where every domain has come to rest, ``idle_w`` being what each drew before.
+    worked hard enough to show one). The look ends early where every domain has come to rest, or has not worked, ``idle_w`` being what each
+    drew before.
     """
     seen: list[Readings] = []
     for _ in range(lag_ticks(max(source.tick_s for source in sources))):
         seen.append((yield Ticks()))
-        if idle_w and all(domain in idle_w and _rests(before[domain], seen, domain, idle_w[domain]) for domain in seen[-1]):
+        if len(seen) > 1 and all(_is_seen(before[domain], seen, domain, (idle_w or {}).get(domain)) for domain in seen[-1]):
             break
     tails = {domain: Tail.of(before[domain], [readings[domain] for readings in seen]) for domain in seen[-1]}
     sources = tuple(
         replace(each, lag_s=max(each.lag_s, tails[each.domain].lag_s(end_ns))) if each.domain in tails else each for each in sources
     )
-    if always or any(tail.shows for tail in tails.values()):
-        yield Learn(sources)
+    shown = frozenset(domain for domain, tail in tails.items() if tail.shows and len(tail.powers_w) >= LAG_FLAT_TICKS)
+    if always or shown:
+        yield Learn(sources, shown)
     return sources, seen
+
+
+def draws(before: Reading, after: Reading, idle_w: float) -> bool:
+    """Whether the work between two readings drew enough above idle power to show a lag."""
+    return _watts(before, after) - idle_w > LAG_RISE * idle_w
+
+
+def _is_seen(before: Reading, seen: Sequence[Readings], domain: str, idle_w: float | None) -> bool:
+    """Whether there is no more to be seen of a domain: it has come to rest, or has not worked. Not known without its idle power."""
+    if idle_w is None:
+        return False
+    first = next(readings[domain] for readings in seen if domain in readings)
+    return not draws(before, first, idle_w) or _rests(before, seen, domain, idle_w)
 
 
 def _rests(before: Reading, seen: Sequence[Readings], domain: str, idle_w: float) -> bool:

@@ -21,6 +21,7 @@ from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.meters.registry import ORDER_BY_DEFAULT, meter
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.store.devices import DeviceCache
+from pytest_greencompute.values.provenance import Device
 from pytest_greencompute.values.readings import WHOLES, Reading
 from pytest_greencompute.values.units import ENERGY, show
 
@@ -114,13 +115,16 @@ class OpenMeters:
                 self._recall()
             yield
             if seen := self.instruments.behaviours:
-                self._devices.keep(seen, self.instruments.facts(), datetime.now(timezone.utc))
+                self._devices.keep(seen, self._facts(), datetime.now(timezone.utc))
+
+    def _facts(self) -> Mapping[str, Device]:
+        with contextlib.suppress(Exception):  # of a meter that cannot say what it reads: whoever measures meets the same, and says so
+            return self.instruments.facts()
+        return {}
 
     def _recall(self) -> None:
-        now, facts = datetime.now(timezone.utc), {}
-        with contextlib.suppress(Exception):  # of a meter that cannot say what it reads: whoever measures meets the same, and says so
-            facts = self.instruments.facts()
-        found = [self._devices.recall(domain, device, now) for domain, device in facts.items()]
+        now = datetime.now(timezone.utc)
+        found = [self._devices.recall(domain, device, now) for domain, device in self._facts().items()]
         self.instruments.expect([each.behaviour for each, _ in found if each is not None], remembered=True)
         self.instruments.remarks = tuple(why for _, why in found if why)
 

@@ -152,10 +152,11 @@ class Session:
 
     def close(self) -> None:
         """Close the meters and put the signal handler back; may be called twice."""
-        if self.opened is not None:
-            self.opened.close()
-        if self.bases is not None:
-            self.bases.close()
+        with contextlib.ExitStack() as closing:
+            if self.bases is not None:
+                closing.callback(self.bases.close)
+            if self.opened is not None:
+                closing.callback(self.opened.close)
 
     # --- other commits ---
 

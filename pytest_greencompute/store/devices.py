@@ -18,7 +18,7 @@ from pytest_greencompute.store.files import to_json, write_atomically
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.provenance import Device
 
-FORMAT = 1
+FORMAT = 2  # 1 took a lag that no work had shown for none
 LONGEST_BYTES = 10_000
 UNREADABLE = (
     OSError,
@@ -32,10 +32,11 @@ UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What is known of one device: how its counter behaves, under which driver, and when that was first seen."""
+    """What is known of one device: how its counter behaves, read by which meter under which driver, and when that was first seen."""
 
     device: str
     driver: str
+    meter: str
     since: datetime
     behaviour: Behaviour
 
@@ -73,6 +74,9 @@ class DeviceCache:
         if found.driver != _driver(device):
             was = f"driver {found.driver}, which is {_driver(device)} now"
             return None, f"what was remembered of {domain} is of {was}: it is looked at anew"
+        if found.meter != _meter(device):
+            was = f"meter {found.meter}, and it is read by {_meter(device)} now"
+            return None, f"what was remembered of {domain} is of {was}: it is looked at anew"
         if (found.device, found.behaviour.uuid) != (device.device or "", device.uuid or ""):
             return None, f"what was remembered of {domain} is of another device, {found.device}: it is looked at anew"
         return replace(found, behaviour=replace(found.behaviour, domain=domain)), ""
@@ -89,10 +93,11 @@ class DeviceCache:
             before, _ = self.recall(each.domain, device, now)
             if before is not None and _alike(before.behaviour, behaviour):
                 continue
-            kept = {"format": FORMAT, "device": device.device or "", "driver": _driver(device), "since": now.isoformat(timespec="seconds")}
-            if path.is_symlink() or (path.exists() and not path.is_file()):
-                return f"{path} is no file of ours"
+            kept = {"format": FORMAT, "device": device.device or "", "driver": _driver(device), "meter": _meter(device)}
+            kept |= {"since": now.isoformat(timespec="seconds")}
             try:
+                if path.is_symlink() or (path.exists() and not path.is_file()):
+                    return f"{path} is no file of ours"
                 write_atomically(path, to_json({**kept, "behaviour": asdict(behaviour)}) + "\n")
             except (SettingsError, OSError) as error:
                 return _said(error)
@@ -139,12 +144,12 @@ def _read(path: Path, now: datetime) -> Remembered:
     since = datetime.fromisoformat(data["since"])
     if since > now:
         raise ValueError(f"it is of {since:%Y-%m-%d %H:%M}, which is yet to come")
-    if not isinstance(data["device"], str) or not isinstance(data["driver"], str):
-        raise ValueError("it names no device and driver")
+    if not all(isinstance(data[name], str) for name in ("device", "driver", "meter")):
+        raise ValueError("it names no device, driver and meter")
     behaviour = Behaviour(**data["behaviour"])
     if not isinstance(behaviour.domain, str) or not isinstance(behaviour.uuid, str) or behaviour.whole not in (True, None):
         raise ValueError("it does not say how a counter behaves")
-    return Remembered(data["device"], data["driver"], since, behaviour)
+    return Remembered(data["device"], data["driver"], data["meter"], since, behaviour)
 
 
 def _driver(device: Device) -> str:
@@ -152,9 +157,15 @@ def _driver(device: Device) -> str:
     return str(device.facts.get("driver") or platform.release())
 
 
+def _meter(device: Device) -> str:
+    """What reads it, and how: other meters tick otherwise on the same device."""
+    return f"{device.meter} ({device.method})"
+
+
 def _alike(one: Behaviour, other: Behaviour) -> bool:
     """Whether there is nothing to be kept anew: what is measured again differs a little each time."""
-    return one.lag_s == other.lag_s and one.whole == other.whole and abs(one.tick_s - other.tick_s) <= other.jitter_s + 0.01 * other.tick_s
+    alike = (one.lag_s, one.lag_shown, one.whole) == (other.lag_s, other.lag_shown, other.whole)
+    return alike and abs(one.tick_s - other.tick_s) <= other.jitter_s + 0.01 * other.tick_s
 
 
 def _said(error: Exception) -> str:

@@ -141,6 +141,16 @@ def test_a_regression_fails_after_fresh_launches_of_both_have_seen_it_too(reposi
     result.stdout.fnmatch_lines(["*1 changed file in this tree, measured as they are*"])
 
 
+def test_a_side_that_is_hundreds_of_times_slower_is_measured_within_its_time(repository: Repository) -> None:
+    repository.commit()
+    repository.project.write("app.py", APP.format(joules=150.0, answer="str.upper").replace("seconds=0.004", "seconds=1.2"))
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(failed=1)
+    assert words(repository.project)["energy_per_query"] == "FAIL"
+    (run,) = repository.project.report()["runs"]
+    assert run["seconds"] < 150
+
+
 def test_an_improvement_passes_and_says_how_much(repository: Repository) -> None:
     repository.commit()
     repository.app(joules=0.4)
@@ -250,6 +260,15 @@ def test_a_test_that_the_base_does_not_have_is_judged_by_its_budgets_alone(repos
     result = repository.measure("main", "--energy-unmeasured=fail")
     result.assert_outcomes(passed=1)
     assert words(repository.project) == {}
+    result.stdout.fnmatch_lines(["*main (*) does not have this test: nothing to compare with*"])
+
+
+def test_tests_that_are_all_new_in_a_file_that_the_base_has_are_judged_by_their_budgets_alone(repository: Repository) -> None:
+    repository.project.write("tests/test_app.py", "def test_other():\n    pass\n")
+    repository.commit()
+    repository.project.write("tests/test_app.py", TEST + TEST.partition("\n\n")[2].replace("test_it", "test_too"))
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*main (*) does not have this test: nothing to compare with*"])
 
 

@@ -20,7 +20,7 @@ from pytest_greencompute.pairing.worker import Worker
 from pytest_greencompute.protocol.coverage import Burst, sees_all
 from pytest_greencompute.protocol.forecast import latency_batches
 from pytest_greencompute.protocol.measurement import SURPRISED
-from pytest_greencompute.protocol.messages import Plan, Tell
+from pytest_greencompute.protocol.messages import Learn, Plan, Tell
 from pytest_greencompute.protocol.sets import lay_out
 from pytest_greencompute.stats.phases import shows
 from pytest_greencompute.testing.sensor import Sensor
@@ -156,7 +156,9 @@ def test_what_a_phase_does_to_single_values_is_seen_and_noise_is_not_taken_for_i
 def test_a_phase_that_shows_after_single_blocks_were_chosen_begins_the_sets_again() -> None:
     bench = Bench(PART, 0.05)
     bench.run(1.0)
-    bench.instruments.learn(bench.instruments.sources, whole=True)  # as if its bursts had told otherwise
+    bench.instruments.learn(
+        Learn(bench.instruments.sources, frozenset({bench.gpu.domain}), whole=True)
+    )  # as if its bursts had told otherwise
     run = bench.run(40.0)
     assert sizes(run) == {9}
     assert any("followed the phase of the meter's tick: begun again, in sets of nine phases" in note for note in run.notes)
@@ -242,7 +244,7 @@ def test_a_behaviour_that_no_counter_has_is_refused() -> None:
 def remembering(sensor: Sensor, query_s: float = 0.02, **said: Any) -> Bench:
     """A bench whose session remembers a counter that ticks every 100 ms and sees all of the time, or what is ``said``."""
     bench = Bench(sensor, query_s)
-    seen = {"tick_s": 0.1, "jitter_s": 0.0, "lag_s": 0.0, "whole": True, **said}
+    seen = {"tick_s": 0.1, "jitter_s": 0.0, "lag_s": 0.0, "lag_shown": True, "whole": True, **said}
     bench.instruments.expect([Behaviour("gpu:0", bench.gpu.uuid, **seen)], remembered=True)
     return bench
 

@@ -34,7 +34,7 @@ def the_file(folder: Path) -> Path:
 
 def test_what_is_kept_comes_back_as_it_was_with_its_driver_and_since_when(tmp_path: Path) -> None:
     found, why = cache(tmp_path).recall("gpu:0", CARD, NOW + timedelta(days=3))
-    assert found == Remembered("NVIDIA H100", "580.159", NOW, SEEN)
+    assert found == Remembered("NVIDIA H100", "580.159", "nvml (counter)", NOW, SEEN)
     assert why == ""
 
 
@@ -53,6 +53,7 @@ def test_a_device_is_known_by_its_identity_whatever_its_index_is_now(tmp_path: P
     ("card", "said"),
     [
         (replace(CARD, facts={"driver": "590.1"}), "is of driver 580.159, which is 590.1 now: it is looked at anew"),
+        (replace(CARD, method="integrated"), "is of meter nvml (counter), and it is read by nvml (integrated) now: it is looked at anew"),
         (replace(CARD, device="NVIDIA H200"), "is of another device, NVIDIA H100: it is looked at anew"),
     ],
 )
@@ -67,7 +68,7 @@ def test_another_driver_or_device_is_forgotten_and_said(tmp_path: Path, card: De
 
 
 def changed(**fields: Any) -> str:
-    whole = {"format": FORMAT, "device": "NVIDIA H100", "driver": "580.159", "since": NOW.isoformat()}
+    whole = {"format": FORMAT, "device": "NVIDIA H100", "driver": "580.159", "meter": "nvml (counter)", "since": NOW.isoformat()}
     behaviour = {"domain": "gpu:0", "uuid": UUID, "tick_s": 0.1, "jitter_s": 0.0, "lag_s": 0.0, "whole": True, "read_s": 0.0}
     return json.dumps({**whole, "behaviour": behaviour, **fields})
 
@@ -87,6 +88,7 @@ def changed(**fields: Any) -> str:
         changed(since="yesterday"),
         changed(since=3),
         changed(driver=None),
+        changed(meter=None),
         changed(behaviour=None),
         changed(behaviour={"domain": "gpu:0", "uuid": UUID, "tick_s": 0.0, "jitter_s": 0.0, "lag_s": 0.0}),
         changed(behaviour={"domain": "gpu:0", "uuid": UUID, "tick_s": "0.1", "jitter_s": 0.0, "lag_s": 0.0}),
@@ -175,7 +177,7 @@ def test_nothing_is_kept_of_a_simulated_device_nor_of_one_that_others_sample(tmp
 def test_a_file_is_written_again_only_where_something_is_new(tmp_path: Path) -> None:
     kept, later = cache(tmp_path), NOW + timedelta(days=1)
     kept.keep([replace(SEEN, tick_s=0.1003, jitter_s=0.004)], {"gpu:0": CARD}, later)
-    assert kept.recall("gpu:0", CARD, later)[0] == Remembered("NVIDIA H100", "580.159", NOW, SEEN)
+    assert kept.recall("gpu:0", CARD, later)[0] == Remembered("NVIDIA H100", "580.159", "nvml (counter)", NOW, SEEN)
     kept.keep([replace(SEEN, tick_s=0.02, jitter_s=0.0)], {"gpu:0": CARD}, later)
     found, _ = kept.recall("gpu:0", CARD, later)
     assert found is not None
@@ -199,3 +201,8 @@ def test_sessions_that_write_at_once_leave_one_whole_file(tmp_path: Path) -> Non
         each.join()
     assert broken == []
     assert [path.name for path in (tmp_path / "devices").iterdir()] == [f"{UUID}.json"]
+
+
+def test_a_name_that_no_file_can_have_is_said_and_ends_nothing(tmp_path: Path) -> None:
+    made, long = cache(tmp_path), "GPU-" + 300 * "8"
+    assert made.keep([replace(SEEN, uuid=long)], {"gpu:0": replace(CARD, uuid=long)}, NOW) == "File name too long"

@@ -572,6 +572,20 @@ def test_a_window_without_instruments_only_runs_its_body() -> None:
         _ = window.energy
 
 
+def test_windows_look_at_a_gpu_that_does_nothing_but_once() -> None:
+    bench, took_s = Bench(gpus=2), []
+    for _ in range(2):
+        start_ns = bench.clock.now_ns()
+        windowed(bench, 2.0)
+        took_s.append((bench.clock.now_ns() - start_ns) / 1e9)
+    assert took_s[0] - took_s[1] > 2.0
+    bench.gpus[0], bench.gpus[1] = bench.gpus[1], bench.gpus[0]  # and once more, when it does something
+    start_ns = bench.clock.now_ns()
+    windowed(bench, 2.0)
+    assert (bench.clock.now_ns() - start_ns) / 1e9 - took_s[1] > 1.0
+    assert bench.instruments.lag_unknown is False
+
+
 def test_a_window_in_which_the_gpu_rested_has_no_energy() -> None:
     with pytest.raises(MeterError, match="did not run there"):
         _ = windowed(Bench(), 3.0, watts=60).energy
@@ -656,3 +670,27 @@ def test_the_figure_so_far_is_told_once_there_is_one() -> None:
     bench.run(enough=lambda _: False, tell=told, figure=lambda run: f"{len(run.blocks)} blocks", max_seconds=60)
     said = [step.figure for _, step in told.steps if step.what.startswith("set ")]
     assert said[:3] == ["", "9 blocks", "18 blocks"]
+
+
+@pytest.mark.parametrize("query_s", [0.01, 0.1, 0.3])
+def test_work_that_draws_too_little_to_show_a_lag_hides_none_from_the_runs_after_it(query_s: float) -> None:
+    bench = Bench(LAGGING, query_s=query_s, watts=66.0)
+    assert bench.run().sources[0].lag_s == 0.0
+    (told,) = bench.instruments.behaviours
+    bench.watts = 300.0
+    run = bench.run()
+    assert run.sources[0].lag_s > 0.5
+    assert energy(run).value == pytest.approx(300 * query_s, rel=0.02)
+    other = Bench(LAGGING, query_s=query_s)
+    other.instruments.expect([told], remembered=True)  # nor from the next session
+    assert energy(other.run()).value == pytest.approx(300 * query_s, rel=0.02)
+
+
+def test_a_device_that_never_works_is_looked_at_but_once() -> None:
+    bench, said = Bench(gpus=2), list[str]()
+    bench.run(tell=lambda step: said.append(step.what))
+    assert "looking for a lag of the meter" in said
+    said.clear()
+    bench.run(tell=lambda step: said.append(step.what))
+    assert "looking for a lag of the meter" not in said
+    assert said.count("warming up") < 6

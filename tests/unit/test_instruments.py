@@ -15,6 +15,7 @@ from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters import locks, ticks
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.protocol.messages import Learn
 from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter, SimulatedGpu
 
@@ -484,7 +485,7 @@ def test_a_dear_counter_whose_ticks_jitter_is_probed_all_the_same(jitter_s: floa
 def told(instruments: Instruments, counter: Counting, clock: SimulatedClock) -> tuple[Instruments, Counting]:
     """Another process, which was told of the counter."""
     (source,) = instruments.sources
-    instruments.learn([source], whole=True)
+    instruments.learn(Learn((source,), frozenset({source.domain}), whole=True))
     other = Counting(counter._counter)
     again = Instruments([other], clock)  # type: ignore[list-item]
     again.expect(instruments.behaviours)
@@ -523,7 +524,8 @@ def test_reads_of_two_milliseconds_and_a_half_cost_three_thousandths_of_a_core_w
     instruments = Instruments([counter], clock)  # type: ignore[list-item]
     task = Task(model, list(range(64)))
     run_metered(task, instruments, Effort(6.0, timing="none"))  # tick, lag and coverage are known by then
-    instruments.learn(instruments.sources, whole=True)  # where ticks jitter by 2 %, they do not cover all of the time
+    learnt = Learn(instruments.sources, frozenset({each.domain for each in instruments.sources}), whole=True)
+    instruments.learn(learnt)  # where ticks jitter by 2 %, they do not cover all of the time
     reads.clear()
     run, _ = run_metered(task, instruments, Effort(15.0, timing="none"))
     blocks_s = (run.blocks[-1].end_ns - run.blocks[0].start_ns) / 1e9
