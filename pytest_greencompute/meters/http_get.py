@@ -82,6 +82,8 @@ class Getter:
             # Only the kind of some: what is said of an answer may repeat it.
             said = str(error) if isinstance(error, httpx.ConnectError) else type(error).__name__
             raise MeterError(f"{url} does not answer ({said}).", remedy="Is it up, and can this machine reach it?") from error
+        except (httpx.InvalidURL, UnicodeError) as error:  # a name that no host can have
+            raise MeterError(f"{url[:80]!r} is no address of HTTP.", remedy="Write it like http://gpu-1:9400.") from error
 
     def close(self) -> None:
         """Give the connections back; may be called twice."""

@@ -15,6 +15,7 @@ from pytest_greencompute.meters.exposition import HOSTILE, LONGEST_LINE, check_a
 from pytest_greencompute.meters.series import Series, as_text
 
 PATH = "/api/v1/query"
+_PARTIAL = "A host that is missing now would never be missed: mend that, or ask the server that scrapes the exporters."
 NOW = "time()"  # answered with the server's own clock
 
 
@@ -35,9 +36,11 @@ def server_seconds(content: bytes, where: str) -> float:
         raise _malformed(where) from error
 
 
-def series_of(content: bytes, where: str) -> list[Series]:
-    """The series that ``samples_within`` is answered with; times are the server's, in nanoseconds. Raises MeterError."""
-    kind, result = _answer(content, where)
+def series_of(content: bytes, where: str, *, whole: bool = False) -> list[Series]:
+    """The series that ``samples_within`` is answered with; times are the server's, in nanoseconds. Raises MeterError; where they are to
+    be the ``whole`` of it, for an answer that may leave some out, too.
+    """
+    kind, result = _answer(content, where, whole=whole)
     if kind != "matrix" or not isinstance(result, list):
         raise _malformed(where)
     check_amount(len(result), where)
@@ -56,13 +59,16 @@ def _series(metric: Mapping[str, str], values: Iterable[tuple[float, str]], wher
     return Series(name, labels, tuple(sorted(samples, key=lambda each: each[1])))
 
 
-def _answer(content: bytes, where: str) -> tuple[str, Any]:
-    """The kind of a result, and the result."""
+def _answer(content: bytes, where: str, *, whole: bool = False) -> tuple[str, Any]:
+    """The kind of a result, and the result. Prometheus and Thanos warn of what they could not ask; VictoriaMetrics calls it partial."""
     try:
         found = json.loads(content)
         if found["status"] != "success":
             said = as_text(str(found.get("error", "")))
             raise MeterError(f"{where} refused a query: {said or 'it does not say why'}.", remedy="Is it a Prometheus server's address?")
+        if whole and (found.get("warnings") or found.get("isPartial")):
+            said = as_text(str((found.get("warnings") or ["it says that it is partial"])[0]))
+            raise MeterError(f"{where} could not ask all that it reads: {said}.", remedy=_PARTIAL)
         return found["data"]["resultType"], found["data"]["result"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _malformed(where) from error

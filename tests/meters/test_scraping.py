@@ -106,6 +106,14 @@ def test_an_error_of_the_server_is_told_in_its_own_words_without_what_steers_a_t
     assert len(raised.value.message) < 150
 
 
+@pytest.mark.parametrize("more", [{"warnings": ["store 10.0.0.7 did not answer\x1b[2J"]}, {"isPartial": True}, {"warnings": "odd"}])
+def test_an_answer_that_may_leave_hosts_out_is_refused_where_the_whole_is_asked_for(more: dict[str, Any]) -> None:
+    content = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": []}, **more}).encode()
+    with pytest.raises(MeterError, match=r"could not ask all that it reads: [^\x1b]+\."):
+        series_of(content, "http://monitor", whole=True)
+    assert series_of(content, "http://monitor") == []  # what is known already is missed if it is left out
+
+
 def test_queries_hold_what_is_asked_and_nothing_that_a_label_says() -> None:
     assert samples_within([ENERGY, "b_total"], 65.0) == f'{{__name__=~"{ENERGY}|b_total"}}[65s]'
     query = samples_within([ENERGY], 65.0, "UUID", ['GPU-1"} or vector(1) #', "GPU-2"])
@@ -268,6 +276,12 @@ def test_a_refusal_says_what_to_do_and_never_the_token(server: Behaviour, get: C
 def test_nobody_there_is_told(get: Callable[..., bytes]) -> None:
     with pytest.raises(MeterError, match="does not answer"):
         get("http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("url", ["http://..:9400", "http://mon\u200bitor", "http://node\x7f", "http://" + "a" * 70, "http://xn--zz-"])
+def test_a_name_that_no_host_can_have_is_told(get: Callable[..., bytes], url: str) -> None:
+    with pytest.raises(MeterError, match="is no address of HTTP"):
+        get(url)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl")
