@@ -16,7 +16,7 @@ from pytest_greencompute.meters.base import Ability, Counter, MeterOptions, Trai
 from pytest_greencompute.meters.http_get import Get, Getter, address_of
 from pytest_greencompute.meters.scraped import Scraper
 from pytest_greencompute.meters.series import WHICH, HostDevice, devices_of, matchers
-from pytest_greencompute.meters.servers import Exporter, Server
+from pytest_greencompute.meters.servers import USUAL_PATH, Exporter, Server
 from pytest_greencompute.meters.tracks import LEAST_READINGS, Track
 
 PROMETHEUS, EXPORTERS = "ENERGY_PROMETHEUS_URL", "ENERGY_EXPORTER_URLS"
@@ -82,7 +82,7 @@ class DcgmMeter:
         counters: list[Counter] = []
         with ExitStack() as opened:
             exporters: list[Exporter] = []
-            for address in dict.fromkeys(address_of(url, EXPORTERS, "/metrics") for url in urls):
+            for address in dict.fromkeys(address_of(url, EXPORTERS, USUAL_PATH) for url in urls):
                 exporters.append(Exporter(self._get or Getter(options.environ), address, wanted, options.clock))
                 opened.callback(exporters[-1].close)
             devices = _not_too_many(devices_of([each for exporter in exporters for each in exporter.watched()]))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from pytest_greencompute.errors import MeterError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters import promql
 from pytest_greencompute.meters.exposition import exposed
@@ -21,6 +22,7 @@ PERIODS = 4.0  # of samples, that are asked for again and again
 MORE_S = 5.0
 PACE_S = 1.0  # between two scrapes of an exporter whose counters move whenever they are scraped
 EARLY_S = 0.15
+USUAL_PATH = "/metrics"  # of an exporter
 
 
 class Server:
@@ -38,7 +40,7 @@ class Server:
 
     def listed(self, seconds: float) -> list[Series]:
         """The series that are meant, with their samples of the last ``seconds``."""
-        return self._asked(promql.samples_within(METRICS_OF_HOSTS, seconds))
+        return self._asked(promql.samples_within(METRICS_OF_HOSTS, seconds), whole=True)
 
     def look(self, tracks: Sequence[Track]) -> list[Look]:
         """The samples of the last few periods. A series that is not meant any more, since its labels have changed, shows none."""
@@ -74,9 +76,10 @@ class Server:
         self._followed[key] = newest.labels
         return newest
 
-    def _asked(self, query: str) -> list[Series]:
+    def _asked(self, query: str, *, whole: bool = False) -> list[Series]:
         self._follow_clock()
-        return chosen(promql.series_of(self._get(self.where + promql.PATH, {"query": query}), self.where), self._wanted)
+        content = self._get(self.where + promql.PATH, {"query": query})
+        return chosen(promql.series_of(content, self.where, whole=whole), self._wanted)
 
     def _follow_clock(self) -> None:
         """By how much the server's clock is ahead of this machine's, from the answer that came soonest."""
@@ -100,7 +103,7 @@ class Exporter:
 
     def __init__(self, get: Get, where: str, wanted: Sequence[Matcher], clock: Clock) -> None:
         self.where = where
-        self.instance = urlsplit(where).netloc
+        self.instance = _instance(where)
         self.early_s, self.pace_s = EARLY_S, 0.0
         self._get = get
         self._wanted = wanted
@@ -108,8 +111,14 @@ class Exporter:
         self._before_ns: int | None = None
 
     def watched(self) -> list[Series]:
-        """What it shows, of which it is known after some looks whether it reads its devices anew whenever it is scraped."""
-        looks = [self._shown()[0]]
+        """What it shows, of which it is known after some looks whether it reads its devices anew whenever it is scraped.
+
+        Raises MeterError where it shows no energy at all: its host would be missing from the sum, and never be missed.
+        """
+        listed, _ = self._listed()
+        if not any(METRICS_OF_HOSTS[each.name].kind_of(each.labels) for each in listed):
+            raise MeterError(f"{self.where} shows no energy of a GPU or a processor.", remedy="Look at its log, or leave its address out.")
+        looks = [chosen(listed, self._wanted)]
         for _ in range(2):
             self._clock.sleep(STEP_S)
             looks.append(self._shown()[0])
@@ -134,16 +143,27 @@ class Exporter:
         return [Look(track, ((value, at_ns),), doubt_s) for track, value in shown if value is not None]
 
     def _shown(self) -> tuple[list[Series], int]:
-        """The series that are meant, and when they were shown (ns). As a server would, it labels them with the address."""
+        """The series that are meant, and when they were shown (ns)."""
+        listed, at_ns = self._listed()
+        return chosen(listed, self._wanted), at_ns
+
+    def _listed(self) -> tuple[list[Series], int]:
+        """All series of energy, and when they were shown (ns). As a server would, it labels them with the address."""
         asked_ns = self._clock.now_ns()
         content = self._get(self.where, {})
         at_ns = (asked_ns + self._clock.now_ns()) // 2
         listed = exposed(content, METRICS_OF_HOSTS, self.where)
-        return chosen([replace(each, labels={**each.labels, "instance": self.instance}) for each in listed], self._wanted), at_ns
+        return [replace(each, labels={**each.labels, "instance": self.instance}) for each in listed], at_ns
 
     def close(self) -> None:
         """Give the connections back."""
         self._get.close()
+
+
+def _instance(where: str) -> str:
+    """What tells an exporter from others: its host and port, and its path where it is not the usual one, as behind a proxy."""
+    parts = urlsplit(where)
+    return parts.netloc if parts.path == USUAL_PATH else parts.netloc + parts.path
 
 
 def _is_power(series: Series) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -465,6 +466,48 @@ def test_a_gpu_in_parts_has_no_energy_of_its_parts() -> None:
     exporter = StandInExporter(SimulatedClock(), labels={"GPU_I_ID": "4", "GPU_I_PROFILE": "1g.6gb"})
     with pytest.raises(MeterError, match="in parts"):
         through_prometheus(5.0, exporter)
+
+
+def test_an_exporter_that_is_listed_and_shows_no_energy_is_not_left_out_in_silence() -> None:
+    clock = SimulatedClock()
+    exporter, empty = StandInExporter(clock), StandInExporter(clock, "node-2", first=8, missing={0})
+    with pytest.raises(MeterError, match="http://node-2:9400/metrics shows no energy"):
+        scraped_here(exporter, empty)
+    _, instruments = scraped_here(exporter, StandInExporter(clock, "node-2", first=8), ENERGY_SERIES='host="node-1"')
+    assert [source.domain for source in instruments.sources] == ["gpu:node-1/0"]  # what nobody means may be listed
+
+
+def test_a_server_that_could_not_ask_all_its_stores_is_refused_before_a_host_is_missing_and_goes_on_later() -> None:
+    exporter, partial = StandInExporter(SimulatedClock()), {"isPartial": True}
+    prometheus = StandInPrometheus(exporter.clock, 5.0, {"node-1:9400": exporter.text})
+
+    def get(url: str, asked: Mapping[str, str], /) -> bytes:
+        return json.dumps({**json.loads(prometheus(url, asked)), **partial}).encode()
+
+    get.close = lambda: None  # type: ignore[attr-defined]
+    with pytest.raises(MeterError, match="could not ask all"):
+        instruments_of(PrometheusMeter(get), exporter.clock, MONITOR)  # type: ignore[arg-type]
+    partial["isPartial"] = False
+    instruments = instruments_of(PrometheusMeter(get), exporter.clock, MONITOR)  # type: ignore[arg-type]
+    partial["isPartial"] = True
+    exporter.clock.sleep(60)
+    instruments.read()
+
+
+def test_exporters_behind_one_proxy_are_each_their_own_and_one_gpu_at_two_paths_counts_once() -> None:
+    clock = SimulatedClock()
+    first, second = StandInExporter(clock), StandInExporter(clock, "node-2", first=8)
+    pages = {"/a/metrics": first, "/b/metrics": second, "/b": second}
+
+    def get(url: str, _: Mapping[str, str], /) -> bytes:
+        return pages[url.removeprefix("http://proxy")].text().encode()
+
+    get.close = lambda: None  # type: ignore[attr-defined]
+    environ = {"ENERGY_EXPORTER_URLS": ",".join(f"http://proxy{path}" for path in pages)}
+    instruments = instruments_of(DcgmMeter(get), clock, environ)  # type: ignore[arg-type]
+    assert [source.domain for source in instruments.sources] == ["gpu:node-1/0", "gpu:node-2/0"]
+    clock.sleep(10)
+    instruments.read()
 
 
 def test_gpus_that_the_queries_do_not_reach_are_unmeasured() -> None:
