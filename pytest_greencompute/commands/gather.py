@@ -131,7 +131,11 @@ def _tests(arguments: Sequence[str], root: Path) -> tuple[str, ...]:
             raise SettingsError(f"{path} cannot be read: {error}.", remedy="It holds a node id a line.") from error
     else:
         return metered_tests(arguments, root)
-    return tuple(dict.fromkeys(line.strip() for line in lines if "::" in line))
+    found = tuple(dict.fromkeys(line.strip() for line in lines if "::" in line))
+    if not found or any(line.startswith("ERROR ") for line in lines):
+        why = "names no test" if not found else "tells of errors, so tests are missing in it"
+        raise SettingsError(f"{path} {why}.", remedy="Write it anew: pytest --collect-only -q --energy-only, without another -q or -v.")
+    return found
 
 
 def _parts(names: Sequence[str], root: Path, outputs: Container[Path]) -> Iterator[tuple[Path, str]]:
@@ -139,10 +143,12 @@ def _parts(names: Sequence[str], root: Path, outputs: Container[Path]) -> Iterat
     found: dict[Path, str] = {}
     for name in names:
         path = root / name
-        inside = sorted(each for each in path.rglob("*.json") if each.resolve() not in outputs) if path.is_dir() else [path]
-        for each in inside:
-            found.setdefault(each, os.path.relpath(each, root) if path.is_dir() else name)
-    if not found:
+        if path.resolve() in outputs:
+            raise SettingsError(f"{name} is to be gathered, and to be written over.", remedy="Write to another file: -o PATH.")
+        inside = sorted(each for each in path.rglob("*.json") if each.resolve() not in outputs) if path.is_dir() else []
+        for each in inside or [path]:  # a folder that holds none is refused by its name, as a file that is not there
+            found.setdefault(each, os.path.relpath(each, root) if inside else name)
+    if all(each.is_dir() for each in found):
         raise SettingsError(f"{' '.join(names)} holds no JSON report.", remedy="pytest --energy-json PATH writes one on each host.")
     if len(found) > MOST_PARTS:
         raise SettingsError(f"There are {len(found):,} reports, and {MOST_PARTS:,} are the most that are gathered.")

@@ -70,11 +70,12 @@ def is_meant(expected: str, kind: str) -> bool:
 
 
 def gaps(expected: Expected, seen: Measurements) -> list[Gap]:
-    """The expected pairs that are not there, kind by kind."""
+    """The expected pairs that are not there, kind by kind. Tests or hosts that are expected of no kind by name are expected of each."""
     tests = list(dict.fromkeys([*expected.tests, *(test for by_test in seen.hosts.values() for test in by_test)]))
     found: list[Gap] = []
-    for wanted in expected.hardware or (seen.kinds if expected.tests else ()):
-        kinds = [kind for kind in seen.kinds if is_meant(wanted, kind) or kind == wanted]
+    any_kind = _plain(seen.kinds) if expected.tests or expected.hosts > 1 else ()
+    for wanted in dict.fromkeys(expected.hardware or any_kind):
+        kinds = [kind for kind in seen.kinds if _is_row_of(wanted, kind) or (expected.hardware and is_meant(wanted, kind))]
         if not kinds:
             there = f"there are {_listed(seen.kinds)}" if seen.kinds else "there is no part"
             none = f"no part was measured on {wanted}"
@@ -85,6 +86,15 @@ def gaps(expected: Expected, seen: Measurements) -> list[Gap]:
             if hosts or not all(test in seen.left_out.get(kind, {}) for kind in kinds):
                 found += _too_few(test, wanted, kinds, hosts, expected.hosts, seen.lost.get((test, wanted), ""))
     return found
+
+
+def _plain(kinds: Sequence[str]) -> list[str]:
+    """The kinds without those that are rows of another, since they were measured otherwise."""
+    return [kind for kind in kinds if not any(kind != other and _is_row_of(other, kind) for other in kinds)]
+
+
+def _is_row_of(kind: str, row: str) -> bool:
+    return row == kind or row.startswith(f"{kind} (")  # with what differs, as a power limit
 
 
 def _too_few(test: str, wanted: str, kinds: Sequence[str], hosts: int, least: int, lost: str) -> list[Gap]:

@@ -72,7 +72,8 @@ class PartReport:
 def read_part(path: Path, name: str) -> PartReport:
     """The part that lies at ``path``. Raises SettingsError, naming it, for whatever is no report that can be judged again."""
     if not path.is_file():
-        raise SettingsError(f"{name} is no file.", remedy="pytest --energy-json PATH writes one.")
+        why = "holds no JSON report" if path.is_dir() else "is no file"
+        raise SettingsError(f"{name} {why}.", remedy="pytest --energy-json PATH writes one.")
     try:
         report = read_report(path, most_bytes=MOST_BYTES, largest=LARGEST)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -205,6 +205,28 @@ def test_a_lost_host_is_red_where_so_many_were_expected_and_the_table_of_the_fil
     assert "'hardwear' is not a key of fleet. Did you mean 'hardware'?" in fleet.said
 
 
+def test_so_many_hosts_are_expected_of_each_kind_that_there_is_where_none_is_named(fleet: Fleet) -> None:
+    limit = ("power_limit_w", 350.0)
+    fleet.measure("one")
+    fleet.edit(fleet.measure("two"), lambda report: report["runs"][0]["provenance"]["devices"]["gpu:0"].__setitem__(*limit))
+    fleet.measure("small", L4)
+    assert fleet.gather("--expect-hosts", "2") == 1
+    assert f"1 of 2 hosts measured it on {L4}" in fleet.said
+    assert f"hosts measured it on {H100}" not in fleet.said  # another power limit is a row of its own, and a host
+    fleet.measure("little", L4)
+    assert fleet.gather("--expect-hosts", "2") == 0, fleet.said
+    assert fleet.gather("--expect-hardware", "A100,A100", "-o", "whole.md") == 1
+    assert fleet.said.count("no part was measured on A100") == 1
+
+
+@pytest.mark.parametrize("text", ["", "2 tests collected\n", "test_it.py::test_chat\nERROR test_more.py - ImportError\n"])
+def test_a_list_of_tests_that_is_none_is_no_list_of_nothing(fleet: Fleet, text: str) -> None:
+    fleet.measure("one")
+    fleet.project.write("expected.txt", text)
+    assert fleet.gather("--expect-tests", "@expected.txt") == 2
+    assert "expected.txt" in fleet.said
+
+
 def test_tests_that_pytest_collects_here_and_no_part_has_are_red(fleet: Fleet) -> None:
     fleet.measure("one")
     fleet.project.write("test_new.py", "def test_new(energy_meter):\n    pass\n\n\ndef test_plain():\n    pass\n")
@@ -488,6 +510,20 @@ def test_names_that_are_markup_or_paths_are_text_in_every_form(fleet: Fleet) -> 
     assert sorted(each.name for each in fleet.project.path.iterdir() if each.name.startswith("whole")) == [
         f"whole.{ending}" for ending in ("html", "json", "md", "xml")
     ]
+
+
+def test_a_folder_that_is_named_and_holds_nothing_is_red_by_its_name(fleet: Fleet) -> None:
+    fleet.measure("one")
+    (fleet.project.path / "parts-l4").mkdir()
+    assert fleet.gather("parts", "parts-l4") == 1
+    assert "refused: parts-l4 holds no JSON report" in fleet.said
+
+
+def test_a_part_is_never_written_over(fleet: Fleet) -> None:
+    part = fleet.measure("one")
+    before = part.read_bytes()
+    assert fleet.gather("parts/one.json", "-o", "parts/../parts/one.json") == 2
+    assert part.read_bytes() == before
 
 
 def test_nothing_to_gather_is_bad_usage(fleet: Fleet) -> None:
