@@ -185,7 +185,9 @@ def _waited(process: subprocess.Popen[bytes], longest_s: float) -> int | None:
         except subprocess.TimeoutExpired:
             return None
         finally:  # a cancelled task is interrupted here
-            with suppress(OSError):
+            if process.returncode is None:
+                leash.end(process.pid)
+            with suppress(OSError):  # what is left of the group of one that has ended by itself
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return status

@@ -239,9 +239,11 @@ def test_a_part_without_a_report_says_how_it_ended(fake: Made, tmp_path: Path, d
     assert not outcome.host_lost
 
 
-def test_a_part_that_hangs_is_ended_with_all_that_it_started(fake: Made, tmp_path: Path) -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_part_that_hangs_is_ended_with_all_that_it_started(fake: Made, tmp_path: Path, *, apart: bool) -> None:
     child = tmp_path / "child"
-    does = f"p = subprocess.Popen(['sleep', '60']); pathlib.Path({str(child)!r}).write_text(str(p.pid)); time.sleep(60)"
+    started = f"p = subprocess.Popen(['sleep', '60'], start_new_session={apart})"
+    does = f"{started}; pathlib.Path({str(child)!r}).write_text(str(p.pid)); time.sleep(60)"
     outcome = ran(fake, tmp_path, does, longest_s=1.5)
     assert outcome.why == "it had not ended after 1.5 s, and was ended"
     wait_until_gone(int(child.read_text(encoding="utf-8")))
@@ -250,7 +252,9 @@ def test_a_part_that_hangs_is_ended_with_all_that_it_started(fake: Made, tmp_pat
 
 def test_a_part_ends_when_whoever_runs_it_is_killed(tmp_path: Path) -> None:
     seen = tmp_path / "seen"
-    part = f"import os, pathlib, time; pathlib.Path({str(seen)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    server = "p = subprocess.Popen(['sleep', '60'], start_new_session=True)"
+    tells = f"pathlib.Path({str(seen)!r}).write_text(f'{{os.getpid()}} {{p.pid}}')"
+    part = f"import os, pathlib, subprocess, time; {server}; {tells}; time.sleep(60)"
     command = [sys.executable, leash.__file__, sys.executable, "-c", part]
     held = f"import subprocess, time; p = subprocess.Popen({command!r}, stdin=subprocess.PIPE); time.sleep(60)"
     worker = subprocess.Popen([sys.executable, "-c", held])
@@ -260,7 +264,8 @@ def test_a_part_ends_when_whoever_runs_it_is_killed(tmp_path: Path) -> None:
         time.sleep(0.02)
     worker.kill()
     worker.wait()
-    wait_until_gone(int(seen.read_text(encoding="utf-8")))
+    for pid in seen.read_text(encoding="utf-8").split():
+        wait_until_gone(int(pid))
 
 
 def test_another_copy_of_the_project_is_seen(tmp_path: Path) -> None:
