@@ -74,7 +74,7 @@ class Code:
                 if shallow.is_file():
                     tar.add(shallow, SHALLOW)
                 for each in self.lent:
-                    tar.add(self._top / each, f"{LENT}/{each}")
+                    _add(tar, self._top / each, f"{LENT}/{each}")
             with path.open("rb") as file:
                 while chunk := file.read(CHUNK_BYTES):
                     yield chunk
@@ -115,6 +115,13 @@ class Code:
 
     def _is_lent(self, path: str) -> bool:
         return any(path == each or path.startswith(f"{each}/") for each in self.lent)
+
+
+def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
+    try:
+        tar.add(path, name)
+    except OSError as error:  # a link that leads nowhere, or to the folder that it lies in; a file that nobody may read
+        raise SettingsError(f"{path} cannot be carried to hosts: {error}.", remedy="Mend or remove that, or name less in base_link.") from error
 
 
 _BY_HAND = "Run pytest on each host by yourself, and gather the reports with `greencompute gather`."

@@ -47,6 +47,11 @@ def carried(made: Made, told: Settings | None = None, inside: str = ".") -> Path
     return room_of("session", NODE) / "tree"
 
 
+def archive(made: Made, told: Settings) -> Iterator[bytes]:
+    code = Code(made.path, told, made.environ)
+    return code.archive(code.sent("session"))
+
+
 def git(tree: Path, *words: str) -> str:
     return subprocess.run(["git", *words], cwd=tree, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -103,6 +108,16 @@ def test_what_base_link_names_is_carried_and_the_project_may_be_a_folder_of_its_
     tree = carried(made, settings(base_link=("models",)), inside="service")
     assert (tree / "service" / "models" / "more" / "small.bin").read_text(encoding="utf-8") == "weights"
     assert git(tree, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("leads_to", ["nowhere", "."])
+def test_a_link_that_cannot_be_followed_is_told_by_its_name(made: Made, rooms: Path, leads_to: str) -> None:
+    made.write(".gitignore", "models/\n")
+    made.commit()
+    made.write("models/small.bin", "weights")
+    (made.path / "models" / "latest").symlink_to(leads_to)
+    with pytest.raises(SettingsError, match=r"models cannot be carried to hosts: .*latest"):
+        next(archive(made, settings(base_link=("models",))))
 
 
 @pytest.mark.parametrize(
