@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -130,20 +130,28 @@ class Intake:
         self._schedule = Schedule((), ())
 
     def begin(self, schedule: Schedule, hosts: Sequence[Host]) -> None:
-        """Make room, and say what is to come."""
+        """Make room, and say what is to come. Raises SettingsError where reports cannot be kept."""
         self._schedule = schedule
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for old in self._folder.iterdir():
-            if re.fullmatch(r"\d{4,}-.*\.(json|txt)", old.name):
-                old.unlink()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for old in self._folder.iterdir():
+                if re.fullmatch(r"\d{4,}-.*\.(json|txt)", old.name):
+                    old.unlink()
+        except OSError as error:
+            remedy = "Make room for the reports there."
+            raise SettingsError(f"{self._folder} cannot be written: {error.strerror}.", remedy=remedy) from error
         for host in hosts:
             _say(f"{host.name}: {', '.join(host.kinds)}, {host.rooms} part{'s' if host.rooms > 1 else ''} at a time")
         _say(f"{len(schedule.parts)} parts; their reports come to {os.path.relpath(self._folder, self._root)}")
 
     def came(self, part: PlannedPart, host: Host, outcome: PartEnd) -> None:
-        """A part's report has come."""
+        """A part's report has come. One that cannot be kept, as where the disk is full, costs no other."""
         path = self._path(part, ".json")
-        path.write_bytes(outcome.report or b"")
+        try:
+            path.write_bytes(outcome.report or b"")
+        except OSError as error:
+            self.lost(part, f"{host.name}: its report could not be written here: {error.strerror}")
+            return
         self._keep_said(part, outcome)
         self.gathering.read(path, os.path.relpath(path, self._root))
         _say(f"{self._count()} {host.name}: {_called(part)} in {outcome.seconds:.1f} s")
@@ -166,8 +174,9 @@ class Intake:
         return f"{len(self._schedule.done) + len(self._schedule.lost):>{len(total)}}/{total}"
 
     def _keep_said(self, part: PlannedPart, outcome: PartEnd) -> None:
-        if outcome.said:
-            self._path(part, ".txt").write_text(outcome.said, encoding="utf-8")
+        with suppress(OSError):  # only for people
+            if outcome.said:
+                self._path(part, ".txt").write_text(outcome.said, encoding="utf-8")
 
     def _path(self, part: PlannedPart, ending: str) -> Path:
         name = re.sub(r"[^\w.-]+", "-", f"{part.hardware}-{part.test.rpartition('::')[2]}-{part.repetition}")[:80]
@@ -183,7 +192,8 @@ class Intake:
 
     def keep_seconds(self) -> None:
         """For the next fleet."""
-        write_atomically(self._folder / SECONDS, json.dumps(dict(self._schedule.seconds)))
+        with suppress(SettingsError):  # its order is then another, and nothing else
+            write_atomically(self._folder / SECONDS, json.dumps(dict(self._schedule.seconds)))
 
 
 def _called(part: PlannedPart) -> str:

@@ -121,7 +121,7 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
     try:
         tar.add(path, name)
     except OSError as error:  # a link that leads nowhere, or to the folder that it lies in; a file that nobody may read
-        raise SettingsError(f"{path} cannot be carried to hosts: {error}.", remedy="Mend or remove that, or name less in base_link.") from error
+        raise SettingsError(f"{path} cannot be carried to hosts: {error}.", remedy="Mend it, or name less in base_link.") from error
 
 
 _BY_HAND = "Run pytest on each host by yourself, and gather the reports with `greencompute gather`."
