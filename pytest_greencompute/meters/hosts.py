@@ -15,7 +15,7 @@ from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.meters.base import Ability, Counter, MeterOptions, Traits
 from pytest_greencompute.meters.http_get import Get, Getter, address_of
 from pytest_greencompute.meters.scraped import Scraper
-from pytest_greencompute.meters.series import WHICH, HostDevice, devices_of, matchers
+from pytest_greencompute.meters.series import WHICH, HostDevice, check_one_counter, devices_of, matchers
 from pytest_greencompute.meters.servers import USUAL_PATH, Exporter, Server
 from pytest_greencompute.meters.tracks import LEAST_READINGS, Track
 
@@ -45,6 +45,7 @@ class PrometheusMeter:
             server = Server(self._get or Getter(options.environ), address_of(url, PROMETHEUS), wanted, options.clock)
             opened.callback(server.close)
             series = server.listed(HISTORY_S)
+            check_one_counter(series)
             devices = _not_too_many(devices_of(series))
             hosts = {device.host for device in devices}
             if len(hosts) > 1 and not wanted:

@@ -6,6 +6,7 @@ collector ``rapl``, and Kepler 0.10 and later (``docs/user/metrics.md``).
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -135,16 +136,23 @@ def _said(labels: Labels, name: str) -> str:
 
 def host_of(labels: Labels) -> str:
     """The host that a series is of: as its exporter calls it, else the address that was scraped, without its port."""
-    said = next((said for each in _HOST_LABELS if (said := _said(labels, each))), "")
+    said = _host_as_said(labels)
     with_port = _PORT.fullmatch(said)
     return with_port[1] if with_port else said
 
 
+def _host_as_said(labels: Labels) -> str:
+    return next((said for each in _HOST_LABELS if (said := _said(labels, each))), "")
+
+
 def key_of(one: Series) -> tuple[str, ...]:
-    """What all series of one device have in common, whatever pod or job they are labelled with: a GPU's UUID, where it has one."""
+    """What all series of one device have in common, whatever pod or job they are labelled with: a GPU's UUID, where it has one.
+
+    Else an address keeps its port: the ends of tunnels to several hosts have one name.
+    """
     metric, uuid = METRICS_OF_HOSTS[one.name], _said(one.labels, "UUID")
     kind = metric.kind_of(one.labels)
-    return (kind, uuid) if kind == "gpu" and uuid else (kind, host_of(one.labels), one.labels.get(metric.part, ""))
+    return (kind, uuid) if kind == "gpu" and uuid else (kind, _host_as_said(one.labels), one.labels.get(metric.part, ""))
 
 
 def chosen(listed: Iterable[Series], wanted: Sequence[Matcher]) -> list[Series]:
@@ -163,6 +171,28 @@ def chosen(listed: Iterable[Series], wanted: Sequence[Matcher]) -> list[Series]:
     return found
 
 
+def check_one_counter(series: Iterable[Series]) -> None:
+    """Raises MeterError for a device without a UUID that series of several hosts seem to show, as where two clusters have a ``node-1``:
+    together they run backwards again and again, and one of them would be left out.
+    """
+    by_device: dict[tuple[str, tuple[str, ...]], list[Series]] = {}
+    for each in series:
+        if not METRICS_OF_HOSTS[each.name].is_power and not _said(each.labels, "UUID"):
+            by_device.setdefault((each.name, key_of(each)), []).append(each)
+    for several in by_device.values():
+        together = sorted((sample for each in several for sample in each.samples), key=lambda sample: sample[1])
+        if _falls(together) > 1 + sum(_falls(each.samples) for each in several):
+            differ = sorted(name for name in several[0].labels if len({each.labels.get(name) for each in several}) > 1)
+            raise MeterError(
+                f"{as_text(host_of(several[0].labels))} is {len(several)} hosts of one name, or counts in {len(several)} ways.",
+                remedy=f"Choose one by {as_text(' or '.join(differ))}: {WHICH}.",
+            )
+
+
+def _falls(samples: Sequence[tuple[float, int]]) -> int:
+    return sum(after < before for (before, _), (after, _) in itertools.pairwise(samples))
+
+
 def devices_of(series: Sequence[Series]) -> tuple[HostDevice, ...]:
     """The devices of those series, in order: each once, by the first metric of the table that shows it. Raises MeterError."""
     by_rank = sorted(series, key=lambda each: list(METRICS_OF_HOSTS).index(each.name))
@@ -179,7 +209,7 @@ def devices_of(series: Sequence[Series]) -> tuple[HostDevice, ...]:
             "There is no energy of a GPU or a processor among the series that are meant.",
             remedy=f"Let DCGM exporter show DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION, as it does by default, and look at {WHICH}.",
         )
-    order = sorted(first.values(), key=lambda each: (host_of(each.labels), key_of(each)[0] != "gpu", *_place(each)))
+    order = sorted(first.values(), key=lambda one: (host_of(one.labels), key_of(one)[0] != "gpu", *_place(one), _host_as_said(one.labels)))
     names = _domains(order)
     return tuple(_device(each, name, tuple(instances[key_of(each)])) for each, name in zip(order, names, strict=True))
 

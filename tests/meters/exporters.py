@@ -88,10 +88,11 @@ class StandInExporter:
 
 
 class Exporters:
-    """Gets what exporters show, by their addresses, as ``meters.http_get.Getter`` does. ``scrapes`` counts."""
+    """Gets what exporters show, by address or at the usual one of a host, as ``meters.http_get.Getter`` does. ``scrapes`` counts."""
 
-    def __init__(self, **by_host: Callable[[], str]) -> None:
-        self._by_address = {f"http://{host.replace('_', '-')}:9400/metrics": text for host, text in by_host.items()}
+    def __init__(self, by_address: Mapping[str, Callable[[], str]] | None = None, **by_host: Callable[[], str]) -> None:
+        usual = {f"http://{host.replace('_', '-')}:9400/metrics": text for host, text in by_host.items()}
+        self._by_address = {**usual, **(by_address or {})}
         self.scrapes = 0
 
     def __call__(self, url: str, asked: Mapping[str, str], /) -> bytes:

@@ -297,6 +297,33 @@ def test_node_exporter_and_kepler_show_the_processor_and_its_memory_and_neither_
     assert watts == pytest.approx([60, 100, 100, 10], rel=0.01)
 
 
+def test_processors_at_the_ends_of_tunnels_are_of_several_hosts() -> None:
+    clock = SimulatedClock()
+    get = Exporters({f"http://localhost:{port}/metrics": processors(clock, RAPL) for port in (9101, 9102)})
+    environ = {"ENERGY_EXPORTER_URLS": "http://localhost:9101,http://localhost:9102"}
+    instruments = instruments_of(DcgmMeter(get), clock, environ, ["cpu"])
+    processor = [each.domain for each in instruments.sources if each.domain.startswith("cpu")]
+    assert sorted(processor) == [f"cpu:localhost/{number}" for number in range(4)]
+    clock.sleep(10)
+    instruments.read()
+
+
+def test_hosts_of_one_name_in_two_clusters_are_not_taken_for_one() -> None:
+    clock, texts = SimulatedClock(), (KEPLER, KEPLER.replace("{cpu", "9{cpu").replace("{dram", "9{dram"))
+    targets = {f"10.0.{number}.7:28282": processors(clock, text) for number, text in enumerate(texts)}
+
+    def clusters(labels: dict[str, str]) -> list[dict[str, str]]:
+        return [{**labels, "cluster": labels["instance"].split(".")[2]}]
+
+    prometheus = StandInPrometheus(clock, 5.0, targets, relabel=clusters)
+    with pytest.raises(MeterError, match=r"node-1 is 2 hosts of one name.*Choose one by cluster or instance"):
+        instruments_of(PrometheusMeter(prometheus), clock, MONITOR)
+    chosen = instruments_of(PrometheusMeter(prometheus), clock, {**MONITOR, "ENERGY_SERIES": 'cluster="1"'})
+    assert [each.domain for each in chosen.sources] == ["cpu:node-1/0", "dram:node-1/0"]
+    twice = StandInPrometheus(clock, 5.0, dict.fromkeys(targets, next(iter(targets.values()))), relabel=clusters)
+    assert len(instruments_of(PrometheusMeter(twice), clock, MONITOR).sources) == 2  # two jobs that scrape one exporter
+
+
 def test_kepler_alone_will_do() -> None:
     clock = SimulatedClock()
     prometheus = StandInPrometheus(clock, 5.0, {"10.0.0.7:28282": processors(clock, KEPLER)})
@@ -497,14 +524,9 @@ def test_a_server_that_could_not_ask_all_its_stores_is_refused_before_a_host_is_
 def test_exporters_behind_one_proxy_are_each_their_own_and_one_gpu_at_two_paths_counts_once() -> None:
     clock = SimulatedClock()
     first, second = StandInExporter(clock), StandInExporter(clock, "node-2", first=8)
-    pages = {"/a/metrics": first, "/b/metrics": second, "/b": second}
-
-    def get(url: str, _: Mapping[str, str], /) -> bytes:
-        return pages[url.removeprefix("http://proxy")].text().encode()
-
-    get.close = lambda: None  # type: ignore[attr-defined]
-    environ = {"ENERGY_EXPORTER_URLS": ",".join(f"http://proxy{path}" for path in pages)}
-    instruments = instruments_of(DcgmMeter(get), clock, environ)  # type: ignore[arg-type]
+    get = Exporters({"http://proxy/a/metrics": first.text, "http://proxy/b/metrics": second.text, "http://proxy/b": second.text})
+    environ = {"ENERGY_EXPORTER_URLS": "http://proxy/a/metrics http://proxy/b/metrics http://proxy/b"}
+    instruments = instruments_of(DcgmMeter(get), clock, environ)
     assert [source.domain for source in instruments.sources] == ["gpu:node-1/0", "gpu:node-2/0"]
     clock.sleep(10)
     instruments.read()
