@@ -113,10 +113,17 @@ def _wanted(given: Arguments, settings: Settings, root: Path) -> Requirements:
     hardware, hosts, tests = (given.get(f"expect_{name}") for name in ("hardware", "hosts", "tests"))
     expected = Expected(
         expected.hardware if hardware is None else parse.names(hardware),
-        _tests(shlex.split(tests) if tests is not None else list(expected.tests), root),
+        _tests(_words(tests) if tests is not None else list(expected.tests), root),
         expected.hosts if hosts is None else parse.hosts(hosts),
     )
     return Requirements(commit or here.commit, here.versions.get(PLUGIN), expected)
+
+
+def _words(written: str) -> list[str]:
+    try:
+        return shlex.split(written)
+    except ValueError as error:
+        raise SettingsError(f"--expect-tests: {written!r} cannot be read: {error}.", remedy="Quote it as for a shell.") from error
 
 
 def _tests(arguments: Sequence[str], root: Path) -> tuple[str, ...]:

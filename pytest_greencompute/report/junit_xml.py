@@ -38,10 +38,8 @@ def _suite(root: ET.Element, name: str, results: Sequence[Result]) -> None:
     reds = sum(result.red for result in results)
     suite = ET.SubElement(root, "testsuite", name=name, tests=str(len(results)), failures=str(reds))
     for result in results:
-        place = printable(result.test.partition("::")[0])
-        case = ET.SubElement(
-            suite, "testcase", classname=f"{place} {result.hardware}".strip(), name=printable(called(result.test, result.name))
-        )
+        place = printable(f"{result.test.partition('::')[0]} {result.hardware}".strip())
+        case = ET.SubElement(suite, "testcase", classname=place, name=printable(called(result.test, result.name)))
         case.set("time", f"{result.seconds:.3f}")
         kept = ET.SubElement(case, "properties")
         for key, value in properties([result]):

@@ -238,6 +238,8 @@ def test_tests_that_pytest_collects_here_and_no_part_has_are_red(fleet: Fleet) -
     assert fleet.gather("--expect-tests", "@expected.txt") == 1
     assert "test_gone" in fleet.said
     assert fleet.gather("--expect-tests", "no_such_file.py") == 2
+    assert fleet.gather("--expect-tests", "test_it.py -k 'chat") == 2
+    assert "No closing quotation" in fleet.said
 
 
 def test_a_budget_of_the_file_that_no_part_speaks_of_is_red(fleet: Fleet) -> None:
@@ -493,7 +495,7 @@ def test_names_that_are_markup_or_paths_are_text_in_every_form(fleet: Fleet) -> 
     def rename(report: Any) -> None:
         report["runs"][0]["test"] = evil
         for device in (report["runs"][0]["provenance"]["devices"]["gpu:0"], report["runs"][0]["raw"]["sources"][0]):
-            device["device"] = "<img src=x onerror=alert(1)>\n::set-output::"
+            device["device"] = "<img src=x onerror=alert(1)>\n::set-output::\x01\ud800"
 
     fleet.edit(fleet.measure("evil", joules=1.5), rename)
     outputs = [word for ending in ("json", "md", "xml", "html") for word in ("-o", f"whole.{ending}")]
