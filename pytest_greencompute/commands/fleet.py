@@ -52,7 +52,7 @@ NOT_OF_A_PART: Mapping[str, str] = {
 def run(given: Arguments, root: Path) -> int:
     """The command. 0: green; 1: red, and where parts are missing; SettingsError for bad usage, before anything runs."""
     settings = _settings(given, root)
-    hardware = parse.names(given["hardware"]) if given["hardware"] is not None else settings.fleet.hardware
+    hardware = parse.hardware(given["hardware"]) if given["hardware"] is not None else settings.fleet.hardware
     if not hardware:
         raise SettingsError("Which kinds of hardware are to measure?", remedy='Name them: --hardware "H100,L4".')
     repeat = settings.fleet.hosts if given["repeat"] is None else parse.hosts(given["repeat"])

@@ -112,7 +112,7 @@ def _wanted(given: Arguments, settings: Settings, root: Path) -> Requirements:
     expected = settings.fleet
     hardware, hosts, tests = (given.get(f"expect_{name}") for name in ("hardware", "hosts", "tests"))
     expected = Expected(
-        expected.hardware if hardware is None else parse.names(hardware),
+        expected.hardware if hardware is None else parse.hardware(hardware),
         _tests(_words(tests) if tests is not None else list(expected.tests), root),
         expected.hosts if hosts is None else parse.hosts(hosts),
     )
@@ -133,7 +133,7 @@ def _tests(arguments: Sequence[str], root: Path) -> tuple[str, ...]:
     if len(arguments) == 1 and arguments[0].startswith("@"):
         path = root / arguments[0][1:]
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path} cannot be read: {error}.", remedy="It holds a node id a line.") from error
     else:

@@ -74,7 +74,7 @@ def gaps(expected: Expected, seen: Measurements) -> list[Gap]:
     tests = list(dict.fromkeys([*expected.tests, *(test for by_test in seen.hosts.values() for test in by_test)]))
     found: list[Gap] = []
     any_kind = _plain(seen.kinds) if expected.tests or expected.hosts > 1 else ()
-    for wanted in dict.fromkeys(expected.hardware or any_kind):
+    for wanted in expected.hardware or any_kind:
         kinds = [kind for kind in seen.kinds if _is_row_of(wanted, kind) or (expected.hardware and is_meant(wanted, kind))]
         if not kinds:
             there = f"there are {_listed(seen.kinds)}" if seen.kinds else "there is no part"

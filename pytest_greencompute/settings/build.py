@@ -233,7 +233,7 @@ class _Builder:
         if not isinstance(written, Mapping):
             self.problems.append(f"{table.where('fleet')}: fleet must be a table, [tool.greencompute.fleet].")
             return Expected()
-        parsers: Mapping[str, Callable[[Any], Any]] = {"hardware": parse.names, "tests": parse.names, "hosts": parse.hosts}
+        parsers: Mapping[str, Callable[[Any], Any]] = {"hardware": parse.hardware, "tests": parse.names, "hosts": parse.hosts}
         told: dict[str, Any] = {}
         for key, value in written.items():
             where = table.where("fleet", key)

@@ -91,6 +91,14 @@ def names(value: object) -> tuple[str, ...]:
     return tuple(name.strip() for name in found)
 
 
+def hardware(value: object) -> tuple[str, ...]:
+    """Kinds of hardware, each once, however it is written: a kind that stands there twice would be measured twice."""
+    found: dict[str, str] = {}
+    for name in names(value):
+        found.setdefault(name.casefold(), name)
+    return tuple(found.values())
+
+
 def domains(value: object, *, of_others: bool = False) -> tuple[str, ...]:
     """Domains of energy, with + or commas between them; ``of_others``: meters that are not ours are listed, and have domains of their own.
 

@@ -215,7 +215,7 @@ def test_so_many_hosts_are_expected_of_each_kind_that_there_is_where_none_is_nam
     assert f"hosts measured it on {H100}" not in fleet.said  # another power limit is a row of its own, and a host
     fleet.measure("little", L4)
     assert fleet.gather("--expect-hosts", "2") == 0, fleet.said
-    assert fleet.gather("--expect-hardware", "A100,A100", "-o", "whole.md") == 1
+    assert fleet.gather("--expect-hardware", "A100,a100", "-o", "whole.md") == 1
     assert fleet.said.count("no part was measured on A100") == 1
 
 
@@ -234,6 +234,8 @@ def test_tests_that_pytest_collects_here_and_no_part_has_are_red(fleet: Fleet) -
     assert fleet.gather("--expect-tests", "test_it.py test_new.py", "-o", "whole.json") == 1
     assert word(fleet.rows["test_new", H100]) == "UNMEASURED"
     assert ("test_plain", H100) not in fleet.rows
+    fleet.project.write("expected.txt", "\ufefftest_it.py::test_chat\n")  # as some editors and shells begin a file
+    assert fleet.gather("--expect-tests", "@expected.txt") == 0, fleet.said
     fleet.project.write("expected.txt", "test_it.py::test_chat\ntest_gone.py::test_gone\n")
     assert fleet.gather("--expect-tests", "@expected.txt") == 1
     assert "test_gone" in fleet.said
