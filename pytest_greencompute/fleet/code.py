@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -29,15 +29,18 @@ CHUNK_BYTES = 32 * 1024 * 1024
 
 
 class Code:
-    """The code of the project in ``root``. Raises SettingsError for what would not be the same on a node."""
+    """The code of the project in ``root``. Raises SettingsError for what would not be the same on a node; ``reports`` are written when all
+    is measured, so what lies there is of the fleet before.
+    """
 
-    def __init__(self, root: Path, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, settings: Settings, environ: Mapping[str, str], reports: Iterable[Path] = ()) -> None:
         self._repository = Repository(root, environ)
         self.root, self._settings = root, settings
         self._top = Path(os.path.realpath(self._repository.top))
         self.commit = self._repository.head()
         if not self.commit:
             raise GitError(f"{root} has no commit yet, and a fleet measures one.", remedy="Commit first.")
+        self._reports = {Path(os.path.realpath(each)) for each in reports}
         self.lent = tuple(self._lent())
         self._refuse_what_stays_behind()
 
@@ -97,7 +100,7 @@ class Code:
         if submodules := [path for _, path in self._repository.submodules(self._top)]:
             raise SettingsError(f"A fleet does not carry submodules, and there are {_listed(submodules)}.", remedy=_BY_HAND)
         others = _split(ask("ls-files", "--others", "--exclude-standard", "-z", folder=self.root))
-        if untracked := self._left([each for each in others if OURS not in Path(each).parts]):
+        if untracked := self._left([each for each in others if OURS not in Path(each).parts and not self._is_report(each)]):
             remedy = "Commit them, have git ignore them, or name what the tests need in base_link."
             raise SettingsError(f"{_listed(untracked)} are in no commit, and hosts would not have them.", remedy=remedy)
         ignored = _split(ask("ls-files", "--others", "--ignored", "--exclude-standard", "-z", folder=self.root))
@@ -112,6 +115,9 @@ class Code:
         """Those, as seen from the project, that are not lent."""
         here = Path(os.path.realpath(self.root)).relative_to(self._top).as_posix()
         return [each for each in paths if not self._is_lent(each if here == "." else f"{here}/{each}")]
+
+    def _is_report(self, path: str) -> bool:
+        return Path(os.path.realpath(self.root / path)) in self._reports
 
     def _is_lent(self, path: str) -> bool:
         return any(path == each or path.startswith(f"{each}/") for each in self.lent)

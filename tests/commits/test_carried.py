@@ -138,6 +138,19 @@ def test_what_is_in_no_commit_is_refused_by_its_name(made: Made, rooms: Path, na
         carried(made)
 
 
+def test_the_reports_of_the_fleet_before_do_not_stand_in_the_way_of_the_next(made: Made, rooms: Path) -> None:
+    made.write("service/app.py")
+    made.commit()
+    report = made.write("service/energy.html")
+    root = report.parent
+    with pytest.raises(SettingsError, match=r"^energy.html are in no commit"):
+        Code(root, settings(), made.environ)
+    assert Code(root, settings(), made.environ, [root / "../service/energy.html"]).commit
+    made.write("service/data.html")
+    with pytest.raises(SettingsError, match=r"^data.html are in no commit"):
+        Code(root, settings(), made.environ, [report])
+
+
 def test_submodules_and_git_lfs_files_are_refused_by_their_names(made: Made, rooms: Path, tmp_path: Path) -> None:
     made.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
     made.write("model.bin", "version https://git-lfs.github.com/spec/v1\n")

@@ -273,3 +273,14 @@ def test_bad_usage_is_said_before_anything_runs(
     mine, _, theirs = (" ".join(args)).partition("-- ") if "--" in args else (" ".join(args), "", "")
     assert repository.run(*mine.split(), pytest_args=tuple(theirs.split())) == 2
     assert says in repository.said
+
+
+def test_the_report_of_the_fleet_before_does_not_stand_in_the_way(
+    project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    repository = Repository(project, capsys, tmp_path)
+    project.write("whole.html", "<p>the last one</p>")
+    assert repository.run("--ray", "127.0.0.1:1", "-o", "whole.html") == 2
+    assert "No Ray cluster answers at '127.0.0.1:1'" in repository.said
+    assert repository.run("--ray", "127.0.0.1:1", "-o", "other.html") == 2
+    assert "whole.html are in no commit" in repository.said
