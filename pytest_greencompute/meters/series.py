@@ -209,9 +209,23 @@ def devices_of(series: Sequence[Series]) -> tuple[HostDevice, ...]:
             "There is no energy of a GPU or a processor among the series that are meant.",
             remedy=f"Let DCGM exporter show DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION, as it does by default, and look at {WHICH}.",
         )
+    _check_left_out(series, first.values())
     order = sorted(first.values(), key=lambda one: (host_of(one.labels), key_of(one)[0] != "gpu", *_place(one), _host_as_said(one.labels)))
     names = _domains(order)
     return tuple(_device(each, name, tuple(instances[key_of(each)])) for each, name in zip(order, names, strict=True))
+
+
+def _check_left_out(series: Iterable[Series], counted: Iterable[Series]) -> None:
+    """Raises MeterError for a host whose processors only another exporter shows, since two may call one host by two names. Where there are
+    GPUs, they are what is judged.
+    """
+    seen = {(key_of(each)[0], host_of(each.labels)) for each in counted}
+    left = sorted({host_of(each.labels) for each in series if (key_of(each)[0], host_of(each.labels)) not in seen})
+    if left and not any(kind == "gpu" for kind, _ in seen):
+        raise MeterError(
+            f"The processors of {', '.join(map(as_text, left[:5]))} are shown by another exporter than those of the other hosts.",
+            remedy=f"Choose the series of one exporter, or one host: {WHICH}.",
+        )
 
 
 def _place(one: Series) -> tuple[str, int, str]:

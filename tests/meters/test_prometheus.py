@@ -324,6 +324,20 @@ def test_hosts_of_one_name_in_two_clusters_are_not_taken_for_one() -> None:
     assert len(instruments_of(PrometheusMeter(twice), clock, MONITOR).sources) == 2  # two jobs that scrape one exporter
 
 
+def test_a_host_that_only_another_exporter_shows_is_not_left_out_in_silence() -> None:
+    clock = SimulatedClock()
+    kepler = processors(clock, KEPLER.replace("node-1", "node-2"))
+    targets = {"http://node-1:9100/metrics": processors(clock, RAPL), "http://node-2:28282/metrics": kepler}
+
+    def found(*, chosen: str = "") -> list[str]:
+        environ = {"ENERGY_EXPORTER_URLS": " ".join(targets), "ENERGY_SERIES": chosen}
+        return [each.domain for each in instruments_of(DcgmMeter(Exporters(targets)), clock, environ).sources]
+
+    with pytest.raises(MeterError, match="processors of node-2 are shown by another exporter"):
+        found()
+    assert found(chosen='host="node-2"') == ["cpu:node-2/0", "dram:node-2/0"]
+
+
 def test_kepler_alone_will_do() -> None:
     clock = SimulatedClock()
     prometheus = StandInPrometheus(clock, 5.0, {"10.0.0.7:28282": processors(clock, KEPLER)})
