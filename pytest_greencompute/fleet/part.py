@@ -7,6 +7,7 @@ with the file's name.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,6 +110,9 @@ def _not_a_part(report: JsonObject) -> str:
     for run in runs:
         if run["raw"] is None and (run["metrics"] or any(each["verdict"] != "UNMEASURED" for each in run["verdicts"])):
             return f"holds no samples of {run['test'][:MOST_NAME]}, so its verdict cannot be worked out again"
+    times = Counter((run["test"], run["name"]) for run in runs)
+    if twice := next((test for (test, _), count in times.items() if count > 1), ""):
+        return f"holds {twice[:MOST_NAME]} twice, as no session does: one host would count for two"
     if not runs and not any(report["session"].get(each) for each in ("not_measured", "broken", "problem")):
         return "holds no measured test"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -92,6 +93,13 @@ def scale_energy(times: float) -> Callable[[Any], object]:
                     span[0] *= times
 
     return change
+
+
+def other_run(report: Any) -> Any:
+    """The first run of a report, with other samples."""
+    other = copy.deepcopy(report)
+    scale_energy(1.01)(other)
+    return other["runs"][0]
 
 
 # --- one report -----------------------------------------------------------------------------------------------------------------------
@@ -346,8 +354,9 @@ def test_a_limit_that_other_hosts_of_the_kind_have_holds_for_one_that_left_it_ou
         (lambda report: report["runs"][0].update(hardware=H100, hosts=3), "was gathered itself"),
         (lambda report: report["session"].update(measured=False), "was not measured: pytest --energy-budget measures"),
         (lambda report: report.update(runs=[]), "holds no measured test"),
+        (lambda report: report.update(runs=[*report["runs"], other_run(report)]), "holds test_it.py::test_chat twice"),
     ],
-    ids=["no samples", "gathered", "unmetered", "empty"],
+    ids=["no samples", "gathered", "unmetered", "empty", "twice"],
 )
 def test_what_cannot_be_judged_again_is_refused(fleet: Fleet, change: Callable[[Any], object], why: str) -> None:
     fleet.measure("one")
