@@ -152,7 +152,8 @@ def _lay_out(sent: Sent, folder: Path) -> Path:
 def _run(sent: Sent, tree: Path, errand: Errand, folder: Path, began: float) -> PartEnd:
     project, report = tree / sent.project, folder / "energy.json"
     redirected = [sys.executable, origin.__file__, sent.root, str(project), "--", "-m", "pytest"]
-    options = ["--energy-budget", "--energy-only", f"--energy-json={report}", *PLUGIN_OPTIONS]
+    # GitHub is told of the whole, by whoever gathers: a node that is its runner would tell it of each part.
+    options = ["--energy-budget", "--energy-only", "--energy-github=off", f"--energy-json={report}", *PLUGIN_OPTIONS]
     with (folder / "said").open("w+b") as said:
         process = subprocess.Popen(
             [sys.executable, leash.__file__, *redirected, *errand.arguments, *options],

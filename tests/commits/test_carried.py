@@ -249,7 +249,7 @@ def test_a_part_is_run_in_the_commit_with_the_users_options_and_its_report_comes
     assert folder == str(room_of("session", NODE) / "tree")
     assert (side, threads) == ("first", os.environ["OMP_NUM_THREADS"] if "OMP_NUM_THREADS" in node._began_with() else None)
     assert options[:2] == ["-k", "it"]
-    assert {"--energy-budget", "--energy-only"} < {*options}
+    assert {"--energy-budget", "--energy-only", "--energy-github=off"} < {*options}
 
 
 @pytest.mark.parametrize(
