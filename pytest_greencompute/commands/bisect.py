@@ -7,7 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,13 @@ from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredE
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import IN_PAIRS
-from pytest_greencompute.pairing.started import NoSuchTestError, NotMeasuredError
+from pytest_greencompute.pairing.started import (
+    DisturbedError,
+    MemoryFullError,
+    NoSuchTestError,
+    NotMeasuredError,
+    UnmeteredError,
+)
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.report.bisected import Bisected, called, counted, lines, named, percent, to_json
 from pytest_greencompute.report.escape import printable, shortened
@@ -42,6 +48,8 @@ STOPPED = 130  # 128 + SIGINT, as a shell has it
 GUESS = Cost(launch_s=10.0, pair_s=1.0, checkout_s=2.0)  # before anything was measured
 AT_ONCE_S = 0.001
 LONGEST_REASON = 200
+TRIED_AGAIN = 8  # of the commits that were skipped, at most, where one could narrow the answer
+GOES_ON = "Run the same command again: it goes on from here."
 CHECKOUTS = 8  # that are kept, since each takes space, and a commit may be measured again
 OWN_PYTHON = Path(".venv") / "bin" / "python"
 
@@ -153,11 +161,17 @@ def _search(bench: Beside, commits: Sequence[Commit], asked: Sought) -> Bisected
             f"going on after {counted(len(measured.launches), 'launch')} that were measured before ({state.path}; delete it to begin again)"
         )
     numbers = {each.sha: number for number, each in enumerate(commits)}
+    tried: set[str] = set()
     while True:
         broken = frozenset(numbers[each] for each in measured.skipped)
         searched = Commits(len(commits) - 1, broken, asked.claim, asked.tolerance)
         step = next_step(searched, _evidence(measured, numbers, asked.metric), _cost(measured))
         if isinstance(step, Suspects):
+            if again := _to_try_again(step, commits, measured, tried):
+                _say(f"once more: {named(again)}")
+                tried.add(again.sha)
+                measured = measured.without_skipped(again.sha)
+                continue
             return Bisected(asked.given["test"], asked.metric, commits, measured, step, asked.claim, asked.tolerance, asked.how)
         measured = _measured(bench, good, commits[step.commit], step, measured, is_bad=step.commit == len(commits) - 1)
         state.keep(measured)
@@ -167,12 +181,12 @@ def _measured(bench: Beside, good: Commit, commit: Commit, step: NextLaunch, mea
     """What was measured before, with one launch more, or with the commit among those that cannot be measured."""
     number = len(measured.launches) + 1
     try:
-        took_s, found = bench.launch(good, commit, step.pairs, good_first=number % 2 == 1)
+        took_s, found = _launched(bench, good, commit, step, measured)
     except GoodNotMeasuredError as error:
-        raise _unmeasured("good", good, error) from error
+        raise _unmeasured("good", good, error.why, bench, proven=bool(measured.launches)) from error
     except NotMeasuredError as error:
-        if is_bad:
-            raise _unmeasured("bad", commit, error) from error
+        if is_bad or isinstance(error, DisturbedError):
+            raise _unmeasured("bad" if is_bad else "", commit, error, bench, proven=measured.has(commit.sha)) from error
         reason = _in_short(error)
         _say(f"skipped {named(commit)}: {reason}")
         return measured.with_skipped(commit.sha, reason)
@@ -182,15 +196,45 @@ def _measured(bench: Beside, good: Commit, commit: Commit, step: NextLaunch, mea
     return measured.with_launch(launch, found.devices)
 
 
-def _in_short(error: NotMeasuredError) -> str:
+def _launched(bench: Beside, good: Commit, commit: Commit, step: NextLaunch, measured: MeasuredSoFar) -> tuple[float, BesideGood]:
+    """A launch; a second one where the first failed for what may pass. Raises NotMeasuredError."""
+    launch = partial(bench.launch, good, commit, step.pairs, good_first=len(measured.launches) % 2 == 0)
+    try:
+        return launch()
+    except NotMeasuredError as error:
+        why, side = (error.why, good) if isinstance(error, GoodNotMeasuredError) else (error, commit)
+        proven = bool(measured.launches) if side is good else measured.has(commit.sha)
+        if not (proven or isinstance(why, DisturbedError)):
+            raise
+        _say(f"once more, since {named(side)} was not measured: {_in_short(why)}")
+    return launch()
+
+
+def _to_try_again(found: Suspects, commits: Sequence[Commit], measured: MeasuredSoFar, tried: Collection[str]) -> Commit | None:
+    """Of the commits that were skipped, one that would narrow the answer if it could be measured after all."""
+    left = [each for each in commits[found.first : found.last] if each.sha in measured.skipped and each.sha not in tried]
+    if found.ending != "found" or not left or len(tried) >= TRIED_AGAIN:
+        return None
+    return left[len(left) // 2]
+
+
+def _in_short(error: GreencomputeError) -> str:
     """Why it was not measured: of a process's last words the error itself, which pytest marks with an E."""
     told = next((part.removeprefix("E ").strip() for part in error.message.split(" / ") if part.startswith("E ")), error.message)
     return shortened(told.rstrip("."), LONGEST_REASON)
 
 
-def _unmeasured(which: str, commit: Commit, error: NotMeasuredError) -> SettingsError:
-    remedy = f"Name another commit with --{which}" + (", or the test's earlier name with --rename OLD=NEW." if error.means_missing else ".")
-    return SettingsError(f"The {which} commit {called(commit)} was not measured: {_in_short(error)}.", remedy=remedy)
+def _unmeasured(which: str, commit: Commit, error: GreencomputeError, bench: Beside, *, proven: bool) -> SettingsError:
+    """Why the search cannot go on. ``which``: good or bad, or empty for a commit between; ``proven``: it was measured before."""
+    remedies: list[tuple[type[GreencomputeError], str]] = [
+        (NoSuchTestError, f"Name another commit with --{which}, or the test's earlier name with --rename OLD=NEW."),
+        (MemoryFullError, "The good commit and another are in memory at once: take a test that leaves room for both."),
+        (DisturbedError, f"End it. {GOES_ON}"),
+        (UnmeteredError, bench.session.problem.replace("--energy-meter", "--meter")),
+    ]
+    other = GOES_ON if proven else f"Name another commit with --{which}."
+    remedy = error.remedy or next((each for kind, each in remedies if isinstance(error, kind) and each), other)
+    return SettingsError(f"The {which or 'searched'} commit {called(commit)} was not measured: {_in_short(error)}.", remedy=remedy)
 
 
 def _changes(launch: LaunchOfCommit, metric: Metric) -> tuple[float, ...]:
@@ -267,6 +311,7 @@ class Beside:
         bases = self._checkouts[commit.sha] = self._checkouts.pop(commit.sha)
         (base,) = bases.of_test(self.tests[0])
         if base.problem:
+            self._checkouts.pop(commit.sha).close()  # what went wrong may pass
             raise NotMeasuredError(base.problem.replace("--energy-base-python names a Python that has", "--setup can make a .venv with"))
         return bases
 

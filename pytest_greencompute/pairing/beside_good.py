@@ -14,7 +14,7 @@ from pytest_greencompute.pairing.feed import Feed
 from pytest_greencompute.pairing.layouts import blocking, common, in_turns, metered_otherwise, with_timing
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import by_turns
-from pytest_greencompute.pairing.started import NoSuchTestError, NotMeasuredError
+from pytest_greencompute.pairing.started import NotMeasuredError
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.metrics import Metric
 from pytest_greencompute.values.run import Run
@@ -27,7 +27,18 @@ class GoodNotMeasuredError(NotMeasuredError):
 
     def __init__(self, why: GreencomputeError) -> None:
         super().__init__(why.message, remedy=why.remedy)
-        self.means_missing = isinstance(why, NoSuchTestError)
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class _Good:
+    """The good side, whose lost sets are no fault of the other."""
+
+    process: Process
+
+    def run_set(self, index: int) -> Run | None:
+        with _is_good():
+            return self.process.run_set(index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,7 @@ def launch_beside(
         for each in (a, b):
             each.lay_out(layout)
         ready, feed = clock.now_ns(), Feed({metric.name: kept}, aim)
-        for sets in by_turns(a, b, layout) if good_first else by_turns(b, a, layout):
+        for sets in by_turns(_Good(a), b, layout) if good_first else by_turns(b, _Good(a), layout):
             feed.tell(a.measured, b.measured, sets)
             if len(kept.pairs) >= pairs:
                 break

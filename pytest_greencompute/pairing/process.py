@@ -13,7 +13,16 @@ from pytest_greencompute.pairing.added import heard
 from pytest_greencompute.pairing.channel import Message, known
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.layouts import of_side
-from pytest_greencompute.pairing.started import MemoryFullError, NotMeasuredError, NotServedError, Side, Started, text
+from pytest_greencompute.pairing.started import (
+    DisturbedError,
+    MemoryFullError,
+    NotMeasuredError,
+    NotServedError,
+    Side,
+    Started,
+    UnmeteredError,
+    text,
+)
 from pytest_greencompute.pairing.told import Told
 from pytest_greencompute.protocol.layout import Layout
 from pytest_greencompute.values.behaviour import Behaviour
@@ -168,7 +177,7 @@ class Process:
         message = self._expect("ready", "done")
         if message["what"] == "done":
             self._take(message)
-            raise NotMeasuredError("no energy meter works there")
+            raise UnmeteredError("no energy meter works there")
         self.takes_turns = bool(message.get("turns"))
         with self._started.understanding(message):
             self._own = Layout(**known(fields(Layout), message["layout"]))
@@ -200,7 +209,7 @@ class Process:
         self._started.send(what="set", index=index)
         message = self._expect("measured", "done")
         if ("run" not in message or message["run"] is not None) and beside_others(self._take(message).blocks):
-            raise NotMeasuredError("another process used the GPU while it was measured")
+            raise DisturbedError("another process used the GPU while it was measured")
         return self.run
 
     def end(self) -> Run:
@@ -249,4 +258,4 @@ def _not_measured(outcome: str, said: str) -> NotMeasuredError:
 
 def _last_line(said: str) -> str:
     lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing was said"
+    return lines[-1].removeprefix("E ").strip() if lines else "nothing was said"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Protocol
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.pairs import LAUNCHES_FOR_FAIL, Asks, PairedTest
@@ -405,7 +406,14 @@ class Pairing:
         return [match for match in self.matches if match.base.process is not None and not match.problem]
 
 
-def by_turns(one: Process, other: Process, layout: Layout) -> Iterator[int]:
+class RunsSets(Protocol):
+    """A side, as far as turns go."""
+
+    def run_set(self, index: int) -> Run | None:
+        """Run a set, or a turn of one."""
+
+
+def by_turns(one: RunsSets, other: RunsSets, layout: Layout) -> Iterator[int]:
     """Let two sides run all sets of ``layout``, first the one first, then the other; yields how many sets both have run."""
     for turn in range(layout.sets * layout.turns):
         for each in (one, other) if turn % 2 == 0 else (other, one):

@@ -38,6 +38,12 @@ OWN_GROUP: Any = {"process_group": 0} if sys.version_info >= (3, 11) else {"pree
 BY_ITSELF = range(1, 6)  # pytest's exit statuses of a session that did not pass
 NO_SUCH_TEST = (4, 5)  # pytest's exit status where a node id is not found, and where nothing was collected
 NO_MATCH = "no match in any of"  # what it says of a node id whose file was collected and does not hold it
+# What a Python says that lacks what measures, and what that is.
+LACKING = {
+    "fixture 'energy_meter' not found": "pytest-greencompute",
+    "No module named 'pytest_greencompute'": "pytest-greencompute",
+    "No module named pytest.": "pytest",
+}
 
 
 class NotMeasuredError(GreencomputeError):
@@ -54,6 +60,18 @@ class NoSuchTestError(NotMeasuredError):
     """The side does not have the test."""
 
     means_missing = True
+
+
+class DisturbedError(NotMeasuredError):
+    """Something that has nothing to do with the side was in the way."""
+
+
+class UnmeteredError(NotMeasuredError):
+    """No meter works in the side's process."""
+
+
+class PythonLacksError(NotMeasuredError):
+    """The Python that the side was given lacks what measures."""
 
 
 class NotServedError(GreencomputeError):
@@ -248,6 +266,8 @@ class Started:
         said = self._said()
         if self._is_missing(said):
             return NoSuchTestError("it has no such test")
+        if lacking := next((what for words, what in LACKING.items() if words in f"{said}."), ""):
+            return PythonLacksError(f"its Python ({self.side.python}) has no {lacking}", remedy="Install it there.")
         status = self._status()
         # The kernel kills what the memory has no room for.
         kind = MemoryFullError if status == -signal.SIGKILL or is_out_of_memory(said) else NotMeasuredError

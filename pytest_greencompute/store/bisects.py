@@ -49,9 +49,17 @@ class MeasuredSoFar:
             raise SettingsError(f"What was measured before was on {there}, and this is {here}.", remedy="Go on there, or begin again.")
         return replace(self, launches=(*self.launches, launch), devices=devices)
 
+    def has(self, sha: str) -> bool:
+        """Whether that commit was measured, so that what it fails for later may pass."""
+        return any(each.sha == sha for each in self.launches)
+
     def with_skipped(self, sha: str, reason: str) -> MeasuredSoFar:
-        """One more commit that cannot be measured; what was measured of it does not count any more."""
+        """One more commit that cannot be measured; what was measured of it does not count."""
         return replace(self, skipped={**self.skipped, sha: reason})
+
+    def without_skipped(self, sha: str) -> MeasuredSoFar:
+        """That commit is to be tried once more; what was measured of it counts again."""
+        return replace(self, skipped={each: reason for each, reason in self.skipped.items() if each != sha})
 
 
 class BisectState:

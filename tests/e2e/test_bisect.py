@@ -6,6 +6,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import pytest_greencompute.commands.bisect  # noqa: F401  imported once: it is what the launches are put into
 from pytest_greencompute import cli
 from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredError
-from pytest_greencompute.pairing.started import NoSuchTestError, NotMeasuredError
+from pytest_greencompute.pairing.started import DisturbedError, NoSuchTestError, NotMeasuredError
 from tests.e2e.conftest import Project
 from tests.e2e.test_base_ref import SIMULATED, TEST
 
@@ -97,16 +98,63 @@ def test_the_planted_commit_is_found_under_both_names_of_the_test(planted: Plant
     assert list((planted.project.path / "tmp").glob("greencompute-base-*")) == []
 
 
+TIRED = """
+import itertools
+from world import world
+
+simulated, calls = world.model(joules=0.5, seconds=0.004), itertools.count()
+
+def model(queries):
+    if next(calls) > 300:
+        raise RuntimeError("tired")
+    return simulated(queries)
+"""
+
+
+def test_a_good_side_that_fails_in_the_midst_of_its_sets_is_no_fault_of_the_other(
+    planted: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted.project.write("app.py", TIRED)
+    planted.git("add", "-A")
+    planted.git("commit", "-q", "-m", "tired")
+    planted.commit(0.6)
+    assert planted.bisect("HEAD~1") == 2
+    assert "The good commit HEAD~1" in (said := capsys.readouterr().err)
+    assert "its test failed (RuntimeError: tired)" in said
+
+
+@pytest.mark.parametrize(("python", "lacks"), [("env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 {}", "pytest-greencompute"), ("{} -S", "pytest")])
+def test_a_python_without_what_measures_is_named_with_the_remedy(
+    planted: Planted, capsys: pytest.CaptureFixture[str], python: str, lacks: str
+) -> None:
+    (planted.project.path / "conftest.py").unlink()
+    history(planted, 0.5, 0.6)
+    script = planted.project.write("tmp/python", f'#!/bin/sh\nexec {python.format(sys.executable)} "$@"\n')
+    script.chmod(0o755)
+    assert planted.bisect("HEAD~1", "--setup", f"mkdir -p .venv/bin && cp {script} .venv/bin/python") == 2
+    assert f".venv/bin/python) has no {lacks}. Install it there." in capsys.readouterr().err
+
+
+def test_a_machine_without_a_meter_is_told_why_there_is_none(planted: Planted, capsys: pytest.CaptureFixture[str]) -> None:
+    history(planted, 0.5, 0.6)
+    assert planted.bisect("HEAD~1", "--meter", "nvml") == 2
+    assert "no energy meter works there. nvml: " in (said := capsys.readouterr().err)
+    assert "Name another commit" not in said
+
+
 # What follows has launches whose pairs are made up from what each commit's model uses
 
 
 class Launches:
-    """Stands in for the processes of a launch: ``broken`` are commits that have no figure; the launch number ``stop_at`` is stopped."""
+    """Stands in for the processes of a launch: ``broken`` are commits that have no figure, ``faults`` what single launches of a commit
+    end with, the first ones first; the launch number ``stop_at`` is stopped.
+    """
 
     def __init__(self, planted: Planted) -> None:
         self.planted = planted
         self.count, self.stop_at, self.device = 0, 0, "gpu:0 made up"
         self.broken: dict[str, NotMeasuredError] = {}
+        self.faults: dict[str, list[NotMeasuredError | None]] = {}
         self.pythons: set[str] = set()
         self.most_worktrees = 0
 
@@ -115,7 +163,8 @@ class Launches:
         if self.count == self.stop_at:
             raise KeyboardInterrupt
         for start, kind in ((good, GoodNotMeasuredError), (other, NotMeasuredError)):
-            problem = self.broken.get(start.args[0].sha)
+            sha = start.args[0].sha
+            problem = self.faults[sha].pop(0) if self.faults.get(sha) else self.broken.get(sha)
             if problem is not None:
                 raise problem if kind is NotMeasuredError else kind(problem)
         a, b = (self._joules(start.args[0].sha) for start in (good, other))
@@ -174,6 +223,60 @@ def test_guilty_commits_that_cannot_be_measured_are_a_range(
     assert f"Skipped {shas[4][:10]} number 4: it has no such test\n" in said
     assert f"Skipped {shas[3][:10]} number 3: ImportError: no x\n" in said
     assert f"git log -p {shas[2][:10]}..{shas[5][:10]}" in said
+
+
+def test_a_commit_that_failed_once_is_tried_again_where_it_would_narrow_the_answer(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shas = history(planted, *[0.5] * 4, *[0.6] * 4)
+    launches.faults = {shas[4]: [NotMeasuredError("its test failed (a timeout)")]}
+    launches.broken = {shas[3]: NotMeasuredError("its test failed (for good)")}
+    assert planted.bisect(shas[0], "--json", "found.json") == 0
+    said = capsys.readouterr()
+    assert f"skipped {shas[4][:10]} number 4: its test failed (a timeout)" in said.err
+    assert f"once more: {shas[4][:10]} number 4" in said.err
+    found = json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))
+    assert [each["sha"] for each in found["suspects"]] == [shas[3], shas[4]]
+    assert [each["commit"] for each in found["skipped"]] == [shas[3]]
+
+
+OTHERS = DisturbedError("another process used the GPU while it was measured")
+FAILED = NotMeasuredError("its test failed (a timeout)")
+
+
+@pytest.mark.parametrize(("number", "fault"), [(0, OTHERS), (0, FAILED), (1, OTHERS), (2, OTHERS), (2, FAILED)])
+def test_what_may_pass_is_tried_again_at_once_and_skips_nothing(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], number: int, fault: NotMeasuredError
+) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    before = [None] * (fault is FAILED)  # what could never be measured is no passing fault
+    launches.faults = {shas[number]: [*before, fault]}
+    assert planted.bisect(shas[0], "--confidence", "0.9999") == 0
+    said = capsys.readouterr()
+    assert f"once more, since {shas[number][:10]} number {number} was not measured: {fault.message}" in said.err
+    assert "kipped" not in said.err + said.out
+
+
+@pytest.mark.parametrize(
+    ("number", "called", "fault", "remedy"),
+    [
+        (0, "good", OTHERS, "End it. Run the same command again: it goes on from here."),
+        (0, "good", FAILED, "Run the same command again: it goes on from here."),
+        (1, "searched", OTHERS, "End it. Run the same command again: it goes on from here."),
+    ],
+)
+def test_what_does_not_pass_stops_the_search_and_the_same_command_goes_on(
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], number: int, called: str, fault: NotMeasuredError, remedy: str
+) -> None:
+    shas = history(planted, *[0.5] * 2, 0.6)
+    launches.faults = {shas[number]: [*[None] * (number == 0), fault, fault]}
+    assert planted.bisect(shas[0]) == 2
+    assert f"The {called} commit {shas[number][:10]}" in (said := capsys.readouterr().err)
+    assert f"was not measured: {fault.message}. {remedy}" in said
+    assert planted.bisect(shas[0]) == 0
+    second = capsys.readouterr()
+    assert "going on after" in second.err
+    assert "kipped" not in second.err + second.out
 
 
 @pytest.mark.parametrize(
