@@ -51,7 +51,7 @@ class Repository:
 
     def ask(self, *words: str, folder: Path | None = None, config: Sequence[str] = ()) -> str:
         """What git prints. ``config``: settings (``name=value``) for this call. Raises GitError with git's own words and a remedy."""
-        settings = [f"core.hooksPath={os.devnull}", "advice.detachedHead=false", *config]
+        settings = [f"core.hooksPath={os.devnull}", "advice.detachedHead=false", "log.showSignature=false", *config]
         command = ["git", *(word for setting in settings for word in ("-c", setting)), *words]
         try:
             done = subprocess.run(

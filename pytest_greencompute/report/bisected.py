@@ -169,13 +169,19 @@ def _next(found: Bisected) -> Iterator[str]:
     before, last = found.commits[answer.first - 1], found.commits[answer.last]
     yield "Next:"
     yield f"  git show {last.sha[:10]}" if len(found.suspects) == 1 else f"  git log -p {before.sha[:10]}..{last.sha[:10]}"
-    yield f"  git switch --detach {last.sha[:10]} && pytest {shlex.quote(found.test)} --energy-budget --energy-base-ref {before.sha[:10]}"
+    pytest = f"pytest {shlex.quote(found.test)} --energy-budget --energy-base-ref {before.sha[:10]}{_meter(found)}"
+    yield f"  git switch --detach {last.sha[:10]} && {pytest}"
     if answer.explained < ALL_OF_IT * answer.rise.value:
         yield f"The other part of the rise ({percent(answer.rise.value - answer.explained)}) is yet to be explained:"
         ahead, behind = answer.before.value, answer.rise.value - answer.before.value - answer.explained
         where = (found.commits[0], before) if ahead > behind else (last, found.commits[-1])
         options = " ".join(map(shlex.quote, found.how))
         yield f"  greencompute bisect --good {where[0].sha[:10]} --bad {where[1].sha[:10]} {options}".rstrip()
+
+
+def _meter(found: Bisected) -> str:
+    """The option of pytest's for the meters that were asked for."""
+    return f" --energy-meter {shlex.quote(found.how[found.how.index('--meter') + 1])}" if "--meter" in found.how else ""
 
 
 def to_json(found: Bisected) -> dict[str, Json]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_greencompute.commits.between import between
 from pytest_greencompute.commits.git import GitError, Repository
 from tests.commits.conftest import Made
 
@@ -189,6 +190,26 @@ def test_the_users_own_configuration_is_kept(made: Made) -> None:
     configured = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "greencompute.word", "GIT_CONFIG_VALUE_0": "kept"}
     assert made.opened(**configured).ask("config", "greencompute.word").strip() == "kept"
     assert made.opened().ask("config", "user.name").strip() == "Tests"
+
+
+SIGNS = """#!/bin/sh
+case "$*" in
+  *--verify*) echo "gpg: Signature made today" >&2; printf "\\n[GNUPG:] GOODSIG 0123456789ABCDEF Tests\\n" ;;
+  *) cat >/dev/null; printf "\\n[GNUPG:] SIG_CREATED D 1 8 00 0 0\\n" >&2
+     printf -- "-----BEGIN PGP SIGNATURE-----\\n\\nAAAA\\n-----END PGP SIGNATURE-----\\n" ;;
+esac
+"""
+
+
+def test_signatures_that_the_user_has_shown_are_no_part_of_a_commit(made: Made) -> None:
+    program = made.write("gpg", SIGNS)
+    program.chmod(0o755)
+    for name, value in (("gpg.program", str(program)), ("commit.gpgSign", "true"), ("log.showSignature", "true")):
+        made.git("config", name, value)
+    good, bad = made.commit("signed"), made.commit("signed, too")
+    assert "Signature made" in made.git("log", "-1", "--format=%s")
+    assert made.opened().resolve("HEAD").subject == "signed, too"
+    assert [each.sha for each in between(made.opened(), made.opened().resolve(good), made.opened().resolve("HEAD"))] == [good, bad]
 
 
 def test_git_speaks_english_and_asks_for_no_password(made: Made) -> None:

@@ -164,7 +164,7 @@ class Launches:
             raise KeyboardInterrupt
         for start, kind in ((good, GoodNotMeasuredError), (other, NotMeasuredError)):
             sha = start.args[0].sha
-            problem = self.faults[sha].pop(0) if self.faults.get(sha) else self.broken.get(sha)
+            problem: NotMeasuredError | None = self.faults[sha].pop(0) if self.faults.get(sha) else self.broken.get(sha)
             if problem is not None:
                 raise problem if kind is NotMeasuredError else kind(problem)
         a, b = (self._joules(start.args[0].sha) for start in (good, other))
@@ -249,7 +249,7 @@ def test_what_may_pass_is_tried_again_at_once_and_skips_nothing(
     planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], number: int, fault: NotMeasuredError
 ) -> None:
     shas = history(planted, *[0.5] * 2, 0.6)
-    before = [None] * (fault is FAILED)  # what could never be measured is no passing fault
+    before: list[NotMeasuredError | None] = [None] * (fault is FAILED)  # what could never be measured is no passing fault
     launches.faults = {shas[number]: [*before, fault]}
     assert planted.bisect(shas[0], "--confidence", "0.9999") == 0
     said = capsys.readouterr()

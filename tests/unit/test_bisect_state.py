@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,11 @@ def test_the_found_commit_is_told_with_its_probability_never_rounded_up() -> Non
         "  git show 3333333333",
         "  git switch --detach 3333333333 && pytest t.py::test_it --energy-budget --energy-base-ref 2222222222",
     ]
+
+
+def test_the_comparison_to_run_next_has_the_meter_that_was_asked_for() -> None:
+    found = replace(bisected(), how=("--meter", "rapl,cputime", "t.py::test_it"))
+    assert lines(found)[-1].endswith("--energy-budget --energy-base-ref 2222222222 --energy-meter rapl,cputime")
 
 
 def test_a_range_names_its_commits() -> None:
