@@ -166,7 +166,7 @@ class Launches:
             sha = start.args[0].sha
             problem: NotMeasuredError | None = self.faults[sha].pop(0) if self.faults.get(sha) else self.broken.get(sha)
             if problem is not None:
-                raise problem if kind is NotMeasuredError else kind(problem)
+                raise GoodNotMeasuredError(problem) if kind is GoodNotMeasuredError else problem
         a, b = (self._joules(start.args[0].sha) for start in (good, other))
         (base,) = other.func.__self__._checked_out(other.args[0]).of_test(NODE)
         self.pythons.add(base.side.python)
