@@ -26,6 +26,7 @@ from pytest_greencompute.bisecting.search import LEAST, LIKELY, PAIRS, Commits, 
 HISTORIES, COMMITS, CLAIM = 200, 64, 0.99
 NOISES = (0.01, 0.02)
 STEP, BROKEN = (0.08, 0.30), 0.05
+DISTURBANCE = (0.15, 0.6)
 COST = Cost(launch_s=5.0, pair_s=1.0, checkout_s=1.0)
 STEPS = math.ceil(math.log2(COMMITS))
 MOST_OF_A_STEP = 60
@@ -34,10 +35,13 @@ CLAIMS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0001)
 
 @dataclass
 class History:
-    """A history with a known truth. ``guilty`` is the number of the commit, ``broken`` are those that cannot be measured."""
+    """A history with a known truth. ``guilty`` is the number of the commit, ``broken`` are those that cannot be measured, ``disturbed`` the
+    share of sets that something else made dearer.
+    """
 
     noise: float
     seed: int
+    disturbed: float
     launches: list[Evidence] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +59,9 @@ class History:
         """A launch of that commit beside the good one."""
         modes = np.where(self._luck.random(2) < 0.5, 1 + MODES, 1.0)
         good, other = modes[:, None] * (1 + self.noise * self._luck.standard_normal((2, pairs)))
+        if self.disturbed:
+            hit = self._luck.random((2, pairs)) < self.disturbed
+            good, other = np.array([good, other]) * (1 + hit * self._luck.uniform(*DISTURBANCE, (2, pairs)))
         dearer = 1 + self.step if commit >= self.guilty else 1.0
         self.launches.append(Evidence(commit, tuple(np.log(other * dearer / good).tolist())))
         return self.launches[-1]
@@ -73,9 +80,9 @@ class Outcome:
     claims: Sequence[tuple[float, bool]] = ()
 
 
-def searched(noise: float, seed: int) -> Outcome:
+def searched(noise: float, seed: int, disturbed: float) -> Outcome:
     """A history, by the search."""
-    history, commits = History(noise, seed), Commits(COMMITS, claim=CLAIM)
+    history, commits = History(noise, seed, disturbed), Commits(COMMITS, claim=CLAIM)
     claims = []
     while isinstance(now := next_step(commits, history.launches, COST), NextLaunch):
         if now.commit in history.broken:
@@ -94,9 +101,9 @@ def _outcome(history: History, claimed: float, found: Suspects, claims: Sequence
     return Outcome(claimed, right, history.pairs, len(history.launches), seconds, found.last > found.first, claims)
 
 
-def halved(noise: float, seed: int) -> Outcome:
+def halved(noise: float, seed: int, disturbed: float) -> Outcome:
     """The same history, by the plain bisect: a side is kept once a step is as sure as all steps together need."""
-    history, error = History(noise, seed), (1 - CLAIM) / STEPS
+    history, error = History(noise, seed, disturbed), (1 - CLAIM) / STEPS
     bad: list[Evidence] = []
     while not bad or believe(2, bad, least=LEAST, near=LEAST).worse < LIKELY:
         bad.append(Evidence(2, history.measure(COMMITS, PAIRS[0]).changes))
@@ -132,12 +139,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--histories", type=int, default=HISTORIES, help=f"how many, half at each noise (default: {HISTORIES})")
     parser.add_argument("--seed", type=int, default=0, help="where to begin (default: 0)")
+    parser.add_argument("--disturbed", type=float, default=0.0, help="share of sets that are 15 to 60 %% dearer by chance (default: 0)")
     given = parser.parse_args()
     everything: list[Outcome] = []
     table = []
     for noise in NOISES:
         seeds = range(given.seed, given.seed + given.histories // len(NOISES))
-        ours, plain = ([way(noise, seed) for seed in seeds] for way in (searched, halved))
+        ours, plain = ([way(noise, seed, given.disturbed) for seed in seeds] for way in (searched, halved))
         everything += ours
         for name, found in (("bisect", ours), ("plain bisect", plain)):
             sure = [each.right for each in found if each.claimed >= CLAIM]

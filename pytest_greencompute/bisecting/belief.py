@@ -81,11 +81,12 @@ def believe(commits: int, launches: Sequence[Evidence], *, least: float, near: f
     import numpy as np
 
     spread, pair_sd = likely_spreads(), pair_noise(launches)
-    levels = _levels([each.mean for each in launches])
+    levels = _levels([each.change for each in launches])
     at = [0, *sorted({each.commit for each in launches})]
     likely = np.zeros((len(at), len(levels), len(spread.weight)))
     for each in launches:
-        likely[at.index(each.commit)] += spread.log_density(each.mean - levels, pair_sd, len(each.changes))
+        change, pairs = each.weighed(pair_sd)
+        likely[at.index(each.commit)] += spread.log_density(change - levels, pair_sd, pairs)
     cuts = Cuts(np.minimum(MOST_CAUSES, CAUSES * np.diff(at) / commits), levels, likely, spread.weight)
     shown = cuts.levels_at()
     last = shown[-1]

@@ -7,6 +7,7 @@ modes are and how much launches differ besides is not known beforehand, so all l
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ PAIR_NOISE, ITS_PAIRS = 0.02, 2  # what is assumed of a pair's noise before any 
 APART = (0.02, 0.2, 0.0075)  # distances of the modes that are kept: from, to, step
 SPREADS = (0.003, 0.01, 0.03)  # how much launches differ besides (standard deviation)
 SPREADS_WEIGHT = (0.5, 0.35, 0.15)
+FAR = 3.0  # standard deviations of a pair from the others of its launch: something else disturbed it
+MEDIAN_SQUARE = 0.455  # of a normal distribution of variance one
 MODES_WEIGHT = 0.4  # that there are two modes at all
 ODD_WEIGHT, ODD_SPREAD = 0.01, 0.25  # a launch that something else disturbed
 
@@ -41,18 +44,23 @@ class Evidence:
             raise SettingsError(f"A launch of commit {self.commit} with the changes {self.changes} is no evidence.")
 
     @property
-    def mean(self) -> float:
-        """The change of the launch."""
-        return statistics.fmean(self.changes)
+    def change(self) -> float:
+        """The change of the launch, whatever disturbed some of its pairs."""
+        return statistics.median(self.changes)
+
+    def weighed(self, pair_sd: float) -> tuple[float, float]:
+        """The change of the launch where pairs have that noise, and how many pairs it is worth: those that are far off count less."""
+        weights = [1.0 if (off := abs(each - self.change)) <= FAR * pair_sd else (pair_sd / off) ** 2 for each in self.changes]
+        return sum(a * b for a, b in zip(self.changes, weights, strict=True)) / sum(weights), sum(weights)
 
 
 def pair_noise(launches: Sequence[Evidence]) -> float:
-    """The standard deviation of a pair's change within a launch, from all of them together."""
-    squares, degrees = ITS_PAIRS * PAIR_NOISE**2, float(ITS_PAIRS)
-    for each in launches:
-        squares += sum((change - each.mean) ** 2 for change in each.changes)
-        degrees += len(each.changes) - 1
-    return math.sqrt(squares / degrees)
+    """The standard deviation of a pair's change within a launch, from all of them together; a pair that is far off does not widen it."""
+    assumed, kept = [PAIR_NOISE**2] * ITS_PAIRS, [each for each in launches if len(each.changes) > 1]
+    steps = [(after - before) ** 2 / 2 for each in kept for before, after in itertools.pairwise(each.changes)]
+    usual = statistics.median([*assumed, *steps]) / MEDIAN_SQUARE
+    squares = [(one - each.change) ** 2 * len(each.changes) / (len(each.changes) - 1) for each in kept for one in each.changes]
+    return math.sqrt(statistics.fmean([*assumed, *(min(each, FAR**2 * usual) for each in squares)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ class Spread:
     besides: Floats
     weight: Floats
 
-    def log_density(self, off: Floats, pair_sd: float, pairs: int) -> Floats:
+    def log_density(self, off: Floats, pair_sd: float, pairs: float) -> Floats:
         """How likely a launch of so many pairs is ``off`` by so much from its commit's own change; a last axis has the ways."""
         import numpy as np
 

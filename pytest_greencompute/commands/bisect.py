@@ -191,8 +191,8 @@ def _measured(bench: Beside, good: Commit, commit: Commit, step: NextLaunch, mea
         _say(f"skipped {named(commit)}: {reason}")
         return measured.with_skipped(commit.sha, reason)
     launch = LaunchOfCommit(commit.sha, found.pairs, took_s, found.launch_s, found.pairs_s)
-    mean = statistics.fmean(_changes(launch, bench.metric))
-    _say(f"launch {number}: {named(commit)}: {percent(mean)} in {counted(len(found.pairs), 'pair')}")
+    change = statistics.median(_changes(launch, bench.metric))
+    _say(f"launch {number}: {named(commit)}: {percent(change)} in {counted(len(found.pairs), 'pair')}")
     return measured.with_launch(launch, found.devices)
 
 

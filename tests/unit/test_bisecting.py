@@ -42,6 +42,33 @@ def searched(commits: Commits, levels: Callable[[int], float], broken: frozenset
 # What is believed
 
 
+def test_a_pair_that_is_far_off_neither_moves_its_launch_nor_widens_the_noise_of_all() -> None:
+    calm = [launch(8, 0.2, *(0.01 * sign for sign in (-1, 1, -1, 1))) for _ in range(3)]
+    hit = Evidence(8, (0.19, 0.21, 0.19, 0.7))
+    assert pair_noise([*calm, hit]) < 1.5 * pair_noise(calm)
+    change, pairs = hit.weighed(pair_noise([*calm, hit]))
+    assert change == pytest.approx(0.2, abs=0.01)
+    assert 3 <= pairs < 3.1
+    assert hit.change == pytest.approx(0.2)
+
+
+def test_two_pairs_that_are_far_apart_tell_hardly_anything() -> None:
+    change, pairs = Evidence(8, (0.2, 0.6)).weighed(0.01)
+    assert change == pytest.approx(0.4)
+    assert 0.01 / math.sqrt(pairs) > 0.1
+
+
+def test_pairs_that_are_not_far_off_all_count_alike() -> None:
+    usual = Evidence(8, (0.18, 0.2, 0.23))
+    assert usual.weighed(0.02) == pytest.approx((0.61 / 3, 3.0))
+
+
+def test_a_history_with_a_disturbed_pair_is_believed_as_if_it_were_not() -> None:
+    calm = [*[launch(8, 0.2, -0.01, 0.0, 0.01)] * 3, *[launch(4, 0.0, -0.01, 0.0, 0.01)] * 3]
+    hit = [*calm[:-1], Evidence(4, (-0.01, 0.0, 0.45))]
+    assert told(hit).raised[4] == pytest.approx(told(calm).raised[4], abs=0.01)
+
+
 def test_all_ways_to_cut_a_history_are_summed_as_by_hand() -> None:
     luck = np.random.default_rng(1)
     levels, spreads = np.array([-0.1, 0.0, 0.1, 0.2]), np.log([0.25, 0.75])
