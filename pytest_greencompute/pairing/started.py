@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -38,6 +39,7 @@ OWN_GROUP: Any = {"process_group": 0} if sys.version_info >= (3, 11) else {"pree
 BY_ITSELF = range(1, 6)  # pytest's exit statuses of a session that did not pass
 NO_SUCH_TEST = (4, 5)  # pytest's exit status where a node id is not found, and where nothing was collected
 NO_MATCH = "no match in any of"  # what it says of a node id whose file was collected and does not hold it
+PASSED = re.compile(r"\b[1-9]\d* passed\b")  # what it says at the end of a session that has run tests
 # What a Python says that lacks what measures, and what that is.
 LACKING = {
     "fixture 'energy_meter' not found": "pytest-greencompute",
@@ -60,6 +62,13 @@ class NoSuchTestError(NotMeasuredError):
     """The side does not have the test."""
 
     means_missing = True
+
+
+class NotMeteredError(NoSuchTestError):
+    """The side has the test, which has passed there and uses no ``energy_meter``."""
+
+    def __init__(self) -> None:
+        super().__init__("its test does not use energy_meter")
 
 
 class DisturbedError(NotMeasuredError):
@@ -269,6 +278,8 @@ class Started:
         if lacking := next((what for words, what in LACKING.items() if words in f"{said}."), ""):
             return PythonLacksError(f"its Python ({self.side.python}) has no {lacking}", remedy="Install it there.")
         status = self._status()
+        if status == 0 and not self._collected and PASSED.search(said):
+            return NotMeteredError()
         # The kernel kills what the memory has no room for.
         kind = MemoryFullError if status == -signal.SIGKILL or is_out_of_memory(said) else NotMeasuredError
         return kind(f"{error.message.rstrip('.')} (exit status {status}): {said}")

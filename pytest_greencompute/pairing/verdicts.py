@@ -13,6 +13,7 @@ from pytest_greencompute.judging.verdict import Verdict, unmeasured
 from pytest_greencompute.pairing.launches import judge_launches
 from pytest_greencompute.pairing.layouts import blocking, metered_otherwise
 from pytest_greencompute.pairing.runs import Match
+from pytest_greencompute.pairing.started import NotMeteredError
 from pytest_greencompute.values.metrics import METRICS, Metric
 
 KIND = "base_ref"
@@ -52,7 +53,8 @@ def notes_of(match: Match, head: Figures) -> tuple[str, ...]:
     """What a reader should know beside the verdicts: that the test is new, how many answers are others now, and whether they are longer."""
     label = match.base.label
     if match.missing:
-        return (f"{label} does not have this test: nothing to compare with",)
+        lacks = "measure" if match.problem == NotMeteredError().message else "have"
+        return (f"{label} does not {lacks} this test: nothing to compare with",)
     if match.run is None or match.problem:
         return ()
     notes = [*match.notes, *(f"at {label} {note}" for note in match.run.notes if LOST in note)]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -261,6 +262,32 @@ def test_a_test_that_the_base_does_not_have_is_judged_by_its_budgets_alone(repos
     result.assert_outcomes(passed=1)
     assert words(repository.project) == {}
     result.stdout.fnmatch_lines(["*main (*) does not have this test: nothing to compare with*"])
+
+
+@pytest.mark.parametrize("names", [("test_it",), ("test_it", "test_too")])
+def test_a_test_that_the_base_has_and_does_not_measure_yet_is_judged_by_its_budgets_alone(
+    repository: Repository, names: Sequence[str]
+) -> None:
+    repository.project.write("tests/test_app.py", "".join(f"def {name}():\n    pass\n" for name in names))
+    repository.commit()
+    bodies = (TEST.partition("\n\n")[2].replace("test_it", name) for name in names)
+    repository.project.write("tests/test_app.py", "from app import model\n" + "\n".join(bodies))
+    result = repository.measure("main", "--energy-unmeasured=fail")
+    result.assert_outcomes(passed=len(names))
+    for name in names:
+        result.stdout.fnmatch_lines([f"*{name}: main (*) does not measure this test: nothing to compare with*"])
+    assert no_worktree_is_left(repository)
+
+
+@pytest.mark.parametrize("leaves", ["os._exit(0)", "pytest.exit('enough', returncode=0)"])
+def test_a_base_that_ends_before_its_test_as_if_all_were_well_is_unmeasured(repository: Repository, leaves: str) -> None:
+    repository.project.write("tests/conftest.py", f"import os, pytest\ndef pytest_runtest_setup():\n    {leaves}\n")
+    repository.project.write("tests/test_app.py", "def test_it():\n    pass\n")
+    repository.commit()
+    (repository.project.path / "tests" / "conftest.py").unlink()
+    repository.project.write("tests/test_app.py", TEST)
+    repository.measure("main", "--energy-unmeasured=fail").assert_outcomes(failed=1)
+    assert words(repository.project) == {"energy_per_query": "UNMEASURED", "accuracy": "UNMEASURED"}
 
 
 def test_tests_that_are_all_new_in_a_file_that_the_base_has_are_judged_by_their_budgets_alone(repository: Repository) -> None:
