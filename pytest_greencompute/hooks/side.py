@@ -92,4 +92,5 @@ class SideHooks(RunHooks):
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Tell the other process that the test has ended."""
         if hasattr(report, METERED) and not hasattr(report, PART) and (report.when == "call" or not report.passed):
-            self._worker.ended(report.outcome, str(report.longrepr or ""))
+            said = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr  # a skip has its place, too
+            self._worker.ended(report.outcome, str(said or ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from functools import partial
@@ -252,10 +253,12 @@ class Process:
 
 def _not_measured(outcome: str, said: str) -> NotMeasuredError:
     if is_out_of_memory(said):
-        return MemoryFullError(f"it ran out of memory ({_last_line(said)})")
-    return NotMeasuredError(f"its test {'was skipped' if outcome == 'skipped' else 'failed'} ({_last_line(said)})")
+        return MemoryFullError(f"it ran out of memory ({_reason(said)})")
+    return NotMeasuredError(f"its test {'was skipped' if outcome == 'skipped' else 'failed'} ({_reason(said)})")
 
 
-def _last_line(said: str) -> str:
+def _reason(said: str) -> str:
+    """What the test ended with: the first of the last lines that pytest marks with an E, or the last line where there is none."""
     lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
-    return lines[-1].removeprefix("E ").strip() if lines else "nothing was said"
+    blocks = [list(block) for marked, block in itertools.groupby(lines, lambda line: line.startswith("E ")) if marked]
+    return blocks[-1][0].removeprefix("E ").strip() if blocks else lines[-1] if lines else "nothing was said"

@@ -304,12 +304,13 @@ def test_tests_that_are_all_new_in_a_file_that_the_base_has_are_judged_by_their_
     [
         ("import no_such_module\n" + TEST, "*No module named 'no_such_module'*"),
         ("def test_it(energy_meter):\n    raise RuntimeError('weights are missing')\n", "*its test failed (*weights are missing*"),
-        ("import pytest\ndef test_it(energy_meter):\n    pytest.skip('not here')\n", "*its test was skipped (*not here*"),
+        ("def test_it(energy_meter):\n    assert 1 == 2, 'no weights'\n", "*its test failed (AssertionError: no weights)*"),
+        ("import pytest\ndef test_it(energy_meter):\n    pytest.skip('not here')\n", "*its test was skipped (Skipped: not here)*"),
         ("def test_it(energy_meter):\n    pass\n", "*its test measures no run without a name*"),
         (TEST.replace('["a", "b", "c", "d"]', '["a", "b"]').replace('["A", "B", "C", "D"]', '["A", "B"]'), "*2 batches and this side 4*"),
         ("import os\ndef test_it(energy_meter):\n    os._exit(3)\n", "*exit status 3*"),
     ],
-    ids=["cannot be imported", "fails", "skips", "measures nothing", "other queries", "dies"],
+    ids=["cannot be imported", "raises", "fails", "skips", "measures nothing", "other queries", "dies"],
 )
 def test_a_base_that_cannot_be_measured_is_unmeasured_with_its_reason(repository: Repository, at_base: str, says: str) -> None:
     repository.project.toml("max_seconds = 1")
