@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +26,7 @@ from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import IN_PAIRS
 from pytest_greencompute.pairing.started import (
+    OWN_GROUP,
     DisturbedError,
     MemoryFullError,
     NoSuchTestError,
@@ -68,6 +71,7 @@ def run(given: Arguments, root: Path) -> int:
 
 def bisect(given: Arguments, root: Path) -> Bisected:
     """Measure and print until the answer is there. Raises GreencomputeError."""
+    given = {**given, "test": _node_id(given["test"], root)}
     metric, renamed = _metric(given["metric"]), _renamed(given["rename"], given["test"])
     options = {name: given[name] for name in ("meter", "confidence") if given.get(name) is not None}
     settings = build({"budget": True, **options}, read_nearest(root, given["test"]), os.environ, root)
@@ -87,6 +91,17 @@ def bisect(given: Arguments, root: Path) -> Bisected:
         bench = Beside(session, told, metric, (given["test"], *renamed), given.get("run"), given.get("setup"))
         opened.callback(bench.close)
         return _searched(bench, repository, commits, Sought(given, metric, budget.confidence, budget.tolerance(metric)))
+
+
+def _node_id(test: str, root: Path) -> str:
+    """The test, by a path that is good in each checkout. Raises SettingsError where it is not one."""
+    path, _, name = test.partition("::")
+    with contextlib.suppress(ValueError):
+        path = str(Path(path).relative_to(root)) if Path(path).is_absolute() else path
+    if not name or Path(path).is_absolute():
+        problem = f"TEST {test!r} {'is no test of this project' if name else 'names no single test'}."
+        raise SettingsError(problem, remedy="Write it as pytest lists it, such as tests/test_chat.py::test_answers.")
+    return f"{path}::{name}"
 
 
 def _metric(name: str) -> Metric:
@@ -350,12 +365,21 @@ class Beside:
 
 def _get_ready(command: str, folder: Path) -> str | None:
     """Run the user's command in a checkout; the Python that it made there, if it did. Raises SettingsError where it fails."""
-    done = subprocess.run(
-        command, shell=True, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode != 0:
-        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise SettingsError(f"--setup ended with exit status {done.returncode}: {said[-1] if said else 'it said nothing'}")
+    with tempfile.TemporaryFile() as output:  # no pipe, which what it leaves in the background would hold open
+        setup = subprocess.Popen(
+            command, shell=True, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **OWN_GROUP
+        )
+        try:
+            status = setup.wait()
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(setup.pid, signal.SIGKILL)
+            setup.wait()
+            raise
+        output.seek(0)
+        said = [line.strip() for line in output.read().decode(errors="replace").splitlines() if line.strip()]
+    if status != 0:
+        raise SettingsError(f"--setup ended with exit status {status}: {said[-1] if said else 'it said nothing'}")
     own = folder / OWN_PYTHON
     return str(own) if own.exists() else None
 

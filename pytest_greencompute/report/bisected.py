@@ -164,7 +164,7 @@ def _skipped(found: Bisected) -> Iterator[str]:
 def _next(found: Bisected) -> Iterator[str]:
     """The commands that a user would run next."""
     answer = found.answer
-    if answer.ending not in {"found", "unclear"} or answer.rise.low <= 0:
+    if answer.ending not in {"found", "unclear"} or (answer.ending == "unclear" and answer.rise.low <= 0):
         return
     before, last = found.commits[answer.first - 1], found.commits[answer.last]
     yield "Next:"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -342,6 +344,49 @@ def test_a_setup_that_fails_skips_the_commit_and_says_what_it_said(
     assert "Energy/query rose in one of these 2 commits" in said
 
 
+def test_a_setup_that_leaves_something_in_the_background_is_not_waited_for(planted: Planted, launches: Launches) -> None:
+    shas = history(planted, 0.5, 0.6)
+    left = planted.project.path / "left"
+    begun = time.monotonic()
+    try:
+        assert planted.bisect(shas[0], "--setup", f"sleep 60 & echo $! >> {left}") == 0
+        assert time.monotonic() - begun < 30
+    finally:
+        for each in left.read_text(encoding="utf-8").split():
+            os.kill(int(each), signal.SIGKILL)
+
+
+def test_a_setup_ends_with_the_bisect_that_is_stopped(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    history(planted, 0.5, 0.6)
+    number, wait = planted.project.path / "number", subprocess.Popen.wait
+
+    def stopped(process: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        if process.returncode is None and not number.exists() and "sleep" in str(process.args):
+            while not number.exists():
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+        return wait(process, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", stopped)
+    assert planted.bisect("HEAD~1", "--setup", f"sleep 60 & echo $! > {number}.new; mv {number}.new {number}; wait") == 130
+    until = time.monotonic() + 10
+    while is_running(int(number.read_text(encoding="utf-8"))) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not is_running(int(number.read_text(encoding="utf-8")))
+
+
+def is_running(number: int) -> bool:
+    """Whether a process of that number is there and is no zombie."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(number)], capture_output=True, text=True, check=False)
+    return bool(done.stdout.strip()) and not done.stdout.strip().startswith("Z")
+
+
+def test_a_test_may_be_named_by_its_whole_path(planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]) -> None:
+    shas = history(planted, 0.5, 0.6)
+    assert planted.bisect(shas[0], test=str(planted.project.path / NODE)) == 0
+    assert f"pytest {NODE} --energy-budget" in capsys.readouterr().out
+
+
 def test_a_python_that_the_setup_makes_in_a_checkout_is_used_there(planted: Planted, launches: Launches) -> None:
     planted.git("commit", "-q", "--allow-empty", "-m", "the first")
     planted.project.write("requirements.txt", "torch==2.1\n")
@@ -388,6 +433,8 @@ def test_a_merge_is_walked_into_where_that_is_asked_for(planted: Planted, launch
     [
         (("--metric", "accuracy"), "--metric accuracy: this is no metric that is measured in pairs. Choose one of energy_per_query,"),
         (("--rename", "a.py::b=c.py::d"), "--rename a.py::b=c.py::d: it does not lead to tests/test_app.py::test_it."),
+        (("tests/test_app.py",), "TEST 'tests/test_app.py' names no single test. Write it as pytest lists it"),
+        (("/elsewhere/test_app.py::test_it",), "TEST '/elsewhere/test_app.py::test_it' is no test of this project."),
         (("--confidence", "1.5"), "1.5 is not between 0.5 and 1. Write it like 0.99."),
         (("--good", "nowhere"), "--good nowhere: there is no commit 'nowhere' here"),
         (("--bad", "main~9"), "--bad main~9: there is no commit"),
@@ -398,6 +445,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(
     planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], words: Sequence[str], says: str
 ) -> None:
     history(planted, 0.5, 0.6)
-    assert planted.bisect("HEAD~1", *words) == 2
+    test = words[-1] if len(words) == 1 else NODE
+    assert planted.bisect("HEAD~1", *words[: len(words) // 2 * 2], test=test) == 2
     assert says in capsys.readouterr().err
     assert launches.count == 0

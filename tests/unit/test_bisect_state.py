@@ -107,6 +107,10 @@ def test_the_comparison_to_run_next_has_the_meter_that_was_asked_for() -> None:
     assert lines(found)[-1].endswith("--energy-budget --energy-base-ref 2222222222 --energy-meter rapl,cputime")
 
 
+def test_what_was_found_with_less_confidence_says_what_to_run_next_too() -> None:
+    assert "Next:" in lines(bisected(rise=0.005, explained=0.005))
+
+
 def test_a_range_names_its_commits() -> None:
     said = lines(bisected(first=2, last=3))
     assert said[:3] == [
