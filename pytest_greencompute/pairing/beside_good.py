@@ -83,7 +83,10 @@ def launch_beside(
             a = launched.enter_context(contextlib.closing(good()))
         b = launched.enter_context(contextlib.closing(other()))
         b.wait_until_collected()  # what cannot be imported is to be known before anything loads
+        _check_single(b)
         with _is_good():
+            a.wait_until_collected()
+            _check_single(a)
             a.wait_here(name)
         b.wait_here(name)
         with _is_good():
@@ -108,6 +111,13 @@ def launch_beside(
         raise NotMeasuredError(problem or NO_PAIR)
     seconds = (ready - begun) / 1e9, (clock.now_ns() - ready) / 1e9
     return BesideGood(tuple(found), *seconds, _devices(base), behaviours_of(base, layout))
+
+
+def _check_single(process: Process) -> None:
+    """Raises NotMeasuredError where the test that is asked for is several, of which one would stand for all."""
+    asked, found = process.side.node_id, process.node
+    if asked.partition("::")[2] != found.partition("::")[2]:
+        raise NotMeasuredError(f"{asked} is no single test there: its first is {found}", remedy="Name one test, with its parameters.")
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ class Process:
     raises NotMeasuredError where the process has ended or the test failed.
 
     ``names`` are those of the runs that its test has come to so far, ``demands`` what the side's commit demands of the test, once it has
-    told, ``stops`` where it can stop while it loads.
+    told, ``stops`` where it can stop while it loads, ``node`` the test that it has come to: one of several that ``side`` names may do.
     """
 
     def __init__(self, side: Side, told: Told, started: Started | None = None, start: Callable[[], Started] | None = None) -> None:
@@ -49,6 +49,7 @@ class Process:
         self.names: list[str | None] = []
         self.demands: Demands | None = None
         self.stops: tuple[str, ...] = ()
+        self.node = side.node_id
         self.takes_turns = False
         self._own: Layout | None = None  # the layout that it would choose
         self._told = told
@@ -77,6 +78,7 @@ class Process:
             with self._started.understanding(message):
                 self.demands = Demands.from_json(message.get("asked", {}))
                 self.stops = tuple(message.get("stops", ()))
+                self.node = text(message.get("node", self.node))
             self._at = "before set-up"
 
     @property

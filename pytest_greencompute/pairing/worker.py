@@ -1,12 +1,12 @@
 """In the process of one side: measures what its tests measure, set by set, when it is told to.
 
 The messages, in order: it is told its ``settings`` and, where it is to serve several, the ``tests`` that may be asked for. Before each
-test's set-up it says ``collected``, with the ``test`` and the ``tests`` that follow, and is told ``load``, or ``next`` where that test is
-not to run. Where it is to load with ``stops`` (those that it can make it has said), it says ``device`` before its first use of a device,
-and ``loaded`` after the set-up, and is told ``go`` each time, or ``next``. Then for each ``measure`` of the test it says ``here`` and is
-told ``prepare`` (or ``skip``); says ``ready`` with its layout and is told the ``layout`` of both; is told ``set`` again and again (a set,
-or a turn of one: ``Layout.turns``), and says ``measured`` after each, with what was added (``added.py``); is told ``end``, and says
-``done``. What pytest makes of the test it says as ``ended``.
+test's set-up it says ``collected``, with the ``node`` that it is, and where there are several the ``test`` and the ``tests`` that follow,
+and is told ``load``, or ``next`` where that test is not to run. Where it is to load with ``stops`` (those that it can make it has said), it
+says ``device`` before its first use of a device, and ``loaded`` after the set-up, and is told ``go`` each time, or ``next``. Then for each
+``measure`` of the test it says ``here`` and is told ``prepare`` (or ``skip``); says ``ready`` with its layout and is told the ``layout`` of
+both; is told ``set`` again and again (a set, or a turn of one: ``Layout.turns``), and says ``measured`` after each, with what was added
+(``added.py``); is told ``end``, and says ``done``. What pytest makes of the test it says as ``ended``.
 
 Versions that know no ``tests`` are told none by one another: they serve the one test that their process was started for.
 """
@@ -94,7 +94,9 @@ class Worker:
         """
         following = self.tests[self.tests.index(test) + 1 :] if test in self.tests else ()
         which = {"test": test, "tests": [*following]} if self.tests else {}
-        self._channel.send(what="collected", asked={} if demands is None else demands.to_json(), stops=[*STOPS[: 1 + can_hold()]], **which)
+        self._channel.send(
+            what="collected", asked={} if demands is None else demands.to_json(), stops=[*STOPS[: 1 + can_hold()]], node=test, **which
+        )
         message = self._expect("load", "next")
         self._wanted = message["what"] == "load"
         if not self._wanted:

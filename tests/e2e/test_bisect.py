@@ -125,6 +125,19 @@ def test_a_good_side_that_fails_in_the_midst_of_its_sets_is_no_fault_of_the_othe
     assert "its test failed (RuntimeError: tired)" in said
 
 
+@pytest.mark.parametrize(
+    "several", ["@pytest.mark.parametrize('k', ['a b', 'c'])\ndef test_it(k, {})", "class test_it:\n  def test_a(self, {})"]
+)
+def test_a_name_of_several_tests_is_not_taken_for_the_first(planted: Planted, capsys: pytest.CaptureFixture[str], several: str) -> None:
+    body = f"{several.format('energy_meter')}:\n    energy_meter.measure(model, ['a', 'b'])\n"
+    planted.project.write("tests/test_app.py", f"import pytest\nfrom app import model\n{body}")
+    planted.project.write("pytest.ini", "[pytest]\npython_classes = test_*\n")
+    history(planted, 0.5, 0.6)
+    assert planted.bisect("HEAD~1") == 2
+    assert f"{NODE} is no single test there: its first is {NODE}" in (said := capsys.readouterr().err)
+    assert said.endswith("Name one test, with its parameters.\n")
+
+
 @pytest.mark.parametrize(("python", "lacks"), [("env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 {}", "pytest-greencompute"), ("{} -S", "pytest")])
 def test_a_python_without_what_measures_is_named_with_the_remedy(
     planted: Planted, capsys: pytest.CaptureFixture[str], python: str, lacks: str
