@@ -29,7 +29,7 @@ def test_answers_that_claim_99_percent_are_right(outcomes: list[Any]) -> None:
 
 
 def test_it_takes_fewer_pairs_than_a_plain_bisect_of_the_same_error(outcomes: list[Any]) -> None:
-    plain = [benchmark.halved(noise, seed) for noise in benchmark.NOISES for seed in SEEDS]
+    plain = [benchmark.halved(noise, seed, 0.0) for noise in benchmark.NOISES for seed in SEEDS]
     assert sum(each.pairs for each in outcomes) <= 0.7 * sum(each.pairs for each in plain)
 
 
