@@ -54,9 +54,11 @@ def descends(pid: int, family: int) -> bool:
     return False
 
 
-def descendants(proc: Path = PROC, but: Collection[str] = ()) -> Iterator[str]:
-    """The ids of all living descendants of this process, ``but`` these and theirs; each is given before its own children are looked for."""
-    waiting, seen = _children(proc / "self"), set(but)
+def descendants(proc: Path = PROC, but: Collection[str] = (), of: str = "self") -> Iterator[str]:
+    """The ids of all living descendants of a process (this one), ``but`` these and theirs; each is given before its own children are
+    looked for.
+    """
+    waiting, seen = _children(proc / of), set(but)
     while waiting:
         pid = waiting.pop()
         if pid not in seen:

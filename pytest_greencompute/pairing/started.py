@@ -16,13 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import MADE_UP, GreencomputeError
-from pytest_greencompute.machine.processes import APART
+from pytest_greencompute.machine.processes import APART, descendants
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.pairing import SIDE
 from pytest_greencompute.pairing.channel import Channel, GarbledError, Message, SideLostError, SilentError
@@ -206,7 +206,13 @@ class Started:
     def kill(self) -> None:
         """End it at once: what it holds is wanted."""
         if self.lives:
+            others = self._started_apart()
             self._signal(signal.SIGKILL)
+            _kill(others)
+
+    def _started_apart(self) -> list[str]:
+        """Whatever descends from it, while that can be told: a server that its test starts may have a group of its own."""
+        return [*descendants(of=str(self._process.pid))] if self.lives else []
 
     def _signal(self, sign: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses to signal a group of the dead
@@ -308,9 +314,17 @@ class Started:
         """End the process, whatever it does. May be called twice."""
         self._channel.close()
         self._wait(END_S / 60)
+        others = self._started_apart()
         for sign in (signal.SIGTERM, signal.SIGKILL):
             if self.lives:
                 self._signal(sign)
                 self._wait(END_S / 6)
+        _kill(others)
         APART.discard(str(self._process.pid))
         self._output.close()
+
+
+def _kill(pids: Iterable[str]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(int(pid), signal.SIGKILL)

@@ -136,6 +136,14 @@ def is_at_work(pid: str) -> bool:
     return False
 
 
+def is_gone(pid: str) -> bool:
+    """Whether it is within ten seconds."""
+    until = time.monotonic() + 10
+    while is_at_work(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    return not is_at_work(pid)
+
+
 def test_what_a_side_that_dies_has_forked_neither_keeps_anybody_waiting_nor_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(started, "ANSWER_S", 20.0)
     with closing(Process(side(script=FORKS), Told(60.0))) as process:
@@ -143,10 +151,25 @@ def test_what_a_side_that_dies_has_forked_neither_keeps_anybody_waiting_nor_outl
         (child,) = process.stops
         with pytest.raises(NotMeasuredError, match="exit status 3"):
             process.wait_here(None)
-    until = time.monotonic() + 10
-    while is_at_work(child) and time.monotonic() < until:
+    assert is_gone(child)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system lists no children of a process")
+@pytest.mark.parametrize("end", [Started.kill, Started.close])
+def test_a_server_that_a_side_has_started_in_a_group_of_its_own_ends_with_it(tmp_path: Path, end: Callable[[Started], None]) -> None:
+    starts = f"""
+import subprocess, time
+server = subprocess.Popen(["sleep", "100"], start_new_session=True)
+open({str(tmp_path / "server")!r}, "w").write(str(server.pid))
+print("loading", flush=True)
+time.sleep(100)
+"""
+    begun = Started(side(script=starts), Told(60.0))
+    while not (tmp_path / "server").exists() or not (pid := (tmp_path / "server").read_text(encoding="ascii")):
         time.sleep(0.01)
-    assert not is_at_work(child)
+    end(begun)
+    begun.close()
+    assert is_gone(pid)
 
 
 def test_a_test_that_fails_at_the_base_while_its_answers_are_asked_for_says_why_and_spoils_no_later_one() -> None:
