@@ -25,7 +25,7 @@ from pytest_greencompute.values.run import Run, Watching
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-READ_COLD = 2.0  # times what a reading right after another costs
+READ_COLD = 3.0  # times what a reading right after another costs
 
 
 def drive(steps: Generator[Any, Any, Any], instruments: Instruments) -> Any:

@@ -105,7 +105,7 @@ class Spinner:
         self._thread.start()
 
     def _spin(self) -> None:
-        data = np.ones(200_000)
+        data = np.ones(2_000_000)  # milliseconds a call: who waits for Python's lock sleeps, as no native worker does
         while not self._over:
             self._wake.wait()
             self._wake.clear()
