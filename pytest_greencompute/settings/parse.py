@@ -84,11 +84,11 @@ def hosts(value: object) -> int:
 
 
 def names(value: object) -> tuple[str, ...]:
-    """Some names, as a list or with commas between them."""
+    """Some names, each once, as a list or with commas between them."""
     found = value.split(",") if isinstance(value, str) else value
     if not isinstance(found, list) or not found or not all(isinstance(name, str) and name.strip() for name in found):
         raise SettingsError(f"{value!r} is not a list of names.", remedy='Write it like "nvml,rapl" or ["nvml", "rapl"].')
-    return tuple(name.strip() for name in found)
+    return tuple(dict.fromkeys(name.strip() for name in found))
 
 
 def hardware(value: object) -> tuple[str, ...]:

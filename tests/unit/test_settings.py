@@ -65,7 +65,7 @@ TWINS: dict[str, tuple[Any, str, Any]] = {
     "meter": ("nvml, rapl", '["nvml", "rapl"]', lambda made: made.meters == ("nvml", "rapl")),
     "save": ("main-1.2", '"main-1.2"', lambda made: made.save == "main-1.2"),
     "baseline": ("main", '"main"', lambda made: made.baseline == "main"),
-    "base_ref": ("main, v1", '["main", "v1"]', lambda made: made.base_refs == ("main", "v1")),
+    "base_ref": ("main, v1,main", '["main", "v1"]', lambda made: made.base_refs == ("main", "v1")),
     "base_python": ("python3.12", '"python3.12"', lambda made: made.base_python == "python3.12"),
     "base_turns": ("launches", '"launches"', lambda made: made.base_turns == "launches"),
     "launches": ("3", "3", lambda made: made.launches == 3),
