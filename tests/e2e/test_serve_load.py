@@ -142,6 +142,7 @@ def test_bad_input_and_a_server_that_is_not_there_are_told_with_a_remedy(served:
     )
 
 
+@pytest.mark.alone(waits=True)
 def test_a_load_goes_on_for_what_can_still_be_decided(served: Project) -> None:
     """Its throughput is certain at the first look, long before the end; its p99 needs more requests than come until then."""
     served.toml('meters = ["nvml"]')  # none is here: no energy is waited for
@@ -162,6 +163,7 @@ def test_a_load_goes_on_for_what_can_still_be_decided(served: Project) -> None:
     assert {each["metric"]: each["verdict"] for each in run["verdicts"]}["time_to_first_token_p99"] == "INCONCLUSIVE"
 
 
+@pytest.mark.alone(waits=True)
 def test_without_usage_no_budget_on_tokens_passes_and_notes_name_their_load(served: Project) -> None:
     served.write(
         "test_chat.py",
