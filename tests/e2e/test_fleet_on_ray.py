@@ -69,8 +69,9 @@ BOTH = ("H100", "L4")
 WAITS = "(SEEN / uuid).write_text(str(os.getpid())); time.sleep(60)"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared() -> Iterator[Shared]:
+    """Not for longer: its processes descend from this one, and CPU time of those is on the bill of what measures here later."""
     with shared_cluster() as shared:
         shared.add("H100", "big-1")
         shared.add("L4", "small-1", joules=0.8)
