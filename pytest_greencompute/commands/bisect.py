@@ -21,6 +21,7 @@ from pytest_greencompute.commits.between import between, merged
 from pytest_greencompute.commits.git import Commit, Repository
 from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.judging.rule import Rule
+from pytest_greencompute.machine.processes import last_line
 from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredError, launch_beside
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.process import Process
@@ -377,9 +378,9 @@ def _get_ready(command: str, folder: Path) -> str | None:
             setup.wait()
             raise
         output.seek(0)
-        said = [line.strip() for line in output.read().decode(errors="replace").splitlines() if line.strip()]
+        said = output.read().decode(errors="replace")
     if status != 0:
-        raise SettingsError(f"--setup ended with exit status {status}: {said[-1] if said else 'it said nothing'}")
+        raise SettingsError(f"--setup ended with exit status {status}: {last_line(said)}")
     own = folder / OWN_PYTHON
     return str(own) if own.exists() else None
 

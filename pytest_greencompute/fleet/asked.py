@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.machine.processes import last_line
 
 TEST, LIST = "GREENCOMPUTE_FLEET_TEST", "GREENCOMPUTE_FLEET_LIST"
 NOT_THE_COMMIT = 6  # exit status of a process that imported the project from elsewhere; pytest's own end at 5
@@ -29,5 +30,5 @@ def metered_tests(arguments: Sequence[str], root: Path) -> tuple[str, ...]:
         )  # fmt: skip
         if done.returncode == 0:
             return tuple(json.loads(listed.read_text(encoding="utf-8")))
-    last = next((line for line in reversed([*done.stderr.splitlines(), *done.stdout.splitlines()]) if line.strip()), "it said nothing")
+    last = last_line(f"{done.stderr}\n{done.stdout}")
     raise SettingsError(f"pytest collected no metered test with `{shlex.join(arguments)}`: {last}", remedy="Try `pytest --collect-only`.")

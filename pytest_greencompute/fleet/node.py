@@ -28,6 +28,7 @@ from pytest_greencompute.fleet import keeper, leash
 from pytest_greencompute.fleet.asked import NOT_THE_COMMIT, PLUGIN_OPTIONS, TEST
 from pytest_greencompute.fleet.driving import PartEnd
 from pytest_greencompute.fleet.part import MOST_BYTES
+from pytest_greencompute.machine.processes import last_line
 
 PLUGIN = "pytest-greencompute"
 PREFIX = "greencompute-fleet-"
@@ -170,7 +171,7 @@ def _run(sent: Sent, tree: Path, errand: Errand, folder: Path, began: float) -> 
     if status is None:
         return PartEnd(why=f"it had not ended after {errand.longest_s:g} s, and was ended", seconds=seconds, said=text)
     if not report.is_file() or status == NOT_THE_COMMIT:
-        return PartEnd(why=f"{_status(status)}, without a report: {_last_line(text)}", seconds=seconds, said=text)
+        return PartEnd(why=f"{_status(status)}, without a report: {last_line(text)}", seconds=seconds, said=text)
     if report.stat().st_size > MOST_BYTES:
         return PartEnd(why=f"its report is larger than {MOST_BYTES // 1024**2} MiB", seconds=seconds, said=text)
     return PartEnd(report.read_bytes(), seconds, said=text)
@@ -216,7 +217,3 @@ def _began_with() -> set[str]:
 
 def _status(status: int) -> str:
     return f"pytest was ended by {signal.Signals(-status).name}" if status < 0 else f"pytest ended with exit status {status}"
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")

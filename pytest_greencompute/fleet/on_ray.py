@@ -19,6 +19,7 @@ from pytest_greencompute.fleet.driving import EngineLostError, PartEnd
 from pytest_greencompute.fleet.expected import is_meant
 from pytest_greencompute.fleet.node import Errand, Sent, run_part
 from pytest_greencompute.fleet.schedule import Host, PlannedPart
+from pytest_greencompute.machine.processes import last_line
 
 TYPE = "accelerator_type:"  # how the resources of a node begin that say which kind its GPUs are
 LOOK_S = 2.0  # between two looks at which nodes there are
@@ -161,9 +162,9 @@ class RayFleet:
             found: PartEnd = self._ray.get(ended)
         except Exception as error:
             if not self._ray.is_initialized():
-                raise EngineLostError(f"{CLUSTER_LOST}: {_first_line(error)}") from error
+                raise EngineLostError(f"{CLUSTER_LOST}: {_last_words(error)}") from error
             why = next((LOST[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in LOST), "")
-            found = PartEnd(why=why or _first_line(error), host_lost=bool(why))
+            found = PartEnd(why=why or _last_words(error), host_lost=bool(why))
         if found.host_lost and found.why != KILLED:  # one that died is listed until it has missed some heartbeats
             self._hosts[host.id] = Host(host.id, host.name, (), 0)
         return found
@@ -183,7 +184,7 @@ def _held() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise EngineLostError(f"{CLUSTER_LOST}: {_first_line(error)}") from error
+        raise EngineLostError(f"{CLUSTER_LOST}: {_last_words(error)}") from error
 
 
 def _run_part(sent: Sent, chunks: Sequence[Any], node: str, errand: Errand) -> PartEnd:
@@ -206,7 +207,6 @@ def _type_of(node: Mapping[str, Any], wanted: str) -> str:
     return next((each for each in _types(node) if each.casefold() == wanted.casefold() or is_meant(wanted, each)), "")
 
 
-def _first_line(error: BaseException) -> str:
+def _last_words(error: BaseException) -> str:
     """What an error says, without the traceback that Ray puts before it."""
-    said = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {said[-1] if said else 'it said nothing'}"[:500]
+    return f"{type(error).__name__}: {last_line(str(error))}"[:500]

@@ -1,4 +1,4 @@
-"""The processes of this machine: who descends from whom, and who listens at a port (Linux only)."""
+"""The processes of this machine: what one said last; who descends from whom, and who listens at a port (Linux only)."""
 
 from __future__ import annotations
 
@@ -70,6 +70,11 @@ def descendants(proc: Path = PROC, but: Collection[str] = (), of: str = "self") 
 def workers(proc: Path = PROC) -> Iterator[str]:
     """The ids of the descendants that work for this process: all but those that stand apart, and theirs."""
     return descendants(proc, but=APART)
+
+
+def last_line(said: str) -> str:
+    """The last line of what a process printed that holds anything."""
+    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
 
 
 def _children(process: Path) -> list[str]:
