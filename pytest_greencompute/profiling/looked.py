@@ -111,7 +111,8 @@ class _Watch:
             tensors = [each for each in _tensors((args, kwargs), self._torch) if each.dim()]
             if tensors and (key := id(module)) not in self._shapes:
                 self._shapes[key] = "x".join(map(str, tensors[0].shape))
-            if self._now() is None:
+            self._now()
+            if len(self._open) == 1:  # its own mark has been made
                 _note(self._given, module, tensors, _by_name(args, kwargs), self._torch)
         finally:
             self._aside = False

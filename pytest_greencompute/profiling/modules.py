@@ -34,8 +34,10 @@ def profile_modules(run: Callable[[], object], queries: int, limit_s: float, clo
     modules = [every[number] for number in sorted(seen.calls)]
     del every
     passes: list[tuple[float, Owned]] = []
-    first_s = time.perf_counter() - begun
-    while len(passes) < FEWEST or (len(passes) < REPEATS and time.perf_counter() - begun + 2 * first_s < limit_s):
+    pairing_s = time.perf_counter()
+    while len(passes) < FEWEST or (
+        len(passes) < REPEATS and time.perf_counter() - begun + (time.perf_counter() - pairing_s) / len(passes) < limit_s
+    ):
         pair = (lambda: _plain(stamper, run)), (lambda: _marked(modules, stamper, run))
         if len(passes) % 2:
             marked, plain_ns = pair[1](), pair[0]()

@@ -64,13 +64,13 @@ def profile(
     *,
     ticking: Ticking = "cpu",
     limit_s: float = LIMIT_S,
-    batches: int | None = None,
+    some: int | None = None,
     clock: Clock | None = None,
     looks: tuple[Look, ...] = LOOKS,
 ) -> Profile:
     """Look at a model while it answers some of its queries, for ``limit_s`` seconds at most, one pass more or less.
 
-    ``ticking`` is the clock that the meter pays for; ``batches`` how many a pass has (default: as many as there is time for), so that both
+    ``ticking`` is the clock that the meter pays for; ``some`` how many queries a pass has (default: as many as there is time for), so that both
     sides of a comparison answer the same. Raises SettingsError for a task that is none; errors of the model are notes.
     """
     prepared, real = Prepared(task), clock or RealClock()
@@ -81,7 +81,8 @@ def profile(
     factors: tuple[Factor, ...] = ()
     levels: list[Level] = []
     with set_aside(task.watched), _noting(notes, "the queries"):
-        passes.batches = _batches(passes, limit_s) if batches is None else max(1, min(batches, prepared.workload.batches))
+        size, most = prepared.workload.batch_size, prepared.workload.batches
+        passes.batches = _batches(passes, limit_s) if some is None else max(1, min(-(-some // size), most))
         factors = _plain(passes)
         if (few := passes.queries) < prepared.workload.queries:
             notes.append(f"looked at over {few} of {prepared.workload.queries} queries")
