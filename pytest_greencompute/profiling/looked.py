@@ -222,10 +222,10 @@ def _note(given: Given, module: Any, tensors: Sequence[Any], by_name: Mapping[st
     if had != key:  # another module before it had the same
         return
     given.positions += int(ids.numel())
-    mask = by_name.get("attention_mask")
+    mask: Any = by_name.get("attention_mask")
     if getattr(mask, "shape", None) == ids.shape:
         given.masked += int(ids.numel())
-        given.padded += int((mask == 0).sum())
+        given.padded += int(ids.numel() - mask.bool().sum())
 
 
 def _of_given(given: Given, queries: int) -> tuple[Factor, ...]:

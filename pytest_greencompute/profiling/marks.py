@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ def without_marking(found: Owned, extra: float) -> dict[int, float]:
     """
     count = found.calls.total()
     each = max(extra, 0.0) / count if count else 0.0
-    costs: dict[int, float] = Counter()
+    costs = defaultdict[int, float](float)
     for number, calls in found.calls.items():
         costs[number] += calls * each / 2
         costs[found.inside[number]] += calls * each / 2

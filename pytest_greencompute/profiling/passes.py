@@ -6,6 +6,7 @@ Nothing here is metered. What cannot be looked at is a note of the profile, neve
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -70,8 +71,8 @@ def profile(
 ) -> Profile:
     """Look at a model while it answers some of its queries, for ``limit_s`` seconds at most, one pass more or less.
 
-    ``ticking`` is the clock that the meter pays for; ``some`` how many queries a pass has (default: as many as there is time for), so that both
-    sides of a comparison answer the same. Raises SettingsError for a task that is none; errors of the model are notes.
+    ``ticking`` is the clock that the meter pays for; ``some`` how many queries a pass has (default: as many as there is time for), so that
+    both sides of a comparison answer the same. Raises SettingsError for a task that is none; errors of the model are notes.
     """
     prepared, real = Prepared(task), clock or RealClock()
     if task.awaits:
@@ -86,6 +87,8 @@ def profile(
         factors = _plain(passes)
         if (few := passes.queries) < prepared.workload.queries:
             notes.append(f"looked at over {few} of {prepared.workload.queries} queries")
+        ticking, said = _clock_here(ticking)
+        notes += said
         looked = Looked()
         with _noting(notes, "factors"):
             looked = look(passes.run, passes.queries)
@@ -97,6 +100,14 @@ def profile(
                 level = each.collect(passes.run, passes.queries, max(left_s, 0.0) * each.share, ticking)
                 levels.append(with_work(level, looked.work, passes.queries) if each.kind == "modules" else level)
     return Profile(factors, tuple(levels), tuple(dict.fromkeys(notes)), passes.queries)
+
+
+def _clock_here(ticking: Ticking) -> tuple[Ticking, tuple[str, ...]]:
+    """The clock that the meter pays for, where the model works by it; wall time where no CUDA device is in use here."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if ticking == "device" and (cuda is None or not cuda.is_initialized()):
+        return "wall", ("no CUDA device is used by this process itself: shares are those of wall time",)
+    return ticking, ()
 
 
 def _batches(passes: _Passes, limit_s: float) -> int:
