@@ -22,6 +22,7 @@ from pytest_greencompute.profiling.marks import owned
 
 MOST_NAMED = 3  # types of one row
 RARE = 0.01  # of the parameters, or of a row's operators: types with less are not named
+NEEDED = ("torch.utils.flop_counter", "torch.utils._python_dispatch", "torch.profiler")
 COPIES = {"_to_copy", "copy_"}
 WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "item"}  # operators at which the processor waits for what a device has to say
 
@@ -60,6 +61,14 @@ class Looked:
     factors: tuple[Factor, ...] = ()
     work: Mapping[str, Work] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def get_ready() -> None:
+    """Import what looking needs, which takes seconds and is no part of it."""
+    if "torch" in sys.modules:
+        for name in NEEDED:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
 
 def look(run: Callable[[], object], queries: int) -> Looked:

@@ -17,7 +17,7 @@ from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.measuring.task import Prepared, Task
 from pytest_greencompute.models.tallies import set_aside
 from pytest_greencompute.models.workload import Workload, is_out_of_memory
-from pytest_greencompute.profiling.looked import Looked, Work, look, named
+from pytest_greencompute.profiling.looked import Looked, Work, get_ready, look, named
 from pytest_greencompute.profiling.modules import profile_modules
 from pytest_greencompute.protocol.parts import spread
 
@@ -77,8 +77,9 @@ def profile(
     prepared, real = Prepared(task), clock or RealClock()
     if task.awaits:
         return Profile(notes=("the model is awaited: nothing of it is told apart",), queries=prepared.workload.queries)
-    begun_s, notes = time.perf_counter(), list[str]()
-    passes = _Passes(prepared.workload, real, 1, begun_s + limit_s)
+    get_ready()
+    notes = list[str]()
+    passes = _Passes(prepared.workload, real, 1, time.perf_counter() + limit_s)
     factors: tuple[Factor, ...] = ()
     levels: list[Level] = []
     with set_aside(task.watched), _noting(notes, "the queries"):
