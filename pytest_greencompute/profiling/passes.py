@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.errors import GreencomputeError
-from pytest_greencompute.explaining.profile import Factor, Kind, Level, Profile, Ticking
+from pytest_greencompute.explaining.profile import Factor, LevelKind, Level, Profile, Ticking
 from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.measuring.task import Prepared, Task
 from pytest_greencompute.models.tallies import set_aside
 from pytest_greencompute.models.workload import Workload, is_out_of_memory
-from pytest_greencompute.profiling.looked import Looked, Work, get_ready, look, named
+from pytest_greencompute.profiling.looked import Looked, OwnWork, get_ready, look, named
 from pytest_greencompute.profiling.modules import profile_modules
 from pytest_greencompute.protocol.parts import spread
 
@@ -28,15 +28,15 @@ Collector = Callable[[Callable[[], object], int, float, Ticking], Level]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LookFor:
     """A kind of look: who takes it, and its share of the time that is left when its turn comes."""
 
-    kind: Kind
+    kind: LevelKind
     collect: Collector
     share: float
 
 
-LOOKS: tuple[Look, ...] = (Look("modules", profile_modules, 0.45),)
+LOOKS: tuple[LookFor, ...] = (LookFor("modules", profile_modules, 0.45),)
 
 
 class OutOfTimeError(GreencomputeError):
@@ -67,9 +67,9 @@ def profile(
     limit_s: float = LIMIT_S,
     some: int | None = None,
     clock: Clock | None = None,
-    looks: tuple[Look, ...] = LOOKS,
+    looks: tuple[LookFor, ...] = LOOKS,
 ) -> Profile:
-    """Look at a model while it answers some of its queries, for ``limit_s`` seconds at most, one pass more or less.
+    """LookFor at a model while it answers some of its queries, for ``limit_s`` seconds at most, one pass more or less.
 
     ``ticking`` is the clock that the meter pays for; ``some`` how many queries a pass has (default: as many as there is time for), so that
     both sides of a comparison answer the same. Raises SettingsError for a task that is none; errors of the model are notes.
@@ -136,7 +136,7 @@ def _plain(passes: _Passes) -> tuple[Factor, ...]:
     )
 
 
-def with_work(level: Level, work: Mapping[str, Work], queries: int) -> Level:
+def with_work(level: Level, work: Mapping[str, OwnWork], queries: int) -> Level:
     """The rows of modules with what they work on in a pass over that many queries."""
     costs = []
     for cost in level.costs:

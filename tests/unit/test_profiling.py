@@ -17,7 +17,7 @@ from pytest_greencompute.explaining.profile import OUTSIDE, Level, Profile
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.profiling.marks import OUT, Mark, Owned, owned, without_marking
 from pytest_greencompute.profiling.modules import profile_modules
-from pytest_greencompute.profiling.passes import LOOKS, Look, profile
+from pytest_greencompute.profiling.passes import LOOKS, LookFor, profile
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -347,7 +347,7 @@ def test_what_a_kind_of_look_cannot_do_is_a_note_and_the_others_stand() -> None:
     def breaks(*_: Any) -> Level:
         raise MemoryError("no room")
 
-    found = looked_at(answering(Encoder()), looks=(Look("operators", breaks, 0.5), *MODULES))
+    found = looked_at(answering(Encoder()), looks=(LookFor("operators", breaks, 0.5), *MODULES))
     assert [each.kind for each in found.levels] == ["modules"]
     assert any("operators: out of memory" in note for note in found.notes)
 
