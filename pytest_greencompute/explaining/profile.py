@@ -40,7 +40,8 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One row of a level: its own seconds per query on the level's clock, one for each repeated pass, and its calls per query.
+    """One row of a level: its own seconds per query on the level's clock, one for each repeated pass, and its calls per query (None: not
+    counted).
 
     ``flops`` are its own per query (None: not counted); ``inside`` is the name of the row that it lies in, empty for none. ``dtype``,
     ``device`` and ``shape`` are those of the work, several joined with ", ". Raises SettingsError for what no work takes.
@@ -48,7 +49,7 @@ class Cost:
 
     name: str
     seconds: tuple[float, ...]
-    calls: float
+    calls: float | None = None
     flops: float | None = None
     inside: str = ""
     dtype: str = ""
@@ -56,7 +57,7 @@ class Cost:
     shape: str = ""
 
     def __post_init__(self) -> None:
-        numbers = (*self.seconds, self.calls, self.flops or 0.0)
+        numbers = (*self.seconds, self.calls or 0.0, self.flops or 0.0)
         if not self.name or self.name == self.inside or not all(math.isfinite(each) and each >= 0 for each in numbers):
             raise SettingsError(f"The row {self.name!r} has {self.calls!r} calls and {self.seconds!r} s.", remedy="They must be finite.")
 
