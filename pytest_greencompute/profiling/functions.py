@@ -12,8 +12,8 @@ from types import CodeType
 from typing import Any
 
 from pytest_greencompute.errors import CannotError
-from pytest_greencompute.explaining.profile import Cost, Level, Ticking
-from pytest_greencompute.profiling.places import MODULES, Names, Place, called
+from pytest_greencompute.explaining.profile import MODULES, Cost, Level, Ticking
+from pytest_greencompute.profiling.places import Names, Place, called
 from pytest_greencompute.profiling.sampling import Sampler, Seen
 
 REPEATS = 8  # parts that the time is divided into, each of as many passes as fit: their scatter is the figures' noise
@@ -76,6 +76,8 @@ def _level(seen: list[Seen], calls: Counter[str] | None, each: int, queries: int
                 inside=MODULES if place.in_module and place.name != MODULES else "",
             )
         )
+    if any(each.inside for each in costs) and MODULES not in twice:  # what they lie in
+        costs.append(Cost(MODULES, (0.0,) * len(seen)))
     notes = [] if calls is not None else ["calls of functions were not counted: another profiler is at work, or a pass takes too long"]
     looking = sum(part.looking_ns for part in seen) / sum(part.whole_ns for part in seen)
     notes += [f"looking took {looking:.0%} of the time, left out of the figures"] if looking > BUSY else []

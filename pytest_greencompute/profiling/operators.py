@@ -1,7 +1,7 @@
 """Which operators and kernels the queries' work consists of, as torch.profiler tells them.
 
-The profiler keeps every event in memory and adds some microseconds to each operator, so it looks at few passes, after one that nobody counts (it
-starts then), and its seconds are for comparing rows with each other: what a pass takes without it is measured elsewhere.
+The profiler keeps every event in memory and adds some microseconds to each operator, so it looks at few passes, after one that nobody
+counts (it starts then), and its seconds are for comparing rows with each other: what a pass takes without it is measured elsewhere.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def profile_operators(run: Callable[[], object], queries: int, limit_s: float, c
         passes.append((seconds, _rows(events, on_device=clock == "device")))
     if not any(rows for _, rows in passes):
         raise CannotError("No operator of torch ran in the pass.")
-    return Level("operators", "device" if clock == "device" else "wall", tuple(seconds / queries for seconds, _ in passes), _costs(passes, queries))
+    return Level(
+        "operators", "device" if clock == "device" else "wall", tuple(seconds / queries for seconds, _ in passes), _costs(passes, queries)
+    )
 
 
 def _profiled(torch: Any, run: Callable[[], object]) -> tuple[float, Any]:

@@ -1,9 +1,9 @@
 """What a place in Python code is called: the user's function that a stack is in, and which library it has called. Values in, values out.
 
-Names are relative to the project, so that two checkouts of it agree: "chat.py:tokenize", "re.compile from chat.py:tokenize". What a library
-does inside is not the user's to change, so all of it counts under what the user's function has called; where no function of the
-user's is in the stack, the library's own function has the name. Below a call of a torch module the modules' own table says more: that is "torch
-modules from chat.py:encode".
+Names are relative to the project, so that two checkouts of it agree: "chat.py:tokenize", "re.compile from chat.py:tokenize". What a
+library does inside is not the user's to change, so all of it counts under what the user's function has called; where no function of the
+user's is in the stack, the library's own function has the name. Below a call of a torch module the table of modules says more: that is
+"torch modules from chat.py:encode".
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Literal
 
+from pytest_greencompute.explaining.profile import MODULES
 from pytest_greencompute.models.queries import is_of_project
 
-MODULES = "torch modules"
 _OURS = str(Path(__file__).parents[1])
 _CALLS_A_MODULE = {"_wrapped_call_impl", "_call_impl"}  # torch.nn.Module.__call__
 _WITHIN = re.compile(r"(\.<locals>)?\.<(listcomp|setcomp|dictcomp|genexpr)>")  # part of the function around, as from Python 3.12 on
