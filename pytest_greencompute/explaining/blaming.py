@@ -63,29 +63,44 @@ def _level(explanation: Explanation, kind: Kind) -> LevelDifference | None:
 def _places(explanation: Explanation) -> list[Place]:
     """Places of all levels that share nothing, those that changed as the whole did, the largest first."""
     modules, functions = _level(explanation, "modules"), _level(explanation, "functions")
+    rise = explanation.risen.difference_j
     inner = [each for each in (modules.places if modules else ()) if each.name != OUTSIDE]
-    outer = list(functions.tree if functions else ())
-    has_modules = modules is not None and any(each.name != OUTSIDE for each in modules.tree)
-    within = next((each for each in outer if each.name == MODULES), None) if has_modules else None
-    if functions is None and modules is not None:
-        outer = [each for each in modules.tree if each.name == OUTSIDE]
-    found = [_inner(each, within.parts if within else ()) for each in inner] + [each for each in outer if each is not within]
-    least = LEAST * abs(explanation.risen.difference_j)
-    up = explanation.risen.difference_j > 0
-    grown = [each for each in found if each.certain and (each.difference_j > 0) == up and abs(each.difference_j) >= least]
+    within = next((each.parts for each in (functions.tree if functions else ()) if each.name == MODULES), ())
+    found = [*_inner(inner, within), *_outer(modules, functions, rise)]
+    grown = [each for each in found if each.certain and each.difference_j / rise >= LEAST]
     return sorted(dict.fromkeys(grown), key=lambda each: -abs(each.difference_j))
 
 
-def _inner(module: Place, functions: Iterable[Place]) -> Place:
-    """The function that has most of a module's difference, where there is one that is not the module itself; else the module."""
-    likely = [
-        each
-        for each in functions
-        if each.certain and not each.own and not each.name.startswith(MODULES) and not each.name.endswith(".forward")
-    ]
-    biggest = max(likely, key=lambda each: abs(each.difference_j), default=None)
-    same = biggest is not None and 0 < INSIDE * module.difference_j / biggest.difference_j <= 1
-    return biggest if same and biggest is not None else module
+def _outer(modules: LevelDifference | None, functions: LevelDifference | None, rise: float) -> list[Place]:
+    """The functions outside of modules; without a level of functions, all that is outside as one."""
+    outside = [each for each in (modules.tree if modules else ()) if each.name == OUTSIDE]
+    if functions is None or modules is None:
+        return outside if functions is None else list(functions.tree)
+    if modules.clock != functions.clock and math.fsum(each.difference_j for each in outside) / rise < MOSTLY:
+        return []  # modules run on a device: what waits for them there is no place of its own
+    return [each for each in functions.tree if each.name != MODULES]
+
+
+def _inner(modules: Sequence[Place], functions: Iterable[Place]) -> list[Place]:
+    """The modules; a function that has most of the difference of one, or of all of them together, stands in their place."""
+    likely = [each for each in functions if each.certain and _is_no_module(each)]
+    together = math.fsum(each.difference_j for each in modules)
+    for each in likely:
+        if INSIDE <= each.difference_j / (together or math.inf) <= 1 / INSIDE:
+            return [each]
+    same = [(module, next((each for each in likely if _same(each, module)), None)) for module in modules]
+    return [module if function is None else function for module, function in same]
+
+
+def _same(function: Place, module: Place) -> bool:
+    return INSIDE <= function.difference_j / module.difference_j <= 1 / INSIDE
+
+
+def _is_no_module(function: Place) -> bool:
+    """Whether a function within modules says more than the module does: its own ``forward`` does not, unless that calls something new."""
+    if function.own or function.name.startswith(MODULES):
+        return False
+    return not function.name.endswith(".forward") or (function.state == "new" and " from " in function.name)
 
 
 # --- factors ----------------------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ def _timed(run: Callable[[], object]) -> float:
 
 def _sampled(run: Callable[[], object], names: Names, clock: Ticking, each: int, repeats: int) -> list[Seen]:
     found = []
-    with Sampler(names, "cpu" if clock == "cpu" else "wall", _sampled.__code__) as sampler:
+    sampler = Sampler(names, "cpu" if clock == "cpu" else "wall", _sampled.__code__)
+    with sampler.looking():
         for _ in range(repeats):
             sampler.begin()
             for _ in range(each):

@@ -51,15 +51,15 @@ class Names:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
-        self._known: dict[CodeType, Named] = {}
-        self._places: dict[tuple[CodeType, ...], Place | None] = {}
+        # By address, with the code itself so that no other gets that: code is equal to its like in another file, and hashing it takes long.
+        self._known: dict[int, tuple[Named, CodeType]] = {}
+        self._places: dict[tuple[int, ...], Place | None] = {}
 
     def of(self, code: CodeType) -> Named:
         """What a function is called, and whose it is."""
-        found = self._known.get(code)
-        if found is None:
-            found = self._known[code] = self._named(code)
-        return found
+        if id(code) not in self._known:
+            self._known[id(code)] = self._named(code), code
+        return self._known[id(code)][0]
 
     def _named(self, code: CodeType) -> Named:
         path, own = code.co_filename, _WITHIN.sub("", getattr(code, "co_qualname", code.co_name))
@@ -83,9 +83,10 @@ class Names:
 
     def place(self, stack: Iterable[CodeType]) -> Place | None:
         """The row that a stack counts under, from its innermost function outwards; None where it holds none but ours."""
-        key = tuple(stack)
+        codes = tuple(stack)
+        key = tuple(map(id, codes))
         if key not in self._places:
-            self._places[key] = _place([self.of(code) for code in key])
+            self._places[key] = _place([self.of(code) for code in codes])
         return self._places[key]
 
 

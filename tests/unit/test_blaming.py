@@ -29,7 +29,7 @@ def profile(model: Rows, functions: Rows, **factors: float | str) -> Profile:
         told += [cost(MODULES, 0.0), cost(IN_MODEL, sum(model.values()) - sum(inner.values()), MODULES)]
     whole = sum(model.values()) + sum(outer.values())
     levels = [
-        Level(kind, "cpu", (whole / 1e3 * 1.001,) * PASSES, tuple(costs))
+        Level(kind, "cpu", (whole / 1e3 * 1.003,) * PASSES, tuple(costs))
         for kind, costs in (("modules", rows), ("functions", told))
         if costs
     ]
