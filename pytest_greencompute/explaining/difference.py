@@ -19,7 +19,8 @@ from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.explaining.tree import Part, Shares, Weighing, forest
 from pytest_greencompute.stats.distributions import student_t_quantile
 
-LAUNCH = 0.03  # by how much a part's time differs between two launches of the same code, as a share of it (standard deviation)
+# By how much a part's share differs between two launches of the same code (standard deviations): in proportion to it, and however small.
+LAUNCH, LAUNCH_LEAST = 0.03, 0.001
 PRIOR, PRIOR_DF = 0.05, 6  # relative scatter of a part's passes where nothing better is known, and how many passes that is worth
 FAINT = 1e-4  # of a pass: no clock tells less
 SEEN = 0.005  # of a pass: parts that take less say nothing of the scatter of others
@@ -190,9 +191,10 @@ class _Judge:
             return 0.0
         mean, degrees = statistics.fmean(shares), len(shares) - 1
         own = statistics.variance(shares) if degrees else 0.0
-        prior = (usual * mean) ** 2 + FAINT**2
+        rest = mean * (1 - mean)  # what scatters in a part is missing or added in all others
+        prior = (usual * rest) ** 2 + FAINT**2
         joined = (PRIOR_DF * prior + degrees * own) / (PRIOR_DF + degrees)
-        return joined / len(shares) + (LAUNCH * mean * (1 - mean)) ** 2
+        return joined / len(shares) + (LAUNCH * rest) ** 2 + LAUNCH_LEAST**2
 
 
 def _as_own(place: Place) -> Place:
@@ -200,35 +202,36 @@ def _as_own(place: Place) -> Place:
 
 
 def _usual(sides: Sequence[Shares]) -> float:
-    """The median relative scatter of the passes of those parts that take some time."""
-    found = [statistics.stdev(shares) / mean for shares in sides if len(shares) > 1 and (mean := statistics.fmean(shares)) > SEEN]
+    """The median relative scatter of the passes of those parts that take some time, and not all of it."""
+    means = [(shares, statistics.fmean(shares)) for shares in sides if len(shares) > 1]
+    found = [statistics.stdev(shares) / (mean * (1 - mean)) for shares, mean in means if SEEN < mean < 1 - SEEN]
     return max(statistics.median(found), FAINT) if found else PRIOR
 
 
 def _told(parts: Sequence[Place]) -> list[Place]:
     """The places that the difference is told by, out of parts that lie side by side: each as far inside as one thing has most of it."""
-    return [place for part in parts if part.certain for place in _within(part)]
+    return [place for part in parts for place in _within(part)]
 
 
 def _within(part: Place) -> list[Place]:
-    inside = [each for each in part.parts if each.certain]
+    """A part as a place, or what is inside of it; nothing where no difference is certain."""
+    inside = [each for each in part.parts if any(inner.certain for inner in each.walk())]
     if not inside or part.state:
-        return [part]
-    biggest = max(inside, key=lambda each: abs(each.difference_j))
-    if abs(biggest.difference_j) >= MOST * abs(part.difference_j) and len(inside) == 1:
-        return _within(biggest)
-    if _grew_alike(part, inside):
-        return [part]
+        return [part] if part.certain else []
     found = [place for each in inside for place in _within(each)]
+    if not part.certain:
+        return found
+    if len(found) > 1 and _grew_alike(part):
+        return [part]
     together = math.fsum(each.difference_j for each in found)
     return found if abs(together) >= MOST * abs(part.difference_j) else [part]
 
 
-def _grew_alike(part: Place, inside: Sequence[Place]) -> bool:
+def _grew_alike(part: Place) -> bool:
     """Whether all that is inside and costs something grew as the part did: then the part is the place, and not each thing in it."""
     grew = _growth(part)
     of_parts = [_growth(each) for each in part.parts if max(each.base_j, each.head_j) > SEEN * max(part.base_j, part.head_j) * 4]
-    return len(inside) > 1 and all(abs(each - grew) <= UNIFORM * abs(grew) for each in of_parts)
+    return all(abs(each - grew) <= UNIFORM * abs(grew) for each in of_parts)
 
 
 def _growth(place: Place) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.results.profile_json import explained_from_json, explained_to_json, profile_from_json, profile_to_json
 from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json, provenance_from_json, provenance_to_json
 from pytest_greencompute.results.result import ENERGY, CandidateCount, CandidateRow, Figure, Pairs, Result, ShownVerdict
 from pytest_greencompute.results.run_json import SCHEMA, JsonObject, raw_to_json, run_from_json, run_to_json
@@ -124,6 +125,10 @@ def _asked_for(result: Result) -> dict[str, Json]:
         found["against"] = [_pairs_to_json(each) for each in result.against]
     if result.bases:
         found["bases"] = [{"ref": ref, "run": run_to_json(run)} for ref, run in result.bases.items()]
+    if result.explained:
+        found["explained"] = [explained_to_json(each) for each in result.explained]
+    if result.profile is not None:
+        found["profile"] = profile_to_json(result.profile)
     if result.candidate is not None:
         found["candidate"] = candidate_to_json(result.candidate)
     if result.hardware:
@@ -261,6 +266,8 @@ def result_from_json(data: JsonObject, *, samples: bool = True) -> Result:
         bases={each["ref"]: run_from_json(each["run"]) for each in data.get("bases", ())} if samples else {},
         hardware=data.get("hardware", ""),
         hosts=data.get("hosts", 0),
+        explained=tuple(map(explained_from_json, data.get("explained", ()))),
+        profile=profile_from_json(data["profile"]) if "profile" in data else None,
     )
 
 

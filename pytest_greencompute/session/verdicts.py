@@ -10,6 +10,7 @@ from pytest_greencompute.judging.judge import Bench, judge_run, limits_for, lost
 from pytest_greencompute.judging.verdict import Policy, Verdict, accepted, effect
 from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.session.candidates import ByRun
+from pytest_greencompute.session.explained import where_of
 from pytest_greencompute.session.sentences import sentence_of
 from pytest_greencompute.session.tests import BudgetsFailedError, BudgetsSkippedError, MeteredTest
 from pytest_greencompute.settings.settings import Settings
@@ -80,12 +81,13 @@ def _shown(verdicts: Sequence[Verdict], policy: Policy) -> tuple[ShownVerdict, .
     return tuple(ShownVerdict.of(verdict, effect(verdict, policy)) for verdict in verdicts)
 
 
-def enforce(verdicts: Sequence[Verdict], settings: Settings, *, only_failures: bool = False) -> None:
-    """Raise BudgetsFailedError or BudgetsSkippedError with the sentences of the verdicts that ask for it."""
+def enforce(test: MeteredTest, verdicts: Sequence[Verdict], settings: Settings, *, only_failures: bool = False) -> None:
+    """Raise BudgetsFailedError or BudgetsSkippedError with the sentences of the verdicts of ``test`` that ask for it."""
     by_effect: dict[str, list[str]] = {}
     for verdict in verdicts:
         if not only_failures or verdict.word == "FAIL":
-            by_effect.setdefault(effect(verdict, settings.policy), []).append(sentence_of(verdict, settings))
+            lines = filter(None, (sentence_of(verdict, settings), where_of(test, verdict)))
+            by_effect.setdefault(effect(verdict, settings.policy), []).extend(lines)
     if "fail" in by_effect:
         raise BudgetsFailedError("\n".join(by_effect["fail"]))
     if "skip" in by_effect:

@@ -1,0 +1,103 @@
+"""--energy-explain: after a FAIL against a commit, both sides are looked at, and the failure says where the difference is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import pytest_greencompute.session.other_commits
+from tests.e2e.conftest import Project
+from tests.e2e.test_base_ref import Repository, no_worktree_is_left, repository
+
+__all__ = ["repository"]  # the fixture
+
+LIMIT_S = 2.0
+
+APP = """
+from world import world
+
+def squares(count):
+    return sum([number * number for number in range(count)])
+
+def tokenize(batch):
+    squares(4000)
+    return batch
+
+def infer(batch):
+    squares(4000 * {times})
+    return metered(batch)
+
+metered = world.model(joules={joules}, seconds=0.004, spread=0.004, answer=str.upper)
+
+def model(batch):
+    return infer(tokenize(batch))
+"""
+
+
+@pytest.fixture
+def pipeline(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    monkeypatch.setattr(pytest_greencompute.session.other_commits, "EXPLAINING_S", LIMIT_S)
+    repository.project.toml('max_seconds = 60\nexplain = "on"')
+    write(repository, 1, 0.5)
+    repository.commit()
+    return repository
+
+
+def write(repository: Repository, times: int, joules: float) -> None:
+    repository.project.write("app.py", APP.format(times=times, joules=joules))
+
+
+def explained(project: Project) -> dict[str, Any]:
+    (run,) = project.report()["runs"]
+    (found,) = run["explained"]
+    return dict(found)
+
+
+def fail(pipeline: Repository, *args: str) -> pytest.RunResult:
+    """A FAIL against a baseline that was saved at the first commit, at the second one."""
+    project = pipeline.project
+    project.measure("--energy-save", "demo").assert_outcomes(passed=1)
+    write(pipeline, 3, 1.0)
+    pipeline.commit("hungrier")
+    result = project.measure("--energy-baseline", "demo", "--energy-json=energy.json", *args)
+    result.assert_outcomes(failed=1)
+    return result
+
+
+def test_a_failure_against_a_baseline_names_the_function_that_does_more(pipeline: Repository) -> None:
+    result = fail(pipeline)
+    result.stdout.fnmatch_lines(["*Where: app.py:infer*of +500 mJ*"])
+    found = explained(pipeline.project)
+    assert found["ref"] == "demo"
+    assert found["energy"]["head_j"] == pytest.approx(2 * found["energy"]["base_j"], rel=0.02)
+    assert no_worktree_is_left(pipeline)
+
+
+def test_nothing_is_looked_at_where_that_is_switched_off(pipeline: Repository) -> None:
+    fail(pipeline, "--energy-explain=off")
+    (run,) = pipeline.project.report()["runs"]
+    assert "explained" not in run
+    assert [each["verdict"] for each in run["verdicts"]] == ["FAIL", "PASS"]
+
+
+def test_what_passes_against_a_commit_is_explained_where_that_is_asked_for(pipeline: Repository) -> None:
+    pipeline.measure("main", "--energy-explain=always").assert_outcomes(passed=1)
+    found = explained(pipeline.project)
+    assert found["ref"].startswith("main")
+    assert found["where"] == ""
+
+
+def test_a_commit_that_cannot_explain_is_said_and_the_verdict_stands(pipeline: Repository) -> None:
+    """An older version does not say that it can."""
+    silent = "import pytest_greencompute.pairing.worker as worker\n"
+    silent += "send = worker.Channel.send\n"
+    silent += "worker.Channel.send = lambda self, **said: send(self, **{k: v for k, v in said.items() if k != 'explains'})\n"
+    conftest = pipeline.project.path / "conftest.py"
+    whole = conftest.read_text(encoding="utf-8")
+    conftest.write_text(silent + whole, encoding="utf-8")
+    pipeline.commit("an old version")
+    conftest.write_text(whole, encoding="utf-8")
+    pipeline.measure("main", "--energy-explain=always").assert_outcomes(passed=1)
+    (run,) = pipeline.project.report()["runs"]
+    assert any("not explained against main" in note and "cannot explain" in note for note in run["notes"])
