@@ -19,6 +19,7 @@ Ticking = Literal["cpu", "wall", "device"]
 KINDS: tuple[LevelKind, ...] = ("modules", "operators", "functions")
 CLOCKS: tuple[Ticking, ...] = ("cpu", "wall", "device")
 OUTSIDE = "outside of modules"  # the row of a level of modules for tokenising, copying, Python
+MODULES = "torch modules"  # of a level of functions, for what lies below a call of a module
 OVER = 1e-6  # of a pass, by which its rows may exceed it: rounding
 
 
