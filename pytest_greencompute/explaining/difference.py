@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_greencompute.explaining.alignment import align
-from pytest_greencompute.explaining.profile import LevelKind, Level, Profile, Ticking
+from pytest_greencompute.explaining.profile import Level, LevelKind, Profile, Ticking
 from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.explaining.tree import Branch, Shares, Weighing, forest
 from pytest_greencompute.stats.distributions import student_t_quantile

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.errors import GreencomputeError
-from pytest_greencompute.explaining.profile import Factor, LevelKind, Level, Profile, Ticking
+from pytest_greencompute.explaining.profile import Factor, Level, LevelKind, Profile, Ticking
 from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.measuring.task import Prepared, Task
 from pytest_greencompute.models.tallies import set_aside
 from pytest_greencompute.models.workload import Workload, is_out_of_memory
+from pytest_greencompute.profiling.functions import profile_functions
 from pytest_greencompute.profiling.looked import Looked, OwnWork, get_ready, look, named
 from pytest_greencompute.profiling.modules import profile_modules
+from pytest_greencompute.profiling.operators import profile_operators
 from pytest_greencompute.protocol.parts import spread
 
 LIMIT_S = 7.5  # of one side
@@ -36,7 +38,11 @@ class LookFor:
     share: float
 
 
-LOOKS: tuple[LookFor, ...] = (LookFor("modules", profile_modules, 0.45),)
+LOOKS: tuple[LookFor, ...] = (
+    LookFor("modules", profile_modules, 0.45),
+    LookFor("functions", profile_functions, 0.7),
+    LookFor("operators", profile_operators, 0.9),
+)
 
 
 class OutOfTimeError(GreencomputeError):
@@ -69,7 +75,7 @@ def profile(
     clock: Clock | None = None,
     looks: tuple[LookFor, ...] = LOOKS,
 ) -> Profile:
-    """LookFor at a model while it answers some of its queries, for ``limit_s`` seconds at most, one pass more or less.
+    """Look at a model while it answers some of its queries, for ``limit_s`` seconds at most, one pass more or less.
 
     ``ticking`` is the clock that the meter pays for; ``some`` how many queries a pass has (default: as many as there is time for), so that
     both sides of a comparison answer the same. Raises SettingsError for a task that is none; errors of the model are notes.

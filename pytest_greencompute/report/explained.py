@@ -31,7 +31,7 @@ def product_rows(explanation: Explanation) -> Rows:
     """The factors whose product is the figure, and those that differ besides: name, base, now, how many times."""
     terms = [(each.unit, each.base, each.head) for each in explanation.terms]
     told = {"tokens per query", "flops per query"}  # which are in the product
-    rows = [(name, significant(base, 3), significant(head, 3), f"{head / base:.3g}") for name, base, head in map(_readable, terms)]
+    rows: Rows = [(name, significant(base, 3), significant(head, 3), f"{head / base:.3g}") for name, base, head in map(_readable, terms)]
     for each in explanation.changed:
         if each.name not in told:
             numbers = isinstance(each.base, float | int) and isinstance(each.head, float | int) and each.base > 0

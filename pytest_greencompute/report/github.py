@@ -15,7 +15,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report import markdown
 from pytest_greencompute.report.changes import worst_regression
 from pytest_greencompute.report.escape import command_data, command_property, printable, shortened
-from pytest_greencompute.report.forms import SourceLine, Report
+from pytest_greencompute.report.forms import Report, SourceLine
 from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.results.summary import Summary
 
