@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pytest_greencompute.commands import Arguments
@@ -18,7 +19,7 @@ from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.pairing.beside_good import launch_beside
 from pytest_greencompute.pairing.commits import Bases
-from pytest_greencompute.pairing.looking import looked_at, profiles
+from pytest_greencompute.pairing.looking import for_both, looked_at, profiles
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.started import Side
 from pytest_greencompute.pairing.told import Explaining, Told
@@ -129,7 +130,7 @@ def _opened(test: str, root: Path, given: Arguments) -> Iterator[_Here]:
 def _alone(here: _Here, given: Arguments) -> int:
     """One side, without a difference."""
     side = Bases(here.session.root, os.environ, ()).head(here.test)
-    found = looked_at(lambda each: Process(each, here.told), side, given["run"], Explaining(given["seconds"], here.ticking))
+    found = looked_at(lambda: Process(side, here.told), given["run"], Explaining(given["seconds"], here.ticking))
     if given["json"]:
         print(json_text(profile_to_json(found), sys.stdout.encoding))
     else:
@@ -157,14 +158,10 @@ def _against(here: _Here, ref: str, given: Arguments) -> int:
 def explained_between(bases: Bases, base: Side, head: Side, here: _Here, given: Arguments) -> Explained:
     """Base and head in pairs, and what both are seen to do. Raises NotMeasuredError."""
 
-    def start(side: Side) -> Process:
-        return bases.launch(side, here.told)
-
-    name, aim = given["run"], here.session.bench().aim
+    name, starts = given["run"], [partial(bases.launch, each, here.told) for each in (base, head)]
     _say(f"measuring {PAIRS} pairs beside {base.label}")
-    measured = launch_beside(lambda: start(base), lambda: start(head), METRICS[ENERGY], aim, here.session.clock, pairs=PAIRS, name=name)
-    how = Explaining(given["seconds"] / 2, here.ticking)
-    before, now = profiles(start, base, head, name, how, TimeLimit(here.session.clock), say=_say)
+    measured = launch_beside(*starts, METRICS[ENERGY], here.session.bench().aim, here.session.clock, pairs=PAIRS, name=name)
+    before, now = profiles(*starts, name, for_both(here.ticking, given["seconds"]), TimeLimit(here.session.clock), say=_say)
     return Explained(base.label, explained(before, now, Risen.of_pairs(measured.pairs, here.confidence)))
 
 

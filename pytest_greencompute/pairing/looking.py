@@ -6,17 +6,23 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from pytest_greencompute.explaining.profile import Profile
+from pytest_greencompute.explaining.profile import Profile, Ticking
 from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.pairing.process import Process
-from pytest_greencompute.pairing.started import Side
 from pytest_greencompute.pairing.told import Explaining
+
+EXPLAINING_S = 15.0  # of both sides, loading aside
+Start = Callable[[], Process]
+
+
+def for_both(ticking: Ticking, seconds: float | None = None) -> Explaining:
+    """How each of two sides is looked at, so that both take no longer than that."""
+    return Explaining((EXPLAINING_S if seconds is None else seconds) / 2, ticking)
 
 
 def profiles(
-    start: Callable[[Side], Process],
-    base: Side,
-    head: Side,
+    base: Start,
+    head: Start,
     name: str | None,
     how: Explaining,
     limit: TimeLimit,
@@ -25,25 +31,25 @@ def profiles(
 ) -> tuple[Profile, Profile]:
     """What base and head are seen to do in the run called ``name``, over as many queries on both sides: those that the head has time for.
 
-    ``how`` is told to each side; loading is apart from ``limit``. Raises NotMeasuredError.
+    ``base`` and ``head`` start their processes; ``how`` is told to each. Loading is apart from ``limit``. Raises NotMeasuredError.
     """
     with contextlib.ExitStack() as launched:
-        now, before = (launched.enter_context(contextlib.closing(start(side))) for side in (head, base))
+        now, before = (launched.enter_context(contextlib.closing(start())) for start in (head, base))
         with limit.apart():
             before.wait_until_collected()  # which must not disturb the other
-            say("explaining: loading this tree")
+            say(f"explaining: loading {now.side.label}")
             now.wait_here(name, loading_s)
-        say("explaining: looking at this tree")
+        say(f"explaining: looking at {now.side.label}")
         head_profile = now.explain(name, how)
         now.close()
         with limit.apart():
-            say(f"explaining: loading {base.label}")
+            say(f"explaining: loading {before.side.label}")
             before.wait_here(name, loading_s)
-        say(f"explaining: looking at {base.label}")
+        say(f"explaining: looking at {before.side.label}")
         return before.explain(name, replace(how, some=head_profile.queries)), head_profile
 
 
-def looked_at(start: Callable[[Side], Process], side: Side, name: str | None, how: Explaining) -> Profile:
+def looked_at(start: Start, name: str | None, how: Explaining) -> Profile:
     """What one side is seen to do. Raises NotMeasuredError."""
-    with contextlib.closing(start(side)) as process:
+    with contextlib.closing(start()) as process:
         return process.explain(name, how)

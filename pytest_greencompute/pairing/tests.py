@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.of_run import Figures
@@ -150,7 +151,7 @@ class Contest:
         self.checked_out.end_serving()
         head, loading_s = self.checked_out.head(self.node_id), max(started.LOADING_S, LOADING_TIMES * (time.monotonic() - self._began))
         with self.limit.counting():
-            return profiles(self.launch, base.side, head, name, how, self.limit, loading_s, self.say)
+            return profiles(partial(self.launch, base.side), partial(self.launch, head), name, how, self.limit, loading_s, self.say)
 
     def wait_still(self) -> None:
         """Wait until nothing loads beside this side any more, which is about to be metered without the bases."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.measuring.once import Answered
 from pytest_greencompute.measuring.task import Task
@@ -76,6 +77,10 @@ class Mode(Protocol):
 
     async def measure(self, test: MeteredTest, task: Task) -> Answered:
         """A run of the test."""
+        ...
+
+    def look(self, test: MeteredTest, task: Task, seconds: float, /) -> Profile:
+        """What the model is seen to do."""
         ...
 
     def either(self, test: MeteredTest, metered: Callable[[UnderMeters], T], once: Callable[[int | None], T], /) -> T:

@@ -15,15 +15,13 @@ from pytest_greencompute.machine.memory import host_memory
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands
+from pytest_greencompute.pairing.looking import for_both
 from pytest_greencompute.pairing.room import MACHINE, Memories, Room
 from pytest_greencompute.pairing.tests import Contest
-from pytest_greencompute.pairing.told import Explaining
 from pytest_greencompute.session.explained import Asked, explain_test
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.settings.sides import told_to_sides
-
-EXPLAINING_S = 15.0  # both sides, loading aside
 
 
 class OtherCommits:
@@ -62,7 +60,7 @@ class OtherCommits:
         def look(each: Asked) -> tuple[Profile, Profile]:
             labels = [base.label for base in contest.checked_out.of_test(test.node_id)]
             label = each.verdict.where if each.verdict.where in labels else labels[0]  # a baseline's only commit
-            return contest.explain(label, each.verdict.run, Explaining(EXPLAINING_S / 2, each.ticking))
+            return contest.explain(label, each.verdict.run, for_both(each.ticking))
 
         explain_test(test, asked, look)
 

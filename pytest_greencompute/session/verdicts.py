@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.budget import Budget
@@ -48,7 +49,7 @@ def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, 
         noted = notes if test.contest is None else (*test.contest.notes(head), *notes)
         shown, footprint = _shown(found, settings.policy), bench.aim.footprint
         result = Result.of(run, outcomes, shown, footprint=footprint, notes=noted, against=of_pairs, candidate=row, bases=bases)
-        test.results.append(result)
+        test.results.append(replace(result, profile=test.profiles.get(run.name)))
         verdicts.extend(found)
     missing = missing_runs(budget, runs, test.subject, metered=settings.enabled, broken=broken) if ended else ()
     missing += tuple(each for each in lost if each.run not in names)

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-import pytest_greencompute.session.other_commits
+import pytest_greencompute.pairing.looking
+from pytest_greencompute import cli
 from tests.e2e.conftest import Project
 from tests.e2e.test_base_ref import Repository, no_worktree_is_left, repository
 
 __all__ = ["repository"]  # the fixture
 
-LIMIT_S = 2.0
+LIMIT_S = 4.0
 
 APP = """
 from world import world
@@ -37,7 +38,7 @@ def model(batch):
 
 @pytest.fixture
 def pipeline(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    monkeypatch.setattr(pytest_greencompute.session.other_commits, "EXPLAINING_S", LIMIT_S)
+    monkeypatch.setattr(pytest_greencompute.pairing.looking, "EXPLAINING_S", LIMIT_S)
     repository.project.toml('max_seconds = 60\nexplain = "on"')
     write(repository, 1, 0.5)
     repository.commit()
@@ -67,7 +68,7 @@ def fail(pipeline: Repository, *args: str) -> pytest.RunResult:
 
 def test_a_failure_against_a_baseline_names_the_function_that_does_more(pipeline: Repository) -> None:
     result = fail(pipeline)
-    result.stdout.fnmatch_lines(["*Where: app.py:infer*of +500 mJ*"])
+    result.stdout.fnmatch_lines(["*Where: app.py:squares*of +500 mJ*"])
     found = explained(pipeline.project)
     assert found["ref"] == "demo"
     assert found["energy"]["head_j"] == pytest.approx(2 * found["energy"]["base_j"], rel=0.02)
@@ -101,3 +102,51 @@ def test_a_commit_that_cannot_explain_is_said_and_the_verdict_stands(pipeline: R
     pipeline.measure("main", "--energy-explain=always").assert_outcomes(passed=1)
     (run,) = pipeline.project.report()["runs"]
     assert any("not explained against main" in note and "cannot explain" in note for note in run["notes"])
+
+
+COMMANDED = """
+from app import model
+
+def test_it(energy_meter):
+    energy_meter.measure(model, ["a", "b", "c", "d"])
+    print(energy_meter.explain(model, ["a", "b"], seconds=2.0).queries, "queries")
+"""
+
+
+def test_a_test_looks_at_its_model_itself(pipeline: Repository) -> None:
+    pipeline.project.write("tests/test_app.py", COMMANDED)
+    result = pipeline.project.measure("-s", "--energy-json=energy.json")
+    result.stdout.fnmatch_lines(["*2 queries*", "*app.py:squares*"])
+    (run,) = pipeline.project.report()["runs"]
+    assert run["profile"]["queries"] == 2
+    result = pipeline.project.run("-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*0 queries*"])
+
+
+def test_a_test_is_looked_at_alone_and_two_reports_are_compared(
+    pipeline: Repository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = pipeline.project.write(
+        "tmp/meters/others-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: others\nVersion: 1.0\n"
+    ).parent
+    (installed / "entry_points.txt").write_text("[greencompute.meters]\nworld = world:WorldMeter\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(pipeline.project.path)
+    monkeypatch.syspath_prepend(installed.parent)  # the command reads no conftest: it knows meters that are installed
+    monkeypatch.chdir(pipeline.project.path)
+    node = "tests/test_app.py::test_it"
+    assert cli.main(["explain", node, "--seconds", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "app.py:squares" in said
+    pipeline.project.write("tests/test_app.py", COMMANDED)
+    for name, times, joules in (("a", 1, 0.5), ("b", 3, 1.0)):
+        write(pipeline, times, joules)
+        pipeline.project.measure(f"--energy-json={name}.json").assert_outcomes(passed=1)
+    capsys.readouterr()
+    assert cli.main(["explain", "a.json", "b.json"]) == 0
+    assert "Where: app.py:squares" in capsys.readouterr().out
+    assert cli.main(["explain", "a.json", node, "c"]) == 2
+    pipeline.project.write("tests/test_app.py", COMMANDED.replace("print(energy_meter.explain", "0 and (energy_meter.explain"))
+    pipeline.project.measure("--energy-json=c.json")
+    assert cli.main(["explain", "a.json", "c.json"]) == 2
+    assert "carries what it was seen to do" in capsys.readouterr().err
