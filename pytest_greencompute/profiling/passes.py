@@ -17,8 +17,10 @@ from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.measuring.task import Prepared, Task
 from pytest_greencompute.models.tallies import set_aside
 from pytest_greencompute.models.workload import Workload, is_out_of_memory
+from pytest_greencompute.profiling.functions import profile_functions
 from pytest_greencompute.profiling.looked import Looked, Work, look, named
 from pytest_greencompute.profiling.modules import profile_modules
+from pytest_greencompute.profiling.operators import profile_operators
 from pytest_greencompute.protocol.parts import spread
 
 LIMIT_S = 7.5  # of one side
@@ -36,7 +38,11 @@ class Look:
     share: float
 
 
-LOOKS: tuple[Look, ...] = (Look("modules", profile_modules, 0.45),)
+LOOKS: tuple[Look, ...] = (
+    Look("modules", profile_modules, 0.45),
+    Look("functions", profile_functions, 0.7),
+    Look("operators", profile_operators, 0.9),
+)
 
 
 class OutOfTimeError(GreencomputeError):

@@ -6,8 +6,8 @@ are on the clock that a meter of the processor pays for; profilers of the packag
 the looking itself takes is left out of all figures.
 
 A timer of the system interrupts the main thread where it is. A thread that looks would have to wait for Python's lock, which comes when the
-model gives it up, in its long operations: it hardly ever sees what is short (seen: a tenth of the time of a function that takes 4 %). It looks
-only where no timer is free.
+model gives it up, in its long operations: it hardly ever sees what is short (seen: a tenth of the time of a function that takes 4 %). So one
+looks only while the main thread does not hear the timer, and where no timer is free.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pytest_greencompute.machine.clock import thread_cpu_ns
 from pytest_greencompute.profiling.places import Names, Place
 
 PERIOD_S = 0.001  # between two looks on average; each is drawn afresh, so that no loop keeps step
+LATE_S = 0.004  # after so long without a look the main thread waits, or is in a long operation, and does not hear of signals
 DEEPEST = 400  # functions of a stack, from the innermost outwards
 # Timers, and the signals that they send: the first runs on while the process waits, the second is coarser.
 _TIMERS = {"cpu": ("REAL", "PROF"), "wall": ("REAL",)}
@@ -59,6 +60,7 @@ class Sampler:
         self._main = threading.get_ident()
         self._now: Callable[[], int] = time.process_time_ns if paid == "cpu" else time.perf_counter_ns
         self._last_ns = 0
+        self._looked_s = 0.0
         self._threads: dict[int, int] = {}
         self._drawn = random.Random(0)
 
@@ -66,7 +68,7 @@ class Sampler:
     def looking(self) -> Iterator[None]:
         """In here it looks. Nothing of it is left in the process."""
         timer = _free_timer(self._paid)
-        with self._by_thread() if timer is None else self._by_timer(*timer):
+        with self._by_thread(0.0 if timer is None else LATE_S), contextlib.nullcontext() if timer is None else self._by_timer(*timer):
             yield
 
     @contextlib.contextmanager
@@ -89,13 +91,15 @@ class Sampler:
             signal.signal(number, before)
 
     @contextlib.contextmanager
-    def _by_thread(self) -> Iterator[None]:
+    def _by_thread(self, late_s: float) -> Iterator[None]:
+        """Looks where nobody has for that long."""
         ended = threading.Event()
 
         def loop() -> None:
             while not ended.is_set():
-                time.sleep(self._period_s())
-                self._look(sys._current_frames().get(self._main))
+                time.sleep(max(late_s, self._period_s()))
+                if time.perf_counter() - self._looked_s >= late_s:
+                    self._look(sys._current_frames().get(self._main))
 
         thread = threading.Thread(target=loop, name="greencompute-profiler", daemon=True)
         thread.start()
@@ -138,6 +142,7 @@ class Sampler:
                     seen.by_place[place] += part_ns
             seen.looks += 1
             self._threads, self._last_ns = _threads_ns(), self._now()
+            self._looked_s = time.perf_counter()
             seen.looking_ns += self._last_ns - now_ns
 
     def _shares(self, frames: dict[int, FrameType | None], threads: dict[int, int], spent_ns: int) -> dict[int, int]:

@@ -124,4 +124,4 @@ def test_nothing_is_blamed_for_no_difference() -> None:
 def test_the_sentence_has_the_joules_and_what_is_another_now() -> None:
     base, head = profile(MODEL, APART), profile(times(MODEL, 2, "Model.embed"), APART)
     (blame, *_) = blamed(explained(base, head, Risen(1.0, 1.1, 0.099, 0.101)))
-    assert blame.text.startswith("Model.embed: +100 mJ of +100 mJ [")
+    assert blame.text.startswith("Model.embed: +99.7 mJ of +0.100 J [")
