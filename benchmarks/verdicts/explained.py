@@ -33,12 +33,12 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).parent))
 
 import _planted  # its folder has just become importable
-from pytest_greencompute.profiling.passes import profile
 
 from pytest_greencompute.explaining.blaming import Blame, blamed
 from pytest_greencompute.explaining.explanation import Explanation, explained
 from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.measuring.task import Task
+from pytest_greencompute.profiling.passes import profile
 from pytest_greencompute.stats.distributions import student_t_quantile
 
 WATTS, CONFIDENCE = 10.0, 0.99

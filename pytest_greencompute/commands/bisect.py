@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from pytest_greencompute.bisecting.evidence import Evidence
-from pytest_greencompute.bisecting.search import Commits, Cost, NextLaunch, Suspects, next_step
+from pytest_greencompute.bisecting.search import Commits, LaunchCost, NextLaunch, Suspects, next_step
 from pytest_greencompute.commands import Arguments
 from pytest_greencompute.commits.between import between, merged
 from pytest_greencompute.commits.git import Commit, Repository
@@ -49,7 +49,7 @@ from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.metrics import METRICS, Metric
 
 STOPPED = 130  # 128 + SIGINT, as a shell has it
-GUESS = Cost(launch_s=10.0, pair_s=1.0, checkout_s=2.0)  # before anything was measured
+GUESS = LaunchCost(launch_s=10.0, pair_s=1.0, checkout_s=2.0)  # before anything was measured
 AT_ONCE_S = 0.001
 LONGEST_REASON = 200
 TRIED_AGAIN = 8  # of the commits that were skipped, at most, where one could narrow the answer
@@ -262,7 +262,7 @@ def _evidence(measured: MeasuredSoFar, numbers: Mapping[str, int], metric: Metri
     return [Evidence(numbers[each.sha], _changes(each, metric)) for each in measured.launches]
 
 
-def _cost(measured: MeasuredSoFar) -> Cost:
+def _cost(measured: MeasuredSoFar) -> LaunchCost:
     """What a launch and a pair have taken so far."""
     if not measured.launches:
         return GUESS
@@ -270,7 +270,7 @@ def _cost(measured: MeasuredSoFar) -> Cost:
     checkout_s = sum(each.checkout_s for each in launches) / len({each.sha for each in launches})
     pair_s = sum(each.pairs_s for each in launches) / sum(len(each.pairs) for each in launches)
     launch_s = statistics.fmean(each.launch_s for each in launches)
-    return Cost(max(AT_ONCE_S, launch_s), max(AT_ONCE_S, pair_s), checkout_s)
+    return LaunchCost(max(AT_ONCE_S, launch_s), max(AT_ONCE_S, pair_s), checkout_s)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pytest_greencompute.explaining.difference import LEAST, LevelDifference, Place
 from pytest_greencompute.explaining.explanation import Explanation
 from pytest_greencompute.explaining.factors import TOKENS, Changed
-from pytest_greencompute.explaining.profile import MODULES, OUTSIDE, Kind
+from pytest_greencompute.explaining.profile import MODULES, OUTSIDE, LevelKind
 from pytest_greencompute.values.units import ENERGY, show
 
 EVERYWHERE = 0.75  # of what the model cost before: where so much of it grew, the growth is in no one place
@@ -53,7 +53,7 @@ def blamed(explanation: Explanation) -> tuple[Blame, ...]:
     return (*([factor] if factor else []), *(_of_place(each, explanation) for each in places))
 
 
-def _level(explanation: Explanation, kind: Kind) -> LevelDifference | None:
+def _level(explanation: Explanation, kind: LevelKind) -> LevelDifference | None:
     return next((each for each in explanation.levels if each.kind == kind), None)
 
 

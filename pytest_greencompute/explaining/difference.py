@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_greencompute.explaining.alignment import align
-from pytest_greencompute.explaining.profile import Kind, Level, Profile, Ticking
+from pytest_greencompute.explaining.profile import Level, LevelKind, Profile, Ticking
 from pytest_greencompute.explaining.risen import Risen
-from pytest_greencompute.explaining.tree import Part, Shares, Weighing, forest
+from pytest_greencompute.explaining.tree import Branch, Shares, Weighing, forest
 from pytest_greencompute.stats.distributions import student_t_quantile
 
 # By how much a part's share differs between two launches of the same code (standard deviations): in proportion to it, and however small.
@@ -37,7 +37,7 @@ class Place:
     ``device`` and ``shape`` are of (base, head). ``state``: "new", "gone" or empty. ``was``: the base's name for it, where that differs.
     """
 
-    kind: Kind
+    kind: LevelKind
     name: str
     base_j: float
     head_j: float
@@ -76,7 +76,7 @@ class LevelDifference:
     share nothing; ``unattributed_j`` is what is left of the difference.
     """
 
-    kind: Kind
+    kind: LevelKind
     clock: Ticking
     tree: tuple[Place, ...]
     places: tuple[Place, ...]
@@ -94,7 +94,7 @@ def levels(base: Profile, head: Profile, risen: Risen) -> tuple[LevelDifference,
     return tuple(found)
 
 
-def _level(kind: Kind, base: Level | None, head: Level | None, risen: Risen) -> LevelDifference:
+def _level(kind: LevelKind, base: Level | None, head: Level | None, risen: Risen) -> LevelDifference:
     told = head or base
     assert told is not None
     weighing = Weighing(base.seconds if base else (), head.seconds if head else (), risen.base_j, risen.head_j)
@@ -113,7 +113,7 @@ def _level(kind: Kind, base: Level | None, head: Level | None, risen: Risen) -> 
     return LevelDifference(kind, told.clock, tree, tuple(ranked), left_j, notes)
 
 
-def _walk(part: Part) -> Iterator[Part]:
+def _walk(part: Branch) -> Iterator[Branch]:
     yield part
     for each in part.parts:
         yield from _walk(each)
@@ -125,13 +125,13 @@ class _Judge:
     errors an interval reaches.
     """
 
-    kind: Kind
+    kind: LevelKind
     risen: Risen
     scatter: tuple[float, float]
     quantile: float
 
     @classmethod
-    def of(cls, kind: Kind, every: Sequence[Part], risen: Risen, *, one_sided: bool) -> _Judge:
+    def of(cls, kind: LevelKind, every: Sequence[Branch], risen: Risen, *, one_sided: bool) -> _Judge:
         """For all parts of a level."""
         passes = [len(side) for side in ((every[0].base, every[0].head) if every else ()) if side]
         degrees = 2 * PRIOR_DF + sum(each - 1 for each in passes) if not one_sided else PRIOR_DF
@@ -139,7 +139,7 @@ class _Judge:
         scatter = (_usual([each.base for each in every]), _usual([each.head for each in every]))
         return cls(kind, risen, scatter, student_t_quantile(1 - chance, degrees))
 
-    def place(self, part: Part) -> Place:
+    def place(self, part: Branch) -> Place:
         """The place that a part is, with all that is inside."""
         risen, base, head = self.risen, part.base_share, part.head_share
         of_shares = risen.base_j**2 * self._variance(part.base, self.scatter[0])
@@ -178,7 +178,7 @@ class _Judge:
             parts=self._inside(part),
         )
 
-    def _inside(self, part: Part) -> tuple[Place, ...]:
+    def _inside(self, part: Branch) -> tuple[Place, ...]:
         """What is inside, and where there is something, what the part does itself besides."""
         if not part.parts:
             return ()

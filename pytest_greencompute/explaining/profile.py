@@ -14,9 +14,9 @@ from typing import Literal
 
 from pytest_greencompute.errors import SettingsError
 
-Kind = Literal["modules", "operators", "functions"]
+LevelKind = Literal["modules", "operators", "functions"]
 Ticking = Literal["cpu", "wall", "device"]
-KINDS: tuple[Kind, ...] = ("modules", "operators", "functions")
+KINDS: tuple[LevelKind, ...] = ("modules", "operators", "functions")
 CLOCKS: tuple[Ticking, ...] = ("cpu", "wall", "device")
 OUTSIDE = "outside of modules"  # the row of a level of modules for tokenising, copying, Python
 MODULES = "torch modules"  # of a level of functions, for what lies below a call of a module
@@ -76,7 +76,7 @@ class Level:
     Raises SettingsError where there is no pass, a row has not as many passes, or the rows exceed the pass.
     """
 
-    kind: Kind
+    kind: LevelKind
     clock: Ticking
     seconds: tuple[float, ...]
     costs: tuple[Cost, ...] = ()
@@ -118,7 +118,7 @@ class Profile:
             if len(set(names)) < len(names):
                 raise SettingsError(f"A profile has two {what} of one name: {sorted(names)}.")
 
-    def level(self, kind: Kind) -> Level | None:
+    def level(self, kind: LevelKind) -> Level | None:
         """The level of that kind; None where there is none."""
         return next((each for each in self.levels if each.kind == kind), None)
 

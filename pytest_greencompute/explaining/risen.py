@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Estimate
-from pytest_greencompute.stats.ratios import Ratio
+from pytest_greencompute.stats.ratios import Ratio, pairs_ratio
 
 UNKNOWN = 0.05  # of a figure without an interval: what it may be off by (standard deviation)
 
@@ -66,6 +68,18 @@ class Risen:
         rise = head.value - base_j
         low, high = (base_j * (ratio.value * times - 1) for times in (1 / down, up))
         return cls(base_j, head.value, min(low, rise), max(high, rise), head.confidence, _sd(base))
+
+    @classmethod
+    def of_pairs(cls, pairs: Sequence[tuple[float, float]], confidence: float) -> Risen:
+        """What pairs (base, head) of joules per query say, one at least. Raises SettingsError for figures that are not positive."""
+        if not pairs or min(map(min, pairs)) <= 0:
+            raise SettingsError("There are no pairs of joules to be explained.")
+        error = (1 - confidence) / 2
+        ratio = pairs_ratio([math.log(head / base) for base, head in pairs], low_error=error, high_error=error)
+        base_j = statistics.median(base for base, _ in pairs)
+        base_sd = statistics.stdev(base for base, _ in pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else UNKNOWN * base_j
+        low, high = (end if 0 < end < math.inf else ratio.value for end in (ratio.low, ratio.high))
+        return cls(base_j, base_j * ratio.value, base_j * (low - 1), base_j * (high - 1), confidence, base_sd)
 
 
 def _sd(figure: Estimate) -> float:

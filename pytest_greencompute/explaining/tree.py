@@ -21,7 +21,7 @@ Shares = tuple[float, ...]  # of each pass of a side
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Branch:
     """A row, or several alike, with all that is inside: ``base`` and ``head`` are its shares of each pass, ``own`` those of its rows alone.
 
     ``rows`` are the rows that it is named for, ``parts`` what is inside them.
@@ -31,7 +31,7 @@ class Part:
     rows: tuple[Aligned, ...]
     base: Shares
     head: Shares
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Branch, ...] = ()
 
     @property
     def alike(self) -> int:
@@ -53,13 +53,13 @@ class Part:
             return "new"
         return "gone" if all(row.head is None for row in self.rows) else ""
 
-    def own(self) -> Part:
+    def own(self) -> Branch:
         """Its rows alone, without what is inside."""
         base, head = (
             tuple(max(whole - math.fsum(inner), 0.0) for whole, *inner in zip(mine, *theirs, strict=True))
             for mine, theirs in ((self.base, [each.base for each in self.parts]), (self.head, [each.head for each in self.parts]))
         )
-        return Part(self.name, self.rows, base, head)
+        return Branch(self.name, self.rows, base, head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def _shares(costs: Sequence[Cost], passes: Sequence[float]) -> Shares:
     return tuple(min(math.fsum(each.seconds[index] for each in costs) / whole, 1.0) for index, whole in enumerate(passes))
 
 
-def forest(rows: Sequence[Aligned], weighing: Weighing) -> tuple[Part, ...]:
+def forest(rows: Sequence[Aligned], weighing: Weighing) -> tuple[Branch, ...]:
     """The outermost parts of a level, the largest first."""
     names = {each.name for each in rows}
     inside: dict[str, list[Aligned]] = {}
@@ -100,7 +100,7 @@ def forest(rows: Sequence[Aligned], weighing: Weighing) -> tuple[Part, ...]:
     return _parts(outermost, inside, weighing)
 
 
-def _parts(rows: Sequence[Aligned], inside: Mapping[str, Sequence[Aligned]], weighing: Weighing) -> tuple[Part, ...]:
+def _parts(rows: Sequence[Aligned], inside: Mapping[str, Sequence[Aligned]], weighing: Weighing) -> tuple[Branch, ...]:
     """Rows that lie side by side, those alike together."""
     patterns: dict[str, list[Aligned]] = {}
     for each in rows:
@@ -109,11 +109,11 @@ def _parts(rows: Sequence[Aligned], inside: Mapping[str, Sequence[Aligned]], wei
     return tuple(sorted(parts, key=lambda each: -max(each.base_share, each.head_share)))
 
 
-def _part(pattern: str, rows: Sequence[Aligned], inside: Mapping[str, Sequence[Aligned]], weighing: Weighing) -> Part:
+def _part(pattern: str, rows: Sequence[Aligned], inside: Mapping[str, Sequence[Aligned]], weighing: Weighing) -> Branch:
     within = [each for row in rows for each in inside.get(row.name, ())]
     everything = [*rows, *(each for row in rows for each in _all_below(row.name, inside))]
     name = rows[0].name if len(rows) == 1 else pattern
-    return Part(name, tuple(rows), *weighing.of(everything), _parts(within, inside, weighing))
+    return Branch(name, tuple(rows), *weighing.of(everything), _parts(within, inside, weighing))
 
 
 def _all_below(name: str, inside: Mapping[str, Sequence[Aligned]]) -> list[Aligned]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from pytest_greencompute.errors import CannotError
 from pytest_greencompute.explaining.profile import MODULES, Cost, Level, Ticking
-from pytest_greencompute.profiling.places import Names, Place, called
-from pytest_greencompute.profiling.sampling import Sampler, Seen
+from pytest_greencompute.profiling.places import CodeNames, CodePlace, called
+from pytest_greencompute.profiling.sampling import Sampled, Sampler
 
 REPEATS = 8  # parts that the time is divided into, each of as many passes as fit: their scatter is the figures' noise
 FEWEST = 3  # passes, however long one takes
@@ -31,7 +31,7 @@ def profile_functions(
     ``run`` makes one pass over that many queries and is called as often as fits into ``limit_s`` seconds. On the clock "cpu" the seconds
     are those of all threads; on any other they are wall time of this one. Raises CannotError where no pass was long enough to be seen.
     """
-    names, start = Names(root or Path.cwd()), time.perf_counter()
+    names, start = CodeNames(root or Path.cwd()), time.perf_counter()
     pass_s = _timed(run)
     calls = _calls(run, names) if pass_s < COUNTING_SHARE * limit_s else None
     left_s = limit_s - (time.perf_counter() - start)
@@ -47,7 +47,7 @@ def _timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _sampled(run: Callable[[], object], names: Names, clock: Ticking, each: int, repeats: int) -> list[Seen]:
+def _sampled(run: Callable[[], object], names: CodeNames, clock: Ticking, each: int, repeats: int) -> list[Sampled]:
     found = []
     sampler = Sampler(names, "cpu" if clock == "cpu" else "wall", _sampled.__code__)
     with sampler.looking():
@@ -59,10 +59,10 @@ def _sampled(run: Callable[[], object], names: Names, clock: Ticking, each: int,
     return found
 
 
-def _level(seen: list[Seen], calls: Counter[str] | None, each: int, queries: int, clock: Ticking) -> Level:
+def _level(seen: list[Sampled], calls: Counter[str] | None, each: int, queries: int, clock: Ticking) -> Level:
     if not any(part.looks for part in seen) or any(part.whole_ns <= 0 for part in seen):
         raise CannotError("The passes were too short to see any function in.", remedy="Give more queries.")
-    whole: Counter[Place] = Counter()
+    whole: Counter[CodePlace] = Counter()
     for part in seen:
         whole += part.by_place
     twice = Counter(place.name for place in whole)
@@ -86,7 +86,7 @@ def _level(seen: list[Seen], calls: Counter[str] | None, each: int, queries: int
     return Level("functions", "cpu" if clock == "cpu" else "wall", seconds, tuple(costs), tuple(notes))
 
 
-def _calls(run: Callable[[], object], names: Names) -> Counter[str] | None:
+def _calls(run: Callable[[], object], names: CodeNames) -> Counter[str] | None:
     """Calls by place in one pass, those of this thread; None where another profiler is at work, which is left alone."""
     if sys.getprofile() is not None:
         return None
@@ -102,7 +102,7 @@ def _calls(run: Callable[[], object], names: Names) -> Counter[str] | None:
     return _counted(profiler.getstats(), names)
 
 
-def _counted(entries: list[Any], names: Names) -> Counter[str]:
+def _counted(entries: list[Any], names: CodeNames) -> Counter[str]:
     """Calls of the user's functions, and from each those of libraries' and modules' functions."""
     found: Counter[str] = Counter()
     for entry in entries:

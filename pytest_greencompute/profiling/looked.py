@@ -22,12 +22,13 @@ from pytest_greencompute.profiling.marks import owned
 
 MOST_NAMED = 3  # types of one row
 RARE = 0.01  # of the parameters, or of a row's operators: types with less are not named
+NEEDED = ("torch.utils.flop_counter", "torch.utils._python_dispatch", "torch.profiler")
 COPIES = {"_to_copy", "copy_"}
 WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "item"}  # operators at which the processor waits for what a device has to say
 
 
 @dataclass(slots=True)
-class Work:
+class OwnWork:
     """What one module does itself in a pass, without those that it calls."""
 
     flops: float = 0.0
@@ -37,7 +38,7 @@ class Work:
 
 
 @dataclass(slots=True)
-class Given:
+class Inputs:
     """What the outermost modules were given in a pass: by module, ``calls`` and ``items`` (the first dimension); ``positions`` of tokens,
     of which ``masked`` came with a mask, that says ``padded``; and ``elements`` of other inputs.
     """
@@ -58,14 +59,22 @@ class Looked:
     """What a pass showed."""
 
     factors: tuple[Factor, ...] = ()
-    work: Mapping[str, Work] = field(default_factory=dict)
+    work: Mapping[str, OwnWork] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def get_ready() -> None:
+    """Import what looking needs, which takes seconds and is no part of it."""
+    if "torch" in sys.modules:
+        for name in NEEDED:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
 
 def look(run: Callable[[], object], queries: int) -> Looked:
     """Look at one pass over that many queries. Without torch there is little to see."""
     torch: Any = sys.modules.get("torch")
-    given, sessions = Given(), Counter[str]()
+    given, sessions = Inputs(), Counter[str]()
     if torch is None or not hasattr(torch, "utils"):
         with _sessions(sessions):
             run()
@@ -88,14 +97,14 @@ def look(run: Callable[[], object], queries: int) -> Looked:
 class _Watch:
     """Notes each operator with the module that it is called in."""
 
-    def __init__(self, torch: Any, given: Given) -> None:
+    def __init__(self, torch: Any, given: Inputs) -> None:
         self._torch, self._given = torch, given
         counter = importlib.import_module("torch.utils.flop_counter").FlopCounterMode
         self.counting = counter(display=False, custom_mapping=formulas(torch))
         self.marks: Sequence[Any] = ()
         self._open: list[int] = []
         self._read = 0
-        self._work: dict[int, Work] = {}
+        self._work: dict[int, OwnWork] = {}
         self._operators = self._copied = self._waits = 0
         self._shapes: dict[int, str] = {}
         self._aside = False
@@ -160,14 +169,14 @@ class _Watch:
             self._waits += back[0].device.type == "cpu"
         number = self._now()
         if number is not None and given:
-            work = self._work.setdefault(number, Work())
+            work = self._work.setdefault(number, OwnWork())
             floating = next((each for each in given if each.is_floating_point()), given[0])
             work.dtypes[_plain(floating.dtype)] += 1
             work.devices[str(floating.device)] += 1
 
-    def of(self, number: int, module: Any, flops: float) -> Work:
+    def of(self, number: int, module: Any, flops: float) -> OwnWork:
         """What a module did, with its own FLOPs."""
-        work = self._work.get(number, Work())
+        work = self._work.get(number, OwnWork())
         work.flops, work.shape = flops, self._shapes.get(id(module), "")
         return work
 
@@ -203,7 +212,7 @@ def _by_name(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]
     return found
 
 
-def _note(given: Given, module: Any, tensors: Sequence[Any], by_name: Mapping[str, Any], torch: Any) -> None:
+def _note(given: Inputs, module: Any, tensors: Sequence[Any], by_name: Mapping[str, Any], torch: Any) -> None:
     """What an outermost module is given: ids of tokens are whole numbers, and the mask of the same shape says which are padding."""
     key = id(module)
     given.calls[key] += 1
@@ -228,7 +237,7 @@ def _note(given: Given, module: Any, tensors: Sequence[Any], by_name: Mapping[st
         given.padded += int(ids.numel() - mask.bool().sum())
 
 
-def _of_given(given: Given, queries: int) -> tuple[Factor, ...]:
+def _of_given(given: Inputs, queries: int) -> tuple[Factor, ...]:
     found = []
     if given.calls:
         most = max(given.calls, key=lambda each: given.items[each])

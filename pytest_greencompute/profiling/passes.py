@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.errors import GreencomputeError
-from pytest_greencompute.explaining.profile import Factor, Kind, Level, Profile, Ticking
+from pytest_greencompute.explaining.profile import Factor, Level, LevelKind, Profile, Ticking
 from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.measuring.task import Prepared, Task
 from pytest_greencompute.models.tallies import set_aside
 from pytest_greencompute.models.workload import Workload, is_out_of_memory
 from pytest_greencompute.profiling.functions import profile_functions
-from pytest_greencompute.profiling.looked import Looked, Work, look, named
+from pytest_greencompute.profiling.looked import Looked, OwnWork, get_ready, look, named
 from pytest_greencompute.profiling.modules import profile_modules
 from pytest_greencompute.profiling.operators import profile_operators
 from pytest_greencompute.protocol.parts import spread
@@ -30,18 +30,18 @@ Collector = Callable[[Callable[[], object], int, float, Ticking], Level]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LookFor:
     """A kind of look: who takes it, and its share of the time that is left when its turn comes."""
 
-    kind: Kind
+    kind: LevelKind
     collect: Collector
     share: float
 
 
-LOOKS: tuple[Look, ...] = (
-    Look("modules", profile_modules, 0.45),
-    Look("functions", profile_functions, 0.7),
-    Look("operators", profile_operators, 0.9),
+LOOKS: tuple[LookFor, ...] = (
+    LookFor("modules", profile_modules, 0.45),
+    LookFor("functions", profile_functions, 0.7),
+    LookFor("operators", profile_operators, 0.9),
 )
 
 
@@ -73,7 +73,7 @@ def profile(
     limit_s: float = LIMIT_S,
     some: int | None = None,
     clock: Clock | None = None,
-    looks: tuple[Look, ...] = LOOKS,
+    looks: tuple[LookFor, ...] = LOOKS,
 ) -> Profile:
     """Look at a model while it answers some of its queries, for ``limit_s`` seconds at most, one pass more or less.
 
@@ -83,8 +83,9 @@ def profile(
     prepared, real = Prepared(task), clock or RealClock()
     if task.awaits:
         return Profile(notes=("the model is awaited: nothing of it is told apart",), queries=prepared.workload.queries)
-    begun_s, notes = time.perf_counter(), list[str]()
-    passes = _Passes(prepared.workload, real, 1, begun_s + limit_s)
+    get_ready()
+    notes = list[str]()
+    passes = _Passes(prepared.workload, real, 1, time.perf_counter() + limit_s)
     factors: tuple[Factor, ...] = ()
     levels: list[Level] = []
     with set_aside(task.watched), _noting(notes, "the queries"):
@@ -141,7 +142,7 @@ def _plain(passes: _Passes) -> tuple[Factor, ...]:
     )
 
 
-def with_work(level: Level, work: Mapping[str, Work], queries: int) -> Level:
+def with_work(level: Level, work: Mapping[str, OwnWork], queries: int) -> Level:
     """The rows of modules with what they work on in a pass over that many queries."""
     costs = []
     for cost in level.costs:

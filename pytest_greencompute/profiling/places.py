@@ -1,6 +1,6 @@
 """What a place in Python code is called: the user's function that a stack is in, and which library it has called. Values in, values out.
 
-Names are relative to the project, so that two checkouts of it agree: "chat.py:tokenize", "re.compile from chat.py:tokenize". What a
+CodeNames are relative to the project, so that two checkouts of it agree: "chat.py:tokenize", "re.compile from chat.py:tokenize". What a
 library does inside is not the user's to change, so all of it counts under what the user's function has called; where no function of the
 user's is in the stack, the library's own function has the name. Below a call of a torch module the table of modules says more: that is
 "torch modules from chat.py:encode".
@@ -24,27 +24,27 @@ _CALLS_A_MODULE = {"_wrapped_call_impl", "_call_impl"}  # torch.nn.Module.__call
 _WITHIN = re.compile(r"(\.<locals>)?\.<(listcomp|setcomp|dictcomp|genexpr)>")  # part of the function around, as from Python 3.12 on
 _ROOTS = re.compile(r".*/(?:site-packages|dist-packages|python\d[\d.]*)/(?:lib-dynload/)?")
 
-Kind = Literal["user", "library", "module", "ours", "text"]
+CodeKind = Literal["user", "library", "module", "ours", "text"]
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class CodeName:
     """A function: ``name`` as people write it, ``local`` if it was made within another one (a decorator's, mostly)."""
 
-    kind: Kind
+    kind: CodeKind
     name: str
     local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CodePlace:
     """A row: its name, and whether it lies below a call of a torch module."""
 
     name: str
     in_module: bool = False
 
 
-class Names:
+class CodeNames:
     """The names of functions of a project at ``root``; each is worked out once."""
 
     __slots__ = ("_known", "_places", "_root")
@@ -52,27 +52,27 @@ class Names:
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
         # By address, with the code itself so that no other gets that: code is equal to its like in another file, and hashing it takes long.
-        self._known: dict[int, tuple[Named, CodeType]] = {}
-        self._places: dict[tuple[int, ...], Place | None] = {}
+        self._known: dict[int, tuple[CodeName, CodeType]] = {}
+        self._places: dict[tuple[int, ...], CodePlace | None] = {}
 
-    def of(self, code: CodeType) -> Named:
+    def of(self, code: CodeType) -> CodeName:
         """What a function is called, and whose it is."""
         if id(code) not in self._known:
             self._known[id(code)] = self._named(code), code
         return self._known[id(code)][0]
 
-    def _named(self, code: CodeType) -> Named:
+    def _named(self, code: CodeType) -> CodeName:
         path, own = code.co_filename, _WITHIN.sub("", getattr(code, "co_qualname", code.co_name))
         if path.startswith(_OURS):
-            return Named("ours", own)
+            return CodeName("ours", own)
         if path.startswith("<") and not path.startswith("<stdin"):
-            return Named("text", own)  # frozen into Python, or made from text: it counts under who called it
+            return CodeName("text", own)  # frozen into Python, or made from text: it counts under who called it
         if code.co_name in _CALLS_A_MODULE and path.replace("\\", "/").endswith("torch/nn/modules/module.py"):
-            return Named("module", MODULES)
+            return CodeName("module", MODULES)
         short = own.replace(".<locals>", "")
         if is_of_project(path) and "torchinductor" not in path:
-            return Named("user", f"{self._relative(Path(path))}:{short}")
-        return Named("library", f"{_library(path)}.{short}", "<locals>" in own)
+            return CodeName("user", f"{self._relative(Path(path))}:{short}")
+        return CodeName("library", f"{_library(path)}.{short}", "<locals>" in own)
 
     def _relative(self, path: Path) -> str:
         """The file by its path in the project; else in the folder that it is imported from."""
@@ -81,7 +81,7 @@ class Names:
                 return path.relative_to(folder).as_posix()
         return path.name
 
-    def place(self, stack: Iterable[CodeType]) -> Place | None:
+    def place(self, stack: Iterable[CodeType]) -> CodePlace | None:
         """The row that a stack counts under, from its innermost function outwards; None where it holds none but ours."""
         codes = tuple(stack)
         key = tuple(map(id, codes))
@@ -90,12 +90,12 @@ class Names:
         return self._places[key]
 
 
-def called(library: Named, user: Named) -> str:
+def called(library: CodeName, user: CodeName) -> str:
     """The row of what a user's function has called."""
     return f"{library.name} from {user.name}"
 
 
-def _place(stack: list[Named]) -> Place | None:
+def _place(stack: list[CodeName]) -> CodePlace | None:
     stack = [each for each in stack if each.kind != "text"]
     if not stack or stack[0].kind == "ours":
         return None
@@ -105,13 +105,13 @@ def _place(stack: list[Named]) -> Place | None:
     libraries = [each for each in stack[:user] if each.kind == "library"]
     if user == len(stack) and module is not None:
         above = next((each for each in reversed(libraries) if not each.local), None)
-        return Place(MODULES if above is None else f"{MODULES} from {above.name}", in_module=True)
+        return CodePlace(MODULES if above is None else f"{MODULES} from {above.name}", in_module=True)
     if user == len(stack):
-        return Place(libraries[0].name) if libraries else None
+        return CodePlace(libraries[0].name) if libraries else None
     if module is not None:
-        return Place(called(stack[module], stack[user]), in_module=True)
+        return CodePlace(called(stack[module], stack[user]), in_module=True)
     entry = next((each for each in reversed(libraries) if not each.local), None)
-    return Place(stack[user].name if entry is None else called(entry, stack[user]), in_module=inside)
+    return CodePlace(stack[user].name if entry is None else called(entry, stack[user]), in_module=inside)
 
 
 def _library(path: str) -> str:

@@ -6,7 +6,7 @@ are on the clock that a meter of the processor pays for; profilers of the packag
 the looking itself takes is left out of all figures.
 
 A timer of the system interrupts the main thread where it is. A thread that looks would have to wait for Python's lock, which comes when the
-model gives it up, in its long operations: it hardly ever sees what is short (seen: a tenth of the time of a function that takes 4 %). So one
+model gives it up, in its long operations: it hardly ever sees what is short (a tenth of the time of a function that takes 4 %). So one
 looks only while the main thread does not hear the timer, and where no timer is free.
 """
 
@@ -25,7 +25,7 @@ from types import CodeType, FrameType
 from typing import Literal
 
 from pytest_greencompute.machine.clock import thread_cpu_ns
-from pytest_greencompute.profiling.places import Names, Place
+from pytest_greencompute.profiling.places import CodeNames, CodePlace
 
 PERIOD_S = 0.001  # between two looks on average; each is drawn afresh, so that no loop keeps step
 LATE_S = 0.004  # after so long without a look the main thread waits, or is in a long operation, and does not hear of signals
@@ -38,25 +38,25 @@ Paid = Literal["cpu", "wall"]
 
 
 @dataclass(slots=True)
-class Seen:
+class Sampled:
     """What was spent in some passes: nanoseconds in all and by place, those of looking, which are in neither, and how often it looked."""
 
-    by_place: Counter[Place] = field(default_factory=Counter)
+    by_place: Counter[CodePlace] = field(default_factory=Counter)
     whole_ns: int = 0
     looking_ns: int = 0
     looks: int = 0
 
 
 class Sampler:
-    """Looks while it is ``looking``. Passes between ``begin`` and ``end``, which the profiled thread calls, count into one ``Seen``.
+    """Looks while it is ``looking``. Passes between ``begin`` and ``end``, which the profiled thread calls, count into one ``Sampled``.
 
     ``inside`` is the function whose callees are looked at in that thread; of other threads all is.
     """
 
-    def __init__(self, names: Names, paid: Paid, inside: CodeType) -> None:
+    def __init__(self, names: CodeNames, paid: Paid, inside: CodeType) -> None:
         self._names, self._paid, self._inside = names, paid, inside
         self._lock = threading.RLock()  # a signal may come while its own thread has it
-        self._seen: Seen | None = None
+        self._seen: Sampled | None = None
         self._main = threading.get_ident()
         self._now: Callable[[], int] = time.process_time_ns if paid == "cpu" else time.perf_counter_ns
         self._last_ns = 0
@@ -117,9 +117,9 @@ class Sampler:
         with self._lock:
             self._threads = _threads_ns()
             self._last_ns = self._now()
-            self._seen = Seen(whole_ns=-self._last_ns)
+            self._seen = Sampled(whole_ns=-self._last_ns)
 
-    def end(self) -> Seen:
+    def end(self) -> Sampled:
         """What was seen since ``begin``."""
         with self._lock:
             seen, self._seen = self._seen, None

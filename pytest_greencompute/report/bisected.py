@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_greencompute.bisecting.belief import Level
+from pytest_greencompute.bisecting.belief import Extent
 from pytest_greencompute.bisecting.search import LEAST, Ended, Suspects
 from pytest_greencompute.commits.git import Commit
 from pytest_greencompute.store.bisects import MeasuredSoFar
@@ -70,7 +70,7 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's' if what[-1] != 'h' else 'es'}"
 
 
-def _level(level: Level) -> str:
+def _level(level: Extent) -> str:
     return f"{percent(level.value)} [{percent(level.low)}, {percent(level.high)}]"
 
 
@@ -220,5 +220,5 @@ def _commit(commit: Commit) -> dict[str, Json]:
     return {"ref": commit.ref, "sha": commit.sha, "subject": commit.subject}
 
 
-def _shares(level: Level) -> dict[str, Json]:
+def _shares(level: Extent) -> dict[str, Json]:
     return {name: math.expm1(getattr(level, name)) for name in ("value", "low", "high")}
