@@ -46,9 +46,10 @@ class Planted:
 
 
 @functools.cache
-def reviews(*, sort: bool = True) -> list[str]:
-    """Review lines, neighbours of like length; unsorted they are in the order of their last letters."""
+def reviews(*, sort: bool = True, words: int = 0) -> list[str]:
+    """Review lines or the first words of them, neighbours of like length; unsorted they are in the order of their last letters."""
     lines = sentiment.by_length(sentiment.load_reviews()[1]).lines[::21][:LINES]
+    lines = [" ".join(line.split()[: words or None]) for line in lines]
     return lines if sort else sorted(lines, key=lambda line: line[::-1])
 
 
@@ -123,12 +124,14 @@ class Sentences:
         return list(self.encode(lines))
 
 
-def sentences(batch_size: int = 16, *, head_batch: int = 0, sort: bool = True, base: Any = None, **head: Any) -> tuple[Side, Side]:
+def sentences(
+    batch_size: int = 16, *, head_batch: int = 0, sort: bool = True, words: int = 0, base: Any = None, **head: Any
+) -> tuple[Side, Side]:
     """MiniLM with other arguments in the head; ``base`` are those of both."""
     shared = dict(base or {})
     return (
-        Side(Sentences(**shared), reviews(), batch_size),
-        Side(Sentences(**shared | head), reviews(sort=sort), head_batch or batch_size),
+        Side(Sentences(**shared), reviews(words=words), batch_size),
+        Side(Sentences(**shared | head), reviews(sort=sort, words=words), head_batch or batch_size),
     )
 
 
@@ -343,11 +346,11 @@ PLANTED = (
     Planted("the whole model upcast", lambda: sentences(base={"dtype": "bfloat16"}, dtype="float32"), r"factor: dtype"),
     Planted("attention by its slow path", lambda: sentences(attention="eager"), r"modules: BertModel\.encoder\.layer\.\S*attention\S*"),
     Planted("no sorting by length", lambda: sentences(sort=False), r"factor: (padding|tokens per query)"),
-    Planted("a tokeniser call per item", lambda: sentences(each=True), r"functions: .*_planted\.py:Sentences\.tokenize"),
+    Planted("a tokeniser call per item", lambda: sentences(words=3, each=True), r"functions: .*_planted\.py:Sentences\.tokenize"),
     Planted("no cache in generate", lambda: chat(cache=False), r"factor: tokens per query"),
     Planted("a copy to numpy in a loop", lambda: sentences(loop=True), r"functions: .*_planted\.py:Sentences\.mean"),
     Planted("encoding twice", lambda: sentences(passes=2), r"factor: calls per query|functions: .*_planted\.py:Sentences\.encode"),
-    Planted("gradients left on", lambda: sentences(4, gradients=True), r"factor: gradients"),
+    Planted("gradients left on", lambda: sentences(4, words=4, gradients=True), r"factor: gradients"),
     Planted("more new tokens", lambda: chat(new_tokens=2 * NEW_TOKENS), r"factor: (tokens per query|new tokens|calls per query)"),
     Planted("a smaller batch", lambda: sentences(16, head_batch=1), r"factor: batch size"),
     Planted("a Python loop for an array operation", lambda: signals(loop=True), r"functions: .*_planted\.py:Signals\.smooth"),

@@ -67,7 +67,7 @@ def side(answers: Connection, name: str, which: int) -> None:
             answers.send(statistics.fmean(run() for _ in range(times)))
         else:
             start = time.perf_counter()
-            found = profile(Task(mine.model, mine.queries, mine.batch_size))
+            found = profile(Task(mine.model, mine.queries, mine.batch_size), some=asked)
             answers.send((found, time.perf_counter() - start))
 
 
@@ -90,7 +90,7 @@ def launched(name: str, which: Sequence[int]) -> Iterator[list[Connection]]:
         process.join()
 
 
-def asked(end: Connection, what: str) -> Any:
+def asked(end: Connection, what: object) -> Any:
     end.send(what)
     return end.recv()
 
@@ -106,10 +106,10 @@ def compared(name: str, which: Sequence[int]) -> Result:
     """The explanation of a side's difference from the other, and what profiling took."""
     with launched(name, which) as (base, head):
         pairs = [(asked(base, "measure"), asked(head, "measure")) for _ in range(TURNS)]
-        profiles, seconds = zip(*(asked(end, "profile") for end in (base, head)), strict=True)
-    risen = rise(pairs)
-    found = explained(*profiles, risen)
-    return Result(found, blamed(found), sum(seconds))
+        before, before_s = asked(base, None)
+        now, now_s = asked(head, before.queries)
+    found = explained(before, now, rise(pairs))
+    return Result(found, blamed(found), before_s + now_s)
 
 
 def rise(pairs: Sequence[tuple[float, float]]) -> Risen:
@@ -144,6 +144,10 @@ def planted(cases: Sequence[_planted.Planted], places: int) -> None:
         print(" | ".join(map(str, rows[-1])), flush=True)
         for each in blames[:places]:
             print(f"    {each.text}", flush=True)
+        if places:
+            print(
+                f"    {case.name}: {[(each.name, each.base, each.head) for each in result.explanation.changed]} {result.explanation.notes}"
+            )
     print(tabulate(rows, ["planted", "energy", "rank", "named first", "told", "not attributed", "takes"], tablefmt="github"))
     print(f"first in {sum(each == 1 for each in ranks)} of {len(ranks)}")
 

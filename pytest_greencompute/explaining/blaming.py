@@ -7,7 +7,7 @@ one place has it there: a module, or the function that works there. Which of the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_greencompute.explaining.difference import LEAST, LevelDifference, Place
@@ -20,6 +20,7 @@ EVERYWHERE = 0.75  # of what the model cost before: where so much of it grew, th
 GREW = 1 / 3  # of the whole's growth (logarithm): what grew less is not part of it
 MOSTLY = 0.5  # of the growth: a factor that accounts for so much can be its cause
 NEAR = 0.25  # of the growth: two factors that account for it to within that say the same
+SAME = 0.01  # by which counts of the same work may differ
 INSIDE = 0.6  # of a module's difference: a function that has so much of it is the place
 BATCH, CALLS, PADDING, NEW = "batch size", "calls per query", "padding", "new tokens"
 OF_SESSIONS = "sessions' tokens per query"
@@ -54,6 +55,9 @@ def blamed(explanation: Explanation) -> tuple[Blame, ...]:
 
 
 def _level(explanation: Explanation, kind: LevelKind) -> LevelDifference | None:
+    """A level that both sides have: of one that only one side has, nothing is new or gone."""
+    if explanation.base.level(kind) is None or explanation.head.level(kind) is None:
+        return None
     return next((each for each in explanation.levels if each.kind == kind), None)
 
 
@@ -64,11 +68,77 @@ def _places(explanation: Explanation) -> list[Place]:
     """Places of all levels that share nothing, those that changed as the whole did, the largest first."""
     modules, functions = _level(explanation, "modules"), _level(explanation, "functions")
     rise = explanation.risen.difference_j
-    inner = [each for each in (modules.places if modules else ()) if each.name != OUTSIDE]
     within = next((each.parts for each in (functions.tree if functions else ()) if each.name == MODULES), ())
-    found = [*_inner(inner, within), *_outer(modules, functions, rise)]
-    grown = [each for each in found if each.certain and each.difference_j / rise >= LEAST]
+    inner = _by_work(modules) or _inner(
+        [each for each in (modules.places if modules else ()) if each.name != OUTSIDE and each.certain], within
+    )
+    found = [*inner, *(each for each in _outer(modules, functions, rise) if each.certain)]
+    grown = [each for each in found if each.difference_j / rise >= LEAST]
     return sorted(dict.fromkeys(grown), key=lambda each: -abs(each.difference_j))
+
+
+def _by_work(modules: LevelDifference | None) -> list[Place]:
+    """The modules that have other work to do than before, and so need no clock to be told from the others; none where those are
+    everywhere, or have not most of the difference.
+    """
+    tree = [each for each in (modules.tree if modules else ()) if each.name != OUTSIDE]
+    spread = _Spread.of(tree, _has_other_work)
+    if not spread.accounts or spread.everywhere:
+        return []
+    return [place for each in tree for place in _narrowed(each)]
+
+
+def _narrowed(place: Place) -> list[Place]:
+    """The parts of a place whose work is another, each as far outside as that is true of nearly all of it."""
+    spread = _Spread.of([place], _has_other_work)
+    if not spread.weight:
+        return []
+    return [place] if spread.everywhere or not place.parts else [part for each in place.parts for part in _narrowed(each)]
+
+
+def _has_other_work(place: Place) -> bool:
+    """Whether it is new or gone, or has other FLOPs, calls or types: facts, which nothing disturbs."""
+    counts = [(one, other) for one, other in (place.calls, place.flops) if one is not None and other is not None]
+    types = place.dtype if all(place.dtype) else ("", "")
+    return bool(place.state) or types[0] != types[1] or any(abs(one - other) > SAME * max(one, other) for one, other in counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """How much of what some places hold something is true of: ``weight`` of ``whole`` joules (the larger of both sides), ``part_j`` of a
+    difference of ``whole_j``.
+    """
+
+    weight: float
+    whole: float
+    part_j: float
+    whole_j: float
+
+    @classmethod
+    def of(cls, places: Iterable[Place], holds: Callable[[Place], bool]) -> _Spread:
+        """Of the innermost parts of the places."""
+        leaves = [(leaf, holds(leaf) or new) for place in places for leaf, new in _leaves_of(place)]
+        told = [leaf for leaf, true in leaves if true]
+        weight, whole = (math.fsum(max(leaf.base_j, leaf.head_j) for leaf in each) for each in (told, [leaf for leaf, _ in leaves]))
+        return cls(weight, whole, math.fsum(leaf.difference_j for leaf in told), math.fsum(leaf.difference_j for leaf, _ in leaves))
+
+    @property
+    def everywhere(self) -> bool:
+        return self.weight >= EVERYWHERE * self.whole > 0
+
+    @property
+    def accounts(self) -> bool:
+        """Whether it is true of what has most of the difference."""
+        return bool(self.whole_j) and self.part_j / self.whole_j >= MOSTLY
+
+
+def _leaves_of(place: Place, *, new: bool = False) -> Iterator[tuple[Place, bool]]:
+    """Its innermost parts, and whether each lies in something that is new or gone."""
+    new = new or bool(place.state)
+    if not place.parts:
+        yield place, new
+    for each in place.parts:
+        yield from _leaves_of(each, new=new)
 
 
 def _outer(modules: LevelDifference | None, functions: LevelDifference | None, rise: float) -> list[Place]:
@@ -108,29 +178,28 @@ def _is_no_module(function: Place) -> bool:
 
 def _factor(explanation: Explanation, places: Sequence[Place]) -> Blame | None:
     """The factor that made everything grow; None where the growth is in some places only, or no factor accounts for it."""
-    leaves = _leaves(explanation)
-    grew = math.log(explanation.risen.head_j / explanation.risen.base_j)
-    cost = math.fsum(each.base_j for each in leaves)
-    spread = math.fsum(each.base_j for each in leaves if _growth(each) / grew >= GREW)
-    if not cost or spread < EVERYWHERE * cost:
+    risen = explanation.risen
+    grew = math.log(risen.head_j / risen.base_j)
+    model = _model(explanation)
+    work, time = (_Spread.of(model, holds) for holds in (_has_other_work, lambda each: _growth(each) / grew >= GREW))
+    if not (work if work.accounts else time).everywhere:
         return None
     known = {each.name: each for each in explanation.changed}
     found = next((name for name, holds in CAUSES if name in known and holds(known, grew)), None)
     if found is None:
         return None
-    risen, changed = explanation.risen, known[found]
+    changed = known[found]
     difference = math.fsum(each.difference_j for each in places)
     text = f"{found}: {_value(changed.head)}, was {_value(changed.base)}: {_joules(difference, explanation)}"
     return Blame(f"factor: {found}", text, difference, risen.low, risen.high, changed=changed)
 
 
-def _leaves(explanation: Explanation) -> list[Place]:
-    """What shows whether a growth is everywhere: the innermost modules, where those have most of it; else all functions."""
+def _model(explanation: Explanation) -> list[Place]:
+    """What shows whether a growth is everywhere: the modules, where those have most of it; else all functions."""
     modules, functions = _level(explanation, "modules"), _level(explanation, "functions")
     inner = [each for each in (modules.tree if modules else ()) if each.name != OUTSIDE]
     most = math.fsum(each.difference_j for each in inner) / explanation.risen.difference_j >= MOSTLY
-    chosen = inner if most or functions is None else [each for each in functions.tree if each.name != MODULES]
-    return [leaf for each in chosen for leaf in each.walk() if not leaf.parts]
+    return inner if most or functions is None else [each for each in functions.tree if each.name != MODULES]
 
 
 def _growth(place: Place) -> float:

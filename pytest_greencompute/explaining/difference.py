@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_greencompute.explaining.alignment import align
 from pytest_greencompute.explaining.profile import Level, LevelKind, Profile, Ticking
@@ -198,7 +198,7 @@ class _Judge:
 
 
 def _as_own(place: Place) -> Place:
-    return Place(place.kind, place.name, place.base_j, place.head_j, place.low, place.high, place.alike, place.calls, place.flops, own=True)
+    return replace(place, device=("", ""), shape=("", ""), state="", was="", own=True, parts=())
 
 
 def _usual(sides: Sequence[Shares]) -> float:

@@ -24,7 +24,7 @@ from pytest_greencompute.profiling.operators import profile_operators
 from pytest_greencompute.protocol.parts import spread
 
 LIMIT_S = 7.5  # of one side
-PASS_SHARE = 1 / 24  # of the limit, at most, for one pass: as many are made, and looking takes its time
+PASS_SHARE = 1 / 48  # of the limit, at most, for one pass: as many are made, and looking takes its time
 OVER = 0.2  # of the limit, kept for a look that takes longer than it was to
 LONGEST_REASON = 200
 Collector = Callable[[Callable[[], object], int, float, Ticking], Level]

@@ -28,7 +28,7 @@ from pytest_greencompute.machine.clock import thread_cpu_ns
 from pytest_greencompute.profiling.places import CodeNames, CodePlace
 
 PERIOD_S = 0.001  # between two looks on average; each is drawn afresh, so that no loop keeps step
-LATE_S = 0.004  # after so long without a look the main thread waits, or is in a long operation, and does not hear of signals
+LATE_S = 0.002  # after so long without a look the main thread waits, or is in a long operation, and does not hear of signals
 DEEPEST = 400  # functions of a stack, from the innermost outwards
 # Timers, and the signals that they send: the first runs on while the process waits, the second is coarser.
 _TIMERS = {"cpu": ("REAL", "PROF"), "wall": ("REAL",)}
@@ -61,7 +61,7 @@ class Sampler:
         self._now: Callable[[], int] = time.process_time_ns if paid == "cpu" else time.perf_counter_ns
         self._last_ns = 0
         self._looked_s = 0.0
-        self._threads: dict[int, int] = {}
+        self._threads: dict[tuple[int, int], int] = {}
         self._drawn = random.Random(0)
 
     @contextlib.contextmanager
@@ -145,10 +145,10 @@ class Sampler:
             self._looked_s = time.perf_counter()
             seen.looking_ns += self._last_ns - now_ns
 
-    def _shares(self, frames: dict[int, FrameType | None], threads: dict[int, int], spent_ns: int) -> dict[int, int]:
+    def _shares(self, frames: dict[int, FrameType | None], threads: dict[tuple[int, int], int], spent_ns: int) -> dict[int, int]:
         """What each thread of Python is given of it: by its own CPU time, or all to the profiled one where none has any."""
-        used = {thread: threads[thread] - self._threads.get(thread, threads[thread]) for thread in frames if thread in threads}
-        used = {thread: ns for thread, ns in used.items() if ns > 0} if self._paid == "cpu" else {}
+        used = {ident: ns - self._threads.get((ident, thread), 0) for (ident, thread), ns in threads.items() if ident in frames}
+        used = {ident: ns for ident, ns in used.items() if ns > 0} if self._paid == "cpu" else {}
         whole_ns = sum(used.values())
         return {thread: spent_ns * ns // whole_ns for thread, ns in used.items()} if whole_ns else {self._main: spent_ns}
 
@@ -171,7 +171,7 @@ def _free_timer(paid: Paid) -> tuple[int, signal.Signals] | None:
     return None
 
 
-def _threads_ns() -> dict[int, int]:
-    """CPU time of each thread of Python, where the system tells."""
-    found = {each.ident: thread_cpu_ns(each.native_id) for each in threading.enumerate() if each.ident and each.native_id}
-    return {ident: ns for ident, ns in found.items() if ident is not None and ns is not None}
+def _threads_ns() -> dict[tuple[int, int], int]:
+    """CPU time of each thread of Python by its ids, Python's (which another may have after it) and the system's, where that tells."""
+    ids = [(each.ident, each.native_id) for each in threading.enumerate() if each.ident is not None and each.native_id is not None]
+    return {(ident, thread): ns for ident, thread in ids if (ns := thread_cpu_ns(thread)) is not None}

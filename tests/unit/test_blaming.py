@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -45,10 +46,11 @@ def times(rows: Rows, factor: float, *names: str) -> dict[str, float]:
     return {name: ms * factor if name in names or not names else ms for name, ms in rows.items()}
 
 
-def first(base: Profile, head: Profile) -> str:
-    ends = [max(each.level("functions").seconds) * 10 for each in (base, head)]  # type: ignore[union-attr]
+def first(base: Profile, head: Profile, unsure: float = 0.001) -> str:
+    """What is named first of a difference that is known to within a share of it."""
+    ends = [max(each.levels[0].seconds) * 10 for each in (base, head)]
     rise = ends[1] - ends[0]
-    found = blamed(explained(base, head, Risen(*ends, rise - 1e-5, rise + 1e-5)))
+    found = blamed(explained(base, head, Risen(*ends, rise * (1 - unsure), rise * (1 + unsure))))
     return found[0].called if found else "nothing"
 
 
@@ -119,6 +121,17 @@ def test_the_most_specific_thing_is_named_first(
 def test_nothing_is_blamed_for_no_difference() -> None:
     base = profile(MODEL, APART, dtype="float32")
     assert blamed(explained(base, profile(MODEL, APART, dtype="bfloat16"), Risen(1.0, 1.01, -0.01, 0.03))) == ()
+
+
+def test_a_module_with_other_work_is_named_where_no_clock_can_tell_it() -> None:
+    head = profile({**times(MODEL, 1.05), "Model.layer.2": 0.0, "Model.layer.2.mlp": 0.3}, APART)
+    assert first(profile(MODEL, APART), head, unsure=0.95) == "modules: Model.layer.2"
+
+
+def test_a_level_that_one_side_could_not_be_seen_at_blames_nobody() -> None:
+    seen = profile(MODEL, APART)
+    base = replace(seen, levels=tuple(each for each in seen.levels if each.kind != "functions"))
+    assert first(base, profile(times(MODEL, 2, "Model.embed"), APART)) == "modules: Model.embed"
 
 
 def test_the_sentence_has_the_joules_and_what_is_another_now() -> None:

@@ -84,7 +84,7 @@ def test_time_of_other_threads_counts_where_they_are() -> None:
         thread.join()
 
     def worker() -> None:
-        spin(0.02)
+        spin(0.04)
 
     found = shares(profile(run))
     assert found[named(spin)] > 0.8
