@@ -97,8 +97,8 @@ def _narrowed(place: Place) -> list[Place]:
 
 
 def _has_other_work(place: Place) -> bool:
-    """Whether it is new or gone, or has other FLOPs, calls or types: facts, which nothing disturbs."""
-    counts = [(one, other) for one, other in (place.calls, place.flops) if one is not None and other is not None]
+    """Whether it is new or gone, or has other FLOPs, operators, calls or types: facts, which nothing disturbs."""
+    counts = [(one, other) for one, other in (place.calls, place.flops, place.operators) if one is not None and other is not None]
     types = place.dtype if all(place.dtype) else ("", "")
     return bool(place.state) or types[0] != types[1] or any(abs(one - other) > SAME * max(one, other) for one, other in counts)
 

@@ -153,7 +153,8 @@ def with_work(level: Level, work: Mapping[str, OwnWork], queries: int) -> Level:
             costs.append(cost)
         else:
             types, devices = named(done.dtypes), named(done.devices)
-            costs.append(replace(cost, flops=done.flops / queries, dtype=types, device=devices, shape=done.shape))
+            counts = {"flops": done.flops / queries, "operators": done.dtypes.total() / queries}
+            costs.append(replace(cost, **counts, dtype=types, device=devices, shape=done.shape))
     return replace(level, costs=tuple(costs))
 
 
