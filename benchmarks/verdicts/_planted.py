@@ -46,8 +46,10 @@ class Planted:
 
 
 @functools.cache
-def reviews(*, sort: bool = True, words: int = 0) -> list[str]:
-    """Review lines or the first words of them, neighbours of like length; unsorted they are in the order of their last letters."""
+def reviews(*, sort: bool = True, words: int = 0, times: int = 1) -> list[str]:
+    """Review lines or the first words of them, or each several times, neighbours of like length; unsorted they are in the order of their
+    last letters.
+    """
     lines = sentiment.by_length(sentiment.load_reviews()[1]).lines[::21][:LINES]
     lines = [" ".join(line.split()[: words or None]) for line in lines]
     return lines if sort else sorted(lines, key=lambda line: line[::-1])
@@ -125,13 +127,13 @@ class Sentences:
 
 
 def sentences(
-    batch_size: int = 16, *, head_batch: int = 0, sort: bool = True, words: int = 0, base: Any = None, **head: Any
+    batch_size: int = 16, *, head_batch: int = 0, sort: bool = True, words: int = 0, times: int = 1, base: Any = None, **head: Any
 ) -> tuple[Side, Side]:
     """MiniLM with other arguments in the head; ``base`` are those of both."""
     shared = dict(base or {})
     return (
-        Side(Sentences(**shared), reviews(words=words), batch_size),
-        Side(Sentences(**shared | head), reviews(sort=sort, words=words), head_batch or batch_size),
+        Side(Sentences(**shared), reviews(words=words, times=times), batch_size),
+        Side(Sentences(**shared | head), reviews(sort=sort, words=words, times=times), head_batch or batch_size),
     )
 
 
@@ -344,9 +346,17 @@ PLANTED = (
         r"modules: BertModel\.encoder\.layer\.3(\.(intermediate|output)\S*)?",
     ),
     Planted("the whole model upcast", lambda: sentences(base={"dtype": "bfloat16"}, dtype="float32"), r"factor: dtype"),
-    Planted("attention by its slow path", lambda: sentences(attention="eager"), r"modules: BertModel\.encoder\.layer\.\S*attention\S*"),
+    Planted(
+        "attention by its slow path",
+        lambda: sentences(8, times=4, attention="eager"),
+        r"modules: BertModel\.encoder\.layer\.\S*attention\S*",
+    ),
     Planted("no sorting by length", lambda: sentences(sort=False), r"factor: (padding|tokens per query)"),
-    Planted("a tokeniser call per item", lambda: sentences(words=3, each=True), r"functions: .*_planted\.py:Sentences\.tokenize"),
+    Planted(
+        "a tokeniser call per item",
+        lambda: sentences(words=2, base={"dtype": "bfloat16"}, each=True),
+        r"functions: .*_planted\.py:Sentences\.tokenize",
+    ),
     Planted("no cache in generate", lambda: chat(cache=False), r"factor: tokens per query"),
     Planted("a copy to numpy in a loop", lambda: sentences(loop=True), r"functions: .*_planted\.py:Sentences\.mean"),
     Planted("encoding twice", lambda: sentences(passes=2), r"factor: calls per query|functions: .*_planted\.py:Sentences\.encode"),

@@ -34,7 +34,8 @@ class Place:
     """A part of a level on both sides, with all that is inside, in joules per query; ``low`` and ``high`` bound the difference.
 
     ``alike``: how many rows of that name it is. ``calls``, ``flops`` and ``operators`` are per query, of its own rows (None: not counted);
-    ``dtype``, ``device`` and ``shape`` are of (base, head). ``state``: "new", "gone" or empty. ``was``: the base's name for it, where that differs.
+    ``dtype``, ``device`` and ``shape`` are of (base, head). ``state``: "new", "gone" or empty. ``was``: the base's name for it, where
+    that differs.
     """
 
     kind: LevelKind

@@ -44,8 +44,9 @@ class Cost:
     """One row of a level: its own seconds per query on the level's clock, one for each repeated pass, and its calls per query (None: not
     counted).
 
-    ``flops`` are its own per query, and ``operators`` those of torch (None: not counted); ``inside`` is the name of the row that it lies in,
-    empty for none. ``dtype``, ``device`` and ``shape`` are those of the work, several joined with ", ". Raises SettingsError for what no work takes.
+    ``flops`` are its own per query, ``operators`` those of torch (None: not counted); ``inside`` is the name of the row that it lies in,
+    empty for none. ``dtype``, ``device`` and ``shape`` are those of the work, several joined with ", ". Raises SettingsError for what no
+    work takes.
     """
 
     name: str
