@@ -7,8 +7,8 @@ Run: python benchmarks/verdicts/explained.py
 Each side is a process of its own, as in a comparison of two commits. Its joules are CPU seconds at 10 W of whole passes by turns; then
 each side is profiled, and the difference explained. "rank" is the guilty place's in the list of what is blamed; "told" the part of the
 difference that disjoint places of the list hold, "not attributed" the rest of it; "takes" the seconds of both profiles, loading left out.
-`--same` explains programs against themselves, as if it had been asked for with --energy-explain always: a place that is blamed there is a
-false one.
+`--same` explains programs against themselves, as --energy-explain always does, and once more as if the difference that was measured were
+certain: a place that is blamed there is a false one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import re
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,12 @@ class Result:
     seconds: float
 
 
-def compared(name: str, which: Sequence[int]) -> Result:
+def compared(ends: Sequence[Connection], turns: int = TURNS) -> Result:
     """The explanation of a side's difference from the other, and what profiling took."""
-    with launched(name, which) as (base, head):
-        pairs = [(asked(base, "measure"), asked(head, "measure")) for _ in range(TURNS)]
-        before, before_s = asked(base, None)
-        now, now_s = asked(head, before.queries)
+    base, head = ends
+    pairs = [(asked(base, "measure"), asked(head, "measure")) for _ in range(turns)]
+    before, before_s = asked(base, None)
+    now, now_s = asked(head, before.queries)
     found = explained(before, now, rise(pairs))
     return Result(found, blamed(found), before_s + now_s)
 
@@ -134,7 +135,8 @@ def told(explanation: Explanation, blames: Sequence[Blame]) -> float:
 def planted(cases: Sequence[_planted.Planted], places: int) -> None:
     rows, ranks = [], []
     for case in cases:
-        result = compared(case.name, (BASE, HEAD))
+        with launched(case.name, (BASE, HEAD)) as ends:
+            result = compared(ends)
         risen, blames = result.explanation.risen, result.blames
         ranks.append(rank(blames, case.guilty))
         part = told(result.explanation, blames)
@@ -153,16 +155,21 @@ def planted(cases: Sequence[_planted.Planted], places: int) -> None:
 
 
 def same(number: int) -> None:
-    false = []
-    for index in range(number):
-        name = PROGRAMS[index % len(PROGRAMS)]
-        result = compared(name, (BASE, BASE))
-        false.append(len(result.blames))
-        risen = result.explanation.risen
-        print(f"{name}, its base against itself: {risen.head_j / risen.base_j - 1:+.1%}, blamed: {len(result.blames)}", flush=True)
-        for each in result.blames:
-            print(f"    {each.text}", flush=True)
-    print(f"places blamed in {number} comparisons of the same: {sum(false)}, in {sum(map(bool, false))} of them")
+    """Explain programs against themselves, and once more as if the measured difference were certain."""
+    false = Counter[str]()
+    for index, name in enumerate(PROGRAMS):
+        with launched(name, (BASE, BASE)) as ends:
+            for _ in range(index, number, len(PROGRAMS)):
+                found = compared(ends, TURNS // 2).explanation
+                risen = found.risen
+                near = sorted((0.99 * risen.difference_j, 1.01 * risen.difference_j))
+                sure = explained(found.base, found.head, replace(risen, low=near[0], high=near[1], base_sd=0.0))
+                for what, each in (("forced", found), ("and taken for certain", sure)):
+                    blames = blamed(each)
+                    false[what] += bool(blames)
+                    named = "; ".join(blame.text for blame in blames) or "nothing"
+                    print(f"{name}, base against itself, {what}: {risen.head_j / risen.base_j - 1:+.1%}: {named}", flush=True)
+    print(f"of {number} comparisons of the same something was blamed: {dict(false)}")
 
 
 def main() -> None:
