@@ -21,6 +21,7 @@ GREW = 1 / 3  # of the whole's growth (logarithm): what grew less is not part of
 MOSTLY = 0.5  # of the growth: a factor that accounts for so much can be its cause
 NEAR = 0.25  # of the growth: two factors that account for it to within that say the same
 SAME = 0.01  # by which counts of the same work may differ
+APART = 3.0  # times as much as the rest: so much has grown what is to blame for less than most of the difference
 INSIDE = 0.6  # of a module's difference: a function that has so much of it is the place
 BATCH, CALLS, PADDING, NEW = "batch size", "calls per query", "padding", "new tokens"
 OF_SESSIONS = "sessions' tokens per query"
@@ -91,7 +92,7 @@ def _by_work(modules: LevelDifference | None) -> list[Place]:
 def _narrowed(place: Place) -> list[Place]:
     """The parts of a place whose work is another, each as far outside as that is true of nearly all of it."""
     spread = _Spread.of([place], _has_other_work)
-    if not spread.weight:
+    if not spread.true:
         return []
     return [place] if spread.everywhere or not place.parts else [part for each in place.parts for part in _narrowed(each)]
 
@@ -105,31 +106,35 @@ def _has_other_work(place: Place) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Spread:
-    """How much of what some places hold something is true of: ``weight`` of ``whole`` joules (the larger of both sides), ``part_j`` of a
-    difference of ``whole_j``.
-    """
+    """How much something is true of: the innermost parts of which it is true, and the ``rest``."""
 
-    weight: float
-    whole: float
-    part_j: float
-    whole_j: float
+    true: tuple[Place, ...]
+    rest: tuple[Place, ...]
 
     @classmethod
     def of(cls, places: Iterable[Place], holds: Callable[[Place], bool]) -> _Spread:
-        """Of the innermost parts of the places."""
+        """Among the innermost parts of the places."""
         leaves = [(leaf, holds(leaf) or new) for place in places for leaf, new in _leaves_of(place)]
-        told = [leaf for leaf, true in leaves if true]
-        weight, whole = (math.fsum(max(leaf.base_j, leaf.head_j) for leaf in each) for each in (told, [leaf for leaf, _ in leaves]))
-        return cls(weight, whole, math.fsum(leaf.difference_j for leaf in told), math.fsum(leaf.difference_j for leaf, _ in leaves))
+        return cls(tuple(leaf for leaf, true in leaves if true), tuple(leaf for leaf, true in leaves if not true))
 
     @property
     def everywhere(self) -> bool:
-        return self.weight >= EVERYWHERE * self.whole > 0
+        """Whether it is true of nearly all of the work."""
+        true, rest = (math.fsum(max(leaf.base_j, leaf.head_j) for leaf in leaves) for leaves in (self.true, self.rest))
+        return true > 0 and true >= EVERYWHERE * (true + rest)
 
     @property
     def accounts(self) -> bool:
-        """Whether it is true of what has most of the difference."""
-        return bool(self.whole_j) and self.part_j / self.whole_j >= MOSTLY
+        """Whether it is true of what has most of the difference, or a good part of it while the rest hardly changed in proportion: what
+        disturbed a whole side makes everything grow a little.
+        """
+        (base, head), (rest_base, rest_head) = (
+            [math.fsum(getattr(leaf, side) for leaf in leaves) for side in ("base_j", "head_j")] for leaves in (self.true, self.rest)
+        )
+        whole = head - base + rest_head - rest_base
+        part = (head - base) / whole if whole else 0.0
+        apart = abs(_logarithm(base, head)) >= APART * abs(_logarithm(rest_base, rest_head))
+        return part >= MOSTLY or (part >= MOSTLY / 2 and apart)
 
 
 def _leaves_of(place: Place, *, new: bool = False) -> Iterator[tuple[Place, bool]]:
@@ -203,7 +208,11 @@ def _model(explanation: Explanation) -> list[Place]:
 
 
 def _growth(place: Place) -> float:
-    return math.log(max(place.head_j, 1e-12) / max(place.base_j, 1e-12))
+    return _logarithm(place.base_j, place.head_j)
+
+
+def _logarithm(base: float, head: float) -> float:
+    return math.log(max(head, 1e-12) / max(base, 1e-12))
 
 
 _Known = dict[str, Changed]

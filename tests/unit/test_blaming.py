@@ -128,6 +128,16 @@ def test_a_module_with_other_work_is_named_where_no_clock_can_tell_it() -> None:
     assert first(profile(MODEL, APART), head, unsure=0.95) == "modules: Model.layer.2"
 
 
+def test_what_disturbed_a_whole_side_does_not_hide_a_module_with_other_work() -> None:
+    head = profile(times({**MODEL, "Model.embed": 0.2}, 1.1), times(APART, 1.1), calls_per_query=2.0)
+    level = head.levels[0]
+    rows = tuple(replace(each, operators=9.0 if each.name == "Model.embed" else 5.0) for each in level.costs)
+    base = profile(MODEL, APART, calls_per_query=2.0)
+    before = replace(base.levels[0], costs=tuple(replace(each, operators=5.0) for each in base.levels[0].costs))
+    sides = (replace(base, levels=(before, base.levels[1])), replace(head, levels=(replace(level, costs=rows), head.levels[1])))
+    assert first(*sides, unsure=0.95) == "modules: Model.embed"
+
+
 def test_a_level_that_one_side_could_not_be_seen_at_blames_nobody() -> None:
     seen = profile(MODEL, APART)
     base = replace(seen, levels=tuple(each for each in seen.levels if each.kind != "functions"))
