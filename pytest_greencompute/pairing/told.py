@@ -59,7 +59,8 @@ class Told:
 
     def to_json(self) -> dict[str, Any]:
         """The keys that a base of any version reads; the checkouts' stand among them."""
-        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "checkouts"}
+        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in {"checkouts", "spread"}}
+        plain |= {} if self.spread is None else {"spread": self.spread}
         plain |= {"allow": sorted(self.allow), "footprint": None if self.footprint is None else asdict(self.footprint)}
         return plain if self.checkouts is None else plain | asdict(self.checkouts)
 
