@@ -196,7 +196,8 @@ SWEEP = """
 import os
 
 def test_batching(energy_meter, gpu):
-    card = int(os.environ.get("CUDA_VISIBLE_DEVICES") == gpu.standin.uuid(1))
+    first = gpu.standin.uuid(0)
+    card = int(os.environ.get("CUDA_VISIBLE_DEVICES", first) != first)
 
     def model(batch):  # 6, 9 and 21 ms at 300 W
         gpu.standin.work(card, 0.005 + 0.001 * len(batch), 300.0)
@@ -204,13 +205,13 @@ def test_batching(energy_meter, gpu):
 
     sweep = energy_meter.sweep(model, list("abcd" * 4), batch_size=[1, 4, 16], spread=True)
     assert sweep.cheapest == {"batch_size": 16}
-    sweep.assert_right_sized(batch_size=1)
 """
+JUDGED = "    sweep.assert_right_sized(batch_size=1)\n"
 
 
 def test_a_sweep_over_two_equal_gpus_is_one_comparison(project: Project, machine: Machine) -> None:
     standin = machine(StandInDevice(QUICK), StandInDevice(QUICK))
-    project.write("test_it.py", SWEEP)
+    project.write("test_it.py", SWEEP + JUDGED)
     result = project.run_apart("--energy-budget", "--energy-max-seconds=3", "--energy-json=energy.json", timeout=120)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
@@ -234,7 +235,7 @@ def test_a_sweep_that_cannot_be_spread_says_why_and_is_measured_by_turns(
     machine(*devices)
     project.write("test_it.py", SWEEP)
     result = project.run_apart("--energy-budget", "--energy-max-seconds=2", "--energy-json=energy.json", timeout=120)
-    result.assert_outcomes(failed=1)
+    result.assert_outcomes(passed=1)
     runs = project.report()["runs"]
     assert all(f"not spread over GPUs: {why}" in run["notes"] for run in runs)
     assert len(runs) == 3
