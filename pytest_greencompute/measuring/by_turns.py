@@ -123,13 +123,19 @@ class _Lane:
 
 
 def measure_abreast(
-    entrants: Sequence[Entrant], instruments: Instruments, effort_of: Callable[[str], Effort], enough: Decided, problem: str = ""
+    entrants: Sequence[Entrant],
+    instruments: Instruments,
+    effort_of: Callable[[str], Effort],
+    enough: Decided,
+    problem: str = "",
+    *,
+    some: bool = True,
 ) -> tuple[tuple[Candidate, ...], dict[str, list[Any]], int]:
     """Measure all entrants, their sets by turns: the candidates, their answers, and how many looks were planned at the ratios.
 
     The time limit of their efforts is that of the whole comparison: they share it. ``enough`` is asked at each look with the candidates
     so far, and with the number of looks. ``problem`` as for ``metering``. Raises SettingsError for bad input, naming the candidate, and
-    where no candidate could be measured; MeterError.
+    where no candidate could be measured, unless ``some`` need not be; MeterError.
     """
     lanes = [_Lane(entrant) for entrant in entrants]
     for lane, entrant in zip(lanes, entrants, strict=True):
@@ -148,7 +154,7 @@ def measure_abreast(
         if over or (sets in looks and enough([lane.candidate for lane in lanes], len(looks))):
             for lane in [lane for lane in lanes if lane.waits]:
                 lane.go_on(False)
-    return *_ended(lanes), max(1, len(looks))
+    return *_ended(lanes, some=some), max(1, len(looks))
 
 
 def _lay_out(lanes: Sequence[_Lane]) -> tuple[int, ...]:
@@ -176,13 +182,18 @@ def run_all_once(entrants: Sequence[Entrant], clock: Clock, keep: int | None) ->
     return _ended(lanes)
 
 
-def _ended(lanes: Sequence[_Lane]) -> tuple[tuple[Candidate, ...], dict[str, list[Any]]]:
-    """The candidates, each with the share of its answers that are the reference's, and all answers by name."""
-    found = tuple(lane.candidate for lane in lanes)
+def check_some(found: Sequence[Candidate], cause: Exception | None = None) -> None:
+    """Raises SettingsError where none of the candidates has a run."""
     if all(each.run is None for each in found):
         problems = "; ".join(f"{each.name}: {each.problem}" for each in found)
-        cause = next((lane.error for lane in lanes if lane.error is not None), None)
         raise SettingsError(f"No candidate could be measured. {problems}.", remedy="One at least must run.") from cause
+
+
+def _ended(lanes: Sequence[_Lane], *, some: bool = True) -> tuple[tuple[Candidate, ...], dict[str, list[Any]]]:
+    """The candidates, each with the share of its answers that are the reference's, and all answers by name."""
+    found = tuple(lane.candidate for lane in lanes)
+    if some:
+        check_some(found, next((lane.error for lane in lanes if lane.error is not None), None))
     outputs = {lane.candidate.name: lane.outputs for lane in lanes}
     theirs = outputs[reference_of(found).name]
     return tuple(replace(each, alike=share_alike(outputs[each.name], theirs)) for each in found), outputs

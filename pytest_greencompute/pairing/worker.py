@@ -6,7 +6,8 @@ and is told ``load``, or ``next`` where that test is not to run. Where it is to 
 says ``device`` before its first use of a device, and ``loaded`` after the set-up, and is told ``go`` each time, or ``next``. Then for each
 ``measure`` of the test it says ``here`` and is told ``prepare`` (or ``skip``); says ``ready`` with its layout and is told the ``layout`` of
 both; is told ``set`` again and again (a set, or a turn of one: ``Layout.turns``), and says ``measured`` after each, with what was added
-(``added.py``); is told ``end``, and says ``done``. What pytest makes of the test it says as ``ended``.
+(``added.py``); is told ``end``, and says ``done``. What pytest makes of the test it says as ``ended``. Where it is told ``prepare`` with a
+``share`` of the candidates of a comparison, it measures those alone, and says ``shared``.
 
 Versions that know no ``tests`` are told none by one another: they serve the one test that their process was started for.
 """
@@ -54,10 +55,12 @@ class Worker:
         self._asked = False
         self.learnt: tuple[Behaviour, ...] = ()
         self.tests: tuple[str, ...] = ()
+        self.spread: str | None = None
         self._checkouts: Checkouts | None = None
         self._wanted = True
         self._stops = False
         self._hold: Hold | None = None
+        self.share: Message | None = None  # of the comparison that is about to begin
         self._adds = False  # whether the other side knows what it was told of a run before
         self._said: Run | None = None
 
@@ -76,7 +79,7 @@ class Worker:
 
     def _told(self, settings: Message) -> Told:
         told = Told.from_json(settings)
-        self._checkouts = told.checkouts
+        self._checkouts, self.spread = told.checkouts, told.spread
         return told
 
     def prove_origin(self) -> None:
@@ -133,7 +136,7 @@ class Worker:
         self._channel.send(what="here", name=name)
         message = self._expect("prepare", "skip")
         self.learnt = tuple(Behaviour(**known(fields(Behaviour), each)) for each in message.get("learnt", ()))
-        self._adds, self._said = bool(message.get("adds")), None
+        self._adds, self._said, self.share = bool(message.get("adds")), None, message.get("share")
         return bool(message["what"] == "prepare")
 
     def agree(self, layout: Layout) -> Layout:
@@ -163,6 +166,12 @@ class Worker:
         self._channel.send(what=what, **told_of(run, self._said))
         if self._adds:
             self._said = run
+
+    def shared(self, found: Message) -> None:
+        """The candidates of its share are measured, and nothing more is asked of this test. Raises NotWantedError."""
+        self._channel.send(what="shared", **found)
+        self._wanted = False
+        self._check_wanted()
 
     def ended(self, outcome: str, said: str) -> None:
         """The test is over: what pytest calls its outcome, and what it said where it failed. Nobody is told of one not asked for."""

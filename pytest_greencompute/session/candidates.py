@@ -37,13 +37,13 @@ class Comparison:
     candidate has a figure of energy it raises MeterError with the reason.
     """
 
-    __slots__ = ("_name", "_unmetered", "choice", "outputs", "verdicts")
+    __slots__ = ("_answers", "_name", "_unmetered", "choice", "verdicts")
 
     def __init__(
         self, choice: Choice, outputs: Mapping[str, list[Any]], unmetered: Callable[[str], NoReturn], name: str | None = None
     ) -> None:
         self.choice = choice
-        self.outputs = dict(outputs)
+        self._answers = dict(outputs)
         self.verdicts: list[Verdict] = []
         self._unmetered = unmetered
         self._name = name
@@ -70,8 +70,13 @@ class Comparison:
         found = {}
         for each in self.choice.candidates:
             if each.run is not None:
-                found[each.name] = MeasuredRun(each.run, self.outputs[each.name], self.choice.aim, self._unmetered)
+                found[each.name] = MeasuredRun(each.run, self._answers.get(each.name), self.choice.aim, self._unmetered)
         return found
+
+    @property
+    def outputs(self) -> dict[str, list[Any]]:
+        """The answers of each candidate, by name. Raises SettingsError where they stayed in the processes of several cards."""
+        return {**self._answers, **{name: run.outputs for name, run in self.runs.items()}}
 
     @property
     def problems(self) -> dict[str, str]:

@@ -135,17 +135,19 @@ class EnergyMeter:
         floor: object = None,
         name: str | None = None,
         repeats: str | Mapping[str, str] = "fresh",
+        spread: bool = False,
         **limits: object,
     ) -> Comparison:
         """Measure ``candidates``, several models for one task by name, on the same ``queries``, their sets by turns.
 
         ``floor`` is the least accuracy that will do (a share, 0.72 or "72 %"), ``limits`` are what else a candidate must meet: latency_p50,
         latency_p95, latency_p99, throughput. ``batch_size``, ``tokens`` and ``repeats`` are one for all or one by name, the rest as for
-        ``measure``. A candidate that raises has its reason in the table, and the others stand. Raises SettingsError for bad input,
-        MeterError as ``measure`` does.
+        ``measure``. A candidate that raises has its reason in the table, and the others stand. ``spread``: three candidates or more are
+        measured on equal GPUs side by side, neighbours on one card; the test is run once more for each card. Raises SettingsError for bad
+        input, MeterError as ``measure`` does.
         """
         shared = self._asking.task(None, queries, 1, references, score, collate, name, reasoning=reasoning, count=count)
-        return self._comparing(shared, floor, limits).among(candidates, batch_size, tokens, repeats)
+        return self._comparing(shared, floor, limits, spread=spread).among(candidates, batch_size, tokens, repeats)
 
     def sweep(
         self,
@@ -162,6 +164,7 @@ class EnergyMeter:
         name: str | None = None,
         limits: Mapping[str, object] | None = None,
         repeats: str = "fresh",
+        spread: bool = False,
         **axes: Iterable[Any],
     ) -> Comparison:
         """Measure ``model`` at every combination of the swept settings, their sets by turns.
@@ -173,7 +176,7 @@ class EnergyMeter:
         """
         common = (model, queries, 1, references, score, collate, name)
         shared = self._asking.task(*common, tokens=tokens, count=count, repeats=repeats)
-        return self._comparing(shared, floor, limits or {}).over(batch_size, axes)
+        return self._comparing(shared, floor, limits or {}, spread=spread).over(batch_size, axes)
 
     def generate(
         self,
@@ -198,10 +201,10 @@ class EnergyMeter:
         shared = self._asking.task(*common, reasoning=reasoning, count=count, repeats=repeats)
         return self._comparing(shared, None, {}).apart(generator, max_new_tokens)
 
-    def _comparing(self, shared: Task, floor: object, limits: Mapping[str, object]) -> Comparing:
+    def _comparing(self, shared: Task, floor: object, limits: Mapping[str, object], *, spread: bool = False) -> Comparing:
         from pytest_greencompute.session.compared import Comparing
 
-        return Comparing(self._asking, shared, floor, limits)
+        return Comparing(self._asking, shared, floor, limits, spread)
 
     def energy_score(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.machine.clock import Clock
@@ -18,6 +18,9 @@ from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.under_meters import UnderMeters
 from pytest_greencompute.values.provenance import Provenance
 from pytest_greencompute.values.run import Run
+
+if TYPE_CHECKING:  # loaded where candidates are compared
+    from pytest_greencompute.session.spread import SpreadOut
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -105,7 +108,9 @@ class Metered:
             self._session.told()
         return raw, outputs
 
-    def either(self, test: MeteredTest, metered: Callable[[UnderMeters], T], _: Callable[[int | None], T], /) -> T:
+    def either(
+        self, test: MeteredTest, metered: Callable[[UnderMeters], T], _: Callable[[int | None], T], __: SpreadOut | None = None, /
+    ) -> T:
         """What is done under meters."""
         under = self._locked(test)
         _wait_still(test)

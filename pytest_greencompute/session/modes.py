@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.machine.clock import Clock
@@ -20,6 +20,9 @@ from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.under_meters import UnderMeters
 from pytest_greencompute.values.provenance import Provenance
+
+if TYPE_CHECKING:  # loaded where candidates are compared
+    from pytest_greencompute.session.spread import SpreadOut
 
 T = TypeVar("T")
 
@@ -78,8 +81,17 @@ class Mode(Protocol):
         """A run of the test."""
         ...
 
-    def either(self, test: MeteredTest, metered: Callable[[UnderMeters], T], once: Callable[[int | None], T], /) -> T:
-        """``metered`` under the session's meters, or ``once`` without: told how many queries are to run, None for all."""
+    def either(
+        self,
+        test: MeteredTest,
+        metered: Callable[[UnderMeters], T],
+        once: Callable[[int | None], T],
+        spread: SpreadOut | None = None,
+        /,
+    ) -> T:
+        """``metered`` under the session's meters, or ``once`` without: told how many queries are to run, None for all. ``spread``: what the
+        process of one card does of it.
+        """
         ...
 
     def around(self, test: MeteredTest) -> tuple[Instruments | None, Provenance]:

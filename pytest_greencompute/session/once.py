@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what only a metered session needs
 
     from pytest_greencompute.estimates.estimate import Aim
     from pytest_greencompute.session.session import Session
+    from pytest_greencompute.session.spread import SpreadOut
     from pytest_greencompute.session.under_meters import UnderMeters
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -77,7 +78,7 @@ class Once:
         """Each query once."""
         return await arun_once(task, self.clock, self._keep)
 
-    def either(self, _: MeteredTest, __: Callable[[UnderMeters], T], once: Callable[[int | None], T], /) -> T:
+    def either(self, _: MeteredTest, __: Callable[[UnderMeters], T], once: Callable[[int | None], T], ___: SpreadOut | None = None, /) -> T:
         """What is done without a meter."""
         return once(self._keep)
 

@@ -37,7 +37,7 @@ def sent(told: Told) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("told", [WHOLE, Told(60.0)])
+@pytest.mark.parametrize("told", [WHOLE, Told(60.0), Told(60.0, spread="spread models")])
 def test_what_a_side_is_told_arrives_as_it_was(told: Told) -> None:
     assert Told.from_json(sent(told)) == told
 
