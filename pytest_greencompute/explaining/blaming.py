@@ -97,8 +97,8 @@ def _narrowed(place: Place) -> list[Place]:
 
 
 def _has_other_work(place: Place) -> bool:
-    """Whether it is new or gone, or has other FLOPs, calls or types: facts, which nothing disturbs."""
-    counts = [(one, other) for one, other in (place.calls, place.flops) if one is not None and other is not None]
+    """Whether it is new or gone, or has other FLOPs, operators, calls or types: facts, which nothing disturbs."""
+    counts = [(one, other) for one, other in (place.calls, place.flops, place.operators) if one is not None and other is not None]
     types = place.dtype if all(place.dtype) else ("", "")
     return bool(place.state) or types[0] != types[1] or any(abs(one - other) > SAME * max(one, other) for one, other in counts)
 
@@ -287,13 +287,21 @@ def _share(place: Place, explanation: Explanation) -> str:
 
 def _facts(place: Place) -> list[str]:
     """What else is to be said of it, as people say it."""
-    found = [f"now {head}, was {base}" for base, head in (place.dtype, place.device) if base and head and base != head]
+    texts = (_of_all(place, "dtype"), _of_all(place, "device"))
+    found = [f"now {head}, was {base}" for base, head in texts if base and head and base != head]
     before, now = place.calls
     if place.state:
         found.append({"new": "new", "gone": "gone"}[place.state])
     elif before and now and abs(math.log(now / before)) > 0.05:
         found.append(f"{now:.3g} calls per query, were {before:.3g}")
     return found
+
+
+def _of_all(place: Place, what: str) -> tuple[str, str]:
+    """The types or devices of all that is in it, on either side."""
+    sides = ({each for part in place.walk() for each in getattr(part, what)[side].split(", ") if each} for side in (0, 1))
+    base, head = (", ".join(sorted(each)) for each in sides)
+    return base, head
 
 
 def _value(value: float | str | None) -> str:

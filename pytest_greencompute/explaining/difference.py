@@ -33,8 +33,9 @@ UNIFORM = 0.35  # of a part's growth (logarithm), by which things inside may dif
 class Place:
     """A part of a level on both sides, with all that is inside, in joules per query; ``low`` and ``high`` bound the difference.
 
-    ``alike``: how many rows of that name it is. ``calls`` and ``flops`` are per query, of its own rows (None: not counted); ``dtype``,
-    ``device`` and ``shape`` are of (base, head). ``state``: "new", "gone" or empty. ``was``: the base's name for it, where that differs.
+    ``alike``: how many rows of that name it is. ``calls``, ``flops`` and ``operators`` are per query, of its own rows (None: not counted);
+    ``dtype``, ``device`` and ``shape`` are of (base, head). ``state``: "new", "gone" or empty. ``was``: the base's name for it, where
+    that differs.
     """
 
     kind: LevelKind
@@ -53,6 +54,7 @@ class Place:
     was: str = ""
     own: bool = False
     parts: tuple[Place, ...] = ()
+    operators: tuple[float | None, float | None] = (None, None)
 
     @property
     def difference_j(self) -> float:
@@ -176,6 +178,7 @@ class _Judge:
             part.state,
             part.rows[0].renamed if part.alike == 1 else "",
             parts=self._inside(part),
+            operators=counts("operators"),
         )
 
     def _inside(self, part: Branch) -> tuple[Place, ...]:

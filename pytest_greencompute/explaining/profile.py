@@ -44,8 +44,9 @@ class Cost:
     """One row of a level: its own seconds per query on the level's clock, one for each repeated pass, and its calls per query (None: not
     counted).
 
-    ``flops`` are its own per query (None: not counted); ``inside`` is the name of the row that it lies in, empty for none. ``dtype``,
-    ``device`` and ``shape`` are those of the work, several joined with ", ". Raises SettingsError for what no work takes.
+    ``flops`` are its own per query, ``operators`` those of torch (None: not counted); ``inside`` is the name of the row that it lies in,
+    empty for none. ``dtype``, ``device`` and ``shape`` are those of the work, several joined with ", ". Raises SettingsError for what no
+    work takes.
     """
 
     name: str
@@ -56,9 +57,10 @@ class Cost:
     dtype: str = ""
     device: str = ""
     shape: str = ""
+    operators: float | None = None
 
     def __post_init__(self) -> None:
-        numbers = (*self.seconds, self.calls or 0.0, self.flops or 0.0)
+        numbers = (*self.seconds, self.calls or 0.0, self.flops or 0.0, self.operators or 0.0)
         if not self.name or self.name == self.inside or not all(math.isfinite(each) and each >= 0 for each in numbers):
             raise SettingsError(f"The row {self.name!r} has {self.calls!r} calls and {self.seconds!r} s.", remedy="They must be finite.")
 

@@ -17,7 +17,6 @@ from pytest_greencompute.profiling.places import CodeNames, CodePlace, called
 from pytest_greencompute.profiling.sampling import Sampled, Sampler
 
 REPEATS = 8  # parts that the time is divided into, each of as many passes as fit: their scatter is the figures' noise
-FEWEST = 3  # passes, however long one takes
 MOST_ROWS = 100  # that are kept, the longest; the others are what is not attributed
 COUNTING_SHARE = 0.25  # of the time limit: calls are counted only if a pass is shorter than that
 BUSY = 0.1  # of the pass for looking at it: said from there on
@@ -32,19 +31,16 @@ def profile_functions(
     are those of all threads; on any other they are wall time of this one. Raises CannotError where no pass was long enough to be seen.
     """
     names, start = CodeNames(root or Path.cwd()), time.perf_counter()
-    pass_s = _timed(run)
+    seen = _sampled(run, names, clock, 1, 1)
+    pass_s = max(time.perf_counter() - start, 1e-9)
     calls = _calls(run, names) if pass_s < COUNTING_SHARE * limit_s else None
-    left_s = limit_s - (time.perf_counter() - start)
-    each = max(1, int(left_s / REPEATS / max(pass_s, 1e-9)))
-    repeats = REPEATS if each > 1 else min(REPEATS, max(FEWEST, int(left_s / pass_s)))
-    seen = _sampled(run, names, clock, each, repeats)
+    left_s = max(limit_s - (time.perf_counter() - start), 0.0)
+    each = max(1, int(left_s / REPEATS / pass_s))
+    if each > 1:  # the first was too short to be like the others
+        seen = _sampled(run, names, clock, each, REPEATS)
+    else:
+        seen += _sampled(run, names, clock, 1, min(REPEATS, int(left_s / pass_s)))
     return _level(seen, calls, each, queries, clock)
-
-
-def _timed(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def _sampled(run: Callable[[], object], names: CodeNames, clock: Ticking, each: int, repeats: int) -> list[Sampled]:

@@ -15,14 +15,14 @@ from pytest_greencompute.explaining.profile import OUTSIDE, Cost, Level, Ticking
 from pytest_greencompute.profiling.hooked import Hooked, all_modules, holder_of, names_of
 from pytest_greencompute.profiling.marks import OUT, Owned, Stamper, owned, without_marking
 
-REPEATS, FEWEST = 6, 2  # passes of each kind
+REPEATS = 6  # passes of each kind
 ELSEWHERE = "modules are called in {} threads: only those of the busiest are told apart"
 
 
 def profile_modules(run: Callable[[], object], queries: int, limit_s: float, clock: Ticking = "cpu") -> Level:
     """Own seconds and calls of each module, per query, by its qualified name after the class of the outermost.
 
-    ``run`` makes one pass over that many queries; it is called at least five times, and as long as ``limit_s`` seconds last. Raises
+    ``run`` makes one pass over that many queries; it is called at least three times, and as long as ``limit_s`` seconds last. Raises
     CannotError where no module is called.
     """
     begun = time.perf_counter()
@@ -35,9 +35,7 @@ def profile_modules(run: Callable[[], object], queries: int, limit_s: float, clo
     del every
     passes: list[tuple[float, Owned]] = []
     pairing_s = time.perf_counter()
-    while len(passes) < FEWEST or (
-        len(passes) < REPEATS and time.perf_counter() - begun + (time.perf_counter() - pairing_s) / len(passes) < limit_s
-    ):
+    while not passes or (len(passes) < REPEATS and time.perf_counter() - begun + (time.perf_counter() - pairing_s) / len(passes) < limit_s):
         pair = (lambda: _plain(stamper, run)), (lambda: _marked(modules, stamper, run))
         if len(passes) % 2:
             marked, plain_ns = pair[1](), pair[0]()

@@ -19,7 +19,7 @@ from pytest_greencompute.errors import CannotError
 from pytest_greencompute.explaining.profile import Cost, Level, Ticking
 
 MOST_EVENTS = 200_000  # that one pass may have: some 2 kB each while it is looked through
-REPEATS, FEWEST = 4, 2  # passes
+REPEATS = 4  # passes
 MOST_ROWS = 100
 MOST_SHAPES = 3  # of an operator that are named, the most frequent
 _DEVICES = (("cuda", "CUDA"), ("xpu", "XPU"))
@@ -41,8 +41,8 @@ def profile_operators(run: Callable[[], object], queries: int, limit_s: float, c
     """Own seconds, calls and FLOPs of each operator of torch, per query, with the types and shapes that it was given.
 
     On the clock "device" rows are what ran on the device, kernels by their names; else operators by their wall time on the processor.
-    ``run`` makes one pass over that many queries; it is called at least three times, and as long as ``limit_s`` seconds last.
-    Raises CannotError where torch is not loaded, no operator ran, or a pass has too many of them.
+    ``run`` makes one pass over that many queries; it is called at least twice, and as long as ``limit_s`` seconds last.
+    Raises CannotError where torch is not loaded, no operator ran, a pass has too many of them, or takes longer than that.
     """
     torch: Any = sys.modules.get("torch")
     if torch is None:
@@ -51,7 +51,9 @@ def profile_operators(run: Callable[[], object], queries: int, limit_s: float, c
     _profiled(torch, run)  # what the profiler takes to start does not count
     passes: list[tuple[float, dict[str, _Row]]] = []
     first_s = time.perf_counter() - start
-    while len(passes) < FEWEST or (len(passes) < REPEATS and time.perf_counter() - start + first_s < limit_s):
+    if first_s > limit_s:
+        raise CannotError("A pass takes too long to look at its operators, too.")
+    while not passes or (len(passes) < REPEATS and time.perf_counter() - start + first_s < limit_s):
         seconds, events = _profiled(torch, run)
         passes.append((seconds, _rows(events, on_device=clock == "device")))
     if not any(rows for _, rows in passes):

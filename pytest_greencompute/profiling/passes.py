@@ -133,7 +133,8 @@ def _batches(passes: _Passes, limit_s: float) -> int:
 
 def _plain(passes: _Passes) -> tuple[Factor, ...]:
     """What a pass takes, and what is known of it beforehand."""
-    passes.run()
+    if not passes.queries:
+        passes.run()  # what is only made, loaded or compiled once
     wall, processor = time.perf_counter(), time.process_time()
     passes.run()
     seconds, processor_s, queries = time.perf_counter() - wall, time.process_time() - processor, passes.queries
@@ -153,7 +154,8 @@ def with_work(level: Level, work: Mapping[str, OwnWork], queries: int) -> Level:
             costs.append(cost)
         else:
             types, devices = named(done.dtypes), named(done.devices)
-            costs.append(replace(cost, flops=done.flops / queries, dtype=types, device=devices, shape=done.shape))
+            counts = {"flops": done.flops / queries, "operators": done.dtypes.total() / queries}
+            costs.append(replace(cost, **counts, dtype=types, device=devices, shape=done.shape))
     return replace(level, costs=tuple(costs))
 
 

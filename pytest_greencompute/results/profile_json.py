@@ -15,6 +15,7 @@ from pytest_greencompute.results.run_json import JsonObject
 from pytest_greencompute.values.provenance import Json
 
 _TEXTS = ("inside", "dtype", "device", "shape")  # of a row, left out where they are empty
+_COUNTS = ("calls", "flops", "operators")
 _RISEN = ("base_j", "head_j", "low", "high", "confidence", "base_sd")
 
 
@@ -39,7 +40,8 @@ def profile_to_json(profile: Profile) -> dict[str, Json]:
 
 def _cost(cost: Cost) -> dict[str, Json]:
     texts = {name: said for name in _TEXTS if (said := getattr(cost, name))}
-    return {"name": cost.name, "seconds": list(cost.seconds), "calls": cost.calls, "flops": cost.flops, **texts}
+    counts = {name: getattr(cost, name) for name in _COUNTS}
+    return {"name": cost.name, "seconds": list(cost.seconds), **counts, **texts}
 
 
 def profile_from_json(told: JsonObject) -> Profile:
@@ -62,8 +64,9 @@ def profile_from_json(told: JsonObject) -> Profile:
 
 
 def _cost_from(told: JsonObject) -> Cost:
-    calls, flops = (None if told[name] is None else float(told[name]) for name in ("calls", "flops"))
-    return Cost(_text(told["name"]), _numbers(told["seconds"]), calls, flops, *(_text(told.get(name, "")) for name in _TEXTS))
+    counts = {name: None if told[name] is None else float(told[name]) for name in _COUNTS}
+    texts = {name: _text(told.get(name, "")) for name in _TEXTS}
+    return Cost(_text(told["name"]), _numbers(told["seconds"]), **counts, **texts)
 
 
 def _text(told: Any) -> str:
