@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any
 
 import pytest
 
 import pytest_greencompute.pairing.looking
 from pytest_greencompute import cli
+from pytest_greencompute.profiling.looked import get_ready
 from tests.e2e.conftest import Project
 from tests.e2e.test_base_ref import Repository, no_worktree_is_left, repository
 
@@ -38,6 +41,9 @@ def model(batch):
 
 @pytest.fixture
 def pipeline(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    if "torch" in sys.modules:  # of other tests: what an inner run loaded of it would be forgotten, and cannot be loaded twice
+        importlib.import_module("torch._dynamo")
+        get_ready()
     monkeypatch.setattr(pytest_greencompute.pairing.looking, "EXPLAINING_S", LIMIT_S)
     repository.project.toml('max_seconds = 60\nexplain = "on"')
     write(repository, 1, 0.5)
