@@ -1,4 +1,4 @@
-"""``greencompute``: doctor, init, noise, bisect, compare, gather, fleet, rate, badge, report and history.
+"""``greencompute``: doctor, init, noise, explain, bisect, compare, gather, fleet, rate, badge, report and history.
 
 Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, bisect's bad commit is not worse than its good one,
 compare found a FAIL, or what was gathered is red; 2 bad usage, or a file that cannot be read or written (a report that gather refuses is
@@ -28,6 +28,7 @@ COMMANDS = (
     "doctor",
     "init",
     "noise",
+    "explain",
     "bisect",
     "compare",
     "gather",
@@ -96,12 +97,24 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--tolerance", metavar="P", help="how much worse is still fine (default: as in pyproject.toml, else 5%%)")
     compare.add_argument("--confidence", metavar="C", help="confidence of intervals and verdicts (default: 0.99)")
     compare.add_argument("--json", action="store_true", help="print JSON")
+    _add_explain(commands)
     _add_bisect(commands)
     _add_gather(commands)
     _add_fleet(commands)
     _add_stars(commands)
     _add_reports(commands)
     return parser
+
+
+def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """``explain``, which says where in a model the energy goes, or a difference."""
+    explain = commands.add_parser("explain", help="say where the work of a test is, or where a difference to another commit or report is")
+    explain.add_argument("what", metavar="TEST | A B", nargs="+", help="node id of a test that uses energy_meter, or two JSON reports")
+    explain.add_argument("--base-ref", metavar="REF", help="say where the difference to this commit is: a branch, tag or commit")
+    explain.add_argument("--run", metavar="NAME", help="the run of the test that is called so (default: the one without a name)")
+    explain.add_argument("--seconds", type=float, default=15.0, metavar="S", help="longest time to look, loading aside (default: 15)")
+    explain.add_argument("--meter", metavar="NAME,...", help="meters in order of preference (default: as in pyproject.toml)")
+    explain.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_bisect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -21,13 +21,13 @@ from tabulate import tabulate
 
 from pytest_greencompute.bisecting.belief import believe
 from pytest_greencompute.bisecting.evidence import Evidence
-from pytest_greencompute.bisecting.search import LEAST, LIKELY, PAIRS, Commits, Cost, NextLaunch, Suspects, next_step
+from pytest_greencompute.bisecting.search import LEAST, LIKELY, PAIRS, Commits, LaunchCost, NextLaunch, Suspects, next_step
 
 HISTORIES, COMMITS, CLAIM = 200, 64, 0.99
 NOISES = (0.01, 0.02)
 STEP, BROKEN = (0.08, 0.30), 0.05
 DISTURBANCE = (0.15, 0.6)
-COST = Cost(launch_s=5.0, pair_s=1.0, checkout_s=1.0)
+COST = LaunchCost(launch_s=5.0, pair_s=1.0, checkout_s=1.0)
 STEPS = math.ceil(math.log2(COMMITS))
 MOST_OF_A_STEP = 60
 CLAIMS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0001)

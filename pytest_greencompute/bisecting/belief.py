@@ -27,7 +27,7 @@ HELD = 0.95  # of a level's interval
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class Extent:
     """A change with its interval of 95 %, as logarithms."""
 
     value: float
@@ -53,7 +53,7 @@ class Belief:
 
     crossings: tuple[Crossing, ...]
     raised: Mapping[int, float]
-    levels: Mapping[int, Level]
+    levels: Mapping[int, Extent]
     worse: float
     better: float
     close: float
@@ -119,7 +119,7 @@ def _levels(measured: Sequence[float]) -> Floats:
     return levels
 
 
-def _level(weights: Floats, levels: Floats) -> Level:
+def _level(weights: Floats, levels: Floats) -> Extent:
     below = weights.cumsum()
     low, high = (float(levels[min(int(below.searchsorted(share)), len(levels) - 1)]) for share in ((1 - HELD) / 2, (1 + HELD) / 2))
-    return Level(float(weights @ levels), low, high)
+    return Extent(float(weights @ levels), low, high)

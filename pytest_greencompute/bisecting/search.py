@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from pytest_greencompute.bisecting.belief import Belief, Level, believe
+from pytest_greencompute.bisecting.belief import Belief, Extent, believe
 from pytest_greencompute.bisecting.evidence import Evidence
 from pytest_greencompute.errors import SettingsError
 
@@ -25,7 +25,7 @@ Ended = Literal["found", "no rise", "better", "unclear"]
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class LaunchCost:
     """Seconds: of ``launch``ing both sides until they are ready, of a ``pair``, and of getting a commit ready that was not measured yet."""
 
     launch_s: float
@@ -54,8 +54,8 @@ class Suspects:
     first: int
     last: int
     probability: float
-    rise: Level
-    before: Level
+    rise: Extent
+    before: Extent
     explained: float
 
 
@@ -81,7 +81,9 @@ class Commits:
         object.__setattr__(self, "near", math.log1p(self.tolerance))
 
 
-def next_step(commits: Commits, launches: Sequence[Evidence], cost: Cost, most_launches: int = MOST_LAUNCHES) -> NextLaunch | Suspects:
+def next_step(
+    commits: Commits, launches: Sequence[Evidence], cost: LaunchCost, most_launches: int = MOST_LAUNCHES
+) -> NextLaunch | Suspects:
     """What to measure next, or the answer. Launches of commits that are broken by now are left out."""
     kept = [each for each in launches if each.commit not in commits.broken]
     if not any(each.commit == commits.count for each in kept):

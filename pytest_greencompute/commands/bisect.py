@@ -14,15 +14,20 @@ from functools import partial
 from pathlib import Path
 
 from pytest_greencompute.bisecting.evidence import Evidence
-from pytest_greencompute.bisecting.search import Commits, Cost, NextLaunch, Suspects, next_step
+from pytest_greencompute.bisecting.search import Commits, LaunchCost, NextLaunch, Suspects, next_step
 from pytest_greencompute.commands import Arguments
 from pytest_greencompute.commits.between import between, merged
 from pytest_greencompute.commits.git import Commit, Repository
 from pytest_greencompute.errors import GreencomputeError, SettingsError
+from pytest_greencompute.explaining.explanation import explained
+from pytest_greencompute.explaining.profile import Ticking
+from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.judging.rule import Rule
 from pytest_greencompute.machine.processes import end, last_line
+from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredError, launch_beside
 from pytest_greencompute.pairing.commits import Bases
+from pytest_greencompute.pairing.looking import for_both, profiles
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.runs import IN_PAIRS
 from pytest_greencompute.pairing.started import (
@@ -34,8 +39,9 @@ from pytest_greencompute.pairing.started import (
     UnmeteredError,
 )
 from pytest_greencompute.pairing.told import Told
-from pytest_greencompute.report.bisected import Bisected, called, counted, lines, named, percent, to_json
+from pytest_greencompute.report.bisected import Bisected, answer_lines, called, counted, edge, named, percent, to_json, what_next
 from pytest_greencompute.report.escape import printable, shortened
+from pytest_greencompute.results.result import ENERGY, Explained
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.build import build
@@ -48,7 +54,8 @@ from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.metrics import METRICS, Metric
 
 STOPPED = 130  # 128 + SIGINT, as a shell has it
-GUESS = Cost(launch_s=10.0, pair_s=1.0, checkout_s=2.0)  # before anything was measured
+GUESS = LaunchCost(launch_s=10.0, pair_s=1.0, checkout_s=2.0)  # before anything was measured
+EXPLAINED_PAIRS = 6  # of the guilty commit and the one before
 AT_ONCE_S = 0.001
 LONGEST_REASON = 200
 TRIED_AGAIN = 8  # of the commits that were skipped, at most, where one could narrow the answer
@@ -162,7 +169,21 @@ def _searched(bench: Beside, repository: Repository, commits: Sequence[Commit], 
             _say("the merge itself is what can be said")
             break
         found = inside
+    found = _explained(bench, found)
+    for line in what_next(found):
+        print(printable(line), flush=True)
     return found
+
+
+def _explained(bench: Beside, found: Bisected) -> Bisected:
+    """Why the guilty commit is worse than the one before it, where that was not switched off; whatever happens, the answer stands."""
+    at = edge(found)
+    if at is None or bench.session.settings.explain == "off" or bench.metric.name != ENERGY:
+        return found
+    try:
+        return replace(found, explained=bench.explain(*at, found.claim))
+    except GreencomputeError as error:
+        return replace(found, why_not=_in_short(error))
 
 
 def _search(bench: Beside, commits: Sequence[Commit], asked: Sought) -> Bisected:
@@ -261,7 +282,7 @@ def _evidence(measured: MeasuredSoFar, numbers: Mapping[str, int], metric: Metri
     return [Evidence(numbers[each.sha], _changes(each, metric)) for each in measured.launches]
 
 
-def _cost(measured: MeasuredSoFar) -> Cost:
+def _cost(measured: MeasuredSoFar) -> LaunchCost:
     """What a launch and a pair have taken so far."""
     if not measured.launches:
         return GUESS
@@ -269,7 +290,7 @@ def _cost(measured: MeasuredSoFar) -> Cost:
     checkout_s = sum(each.checkout_s for each in launches) / len({each.sha for each in launches})
     pair_s = sum(each.pairs_s for each in launches) / sum(len(each.pairs) for each in launches)
     launch_s = statistics.fmean(each.launch_s for each in launches)
-    return Cost(max(AT_ONCE_S, launch_s), max(AT_ONCE_S, pair_s), checkout_s)
+    return LaunchCost(max(AT_ONCE_S, launch_s), max(AT_ONCE_S, pair_s), checkout_s)
 
 
 @dataclass
@@ -310,6 +331,14 @@ class Beside:
         )
         self._learnt = self._learnt or found.learnt
         return took_s, found
+
+    def explain(self, before: Commit, guilty: Commit, confidence: float) -> Explained:
+        """Why a commit is worse than the one before: both measured in pairs, then looked at. Raises GreencomputeError."""
+        _, measured = self.launch(before, guilty, EXPLAINED_PAIRS, good_first=True)
+        ticking: Ticking = "device" if any(each.startswith("gpu") for each in measured.devices) else "cpu"
+        starts = partial(self._start, before), partial(self._start, guilty)
+        sides = profiles(*starts, self.name, for_both(ticking), TimeLimit(self.session.clock), say=_say)
+        return Explained(called(before), explained(*sides, Risen.of_pairs(measured.pairs, confidence)))
 
     def _checked_out(self, commit: Commit) -> Bases:
         """Raises NotMeasuredError where it cannot be had, or does not get ready."""
@@ -392,5 +421,5 @@ def _say(what: str) -> None:
 
 
 def _print(found: Bisected) -> None:
-    for line in lines(found):
+    for line in answer_lines(found):
         print(printable(line), flush=True)

@@ -65,7 +65,7 @@ class JudgedHooks(RunHooks):
         try:
             self.refuse_late_marks(item, test)
             verdicts = self._verdicts(item, test)
-            self.session.enforce(verdicts, only_failures=only_failures)
+            self.session.enforce(test, verdicts, only_failures=only_failures)
         except BudgetsFailedError as failed:
             # What unittest.expectedFailure expects has come true.
             expected = unexpected_success(item)

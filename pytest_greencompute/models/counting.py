@@ -151,10 +151,10 @@ async def _counted_flops(workload: Workload, clock: Clock) -> Count:
         return Count(None, note=EARLY_TORCH)
     seen: dict[Any, int] = {}
     elsewhere: set[str] = set()
-    with warnings.catch_warnings(), _as_written(torch), _other_threads(torch, elsewhere), _past_torch(elsewhere):
+    with warnings.catch_warnings(), as_written(torch), _other_threads(torch, elsewhere), _past_torch(elsewhere):
         warnings.simplefilter("ignore")  # the model's own were heard before; what is left is about the counting
         # Of two modes the inner one works first: what the outer one sees is what the counter has taken apart and lets run.
-        with _seeing(seen), counter(display=False, custom_mapping=_formulas(torch)) as counting:
+        with _seeing(seen), counter(display=False, custom_mapping=formulas(torch)) as counting:
             queries = await _walk(workload, clock)
     by_name: dict[str, int] = {}
     for operator, calls in seen.items():
@@ -219,7 +219,7 @@ def _seeing(seen: dict[Any, int]) -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def _as_written(torch: Any) -> Iterator[None]:
+def as_written(torch: Any) -> Iterator[None]:
     """Compiled code runs as it is written. Torch 2.13 gives up for good on compiled code that it meets with a mode switched on."""
     stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo" in sys.modules else None
     with contextlib.nullcontext() if stance is None else stance("force_eager"):
@@ -258,7 +258,7 @@ def _other_threads(torch: Any, found: set[str]) -> Iterator[None]:
 
     hook = torch.nn.modules.module.register_module_forward_pre_hook(before)
     try:
-        with _in_place_of(threading.Thread, "run", seen_in), _in_place_of(getattr(_pools, "_WorkItem", None), "run", seen_in):
+        with in_place_of(threading.Thread, "run", seen_in), in_place_of(getattr(_pools, "_WorkItem", None), "run", seen_in):
             yield
     finally:
         hook.remove()
@@ -282,12 +282,12 @@ def _past_torch(found: set[str]) -> Iterator[None]:
         for module, name, methods, words in PAST_TORCH:
             owner = getattr(sys.modules.get(module), name, None)
             for method in methods:
-                held.enter_context(_in_place_of(owner, method, noting(words)))
+                held.enter_context(in_place_of(owner, method, noting(words)))
         yield
 
 
 @contextlib.contextmanager
-def _in_place_of(owner: Any, name: str, made: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+def in_place_of(owner: Any, name: str, made: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     """For a while what ``made`` makes of a method stands in its place."""
     method = getattr(owner, name, None)
     if method is None:
@@ -304,10 +304,10 @@ def _in_place_of(owner: Any, name: str, made: Callable[[Callable[..., Any]], Cal
             setattr(owner, name, own)
 
 
-def _formulas(torch: Any) -> dict[Any, Callable[..., int]]:
+def formulas(torch: Any) -> dict[Any, Callable[..., int]]:
     """Formulas for what torch's own table lacks and every CPU runner meets, by the shapes of the arguments."""
     aten = torch.ops.aten
-    formulas: dict[tuple[Any, str], Callable[..., int]] = {
+    table: dict[tuple[Any, str], Callable[..., int]] = {
         (aten, "_scaled_dot_product_flash_attention_for_cpu"): attention_flops,
         (aten, "_grouped_mm"): grouped_flops,
         (torch.ops.transformers, "grouped_mm_fallback"): grouped_flops,
@@ -316,7 +316,7 @@ def _formulas(torch: Any) -> dict[Any, Callable[..., int]]:
         (aten, "dot"): lambda vector, _other, **_: 2 * math.prod(vector),
         (aten, "mkldnn_rnn_layer"): recurrent_flops,
     }
-    return {getattr(of, name): formula for (of, name), formula in formulas.items() if hasattr(of, name)}
+    return {getattr(of, name): formula for (of, name), formula in table.items() if hasattr(of, name)}
 
 
 def attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:

@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import Literal, TypeVar
 
+from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.pairing.added import heard
 from pytest_greencompute.pairing.channel import Message, known
@@ -24,8 +25,9 @@ from pytest_greencompute.pairing.started import (
     UnmeteredError,
     text,
 )
-from pytest_greencompute.pairing.told import Told
+from pytest_greencompute.pairing.told import Explaining, Told
 from pytest_greencompute.protocol.layout import Layout
+from pytest_greencompute.results.profile_json import profile_from_json
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.readings import beside_others
 from pytest_greencompute.values.run import Run
@@ -51,7 +53,7 @@ class Process:
         self.demands: Demands | None = None
         self.stops: tuple[str, ...] = ()
         self.node = side.node_id
-        self.takes_turns = False
+        self.takes_turns = self.explains = False
         self._own: Layout | None = None  # the layout that it would choose
         self._told = told
         self._at: At = "importing"
@@ -147,6 +149,7 @@ class Process:
         if message["what"] == "here":
             with self._started.understanding(message):
                 self.run_name = None if message["name"] is None else text(message["name"])
+                self.explains = bool(message.get("explains"))
             self.run, self._at, self._over = None, "before a run", False
             self.names.append(self.run_name)
         elif self._may_go:
@@ -199,6 +202,22 @@ class Process:
             raise NotMeasuredError("its test measured nothing of it")
         with self._started.understanding(message):
             return understand(message)
+
+    def explain(self, name: str | None, how: Explaining, within_s: float | None = None) -> Profile:
+        """What the model of the run called ``name`` is seen to do, once it is loaded; nothing is measured.
+
+        ``within_s``: the longest time for loading.
+        """
+        self.wait_here(name, within_s)
+        if not self.explains:
+            raise NotMeasuredError("its version of pytest-greencompute cannot explain", remedy="Update it there.")
+        self._at = "measuring"
+        self._started.send(what="explain", **asdict(how))
+        message = self._expect("explained")
+        with self._started.understanding(message):
+            profile = profile_from_json(message["profile"])
+        self._at = "loading"
+        return profile
 
     def answers_of(self, name: str | None) -> Run:
         """The run called ``name`` with its scores and answers, and as little measuring as can be."""

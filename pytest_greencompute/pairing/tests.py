@@ -6,9 +6,11 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.estimates.of_run import Figures
+from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.judging.budget import Budget, Limit
 from pytest_greencompute.judging.judge import ALWAYS_COMPARED, Against, lost_runs
 from pytest_greencompute.judging.rule import Rule
@@ -18,12 +20,13 @@ from pytest_greencompute.pairing import started
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.launches import Launched, launch_by_turns
+from pytest_greencompute.pairing.looking import profiles
 from pytest_greencompute.pairing.outlook import Outlook
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.room import Room
 from pytest_greencompute.pairing.runs import IN_PAIRS, BaseOfTest, Match, Pairing, Saying
 from pytest_greencompute.pairing.started import NotMeasuredError, Side
-from pytest_greencompute.pairing.told import Told
+from pytest_greencompute.pairing.told import Explaining, Told
 from pytest_greencompute.pairing.verdicts import KIND, against_base, notes_of
 from pytest_greencompute.results.result import Pairs
 from pytest_greencompute.values.metrics import METRICS, Metric
@@ -56,7 +59,7 @@ class Contest:
     bases: list[BaseOfTest] = field(default_factory=list, init=False)
     _pairings: dict[str | None, Pairing] = field(default_factory=dict, init=False)
     _launched: dict[str, Launched] = field(default_factory=dict, init=False)
-    _began: float = field(default=0.0, init=False)
+    _began: float = field(default_factory=time.monotonic, init=False)
 
     def start(self) -> None:
         """Start a process for each base, which imports what it needs and waits; where launches take turns, measure them all now."""
@@ -138,6 +141,17 @@ class Contest:
         for pairing in self._pairings.values():
             with self.limit.counting():
                 pairing.confirm()
+
+    def explain(self, label: str, name: str | None, how: Explaining) -> tuple[Profile, Profile]:
+        """What the commit of that label and this tree are seen to do in the run called ``name``. Raises NotMeasuredError."""
+        base = next(each for each in self.checked_out.of_test(self.node_id) if each.label == label)
+        if base.side is None or base.problem:
+            raise NotMeasuredError(base.problem)
+        self.close()
+        self.checked_out.end_serving()
+        head, loading_s = self.checked_out.head(self.node_id), max(started.LOADING_S, LOADING_TIMES * (time.monotonic() - self._began))
+        with self.limit.counting():
+            return profiles(partial(self.launch, base.side), partial(self.launch, head), name, how, self.limit, loading_s, self.say)
 
     def wait_still(self) -> None:
         """Wait until nothing loads beside this side any more, which is about to be metered without the bases."""

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.explaining.profile import CLOCKS, Ticking
 from pytest_greencompute.pairing.channel import Message, known
 from pytest_greencompute.values.footprint import Footprint
 
@@ -24,6 +25,26 @@ class Checkouts:
     head_root: str
     base_root: str
     links: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explaining:
+    """How to look at a model instead of measuring it: for at most ``limit_s`` seconds, by the clock ``ticking``, over ``some`` queries a
+    pass (0: as many as there is time for). Raises SettingsError.
+    """
+
+    limit_s: float
+    ticking: Ticking = "cpu"
+    some: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.limit_s) and self.limit_s > 0) or self.ticking not in CLOCKS or self.some < 0:
+            raise SettingsError(f"A model cannot be looked at for {self.limit_s!r} s by the clock {self.ticking!r}.")
+
+    @classmethod
+    def from_json(cls, told: Message) -> Explaining:
+        """What its fields told, in this version or another. Raises SettingsError."""
+        return cls(**known(fields(cls), told))
 
 
 @dataclass(frozen=True, slots=True)

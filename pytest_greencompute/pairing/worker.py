@@ -4,10 +4,11 @@ The messages, in order: it is told its ``settings`` and, where it is to serve se
 test's set-up it says ``collected``, with the ``node`` that it is, and where there are several the ``test`` and the ``tests`` that follow,
 and is told ``load``, or ``next`` where that test is not to run. Where it is to load with ``stops`` (those that it can make it has said), it
 says ``device`` before its first use of a device, and ``loaded`` after the set-up, and is told ``go`` each time, or ``next``. Then for each
-``measure`` of the test it says ``here`` and is told ``prepare`` (or ``skip``); says ``ready`` with its layout and is told the ``layout`` of
-both; is told ``set`` again and again (a set, or a turn of one: ``Layout.turns``), and says ``measured`` after each, with what was added
-(``added.py``); is told ``end``, and says ``done``. What pytest makes of the test it says as ``ended``. Where it is told ``prepare`` with a
-``share`` of the candidates of a comparison, it measures those alone, and says ``shared``.
+``measure`` of the test it says ``here`` and is told ``prepare``, or ``skip``, or where it has said that it can, ``explain``: then it says
+``explained``, with what the model was seen to do, and goes on as if it had been told to skip. It says ``ready`` with its layout and is told
+the ``layout`` of both; is told ``set`` again and again (a set, or a turn of one: ``Layout.turns``), and says ``measured`` after each, with
+what was added (``added.py``); is told ``end``, and says ``done``. What pytest makes of the test it says as ``ended``. Where it is told
+``prepare`` with a ``share`` of the candidates of a comparison, it measures those alone, and says ``shared``.
 
 Versions that know no ``tests`` are told none by one another: they serve the one test that their process was started for.
 """
@@ -22,13 +23,15 @@ from pathlib import Path
 
 from pytest_greencompute.commits import origin
 from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.pairing import SIDE, STOPS
 from pytest_greencompute.pairing.added import told_of
 from pytest_greencompute.pairing.channel import Channel, Message, known
 from pytest_greencompute.pairing.demands import Demands
 from pytest_greencompute.pairing.holding import Hold, can_hold
-from pytest_greencompute.pairing.told import Checkouts, Told
+from pytest_greencompute.pairing.told import Checkouts, Explaining, Told
 from pytest_greencompute.protocol.layout import Layout
+from pytest_greencompute.results.profile_json import profile_to_json
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.run import Run
 
@@ -61,6 +64,7 @@ class Worker:
         self._stops = False
         self._hold: Hold | None = None
         self.share: Message | None = None  # of the comparison that is about to begin
+        self.to_explain: Explaining | None = None
         self._adds = False  # whether the other side knows what it was told of a run before
         self._said: Run | None = None
 
@@ -127,17 +131,22 @@ class Worker:
             raise NotWantedError("It is not compared.")
 
     def wait_to_begin(self, name: str | None) -> bool:
-        """A ``measure`` is about to begin; False where it is not to be measured."""
+        """A ``measure`` is about to begin; False where it is not to be measured, but perhaps to be looked at (``to_explain``)."""
         self._check_wanted()
         self._asked = False
         if self._hold is not None:
             self._hold.lift()
         self.prove_origin()
-        self._channel.send(what="here", name=name)
-        message = self._expect("prepare", "skip")
+        self._channel.send(what="here", name=name, explains=True)
+        message = self._expect("prepare", "skip", "explain")
+        self.to_explain = Explaining.from_json(message) if message["what"] == "explain" else None
         self.learnt = tuple(Behaviour(**known(fields(Behaviour), each)) for each in message.get("learnt", ()))
         self._adds, self._said, self.share = bool(message.get("adds")), None, message.get("share")
         return bool(message["what"] == "prepare")
+
+    def explained(self, profile: Profile) -> None:
+        """What the model was seen to do."""
+        self._channel.send(what="explained", profile=profile_to_json(profile))
 
     def agree(self, layout: Layout) -> Layout:
         """The layout of both sides."""

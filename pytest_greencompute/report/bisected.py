@@ -8,9 +8,12 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_greencompute.bisecting.belief import Level
+from pytest_greencompute.bisecting.belief import Extent
 from pytest_greencompute.bisecting.search import LEAST, Ended, Suspects
 from pytest_greencompute.commits.git import Commit
+from pytest_greencompute.report.explained import lines as lines_of
+from pytest_greencompute.results.profile_json import explained_to_json
+from pytest_greencompute.results.result import Explained
 from pytest_greencompute.store.bisects import MeasuredSoFar
 from pytest_greencompute.values.metrics import Metric
 from pytest_greencompute.values.provenance import Json
@@ -25,7 +28,8 @@ NAMED = 12  # commits of a range
 @dataclass(frozen=True, slots=True)
 class Bisected:
     """A search that has ended: the ``commits`` by number, what was measured, and the ``answer``; ``how`` are the options that another
-    search would have, too. ``inside``: within the branch of which merge this was.
+    search would have, too. ``inside``: within the branch of which merge this was. ``explained``: why the guilty commit is worse than the
+    one before, or ``why_not`` that is not known.
     """
 
     test: str
@@ -37,6 +41,8 @@ class Bisected:
     tolerance: float
     how: Sequence[str] = ()
     inside: Commit | None = None
+    explained: Explained | None = None
+    why_not: str = ""
 
     @property
     def suspects(self) -> Sequence[Commit]:
@@ -70,7 +76,7 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's' if what[-1] != 'h' else 'es'}"
 
 
-def _level(level: Level) -> str:
+def _level(level: Extent) -> str:
     return f"{percent(level.value)} [{percent(level.low)}, {percent(level.high)}]"
 
 
@@ -80,9 +86,14 @@ def _sure(probability: float) -> str:
 
 
 def lines(found: Bisected) -> list[str]:
-    """The answer for people, what it rests on, and what to run next."""
+    """All for people."""
+    return [*answer_lines(found), *what_next(found)]
+
+
+def answer_lines(found: Bisected) -> list[str]:
+    """The answer for people, and what it rests on."""
     said = {"found": _found, "unclear": _unclear, "no rise": _no_rise, "better": _better}[found.answer.ending](found)
-    return [*said, *_effort(found), *_skipped(found), *_next(found)]
+    return [*said, *_effort(found), *_skipped(found)]
 
 
 def _worse(found: Bisected) -> str:
@@ -161,16 +172,30 @@ def _skipped(found: Bisected) -> Iterator[str]:
             yield f"  Skipped {named(each)}: {found.measured.skipped[each.sha]}"
 
 
-def _next(found: Bisected) -> Iterator[str]:
-    """The commands that a user would run next."""
+def edge(found: Bisected) -> tuple[Commit, Commit] | None:
+    """The last commit that is fine and the one after which all is worse; None where there are none."""
     answer = found.answer
     if answer.ending not in {"found", "unclear"} or (answer.ending == "unclear" and answer.rise.low <= 0):
+        return None
+    return found.commits[answer.first - 1], found.commits[answer.last]
+
+
+def what_next(found: Bisected) -> Iterator[str]:
+    """What the guilty commit does, where that is explained, and the commands that a user would run next."""
+    at = edge(found)
+    if at is None:
         return
-    before, last = found.commits[answer.first - 1], found.commits[answer.last]
+    answer, (before, last) = found.answer, at
+    if found.explained is not None:
+        yield found.explained.where or "No place can be named."
+        yield from (f"  {line}" for line in lines_of(found.explained))
     yield "Next:"
     yield f"  git show {last.sha[:10]}" if len(found.suspects) == 1 else f"  git log -p {before.sha[:10]}..{last.sha[:10]}"
-    pytest = f"pytest {shlex.quote(found.test)} --energy-budget --energy-base-ref {before.sha[:10]}{_meter(found)}"
-    yield f"  git switch --detach {last.sha[:10]} && {pytest}"
+    if found.explained is None:
+        if found.why_not:
+            yield f"  not explained: {found.why_not}"
+        pytest = f"pytest {shlex.quote(found.test)} --energy-budget --energy-base-ref {before.sha[:10]}{_meter(found)}"
+        yield f"  git switch --detach {last.sha[:10]} && {pytest}"
     if answer.explained < ALL_OF_IT * answer.rise.value:
         yield f"The other part of the rise ({percent(answer.rise.value - answer.explained)}) is yet to be explained:"
         ahead, behind = answer.before.value, answer.rise.value - answer.before.value - answer.explained
@@ -202,6 +227,7 @@ def to_json(found: Bisected) -> dict[str, Json]:
         "rise": _shares(answer.rise),
         "before": _shares(answer.before),
         "explained": math.expm1(answer.explained),
+        **({} if found.explained is None else {"explanation": explained_to_json(found.explained)}),
         "merge": None if found.inside is None else _commit(found.inside),
         "devices": list(found.measured.devices),
         "launches": [
@@ -220,5 +246,5 @@ def _commit(commit: Commit) -> dict[str, Json]:
     return {"ref": commit.ref, "sha": commit.sha, "subject": commit.subject}
 
 
-def _shares(level: Level) -> dict[str, Json]:
+def _shares(level: Extent) -> dict[str, Json]:
     return {name: math.expm1(getattr(level, name)) for name in ("value", "low", "high")}

@@ -16,7 +16,7 @@ from pytest_greencompute.machine.ci import in_github_actions
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.store.files import write_atomically
 
-Place = tuple[str, int]  # a file, and a line from 1
+SourceLine = tuple[str, int]  # a file, and a line from 1
 
 
 class Wishes(Protocol):
@@ -137,14 +137,14 @@ def in_github(settings: Wishes, environ: Mapping[str, str]) -> bool:
 
 def log_lines(
     settings: Wishes, environ: Mapping[str, str]
-) -> tuple[list[str], Callable[[Summary, Mapping[str, Place], Path], Sequence[str]]]:
+) -> tuple[list[str], Callable[[Summary, Mapping[str, SourceLine], Path], Sequence[str]]]:
     """Lines for the log before the section, and what makes those after it. In GitHub Actions, commands are off in between: names are
     chosen by whoever wrote the tests, and a line that begins like a command would be one."""
     if not in_github(settings, environ):
         return [], lambda *_: ()
     token = uuid.uuid4().hex
 
-    def after(summary: Summary, places: Mapping[str, Place], root: Path) -> list[str]:
+    def after(summary: Summary, places: Mapping[str, SourceLine], root: Path) -> list[str]:
         github, checkout = loaded("github"), environ.get("GITHUB_WORKSPACE", "")
         placed = {test: github.place_in(checkout, root, *place) for test, place in places.items()}
         return [f"::{token}::", *github.notices(summary, placed)]

@@ -15,7 +15,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report import markdown
 from pytest_greencompute.report.changes import worst_regression
 from pytest_greencompute.report.escape import command_data, command_property, printable, shortened
-from pytest_greencompute.report.forms import Place, Report
+from pytest_greencompute.report.forms import Report, SourceLine
 from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.results.summary import Summary
 
@@ -31,7 +31,7 @@ class Annotation:
     level: str
     title: str
     message: str
-    place: Place | None = None
+    place: SourceLine | None = None
 
     def __str__(self) -> str:
         properties = {"file": self.place[0], "line": str(self.place[1])} if self.place else {}
@@ -40,7 +40,7 @@ class Annotation:
         return f"::{self.level} {said}::{command_data(shortened(printable(self.message), LONGEST_MESSAGE))}"
 
 
-def notices(summary: Summary, places: Mapping[str, Place]) -> list[str]:
+def notices(summary: Summary, places: Mapping[str, SourceLine]) -> list[str]:
     """At most nine commands for the log: one about the whole, then one a failed verdict; nothing where all is well.
 
     ``places`` says where each test stands, by node id.
@@ -64,11 +64,11 @@ def _only_warned(summary: Summary) -> list[Annotation]:
     return [Annotation("warning", f"Energy budgets: {summary.headline}", "; ".join(said))]
 
 
-def _of_verdict(run: Result, verdict: ShownVerdict, places: Mapping[str, Place]) -> Annotation:
+def _of_verdict(run: Result, verdict: ShownVerdict, places: Mapping[str, SourceLine]) -> Annotation:
     return Annotation("error", f"{verdict.word} {verdict.short}: {run.called}", verdict.reason, places.get(run.test))
 
 
-def place_in(checkout: str, root: Path, path: str, line: int) -> Place:
+def place_in(checkout: str, root: Path, path: str, line: int) -> SourceLine:
     """Where a test stands as GitHub asks it: ``path`` is below ``root``, the project's folder, which may be a part of the checkout."""
     below = os.path.relpath(root / path, checkout) if checkout else path
     return (path if below.startswith("..") else Path(below).as_posix()), line

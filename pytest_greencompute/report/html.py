@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.report import candidates, plots
+from pytest_greencompute.report import candidates, explained, plots
 from pytest_greencompute.report.changes import Change, changes
 from pytest_greencompute.report.escape import printable, script_json, shortened
 from pytest_greencompute.report.plots import Drawn, Plot
 from pytest_greencompute.report.summary import commit, heading, loosened, remarks, totals, unmetered, years
 from pytest_greencompute.report.table import ComparisonRows, Table, comparisons, figure, table
 from pytest_greencompute.results.provenance_json import provenance_to_json
-from pytest_greencompute.results.result import Figure, Result, ShownVerdict, called
+from pytest_greencompute.results.result import Explained, Figure, Result, ShownVerdict, called
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.store.history import ON_A_PAGE, History, Point
 from pytest_greencompute.store.runs import store_of
@@ -61,6 +61,7 @@ class RunPart:
     word: str
     red: bool
     plots: list[tuple[int, Plot]]
+    explained: list[tuple[Explained, list[tuple[int, Plot]]]]
     figures: list[tuple[str, str, str]]
     verdicts: list[tuple[str, str, str, str]]
     notes: list[str]
@@ -124,6 +125,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    made.globals |= {"explained": explained}
     made.filters["short"] = lambda text: shortened(printable(text), NAME)
     made.filters["lines"] = lambda rows: markupsafe.Markup("\n".join(map(_line, rows)))
     return made
@@ -184,6 +186,7 @@ def _run(run: Result, made: Plots) -> RunPart:
         run.word,
         run.red,
         made.numbered(plots.blocks_over_time(run), *pairs),
+        [(each, made.numbered(*explained.icicles(each))) for each in run.explained],
         [(METRICS[name].label, figure(METRICS[name], told), _interval(name, told)) for name, told in run.metrics.items()],
         [_verdict(verdict) for verdict in run.verdicts],
         [*run.notes, *filter(None, [run.problem])],

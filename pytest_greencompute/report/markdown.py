@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.report import candidates
+from pytest_greencompute.report import candidates, explained
 from pytest_greencompute.report.changes import changes
 from pytest_greencompute.report.escape import markdown
 from pytest_greencompute.report.summary import commit, heading, loosened, remarks, totals, unmetered, years
@@ -73,6 +73,7 @@ def _blocks(session: Summary, detail: Detail) -> list[str]:
     blocks = [_verdict_line(session), *_loosened(session, detail), _about(session), *_bad_news(session, detail)]
     if detail.folded:
         blocks += [*_table(session, detail), *_changes(session, detail), *_failures(session, detail)]
+        blocks += _explained(session, detail) if detail.extras else []
     else:
         blocks += _listed(session, detail)
     if detail.extras:
@@ -131,6 +132,22 @@ def _failures(session: Summary, detail: Detail) -> list[str]:
         title = f"<b>{_red_word(verdict)}</b> {markdown(run.called, detail.name)}: {markdown(verdict.short)}"
         place = f"\n\nLimit from {markdown(verdict.where)}" if verdict.where else ""
         blocks.append(f"<details><summary>{title}</summary>\n\n{markdown(verdict.reason, SENTENCE)}{place}\n\n</details>")
+    return blocks
+
+
+def _explained(session: Summary, detail: Detail) -> list[str]:
+    """For each run that is explained a folded section: the sentence, the product, and the places of each level."""
+    blocks = []
+    for run in session.results:
+        for made in run.explained:
+            title = f"<b>Why</b> {markdown(run.called, detail.name)}: {markdown(explained.headline(made))}"
+            inside = [markdown(made.where, SENTENCE)] if made.where else []
+            inside.append(_grid(("factor", "base", "now", "times"), explained.product_rows(made.explanation), detail.name))
+            for level in made.explanation.levels:
+                rows = explained.place_rows(level, made.explanation)
+                inside += [explained.level_title(level), _grid(explained.PLACE_HEADS, rows, detail.name)]
+            body = "\n\n".join(inside)
+            blocks.append(f"<details><summary>{title}</summary>\n\n{body}\n\n</details>")
     return blocks
 
 

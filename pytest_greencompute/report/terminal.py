@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_greencompute.report import candidates
+from pytest_greencompute.report import candidates, explained
 from pytest_greencompute.report.escape import fitted, printable
 from pytest_greencompute.report.summary import heading, loosened, remarks, totals, unmetered, warnings, years
 from pytest_greencompute.report.table import comparisons, lines
@@ -36,6 +36,8 @@ def show_summary(reporter: Any, summary: Summary) -> None:
         reporter.write_line(printable(compared.headline))
         for line in candidates.lines(compared.rows):
             reporter.write_line(f"  {line}".rstrip())
+    for line in explained.session_lines(summary.results):
+        reporter.write_line(line)
     for test, reason in summary.not_measured:
         reporter.write_line(printable(f"not measured: {test} ({reason})"))
     for sentence in (*years(summary), *remarks(summary)):

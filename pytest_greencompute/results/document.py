@@ -7,9 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.errors import MADE_UP, GreencomputeError
+from pytest_greencompute.explaining.profile import Profile
+from pytest_greencompute.results.profile_json import explained_from_json, explained_to_json, profile_from_json, profile_to_json
 from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json, provenance_from_json, provenance_to_json
-from pytest_greencompute.results.result import ENERGY, CandidateCount, CandidateRow, Figure, Pairs, Result, ShownVerdict
+from pytest_greencompute.results.result import ENERGY, CandidateCount, CandidateRow, Explained, Figure, Pairs, Result, ShownVerdict
 from pytest_greencompute.results.run_json import SCHEMA, JsonObject, raw_to_json, run_from_json, run_to_json
 from pytest_greencompute.results.session import Facts, Refusal
 from pytest_greencompute.results.summary import Summary
@@ -18,6 +20,7 @@ from pytest_greencompute.values.footprint import Amount, Footprint, Year
 from pytest_greencompute.values.provenance import Json
 from pytest_greencompute.values.readings import Source
 
+LONGEST_NOTE = 200
 _ROW_FIELDS = (
     *("comparison", "candidate", "values", "figures", "counts", "domain", "modelled", "everywhere", "times", "times_of"),
     *("accuracy_difference", "agreement", "agreement_with", "weights", "front", "right_sized", "shortfall", "problem", "impossible"),
@@ -124,6 +127,10 @@ def _asked_for(result: Result) -> dict[str, Json]:
         found["against"] = [_pairs_to_json(each) for each in result.against]
     if result.bases:
         found["bases"] = [{"ref": ref, "run": run_to_json(run)} for ref, run in result.bases.items()]
+    if result.explained:
+        found["explained"] = [explained_to_json(each) for each in result.explained]
+    if result.profile is not None:
+        found["profile"] = profile_to_json(result.profile)
     if result.candidate is not None:
         found["candidate"] = candidate_to_json(result.candidate)
     if result.hardware:
@@ -242,6 +249,7 @@ def _pairs(told: Sequence[JsonObject], one: str, other: str) -> tuple[tuple[Any,
 def result_from_json(data: JsonObject, *, samples: bool = True) -> Result:
     """A result out of its JSON, without its run where ``samples`` are not needed. Raises as ``run_from_json`` does."""
     year, candidate = data.get("year"), data.get("candidate")
+    explained, profile, unread = _looked_at(data)
     return Result(
         test=data["test"],
         name=data["name"],
@@ -251,7 +259,7 @@ def result_from_json(data: JsonObject, *, samples: bool = True) -> Result:
         metered=data["metered"],
         metrics={name: Figure(**figure) for name, figure in data["metrics"].items()},
         verdicts=tuple(verdict_from_json(told) for told in data["verdicts"]),
-        notes=tuple(data["notes"]),
+        notes=(*data["notes"], *unread),
         problem=data["problem"],
         provenance=provenance_from_json(data["provenance"]),
         run=run_from_json(data) if samples and data["raw"] is not None else None,
@@ -261,7 +269,18 @@ def result_from_json(data: JsonObject, *, samples: bool = True) -> Result:
         bases={each["ref"]: run_from_json(each["run"]) for each in data.get("bases", ())} if samples else {},
         hardware=data.get("hardware", ""),
         hosts=data.get("hosts", 0),
+        explained=explained,
+        profile=profile,
     )
+
+
+def _looked_at(data: JsonObject) -> tuple[tuple[Explained, ...], Profile | None, tuple[str, ...]]:
+    """What the run was seen to do; where somebody has edited that, a note instead."""
+    try:
+        profile = profile_from_json(data["profile"]) if "profile" in data else None
+        return tuple(map(explained_from_json, data.get("explained", ()))), profile, ()
+    except MADE_UP as error:
+        return (), None, (f"its explanation cannot be read ({type(error).__name__}: {error})"[:LONGEST_NOTE],)
 
 
 def verdict_from_json(told: JsonObject) -> ShownVerdict:

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_greencompute.estimates.estimate import Estimate, Outcome
+from pytest_greencompute.explaining.explanation import Explanation
+from pytest_greencompute.explaining.profile import Profile
+from pytest_greencompute.explaining.sentence import where
 from pytest_greencompute.judging.verdict import ORDER, Effect, Verdict, Word
 from pytest_greencompute.stats.ratios import Ratio
 from pytest_greencompute.values.footprint import Amount, Footprint, Year, yearly
@@ -100,6 +103,19 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
+class Explained:
+    """Why a run uses more, or less, than at ``ref``."""
+
+    ref: str
+    explanation: Explanation
+
+    @property
+    def where(self) -> str:
+        """The sentence for people; empty where no place can be named."""
+        return where(self.explanation)
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateCount:
     """What was counted of a candidate without a meter (``values.run.Count``)."""
 
@@ -154,7 +170,8 @@ class Result:
     """One run of ``test``, or a run that a budget named and the test did not measure (``run`` is None, and there are no figures).
 
     ``blocks`` is how many were measured, ``against`` its pairs with other commits, ``bases`` the runs there, ``candidate`` its row where
-    several were compared, and ``year`` what a year of the session's traffic would use. Where many hosts were gathered, it is the run of
+    several were compared, and ``year`` what a year of the session's traffic would use. ``explained``: why it uses more than at a commit,
+    ``profile`` what it was seen to do where nobody compares it. Where many hosts were gathered, it is the run of
     ``hosts`` of them (0: none has it) on one kind of ``hardware``.
     """
 
@@ -176,6 +193,8 @@ class Result:
     bases: Mapping[str, Run] = field(default_factory=dict)
     hardware: str = ""
     hosts: int = 0
+    explained: tuple[Explained, ...] = ()
+    profile: Profile | None = None
 
     @classmethod
     def of(

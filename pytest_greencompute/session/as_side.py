@@ -11,6 +11,7 @@ from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.devices import free_memory
 from pytest_greencompute.pairing.worker import Worker
+from pytest_greencompute.profiling.passes import profile
 from pytest_greencompute.session.once import Once
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
@@ -62,6 +63,8 @@ class AsSide(Once):
     async def measure(self, test: MeteredTest, task: Task) -> tuple[Run, list[Any]]:
         """Measure by turns with the other side; once where that does not measure this run."""
         if not self.worker.wait_to_begin(task.name):
+            if (how := self.worker.to_explain) is not None:
+                self.worker.explained(profile(task, ticking=how.ticking, limit_s=how.limit_s, some=how.some or None))
             return await super().measure(test, task)
         session, worker = self._here, self.worker
         assert session.instruments is not None

@@ -17,6 +17,7 @@ from pytest_greencompute.session.tests import MeteredTest
 
 if TYPE_CHECKING:  # what a session that only measures runs, or measures nothing, does not load
     from pytest_greencompute.estimates.measured_kinds import Generation, ScoredRun, ServedRun
+    from pytest_greencompute.explaining.profile import Profile
     from pytest_greencompute.measuring.window import Window
     from pytest_greencompute.models.generator import Generator
     from pytest_greencompute.models.watching import WatchedModel
@@ -66,6 +67,24 @@ class EnergyMeter:
         """
         common = (model, queries, batch_size, references, score, collate, name)
         return finished(self._measured(self._asking.task(*common, tokens=tokens, reasoning=reasoning, count=count, repeats=repeats)))
+
+    def explain(
+        self,
+        model: Callable[[Any], Any],
+        queries: Queries,
+        *,
+        batch_size: int = 1,
+        collate: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+        seconds: float = 15.0,
+    ) -> Profile:
+        """See what ``model`` does while it answers some of ``queries``, for at most ``seconds``: the time of its modules, operators and
+        Python functions, FLOPs, types, padding. Nothing is metered. Reports show it beside the run called ``name``.
+
+        Without --energy-budget nothing is looked at, which a note says. Other arguments and errors as for ``measure``.
+        """
+        task = self._asking.task(model, queries, batch_size, collate=collate, name=name)
+        return self._asking.mode.look(self._asking.test, task, seconds)
 
     def measure_calls(
         self, call: Callable[[], object], *, together: int, batches: int, repeats: str = "fresh", notes: tuple[str, ...] = ()

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.measuring.driver import arun_metered
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.profiling.passes import profile
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.under_meters import UnderMeters
@@ -107,6 +109,16 @@ class Metered:
         finally:
             self._session.told()
         return raw, outputs
+
+    def look(self, test: MeteredTest, task: Task, seconds: float, /) -> Profile:
+        """What the model is seen to do, on the devices that the test has locked."""
+        under = self._locked(test)
+        _wait_still(test)
+        gpu = any(each.domain.startswith("gpu") for each in under.instruments.sources)
+        with self._session.limit(test).counting():
+            found = profile(task, ticking="device" if gpu else "cpu", limit_s=seconds)
+        test.profiles[task.name] = found
+        return found
 
     def either(
         self, test: MeteredTest, metered: Callable[[UnderMeters], T], _: Callable[[int | None], T], __: SpreadOut | None = None, /

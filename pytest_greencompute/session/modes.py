@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.measuring.once import Answered
 from pytest_greencompute.measuring.task import Task
@@ -79,6 +80,10 @@ class Mode(Protocol):
 
     async def measure(self, test: MeteredTest, task: Task) -> Answered:
         """A run of the test."""
+        ...
+
+    def look(self, test: MeteredTest, task: Task, seconds: float, /) -> Profile:
+        """What the model is seen to do."""
         ...
 
     def either(

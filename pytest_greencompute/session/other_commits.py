@@ -8,14 +8,17 @@ from functools import partial
 from pathlib import Path
 
 from pytest_greencompute.estimates.estimate import Aim
+from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.judging.budget import COMMAND_LINE, TERMS, Budget, Line, Terms
 from pytest_greencompute.judging.laxer import Stance, laxer
 from pytest_greencompute.machine.memory import host_memory
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.pairing.commits import Bases
 from pytest_greencompute.pairing.demands import Demands
+from pytest_greencompute.pairing.looking import for_both
 from pytest_greencompute.pairing.room import MACHINE, Memories, Room
 from pytest_greencompute.pairing.tests import Contest
+from pytest_greencompute.session.explained import Asked, explain_test
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.settings.sides import told_to_sides
@@ -50,6 +53,16 @@ class OtherCommits:
             say,
             None if None in begun.values() else Room(partial(_memories, meters), self._empty, begun),
         )
+
+    def explain(self, test: MeteredTest, contest: Contest, asked: Sequence[Asked]) -> None:
+        """Say in the test's results why its runs are others than at the commits."""
+
+        def look(each: Asked) -> tuple[Profile, Profile]:
+            labels = [base.label for base in contest.checked_out.of_test(test.node_id)]
+            label = each.verdict.where if each.verdict.where in labels else labels[0]  # a baseline's only commit
+            return contest.explain(label, each.verdict.run, for_both(each.ticking))
+
+        explain_test(test, asked, look)
 
     def laxer(self, test: MeteredTest, contest: Contest, budget_of: Callable[[MeteredTest], Budget]) -> list[str]:
         """A sentence for each limit of the test that is laxer here than at the other commits. ``budget_of`` resolves a test's lines on the

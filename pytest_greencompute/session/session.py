@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.budget import Budget, resolve
 from pytest_greencompute.judging.judge import HELD_AGAINST, Bench, hardware_of
@@ -27,6 +28,7 @@ from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.meters.registry import meter
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.results.session import Facts, Refusal
+from pytest_greencompute.session.explained import asked_for, commit_of, not_explained
 from pytest_greencompute.session.opened import OpenMeters
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.verdicts import enforce, judged
@@ -80,10 +82,9 @@ class Session:
         self._bench: Bench | None = None
         if settings.baseline is not None and settings.enabled:
             self.saved = store_of(self.home).named(settings.baseline).runs()
+        self._side_options = tuple(side_options)
         if settings.base_refs and settings.enabled:
-            from pytest_greencompute.session.other_commits import OtherCommits
-
-            self._others = OtherCommits(settings, root, self.home, environ, side_options, self._alarms)
+            self._others = self._commits(settings.base_refs)
 
     # --- opening and the total ---
 
@@ -166,6 +167,13 @@ class Session:
         """The other commits; None where none is compared with."""
         return None if self._others is None else self._others.bases
 
+    def _commits(self, refs: tuple[str, ...]) -> OtherCommits:
+        """Other commits than this one. Raises GitError for one that there is not."""
+        from pytest_greencompute.session.other_commits import OtherCommits
+
+        settings = replace(self.settings, base_refs=refs)
+        return OtherCommits(settings, self.root, self.home, self.environ, self._side_options, self._alarms)
+
     def expect_tests(self, node_ids: Sequence[str]) -> None:
         """The tests that are going to be measured, in order: what serves them at another commit is started once."""
         if self.bases is not None:
@@ -226,11 +234,36 @@ class Session:
             finally:
                 self.told()
             self.loosened = tuple(dict.fromkeys((*self.loosened, *self._others.laxer(test, test.contest, self.budget))))
-        return judged(test, self.budget(test), self.bench(), self.settings, ended=ended)
+        verdicts = judged(test, self.budget(test), self.bench(), self.settings, ended=ended)
+        if ended and self.settings.explain != "off":
+            try:
+                self._explain(test, verdicts)
+            finally:
+                self.told()
+        return verdicts
 
-    def enforce(self, verdicts: Sequence[Verdict], *, only_failures: bool = False) -> None:
+    def _explain(self, test: MeteredTest, verdicts: Sequence[Verdict]) -> None:
+        """Look at both sides of what FAILed against a commit, or against a baseline whose commit is in this clone."""
+        always = self.settings.explain == "always"
+        if test.contest is not None and self._others is not None:
+            self._others.explain(test, test.contest, asked_for(verdicts, "base_ref", always=always))
+        asked = asked_for(verdicts, "baseline", always=always)
+        if asked and self.opened is not None:
+            tell = self.tell(test)
+            say, aim, budget = (lambda what: tell(Tell(what))), self.aim(test), self.budget(test)
+            try:
+                commits = self._commits((commit_of(self.saved, test),))
+                with contextlib.closing(commits.bases):
+                    commits.bases.open()
+                    contest = commits.contest(test, budget, aim, say, self.opened.instruments)
+                    contest.limit = self.limit(test)
+                    commits.explain(test, contest, asked)
+            except GreencomputeError as error:
+                not_explained(test, asked, error)
+
+    def enforce(self, test: MeteredTest, verdicts: Sequence[Verdict], *, only_failures: bool = False) -> None:
         """Raise BudgetsFailedError or BudgetsSkippedError with the sentences of the verdicts that ask for it."""
-        enforce(verdicts, self.settings, only_failures=only_failures)
+        enforce(test, verdicts, self.settings, only_failures=only_failures)
 
     def provenance(self) -> Provenance:
         """What ran where, for every run of this session."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_greencompute.explaining.profile import Profile
     from pytest_greencompute.judging.budget import Budget, Line
     from pytest_greencompute.measuring.time_limit import TimeLimit
     from pytest_greencompute.measuring.window import Window
@@ -37,7 +38,8 @@ class MeteredTest:
     ``demands`` are those of this commit alone, without the command line; only where commits are compared.
     ``attempts`` is how often it was begun, ``why_red`` what the last attempt that failed said. ``reread`` gives the lines as the test's
     marks are now; ``planned`` are the budgets that its runs were measured for, by name, and ``told`` the one that other commits were.
-    ``locked``: it holds the devices' locks, in ``held``. ``limit`` is what it may cost, from its first run on.
+    ``profiles``: what its models were seen to do, by the name of the run. ``locked``: it holds the devices' locks, in ``held``. ``limit``
+    is what it may cost, from its first run on.
     """
 
     node_id: str
@@ -56,6 +58,7 @@ class MeteredTest:
     why_red: str = ""
     reread: Callable[[], tuple[Line, ...]] | None = None
     planned: dict[str | None, Planned] = field(default_factory=dict)
+    profiles: dict[str | None, Profile] = field(default_factory=dict)
     told: Planned | None = None
     said: tuple[str, ...] = ()
     held: ExitStack = field(default_factory=ExitStack)
@@ -80,6 +83,7 @@ class MeteredTest:
         self.comparisons.clear()
         self.watched.clear()
         self.planned.clear()
+        self.profiles.clear()
         self.told = None
         self.locked, self.limit = False, None
         self.results = []

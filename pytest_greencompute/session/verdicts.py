@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.budget import Budget
@@ -10,6 +11,7 @@ from pytest_greencompute.judging.judge import Bench, judge_run, limits_for, lost
 from pytest_greencompute.judging.verdict import Policy, Verdict, accepted, effect
 from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.session.candidates import ByRun
+from pytest_greencompute.session.explained import where_of
 from pytest_greencompute.session.sentences import sentence_of
 from pytest_greencompute.session.tests import BudgetsFailedError, BudgetsSkippedError, MeteredTest
 from pytest_greencompute.settings.settings import Settings
@@ -47,7 +49,7 @@ def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, 
         noted = notes if test.contest is None else (*test.contest.notes(head), *notes)
         shown, footprint = _shown(found, settings.policy), bench.aim.footprint
         result = Result.of(run, outcomes, shown, footprint=footprint, notes=noted, against=of_pairs, candidate=row, bases=bases)
-        test.results.append(result)
+        test.results.append(replace(result, profile=test.profiles.get(run.name)))
         verdicts.extend(found)
     missing = missing_runs(budget, runs, test.subject, metered=settings.enabled, broken=broken) if ended else ()
     missing += tuple(each for each in lost if each.run not in names)
@@ -80,12 +82,13 @@ def _shown(verdicts: Sequence[Verdict], policy: Policy) -> tuple[ShownVerdict, .
     return tuple(ShownVerdict.of(verdict, effect(verdict, policy)) for verdict in verdicts)
 
 
-def enforce(verdicts: Sequence[Verdict], settings: Settings, *, only_failures: bool = False) -> None:
-    """Raise BudgetsFailedError or BudgetsSkippedError with the sentences of the verdicts that ask for it."""
+def enforce(test: MeteredTest, verdicts: Sequence[Verdict], settings: Settings, *, only_failures: bool = False) -> None:
+    """Raise BudgetsFailedError or BudgetsSkippedError with the sentences of the verdicts of ``test`` that ask for it."""
     by_effect: dict[str, list[str]] = {}
     for verdict in verdicts:
         if not only_failures or verdict.word == "FAIL":
-            by_effect.setdefault(effect(verdict, settings.policy), []).append(sentence_of(verdict, settings))
+            lines = filter(None, (sentence_of(verdict, settings), where_of(test, verdict)))
+            by_effect.setdefault(effect(verdict, settings.policy), []).extend(lines)
     if "fail" in by_effect:
         raise BudgetsFailedError("\n".join(by_effect["fail"]))
     if "skip" in by_effect:

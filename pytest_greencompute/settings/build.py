@@ -159,6 +159,7 @@ class _Builder:
             base_link=self.value("base_link", parse.names, ()),
             base_turns=self.choice("base_turns", "sets"),
             launches=self.value("launches", parse.launches, 1),
+            explain=self.choice("explain", "on"),
             update=self.choice("update", None) if "update" in self.given else None,
             footprint=self._footprint(enabled=enabled),
             home=home,

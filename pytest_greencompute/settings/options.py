@@ -64,6 +64,12 @@ OPTIONS = (
         "launches", "fresh launches of both sides that a PASS against another commit needs (default: 1)", metavar="N", needs_budget=True
     ),
     Option(
+        "explain",
+        "after a FAIL against a commit, say where in the model the difference is, for at most 15 s (default: on)",
+        choices=("on", "off", "always"),
+        needs_budget=True,
+    ),
+    Option(
         "update",
         "write what was measured, plus headroom, into the budget file: limits that become stricter (tighten), or laxer (loosen)",
         choices=("tighten", "loosen"),

@@ -61,6 +61,7 @@ class Settings:
     base_link: tuple[str, ...] = ()
     base_turns: str = "sets"
     launches: int = 1
+    explain: str = "on"
     update: str | None = None
     footprint: Footprint | None = None
     home: tuple[TomlFile, tuple[str, ...]] | None = None

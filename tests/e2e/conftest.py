@@ -80,9 +80,12 @@ class Project:
         return path
 
     def toml(self, text: str) -> Path:
-        """pyproject.toml with [tool.greencompute]; the meter is the world's unless the text lists others."""
+        """pyproject.toml with [tool.greencompute]; the meter is the world's unless the text lists others, and nothing is explained, which
+        takes seconds, unless it says so.
+        """
+        explain = "" if re.search(r"^\s*explain\s*=", text, re.MULTILINE) else 'explain = "off"\n'
         meters = "" if re.search(r"^\s*meters\s*=", text, re.MULTILINE) else 'meters = ["world"]\n'
-        return self.write("pyproject.toml", f"[tool.greencompute]\n{meters}{_dedented(text)}")
+        return self.write("pyproject.toml", f"[tool.greencompute]\n{explain}{meters}{_dedented(text)}")
 
     def run(self, *args: str) -> pytest.RunResult:
         return self.pytester.runpytest_inprocess(*WITHOUT, *args)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_greencompute.bisecting.belief import Level
+from pytest_greencompute.bisecting.belief import Extent
 from pytest_greencompute.bisecting.search import Ended, Suspects
 from pytest_greencompute.commits.git import Commit
 from pytest_greencompute.errors import SettingsError
@@ -71,8 +71,8 @@ def commits(count: int) -> list[Commit]:
     return [Commit(ref, f"{number:x}" * 40, f"change {number}") for number, ref in enumerate(["v1", *["-"] * (count - 1), "HEAD"])]
 
 
-def level(change: float) -> Level:
-    return Level(math.log1p(change), math.log1p(change - 0.01), math.log1p(change + 0.01))
+def level(change: float) -> Extent:
+    return Extent(math.log1p(change), math.log1p(change - 0.01), math.log1p(change + 0.01))
 
 
 def bisected(

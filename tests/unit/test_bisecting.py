@@ -12,10 +12,10 @@ import pytest
 from pytest_greencompute.bisecting.belief import Belief, believe
 from pytest_greencompute.bisecting.cuts import Cuts
 from pytest_greencompute.bisecting.evidence import Evidence, likely_spreads, pair_noise
-from pytest_greencompute.bisecting.search import LEAST, Commits, Cost, NextLaunch, Suspects, next_step
+from pytest_greencompute.bisecting.search import LEAST, Commits, LaunchCost, NextLaunch, Suspects, next_step
 from pytest_greencompute.errors import SettingsError
 
-COST = Cost(launch_s=5.0, pair_s=1.0, checkout_s=1.0)
+COST = LaunchCost(launch_s=5.0, pair_s=1.0, checkout_s=1.0)
 NEAR = math.log(1.05)
 
 
@@ -150,7 +150,7 @@ def test_more_pairs_are_measured_at_once_where_launching_is_dear_and_pairs_are_n
     noisy = [launch(64, 0.1, -0.06, 0.06, -0.05, 0.05) for _ in range(8)]
     pairs = []
     for launch_s in (0.1, 60.0):
-        step = next_step(Commits(64), noisy, Cost(launch_s, 1.0))
+        step = next_step(Commits(64), noisy, LaunchCost(launch_s, 1.0))
         assert isinstance(step, NextLaunch)
         pairs.append(step.pairs)
     assert pairs[0] < pairs[1]
@@ -158,7 +158,7 @@ def test_more_pairs_are_measured_at_once_where_launching_is_dear_and_pairs_are_n
 
 def test_a_commit_that_must_be_checked_out_is_measured_less_often_where_that_is_dear() -> None:
     launches = [*(launch(64, 0.2) for _ in range(4)), launch(30, 0.2), launch(34, 0.2)]
-    steps = [next_step(Commits(64), launches, Cost(1.0, 1.0, checkout_s)) for checkout_s in (0.0, 1e6)]
+    steps = [next_step(Commits(64), launches, LaunchCost(1.0, 1.0, checkout_s)) for checkout_s in (0.0, 1e6)]
     assert [isinstance(step, NextLaunch) and step.commit in {30, 34, 64} for step in steps] == [False, True]
 
 

@@ -69,6 +69,7 @@ TWINS: dict[str, tuple[Any, str, Any]] = {
     "base_python": ("python3.12", '"python3.12"', lambda made: made.base_python == "python3.12"),
     "base_turns": ("launches", '"launches"', lambda made: made.base_turns == "launches"),
     "launches": ("3", "3", lambda made: made.launches == 3),
+    "explain": ("always", '"always"', lambda made: made.explain == "always"),
     "max_seconds": ("30", "30", lambda made: 30.0 in (made.terms.max_seconds, made.file_terms.max_seconds)),
     "confidence": ("0.95", "0.95", lambda made: 0.95 in (made.terms.confidence, made.file_terms.confidence)),
     "tolerance": ("3%", '"3%"', lambda made: {"*": 0.03} in (made.terms.tolerance, made.file_terms.tolerance)),

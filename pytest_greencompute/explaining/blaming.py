@@ -1,0 +1,308 @@
+"""What is to blame for a difference, the likeliest first: the most specific thing that is true of it, at whatever level. Pure.
+
+A growth that is everywhere in the model has its cause in what was asked of it or how it was set up, so a factor is named; one that is in
+one place has it there: a module, or the function that works there. Which of them comes first is decided here alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_greencompute.explaining.difference import LEAST, LevelDifference, Place
+from pytest_greencompute.explaining.explanation import Explanation
+from pytest_greencompute.explaining.factors import TOKENS, Changed
+from pytest_greencompute.explaining.profile import MODULES, OUTSIDE, LevelKind
+from pytest_greencompute.values.units import ENERGY, show
+
+EVERYWHERE = 0.75  # of what the model cost before: where so much of it grew, the growth is in no one place
+GREW = 1 / 3  # of the whole's growth (logarithm): what grew less is not part of it
+MOSTLY = 0.5  # of the growth: a factor that accounts for so much can be its cause
+NEAR = 0.25  # of the growth: two factors that account for it to within that say the same
+SAME = 0.01  # by which counts of the same work may differ
+INSIDE = 0.6  # of a module's difference: a function that has so much of it is the place
+BATCH, CALLS, PADDING, NEW = "batch size", "calls per query", "padding", "new tokens"
+OF_SESSIONS = "sessions' tokens per query"
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """One place or one factor, with the joules per query that it has of the difference, between ``low`` and ``high``.
+
+    ``text`` is a sentence without its subject's article and without a full stop; ``called`` is "kind: name".
+    """
+
+    called: str
+    text: str
+    difference_j: float
+    low: float
+    high: float
+    place: Place | None = None
+    changed: Changed | None = None
+
+
+def blamed(explanation: Explanation) -> tuple[Blame, ...]:
+    """What the difference is blamed on: the first is to be named, and after a factor come the places where it shows.
+
+    Empty where there is no difference, or nothing that can be told from noise has grown with it.
+    """
+    if not explanation.risen.certain:
+        return ()
+    places = _places(explanation)
+    factor = _factor(explanation, places) if places else None
+    return (*([factor] if factor else []), *(_of_place(each, explanation) for each in places))
+
+
+def _level(explanation: Explanation, kind: LevelKind) -> LevelDifference | None:
+    """A level that both sides have: of one that only one side has, nothing is new or gone."""
+    if explanation.base.level(kind) is None or explanation.head.level(kind) is None:
+        return None
+    return next((each for each in explanation.levels if each.kind == kind), None)
+
+
+# --- places -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _places(explanation: Explanation) -> list[Place]:
+    """Places of all levels that share nothing, those that changed as the whole did, the largest first."""
+    modules, functions = _level(explanation, "modules"), _level(explanation, "functions")
+    rise = explanation.risen.difference_j
+    within = next((each.parts for each in (functions.tree if functions else ()) if each.name == MODULES), ())
+    inner = _by_work(modules) or _inner(
+        [each for each in (modules.places if modules else ()) if each.name != OUTSIDE and each.certain], within
+    )
+    found = [*inner, *(each for each in _outer(modules, functions, rise) if each.certain)]
+    grown = [each for each in found if each.difference_j / rise >= LEAST]
+    return sorted(dict.fromkeys(grown), key=lambda each: -abs(each.difference_j))
+
+
+def _by_work(modules: LevelDifference | None) -> list[Place]:
+    """The modules that have other work to do than before, and so need no clock to be told from the others; none where those are
+    everywhere, or have not most of the difference.
+    """
+    tree = [each for each in (modules.tree if modules else ()) if each.name != OUTSIDE]
+    spread = _Spread.of(tree, _has_other_work)
+    if not spread.accounts or spread.everywhere:
+        return []
+    return [place for each in tree for place in _narrowed(each)]
+
+
+def _narrowed(place: Place) -> list[Place]:
+    """The parts of a place whose work is another, each as far outside as that is true of nearly all of it."""
+    spread = _Spread.of([place], _has_other_work)
+    if not spread.weight:
+        return []
+    return [place] if spread.everywhere or not place.parts else [part for each in place.parts for part in _narrowed(each)]
+
+
+def _has_other_work(place: Place) -> bool:
+    """Whether it is new or gone, or has other FLOPs, operators, calls or types: facts, which nothing disturbs."""
+    counts = [(one, other) for one, other in (place.calls, place.flops, place.operators) if one is not None and other is not None]
+    types = place.dtype if all(place.dtype) else ("", "")
+    return bool(place.state) or types[0] != types[1] or any(abs(one - other) > SAME * max(one, other) for one, other in counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """How much of what some places hold something is true of: ``weight`` of ``whole`` joules (the larger of both sides), ``part_j`` of a
+    difference of ``whole_j``.
+    """
+
+    weight: float
+    whole: float
+    part_j: float
+    whole_j: float
+
+    @classmethod
+    def of(cls, places: Iterable[Place], holds: Callable[[Place], bool]) -> _Spread:
+        """Of the innermost parts of the places."""
+        leaves = [(leaf, holds(leaf) or new) for place in places for leaf, new in _leaves_of(place)]
+        told = [leaf for leaf, true in leaves if true]
+        weight, whole = (math.fsum(max(leaf.base_j, leaf.head_j) for leaf in each) for each in (told, [leaf for leaf, _ in leaves]))
+        return cls(weight, whole, math.fsum(leaf.difference_j for leaf in told), math.fsum(leaf.difference_j for leaf, _ in leaves))
+
+    @property
+    def everywhere(self) -> bool:
+        return self.weight >= EVERYWHERE * self.whole > 0
+
+    @property
+    def accounts(self) -> bool:
+        """Whether it is true of what has most of the difference."""
+        return bool(self.whole_j) and self.part_j / self.whole_j >= MOSTLY
+
+
+def _leaves_of(place: Place, *, new: bool = False) -> Iterator[tuple[Place, bool]]:
+    """Its innermost parts, and whether each lies in something that is new or gone."""
+    new = new or bool(place.state)
+    if not place.parts:
+        yield place, new
+    for each in place.parts:
+        yield from _leaves_of(each, new=new)
+
+
+def _outer(modules: LevelDifference | None, functions: LevelDifference | None, rise: float) -> list[Place]:
+    """The functions outside of modules; without a level of functions, all that is outside as one."""
+    outside = [each for each in (modules.tree if modules else ()) if each.name == OUTSIDE]
+    if functions is None or modules is None:
+        return outside if functions is None else list(functions.tree)
+    if modules.clock != functions.clock and math.fsum(each.difference_j for each in outside) / rise < MOSTLY:
+        return []  # modules run on a device: what waits for them there is no place of its own
+    return [each for each in functions.tree if each.name != MODULES]
+
+
+def _inner(modules: Sequence[Place], functions: Iterable[Place]) -> list[Place]:
+    """The modules; a function that has most of the difference of one, or of all of them together, stands in their place."""
+    likely = [each for each in functions if each.certain and _is_no_module(each)]
+    together = math.fsum(each.difference_j for each in modules)
+    for each in likely:
+        if INSIDE <= each.difference_j / (together or math.inf) <= 1 / INSIDE:
+            return [each]
+    same = [(module, next((each for each in likely if _same(each, module)), None)) for module in modules]
+    return [module if function is None else function for module, function in same]
+
+
+def _same(function: Place, module: Place) -> bool:
+    return INSIDE <= function.difference_j / module.difference_j <= 1 / INSIDE
+
+
+def _is_no_module(function: Place) -> bool:
+    """Whether a function within modules says more than the module does: its own ``forward`` does not, unless that calls something new."""
+    if function.own or function.name.startswith(MODULES):
+        return False
+    return not function.name.endswith(".forward") or (function.state == "new" and " from " in function.name)
+
+
+# --- factors ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _factor(explanation: Explanation, places: Sequence[Place]) -> Blame | None:
+    """The factor that made everything grow; None where the growth is in some places only, or no factor accounts for it."""
+    risen = explanation.risen
+    grew = math.log(risen.head_j / risen.base_j)
+    model = _model(explanation)
+    work, time = (_Spread.of(model, holds) for holds in (_has_other_work, lambda each: _growth(each) / grew >= GREW))
+    if not (work if work.accounts else time).everywhere:
+        return None
+    known = {each.name: each for each in explanation.changed}
+    found = next((name for name, holds in CAUSES if name in known and holds(known, grew)), None)
+    if found is None:
+        return None
+    changed = known[found]
+    difference = math.fsum(each.difference_j for each in places)
+    text = f"{found}: {_value(changed.head)}, was {_value(changed.base)}: {_joules(difference, explanation)}"
+    return Blame(f"factor: {found}", text, difference, risen.low, risen.high, changed=changed)
+
+
+def _model(explanation: Explanation) -> list[Place]:
+    """What shows whether a growth is everywhere: the modules, where those have most of it; else all functions."""
+    modules, functions = _level(explanation, "modules"), _level(explanation, "functions")
+    inner = [each for each in (modules.tree if modules else ()) if each.name != OUTSIDE]
+    most = math.fsum(each.difference_j for each in inner) / explanation.risen.difference_j >= MOSTLY
+    return inner if most or functions is None else [each for each in functions.tree if each.name != MODULES]
+
+
+def _growth(place: Place) -> float:
+    return math.log(max(place.head_j, 1e-12) / max(place.base_j, 1e-12))
+
+
+_Known = dict[str, Changed]
+
+
+def _part(known: _Known, name: str, grew: float) -> float:
+    """How much of the growth a factor accounts for that the figure is proportional to; 0 where it is not known or did not change."""
+    one = known.get(name)
+    if one is None or not isinstance(one.base, float | int) or not isinstance(one.head, float | int) or min(one.base, one.head) <= 0:
+        return 0.0
+    return math.log(one.head / one.base) / grew
+
+
+def _filled(known: _Known, grew: float) -> float:
+    """How much of the growth the padding accounts for: so many tokens more for as many that say something."""
+    one = known.get(PADDING)
+    if one is None or not isinstance(one.base, float | int) or not isinstance(one.head, float | int) or max(one.base, one.head) >= 1:
+        return 0.0
+    return math.log((1 - one.base) / (1 - one.head)) / grew
+
+
+def _smaller(known: _Known, grew: float) -> bool:
+    return abs(_part(known, BATCH, grew) + _part(known, CALLS, grew)) <= NEAR * abs(_part(known, BATCH, grew))
+
+
+def _padded(known: _Known, grew: float) -> bool:
+    return _filled(known, grew) >= MOSTLY and abs(_filled(known, grew) - _part(known, TOKENS, grew)) <= NEAR
+
+
+def _again(known: _Known, grew: float) -> bool:
+    calls = _part(known, CALLS, grew)
+    return calls >= MOSTLY and abs(calls - _part(known, TOKENS, grew)) <= NEAR
+
+
+def _proportional(name: str) -> Callable[[_Known, float], bool]:
+    return lambda known, grew: _part(known, name, grew) >= MOSTLY
+
+
+def _always(_known: _Known, _grew: float) -> bool:
+    return True
+
+
+# What can make everything grow, and when it is the cause: causes before what they bring about, the numbers that account for the growth
+# before settings of which nobody knows what they cost.
+CAUSES: tuple[tuple[str, Callable[[_Known, float], bool]], ...] = (
+    (BATCH, _smaller),
+    (PADDING, _padded),
+    (NEW, _proportional(NEW)),
+    (CALLS, _again),
+    (TOKENS, _proportional(TOKENS)),
+    (CALLS, _proportional(CALLS)),
+    (OF_SESSIONS, _proportional(OF_SESSIONS)),
+    ("dtype", _always),
+    ("threads", _always),
+    ("gradients", _always),
+    ("training", _always),
+    ("device", _always),
+    ("flops per query", _proportional("flops per query")),
+)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _of_place(place: Place, explanation: Explanation) -> Blame:
+    alike = f" ({place.alike} alike)" if place.alike > 1 else ""
+    facts = "; ".join(_facts(place))
+    text = f"{place.name}{alike}: {_joules(place.difference_j, explanation)}{_share(place, explanation)}{f'; {facts}' if facts else ''}"
+    return Blame(f"{place.kind}: {place.name}", text, place.difference_j, place.low, place.high, place=place)
+
+
+def _joules(difference_j: float, explanation: Explanation) -> str:
+    signed = [f"{'+' if each > 0 else ''}{show(each, ENERGY)}" for each in (difference_j, explanation.risen.difference_j)]
+    return " of ".join(signed)
+
+
+def _share(place: Place, explanation: Explanation) -> str:
+    ends = sorted(max(0.0, end / explanation.risen.difference_j) for end in (place.low, place.high))
+    return f" [{ends[0]:.0%}, {ends[1]:.0%}]"
+
+
+def _facts(place: Place) -> list[str]:
+    """What else is to be said of it, as people say it."""
+    texts = (_of_all(place, "dtype"), _of_all(place, "device"))
+    found = [f"now {head}, was {base}" for base, head in texts if base and head and base != head]
+    before, now = place.calls
+    if place.state:
+        found.append({"new": "new", "gone": "gone"}[place.state])
+    elif before and now and abs(math.log(now / before)) > 0.05:
+        found.append(f"{now:.3g} calls per query, were {before:.3g}")
+    return found
+
+
+def _of_all(place: Place, what: str) -> tuple[str, str]:
+    """The types or devices of all that is in it, on either side."""
+    sides = ({each for part in place.walk() for each in getattr(part, what)[side].split(", ") if each} for side in (0, 1))
+    base, head = (", ".join(sorted(each)) for each in sides)
+    return base, head
+
+
+def _value(value: float | str | None) -> str:
+    return f"{value:.4g}" if isinstance(value, float | int) else str(value)

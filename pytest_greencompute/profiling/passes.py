@@ -1,0 +1,171 @@
+"""The passes in which a model is looked at: first without anything, then a kind of look after the other, all over the same few batches.
+
+Nothing here is metered. What cannot be looked at is a note of the profile, never an error: the verdict stands without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.explaining.profile import Factor, Level, LevelKind, Profile, Ticking
+from pytest_greencompute.machine.clock import Clock, RealClock
+from pytest_greencompute.measuring.task import Prepared, Task
+from pytest_greencompute.models.tallies import set_aside
+from pytest_greencompute.models.workload import Workload, is_out_of_memory
+from pytest_greencompute.profiling.functions import profile_functions
+from pytest_greencompute.profiling.looked import Looked, OwnWork, get_ready, look, named
+from pytest_greencompute.profiling.modules import profile_modules
+from pytest_greencompute.profiling.operators import profile_operators
+from pytest_greencompute.protocol.parts import spread
+
+LIMIT_S = 7.5  # of one side
+PASS_SHARE = 1 / 48  # of the limit, at most, for one pass: as many are made, and looking takes its time
+OVER = 0.2  # of the limit, kept for a look that takes longer than it was to
+LONGEST_REASON = 200
+Collector = Callable[[Callable[[], object], int, float, Ticking], Level]
+
+
+@dataclass(frozen=True, slots=True)
+class LookFor:
+    """A kind of look: who takes it, and its share of the time that is left when its turn comes."""
+
+    kind: LevelKind
+    collect: Collector
+    share: float
+
+
+LOOKS: tuple[LookFor, ...] = (
+    LookFor("modules", profile_modules, 0.45),
+    LookFor("functions", profile_functions, 0.7),
+    LookFor("operators", profile_operators, 0.9),
+)
+
+
+class OutOfTimeError(GreencomputeError):
+    """The passes took longer than they may."""
+
+
+@dataclass
+class _Passes:
+    """One pass after the other over the same ``batches``, until ``until_s``, and ``over_s`` more for who has begun."""
+
+    workload: Workload
+    clock: Clock
+    batches: int
+    until_s: float
+    over_s: float = 0.0
+    queries: int = 0
+
+    def run(self) -> None:
+        """One pass. Raises OutOfTimeError where there is no time for it."""
+        if time.perf_counter() > self.until_s + self.over_s:
+            raise OutOfTimeError("The time for explaining was over.")
+        self.queries = self.workload.run(spread(self.workload.batches, self.batches), self.clock).queries
+
+
+def profile(
+    task: Task,
+    *,
+    ticking: Ticking = "cpu",
+    limit_s: float = LIMIT_S,
+    some: int | None = None,
+    clock: Clock | None = None,
+    looks: tuple[LookFor, ...] = LOOKS,
+) -> Profile:
+    """Look at a model while it answers some of its queries, for ``limit_s`` seconds at most, one pass more or less.
+
+    ``ticking`` is the clock that the meter pays for; ``some`` how many queries a pass has (default: as many as there is time for), so that
+    both sides of a comparison answer the same. Raises SettingsError for a task that is none; errors of the model are notes.
+    """
+    prepared, real = Prepared(task), clock or RealClock()
+    if task.awaits:
+        return Profile(notes=("the model is awaited: nothing of it is told apart",), queries=prepared.workload.queries)
+    get_ready()
+    notes = list[str]()
+    passes = _Passes(prepared.workload, real, 1, time.perf_counter() + (1 - OVER) * limit_s, OVER * limit_s)
+    factors: tuple[Factor, ...] = ()
+    levels: list[Level] = []
+    with set_aside(task.watched), _noting(notes, "the queries"):
+        size, most = prepared.workload.batch_size, prepared.workload.batches
+        passes.batches = _batches(passes, limit_s) if some is None else max(1, min(-(-some // size), most))
+        factors = _plain(passes)
+        if (few := passes.queries) < prepared.workload.queries:
+            notes.append(f"looked at over {few} of {prepared.workload.queries} queries")
+        ticking, said = _clock_here(ticking)
+        notes += said
+        looked = Looked()
+        with _noting(notes, "factors"):
+            looked = look(passes.run, passes.queries)
+        notes += looked.notes
+        factors = (*factors, *looked.factors)
+        for each in looks:
+            left_s = passes.until_s - time.perf_counter()
+            with _noting(notes, each.kind):
+                level = each.collect(passes.run, passes.queries, max(left_s, 0.0) * each.share, ticking)
+                levels.append(with_work(level, looked.work, passes.queries) if each.kind == "modules" else level)
+    return Profile(factors, tuple(levels), tuple(dict.fromkeys(notes)), passes.queries)
+
+
+def _clock_here(ticking: Ticking) -> tuple[Ticking, tuple[str, ...]]:
+    """The clock that the meter pays for, where the model works by it; wall time where no CUDA device is in use here."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if ticking == "device" and (cuda is None or not cuda.is_initialized()):
+        return "wall", ("no CUDA device is used by this process itself: shares are those of wall time",)
+    return ticking, ()
+
+
+def _batches(passes: _Passes, limit_s: float) -> int:
+    """How many batches a pass has: a power of two, so that sides that are about as fast as each other have as many."""
+    passes.run()  # what is only made, loaded or compiled once
+    start = time.perf_counter()
+    passes.run()
+    batch_s = max(time.perf_counter() - start, 1e-6)
+    fit, count = limit_s * PASS_SHARE / batch_s, 1
+    while 2 * count <= min(fit, passes.workload.batches):
+        count *= 2
+    return passes.workload.batches if fit >= passes.workload.batches else count
+
+
+def _plain(passes: _Passes) -> tuple[Factor, ...]:
+    """What a pass takes, and what is known of it beforehand."""
+    if not passes.queries:
+        passes.run()  # what is only made, loaded or compiled once
+    wall, processor = time.perf_counter(), time.process_time()
+    passes.run()
+    seconds, processor_s, queries = time.perf_counter() - wall, time.process_time() - processor, passes.queries
+    return (
+        Factor("batch size", float(passes.workload.batch_size)),
+        Factor("seconds per query", seconds / queries, "s"),
+        Factor("processors", processor_s / max(seconds, 1e-9)),
+    )
+
+
+def with_work(level: Level, work: Mapping[str, OwnWork], queries: int) -> Level:
+    """The rows of modules with what they work on in a pass over that many queries."""
+    costs = []
+    for cost in level.costs:
+        done = work.get(cost.name)
+        if done is None:
+            costs.append(cost)
+        else:
+            types, devices = named(done.dtypes), named(done.devices)
+            counts = {"flops": done.flops / queries, "operators": done.dtypes.total() / queries}
+            costs.append(replace(cost, **counts, dtype=types, device=devices, shape=done.shape))
+    return replace(level, costs=tuple(costs))
+
+
+@contextlib.contextmanager
+def _noting(notes: list[str], what: str) -> Iterator[None]:
+    """What goes wrong in here is a note, and nothing else."""
+    try:
+        yield
+    except GreencomputeError as error:
+        notes.append(f"{what}: {error}")
+    except Exception as error:  # noqa: BLE001  the explanation is what is lost, not the verdict
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
+        notes.append(f"{what}: {'out of memory' if is_out_of_memory(said) else 'not looked at'} ({said})")

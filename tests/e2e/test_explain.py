@@ -1,0 +1,163 @@
+"""--energy-explain: after a FAIL against a commit, both sides are looked at, and the failure says where the difference is."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import pytest
+
+import pytest_greencompute.pairing.looking
+from pytest_greencompute import cli
+from pytest_greencompute.profiling.looked import get_ready
+from tests.e2e.conftest import Project
+from tests.e2e.test_base_ref import Repository, no_worktree_is_left, repository
+
+__all__ = ["repository"]  # the fixture
+
+LIMIT_S = 4.0
+
+APP = """
+from world import world
+
+def squares(count):
+    return sum([number * number for number in range(count)])
+
+def tokenize(batch):
+    squares(4000)
+    return batch
+
+def infer(batch):
+    squares(4000 * {times})
+    return metered(batch)
+
+metered = world.model(joules={joules}, seconds=0.004, spread=0.004, answer=str.upper)
+
+def model(batch):
+    return infer(tokenize(batch))
+"""
+
+
+@pytest.fixture(scope="session")
+def whole_torch() -> None:
+    """Where other tests have loaded torch: what an inner run loads of it is forgotten after it, and cannot be loaded twice."""
+    if "torch" in sys.modules:
+        importlib.import_module("torch._dynamo")
+        get_ready()
+
+
+@pytest.fixture
+def pipeline(whole_torch: None, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    monkeypatch.setattr(pytest_greencompute.pairing.looking, "EXPLAINING_S", LIMIT_S)
+    repository.project.toml('max_seconds = 60\nexplain = "on"')
+    write(repository, 1, 0.5)
+    repository.commit()
+    return repository
+
+
+def write(repository: Repository, times: int, joules: float) -> None:
+    repository.project.write("app.py", APP.format(times=times, joules=joules))
+
+
+def explained(project: Project) -> dict[str, Any]:
+    (run,) = project.report()["runs"]
+    (found,) = run["explained"]
+    return dict(found)
+
+
+def fail(pipeline: Repository, *args: str) -> pytest.RunResult:
+    """A FAIL against a baseline that was saved at the first commit, at the second one."""
+    project = pipeline.project
+    project.measure("--energy-save", "demo").assert_outcomes(passed=1)
+    write(pipeline, 3, 1.0)
+    pipeline.commit("hungrier")
+    result = project.measure("--energy-baseline", "demo", "--energy-json=energy.json", *args)
+    result.assert_outcomes(failed=1)
+    return result
+
+
+def test_a_failure_against_a_baseline_names_the_function_that_does_more(pipeline: Repository) -> None:
+    result = fail(pipeline)
+    result.stdout.fnmatch_lines(["*Where: app.py:squares*of +0.5*"])
+    found = explained(pipeline.project)
+    assert found["ref"] == "demo"
+    assert found["energy"]["head_j"] == pytest.approx(2 * found["energy"]["base_j"], rel=0.02)
+    assert no_worktree_is_left(pipeline)
+
+
+def test_nothing_is_looked_at_where_that_is_switched_off(pipeline: Repository) -> None:
+    fail(pipeline, "--energy-explain=off")
+    (run,) = pipeline.project.report()["runs"]
+    assert "explained" not in run
+    assert [each["verdict"] for each in run["verdicts"]] == ["FAIL", "PASS"]
+
+
+def test_what_passes_against_a_commit_is_explained_where_that_is_asked_for(pipeline: Repository) -> None:
+    pipeline.measure("main", "--energy-explain=always").assert_outcomes(passed=1)
+    found = explained(pipeline.project)
+    assert found["ref"].startswith("main")
+    assert found["where"] == ""
+
+
+def test_a_commit_that_cannot_explain_is_said_and_the_verdict_stands(pipeline: Repository) -> None:
+    """An older version does not say that it can."""
+    silent = "import pytest_greencompute.pairing.worker as worker\n"
+    silent += "send = worker.Channel.send\n"
+    silent += "worker.Channel.send = lambda self, **said: send(self, **{k: v for k, v in said.items() if k != 'explains'})\n"
+    conftest = pipeline.project.path / "conftest.py"
+    whole = conftest.read_text(encoding="utf-8")
+    conftest.write_text(silent + whole, encoding="utf-8")
+    pipeline.commit("an old version")
+    conftest.write_text(whole, encoding="utf-8")
+    pipeline.measure("main", "--energy-explain=always").assert_outcomes(passed=1)
+    (run,) = pipeline.project.report()["runs"]
+    assert any("not explained against main" in note and "cannot explain" in note for note in run["notes"])
+
+
+COMMANDED = """
+from app import model
+
+def test_it(energy_meter):
+    energy_meter.measure(model, ["a", "b", "c", "d"])
+    print(energy_meter.explain(model, ["a", "b"], seconds=2.0).queries, "queries")
+"""
+
+
+def test_a_test_looks_at_its_model_itself(pipeline: Repository) -> None:
+    pipeline.project.write("tests/test_app.py", COMMANDED)
+    result = pipeline.project.measure("-s", "--energy-json=energy.json")
+    result.stdout.fnmatch_lines(["*2 queries*", "*app.py:squares*"])
+    (run,) = pipeline.project.report()["runs"]
+    assert run["profile"]["queries"] == 2
+    result = pipeline.project.run("-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*0 queries*"])
+
+
+def test_a_test_is_looked_at_alone_and_two_reports_are_compared(
+    pipeline: Repository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = pipeline.project.write(
+        "tmp/meters/others-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: others\nVersion: 1.0\n"
+    ).parent
+    (installed / "entry_points.txt").write_text("[greencompute.meters]\nworld = world:WorldMeter\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(pipeline.project.path)
+    monkeypatch.syspath_prepend(installed.parent)  # the command reads no conftest: it knows meters that are installed
+    monkeypatch.chdir(pipeline.project.path)
+    node = "tests/test_app.py::test_it"
+    assert cli.main(["explain", node, "--seconds", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "app.py:squares" in said
+    pipeline.project.write("tests/test_app.py", COMMANDED)
+    for name, times, joules in (("a", 1, 0.5), ("b", 3, 1.0)):
+        write(pipeline, times, joules)
+        pipeline.project.measure(f"--energy-json={name}.json").assert_outcomes(passed=1)
+    capsys.readouterr()
+    assert cli.main(["explain", "a.json", "b.json"]) == 0
+    assert "Where: app.py:squares" in capsys.readouterr().out
+    assert cli.main(["explain", "a.json", node, "c"]) == 2
+    pipeline.project.write("tests/test_app.py", COMMANDED.replace("print(energy_meter.explain", "0 and (energy_meter.explain"))
+    pipeline.project.measure("--energy-json=c.json")
+    assert cli.main(["explain", "a.json", "c.json"]) == 2
+    assert "carries what it was seen to do" in capsys.readouterr().err

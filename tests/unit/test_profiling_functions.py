@@ -1,0 +1,129 @@
+"""The profile of Python functions: where the time goes, how often each is called, and what is left behind."""
+
+from __future__ import annotations
+
+import cProfile
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_greencompute.errors import CannotError
+from pytest_greencompute.explaining.profile import Level
+from pytest_greencompute.profiling.functions import profile_functions
+
+HERE = Path(__file__)
+
+
+def spin(seconds: float) -> None:
+    """Use the processor for so long."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def short() -> None:
+    spin(0.005)
+
+
+def long() -> None:
+    spin(0.015)
+
+
+def both() -> None:
+    short()
+    long()
+
+
+def pattern() -> None:
+    for number in range(20):
+        re.compile(f"({number}|a+b*){{2}}")
+    re.purge()
+
+
+def profile(run: Callable[[], object], limit_s: float = 0.6, queries: int = 2) -> Level:
+    return profile_functions(run, queries, limit_s, root=HERE.parent)
+
+
+def shares(level: Level) -> dict[str, float]:
+    return {each.name: sum(each.seconds) / sum(level.seconds) for each in level.costs}
+
+
+def named(function: Callable[..., object]) -> str:
+    return f"{HERE.name}:{function.__name__}"
+
+
+def test_time_goes_to_the_functions_that_spend_it() -> None:
+    level = profile(both)
+    found = {name: share for name, share in shares(level).items() if "spin" in name}
+    assert found[named(spin)] > 0.9
+    assert level.clock == "cpu"
+    assert sum(level.seconds) / len(level.seconds) == pytest.approx(0.02 / 2, rel=0.15)  # per query, looking left out
+
+
+def test_calls_are_counted_per_query() -> None:
+    calls = {each.name: each.calls for each in profile(both).costs}
+    assert calls[named(spin)] == 1.0  # two a pass of two queries
+
+
+def test_a_librarys_time_counts_under_the_function_that_called_it() -> None:
+    level = profile(pattern)
+    name = f"re.compile from {named(pattern)}"
+    assert shares(level)[name] > 0.8
+    assert {each.name: each.calls for each in level.costs}[name] == 10.0
+
+
+def test_time_of_other_threads_counts_where_they_are() -> None:
+    def run() -> None:
+        thread = threading.Thread(target=worker)
+        thread.start()
+        thread.join()
+
+    def worker() -> None:
+        spin(0.04)
+
+    found = shares(profile(run))
+    assert found[named(spin)] > 0.8
+
+
+def test_a_function_that_waits_uses_no_processor() -> None:
+    def run() -> None:
+        time.sleep(0.02)
+        spin(0.01)
+
+    level = profile(run, queries=1)
+    assert sum(level.seconds) / len(level.seconds) < 0.02
+    assert profile_functions(run, 1, 0.3, "wall").seconds[0] > 0.02
+
+
+def test_nothing_is_left_behind() -> None:
+    before = (sys.getswitchinterval(), sys.getprofile(), sys.gettrace(), set(threading.enumerate()))
+    profile(both, 0.1)
+
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        profile(fails, 0.1)
+    assert (sys.getswitchinterval(), sys.getprofile(), sys.gettrace(), set(threading.enumerate())) == before
+
+
+def test_another_profiler_goes_on_and_calls_are_not_counted() -> None:
+    other = cProfile.Profile()
+    other.enable()
+    try:
+        level = profile(both, 0.2)
+    finally:
+        other.disable()
+    assert {each.calls for each in level.costs} == {None}
+    assert any("another profiler" in note for note in level.notes)
+    assert any("spin" in str(each.code) for each in other.getstats())
+
+
+def test_passes_that_cannot_be_seen_are_no_profile() -> None:
+    with pytest.raises(CannotError, match="too short"):
+        profile(lambda: None, 0.0001)
