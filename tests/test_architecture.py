@@ -21,6 +21,7 @@ ORDER = (
     "estimates",
     "judging",
     "bisecting",
+    "advising",
     "protocol",
     "machine",
     "meters",
@@ -29,6 +30,7 @@ ORDER = (
     "store",
     "models",
     "measuring",
+    "levers",
     "pairing",
     "serving",
     "report",
@@ -40,7 +42,7 @@ ORDER = (
     "testing",
 )
 DOORS = ("__init__", "errors", "plugin", "cli", "footprint", "generation", "units")
-PURE = ("stats", "values", "estimates", "judging", "bisecting", "protocol")
+PURE = ("stats", "values", "estimates", "judging", "bisecting", "advising", "protocol")
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
 KNOW_PYTEST = ("hooks", "plugin")
 NOT_AT_IMPORT = {

@@ -124,8 +124,9 @@ class Comparing:
         """The candidates as they were measured, or run once where nothing is measured."""
         name, mode = self.shared.name, self.asking.mode
 
-        def settled(candidates: Sequence[Candidate], looks: int) -> bool:
-            return replace(plain, candidates=tuple(candidates), looks=looks).settled()
+        def settled(candidates: Sequence[Candidate], looks: int) -> list[str]:
+            ends = replace(plain, candidates=tuple(candidates), looks=looks).settled()
+            return [each.name for each in candidates if ends]
 
         def metered(under: UnderMeters) -> Abreast:
             def effort_of(candidate: str) -> Any:
