@@ -9,11 +9,13 @@ from typing import Any
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.measured_kinds import Generation
 from pytest_greencompute.judging.choice import Candidate, Choice, asked_of, grid, sweep_name
+from pytest_greencompute.levers.table import Candidates
 from pytest_greencompute.measuring.by_turns import Entrant, measure_abreast, run_all_once
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.generator import PREFILL, WHOLE, Generator, apart
 from pytest_greencompute.models.scoring import listed_references
 from pytest_greencompute.models.sweeps import Variants, checked_axes
+from pytest_greencompute.session.advised import Advised, Advising
 from pytest_greencompute.session.candidates import Comparison, run_name
 from pytest_greencompute.session.checks import Asking, by_candidate, check_name, repeatable
 from pytest_greencompute.session.under_meters import UnderMeters
@@ -82,6 +84,10 @@ class Comparing:
         if missing := next((each for each in (PREFILL, WHOLE) if each not in runs), None):
             raise SettingsError(f"The {missing} could not be measured: {comparison.problems[missing]}.", remedy="Measure fewer at a time.")
         return Generation(runs[PREFILL], runs[WHOLE])
+
+    def advice(self, levers: Iterable[str] | None, candidates: Candidates, *, without_accuracy: bool) -> Advised:
+        """What is proven to make the shared task cheaper. Raises SettingsError."""
+        return Advising(self.asking, self.shared, self.floor, self.limits or {}, without_accuracy).advise(levers, candidates)
 
     def _listed(self) -> Task:
         """What is shared, queries and references made such that every candidate can have them."""
