@@ -57,6 +57,7 @@ LAXER: Mapping[str, Loosening] = {
     "base_turns": Loosening("another", "whole launches see less than sets"),
     "launches": Loosening("lower", "a PASS is less sure"),
     "update": Loosening("", "command line only"),
+    "advise": Loosening("", "command line only"),
     "max_seconds": Loosening(TERMS, "INCONCLUSIVE instead of FAIL"),
     "confidence": Loosening(TERMS, "lower passes more easily, and higher fails less easily"),
     "tolerance": Loosening(TERMS),

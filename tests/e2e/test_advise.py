@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_greencompute import cli
 from pytest_greencompute.results.document import candidate_to_json, result_from_json
 
 from .conftest import Project
@@ -217,3 +218,42 @@ def test_a_lever_that_raises_or_runs_out_of_memory_is_a_row_and_a_smaller_model_
     """,
     )
     project.measure().assert_outcomes(passed=1)
+
+
+def test_with_energy_advise_a_test_is_advised_on_as_it_stands_with_the_floor_of_its_budget(project: Project) -> None:
+    write(
+        project,
+        """
+    @pytest.mark.energy_budget(accuracy=0.7, long={"accuracy": 1.0})
+    def test_batching(energy_meter, model):
+        short = energy_meter.measure(model, QUERIES, batch_size=8, references=["?"] * 6 + UPPER[6:])
+        assert short.outputs == UPPER
+        assert short.energy_per_query < "0.2 J"
+        run = energy_meter.measure(lambda batch: model(batch), QUERIES, references=UPPER, name="long")
+        assert run.accuracy == 1
+    """,
+    )
+    result = project.measure("--energy-advise", "--energy-json", "energy.json")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "test_batching (advice): *accuracy at least 0.7*",
+            "test_batching (advice on long): *accuracy at least 1*",
+            "note: test_batching: do this: batch_size=32 saves *",
+            "note: test_batching: tried in vain: truncate=*: scores *, under the floor of 0.7",
+        ]
+    )
+    names = {run["name"] for run in project.report()["runs"]}
+    assert {None, "long", "advice on long/as it is", "advice on long/batch_size=32"} <= names
+
+
+def test_energy_advise_does_nothing_without_energy_budget_and_says_so(project: Project) -> None:
+    write(project, "")
+    result = project.run("--energy-advise")
+    result.stderr.fnmatch_lines(["*--energy-advise does nothing without --energy-budget*"])
+
+
+def test_the_command_says_where_there_is_no_such_test(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(project, "")
+    monkeypatch.chdir(project.path)
+    assert cli.main(["advise", "test_it.py::test_none"]) == 2
