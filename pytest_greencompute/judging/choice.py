@@ -29,6 +29,7 @@ from pytest_greencompute.stats.looks import share
 from pytest_greencompute.stats.ratios import Ratio, exp, pairs_ratio
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.names import unknown_key
+from pytest_greencompute.values.readings import sets_of
 from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import RATIO, parse_positive, parse_share, show, show_limit, significant
 
@@ -91,8 +92,9 @@ class Choice:
     """Candidates, measured on the same queries, and what they must meet: a ``floor`` of accuracy, ``limits`` by metric name (SI).
 
     ``by_turns``: their sets took turns, so that sets of one number make pairs. ``looks`` is how many times it was planned to look at
-    the ratios. ``subject`` is the test's name in sentences. Invariant: names are unique and there are at least two; the floor is a
-    share, the limits are positive, and all of them finite.
+    the ratios. ``subject`` is the test's name in sentences. ``batches``: a pair's samples hold so many of them, or a pass, since candidates
+    run other ones in a set. Invariant: names are unique and there are at least two; the floor is a share, the limits are positive, and all
+    of them finite.
     """
 
     candidates: tuple[Candidate, ...]
@@ -102,6 +104,7 @@ class Choice:
     by_turns: bool = True
     looks: int = 1
     subject: str = "the test"
+    batches: int = 1
     _figures: dict[tuple[str, int], Figures] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -271,6 +274,11 @@ class Choice:
             return None
         return _of_intervals(a, b) if self.by_turns else worse_ratio([a], [b], "lower", 1 - 2 * error)
 
+    def times(self, one: Candidate, to: Candidate, metric: Metric) -> Ratio | None:
+        """How many times a figure of ``to`` that of ``one`` is, from both of their intervals; None where one of them has none."""
+        a, b = self.outcome(one, metric), self.outcome(to, metric)
+        return None if isinstance(a, Missing) or isinstance(b, Missing) or b.value <= 0 else _of_intervals(a, b)
+
     def _at(self, candidate: Candidate, error: float) -> Outcome:
         """The energy with an interval that errs by ``error`` on each side, less what the looks share: the comparison's, or a run's own."""
         if candidate.run is None:
@@ -283,10 +291,12 @@ class Choice:
         if one.run is None or to.run is None:
             return []
         aims = self._of(one, one.run).aim, self._of(to, to.run).aim
-        sets = {block.set_index for block in one.run.blocks} & {block.set_index for block in to.run.blocks}
+        together = max(_sets_of_batches(each, self.batches) for each in (one.run, to.run))
+        runs = [_regrouped(each, together) for each in (one.run, to.run)]
+        sets = {block.set_index for block in runs[0].blocks} & {block.set_index for block in runs[1].blocks}
         changes = []
         for index in sorted(sets):
-            a, b = of_set(one.run, ENERGY, index, aims[0]), of_set(to.run, ENERGY, index, aims[1])
+            a, b = of_set(runs[0], ENERGY, index, aims[0]), of_set(runs[1], ENERGY, index, aims[1])
             if a is not None and b is not None and min(a, b) > 0:
                 changes.append(math.log(a / b))
         return changes
@@ -326,6 +336,22 @@ class Choice:
         leanest = min(known, key=self._joules)
         ratios = [self.ratio(each, leanest) for each in known if each is not leanest]
         return all(each is not None and each.low > 0 and max(each.value / each.low, each.high / each.value) <= SETTLED for each in ratios)
+
+
+def _sets_of_batches(run: Run, batches: int) -> int:
+    """How many of its sets hold so many batches, or a pass."""
+    of_set = sets_of(run.blocks)[0] if run.blocks else ()
+    held = sum(block.queries for block in of_set) / run.batch_size
+    return max(1, math.ceil(min(batches, run.queries / run.batch_size) / max(held, 1.0)))
+
+
+def _regrouped(run: Run, together: int) -> Run:
+    """A run with so many neighbouring sets as one; what is left of them at the end is left out."""
+    whole = (1 + max((block.set_index for block in run.blocks), default=-1)) // together
+    if together == 1:
+        return run
+    blocks = (replace(block, set_index=block.set_index // together) for block in run.blocks)
+    return replace(run, blocks=tuple(block for block in blocks if block.set_index < whole))
 
 
 def reference_of(candidates: Sequence[Candidate]) -> Candidate:

@@ -14,7 +14,7 @@ from pytest_greencompute.judging.choice import ACCURACY, DEFAULT_MARGIN, ENERGY,
 from pytest_greencompute.judging.right_size import judge_floor, judge_right_size
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.report.candidates import lines
-from pytest_greencompute.results.result import CandidateCount, CandidateRow
+from pytest_greencompute.results.result import CandidateCount, CandidateRow, GivenAdvice
 from pytest_greencompute.values.footprint import Amount
 from pytest_greencompute.values.metrics import METRICS
 
@@ -37,16 +37,22 @@ class Comparison:
     candidate has a figure of energy it raises MeterError with the reason.
     """
 
-    __slots__ = ("_answers", "_name", "_unmetered", "choice", "verdicts")
+    __slots__ = ("_advice", "_answers", "_name", "_unmetered", "choice", "verdicts")
 
     def __init__(
-        self, choice: Choice, outputs: Mapping[str, list[Any]], unmetered: Callable[[str], NoReturn], name: str | None = None
+        self,
+        choice: Choice,
+        outputs: Mapping[str, list[Any]],
+        unmetered: Callable[[str], NoReturn],
+        name: str | None = None,
+        advice: GivenAdvice | None = None,
     ) -> None:
         self.choice = choice
         self._answers = dict(outputs)
         self.verdicts: list[Verdict] = []
         self._unmetered = unmetered
         self._name = name
+        self._advice = advice
 
     @property
     def name(self) -> str | None:
@@ -162,7 +168,8 @@ class Comparison:
 
     def described(self) -> list[CandidateRow]:
         """Each candidate as reports show it."""
-        return rows_of(self.choice, self._name)
+        first, *others = rows_of(self.choice, self._name)
+        return [replace(first, advice=self._advice), *others]
 
 
 def run_name(comparison: str | None, candidate: str) -> str:
@@ -189,9 +196,9 @@ def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str |
         domain=energy.domain if isinstance(energy, Estimate) else "",
         modelled=isinstance(energy, Estimate) and energy.method == "modelled",
         everywhere=choice.everywhere,
-        times=None if ratio is None else _interval(ratio.value, ratio.low or -math.inf, ratio.high),
+        times=None if ratio is None else interval(ratio.value, ratio.low or -math.inf, ratio.high),
         times_of=None if against is None else against.name,
-        accuracy_difference=None if difference is None else _interval(difference.value, difference.low, difference.high),
+        accuracy_difference=None if difference is None else interval(difference.value, difference.low, difference.high),
         agreement=choice.agreement(each),
         agreement_with=choice.reference.name,
         weights=each.weights,
@@ -214,5 +221,6 @@ def _plain(value: Any) -> bool | int | float | str:
     return float(value) if isinstance(value, float) else str.__str__(value) if isinstance(value, str) else str(value)
 
 
-def _interval(value: float, low: float, high: float) -> Amount:
+def interval(value: float, low: float, high: float) -> Amount:
+    """A figure with its interval, None where that is open."""
     return Amount(value, low if math.isfinite(low) else None, high if math.isfinite(high) else None)

@@ -9,11 +9,13 @@ from typing import Any
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.measured_kinds import Generation
 from pytest_greencompute.judging.choice import Candidate, Choice, asked_of, grid, sweep_name
+from pytest_greencompute.levers.table import Candidates
 from pytest_greencompute.measuring.by_turns import Entrant, measure_abreast, run_all_once
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.generator import PREFILL, WHOLE, Generator, apart
 from pytest_greencompute.models.scoring import listed_references
 from pytest_greencompute.models.sweeps import Variants, checked_axes
+from pytest_greencompute.session.advised import Advised, Advising
 from pytest_greencompute.session.candidates import Comparison, run_name
 from pytest_greencompute.session.checks import Asking, by_candidate, check_name, repeatable
 from pytest_greencompute.session.spread import SpreadOut, cards_of, with_note
@@ -85,6 +87,10 @@ class Comparing:
             raise SettingsError(f"The {missing} could not be measured: {comparison.problems[missing]}.", remedy="Measure fewer at a time.")
         return Generation(runs[PREFILL], runs[WHOLE])
 
+    def advice(self, levers: Iterable[str] | None, candidates: Candidates, *, without_accuracy: bool) -> Advised:
+        """What is proven to make the shared task cheaper. Raises SettingsError."""
+        return Advising(self.asking, self.shared, self.floor, self.limits or {}, without_accuracy).advise(levers, candidates)
+
     def _listed(self) -> Task:
         """What is shared, queries and references made such that every candidate can have them."""
         return replace(self.shared, queries=repeatable(self.shared.queries), references=listed_references(self.shared.references))
@@ -124,8 +130,9 @@ class Comparing:
         """The candidates as they were measured, or run once where nothing is measured."""
         name, mode = self.shared.name, self.asking.mode
 
-        def settled(candidates: Sequence[Candidate], looks: int) -> bool:
-            return replace(plain, candidates=tuple(candidates), looks=looks).settled()
+        def settled(candidates: Sequence[Candidate], looks: int) -> list[str]:
+            ends = replace(plain, candidates=tuple(candidates), looks=looks).settled()
+            return [each.name for each in candidates if ends]
 
         spread = SpreadOut(entrants, plain, counted, name, models, settled) if self.spread else None
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what a session that only measures runs, or measures nothing
     from pytest_greencompute.measuring.window import Window
     from pytest_greencompute.models.generator import Generator
     from pytest_greencompute.models.watching import WatchedModel
+    from pytest_greencompute.session.advised import Advised
     from pytest_greencompute.session.candidates import Comparison
     from pytest_greencompute.session.compared import Comparing
     from pytest_greencompute.session.modes import Mode
@@ -224,6 +225,34 @@ class EnergyMeter:
         from pytest_greencompute.session.compared import Comparing
 
         return Comparing(self._asking, shared, floor, limits, spread)
+
+    def advise(
+        self,
+        model: Callable[[Any], Any],
+        queries: Queries,
+        *,
+        batch_size: int = 1,
+        references: Iterable[Any] | None = None,
+        score: Score = "accuracy",
+        collate: Callable[[Any], Any] | None = None,
+        tokens: object = None,
+        floor: object = None,
+        limits: Mapping[str, object] | None = None,
+        candidates: Mapping[str, Callable[[Any], Any]] | None = None,
+        levers: Iterable[str] | None = None,
+        without_accuracy: bool = False,
+    ) -> Advised:
+        """Try the known levers on ``model`` and ``queries``, and say what to change and what that saves: ``print(advised)``.
+
+        ``batch_size`` and the rest are today's. ``floor`` is the least accuracy that will do (default: half a point less than today's),
+        ``limits`` as for ``sweep``. Without ``references`` the share of answers that are today's stands for accuracy. ``candidates`` are
+        smaller models by name; ``levers`` names those to try (default: all that are quick to try). What is advised has been confirmed by
+        fresh turns beside today's configuration. The model and the settings of the process are afterwards as they were.
+
+        Raises SettingsError for bad input, also for less than 30 queries without ``without_accuracy=True``; MeterError.
+        """
+        shared = self._asking.task(model, queries, batch_size, references, score, collate, None, tokens=tokens)
+        return self._comparing(shared, floor, limits or {}).advice(levers, candidates or {}, without_accuracy=without_accuracy)
 
     def energy_score(
         self,

@@ -1,7 +1,7 @@
 """What a session's mode answers for: how a test measures.
 
-A session has one of three, chosen once: ``Metered`` (--energy-budget), ``Once`` (each query once, without a meter) and ``AsSide`` (in a
-process that another one has started to compare commits).
+A session has one of four, chosen once: ``Metered`` (--energy-budget), ``AsAdvised`` (--energy-advise), ``Once`` (each query once, without
+a meter) and ``AsSide`` (in a process that another one has started to compare commits).
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ class Mode(Protocol):
         ...
 
 
-MODES = {"metered": "Metered", "once": "Once"}  # module -> class
+MODES = {"metered": "Metered", "as_advised": "AsAdvised", "once": "Once"}  # module -> class
 
 
 def mode_of(session: Session) -> Mode:
     """How this session's tests measure, by its settings. A mode's module is loaded where it is chosen."""
-    name = "metered" if session.settings.enabled else "once"
+    name = "as_advised" if session.settings.advise else "metered" if session.settings.enabled else "once"
     mode: Mode = getattr(import_module(f"pytest_greencompute.session.{name}"), MODES[name]).of(session)
     return mode
