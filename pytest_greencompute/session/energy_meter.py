@@ -87,24 +87,6 @@ class EnergyMeter:
         task = self._asking.task(model, queries, batch_size, collate=collate, name=name)
         return self._asking.mode.look(self._asking.test, task, seconds)
 
-    def measure_calls(
-        self, call: Callable[[], object], *, together: int, batches: int, repeats: str = "fresh", notes: tuple[str, ...] = ()
-    ) -> MeasuredRun:
-        """``measure`` for something that is called without a query: each call is one. ``together`` calls make a batch.
-
-        Of more than one together there is no latency, which would be that of all of them. Where commits are compared they come one by one:
-        what is short on one side need not be so on the other, and both must measure alike.
-        """
-
-        def calls(batch: Sequence[int]) -> Sequence[int]:
-            for _ in batch:
-                call()
-            return batch
-
-        together = 1 if self._asking.mode.in_pairs else together
-        queries, timed = range(together * batches), together == 1
-        return finished(self._measured(self._asking.task(calls, queries, together, timed=timed, repeats=repeats, notes=notes)))
-
     async def ameasure(
         self,
         model: Callable[[Any], Any],
@@ -347,3 +329,23 @@ class EnergyMeter:
     def close(self) -> None:
         """Free the devices for other measured runs."""
         self._asking.mode.release(self._asking.test)
+
+
+def measure_calls(
+    meter: EnergyMeter, call: Callable[[], object], *, together: int, batches: int, repeats: str = "fresh", notes: tuple[str, ...] = ()
+) -> MeasuredRun:
+    """``measure`` for something that is called without a query: each call is one. ``together`` calls make a batch.
+
+    Of more than one together there is no latency, which would be that of all of them. Where commits are compared they come one by one:
+    what is short on one side need not be so on the other, and both must measure alike.
+    """
+
+    def calls(batch: Sequence[int]) -> Sequence[int]:
+        for _ in batch:
+            call()
+        return batch
+
+    asking = meter._asking
+    together = 1 if asking.mode.in_pairs else together
+    queries, timed = range(together * batches), together == 1
+    return finished(meter._measured(asking.task(calls, queries, together, timed=timed, repeats=repeats, notes=notes)))
