@@ -1,4 +1,4 @@
-"""``greencompute``: doctor, init, noise, explain, bisect, compare, gather, fleet, rate, badge, report and history.
+"""``greencompute``: doctor, init, noise, explain, bisect, advise, compare, gather, fleet, rate, badge, report and history.
 
 Exit codes: 0 done; 1 doctor found no meter that works, init had nothing to write, bisect's bad commit is not worse than its good one,
 compare found a FAIL, or what was gathered is red; 2 bad usage, or a file that cannot be read or written (a report that gather refuses is
@@ -30,6 +30,7 @@ COMMANDS = (
     "noise",
     "explain",
     "bisect",
+    "advise",
     "compare",
     "gather",
     "fleet",
@@ -99,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--json", action="store_true", help="print JSON")
     _add_explain(commands)
     _add_bisect(commands)
+    advise = commands.add_parser("advise", help="try the known levers on what a test measures, and say what would make it cheaper")
+    advise.add_argument("test", metavar="TEST", help="node id of a test that uses energy_meter, such as tests/test_chat.py::test_answers")
+    advise.add_argument("--meter", metavar="NAME,...", help="meters in order of preference (default: as in pyproject.toml)")
+    advise.add_argument("--json", metavar="FILE", help="write the JSON report to this file")
+    advise.add_argument("--html", metavar="FILE", help="write the page to this file")
     _add_gather(commands)
     _add_fleet(commands)
     _add_stars(commands)

@@ -22,6 +22,7 @@ ORDER = (
     "judging",
     "bisecting",
     "explaining",
+    "advising",
     "protocol",
     "machine",
     "meters",
@@ -31,6 +32,7 @@ ORDER = (
     "models",
     "measuring",
     "profiling",
+    "levers",
     "pairing",
     "serving",
     "report",
@@ -42,7 +44,7 @@ ORDER = (
     "testing",
 )
 DOORS = ("__init__", "errors", "plugin", "cli", "footprint", "generation", "units")
-PURE = ("stats", "values", "estimates", "judging", "bisecting", "explaining", "protocol")
+PURE = ("stats", "values", "estimates", "judging", "bisecting", "explaining", "advising", "protocol")
 NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess", "threading", "socket", "pynvml"}
 KNOW_PYTEST = ("hooks", "plugin")
 NOT_AT_IMPORT = {

@@ -37,7 +37,7 @@ root = pathlib.Path(__file__).parent
 told = json.loads((root / "told.json").read_text())
 kinds = told["kinds"]
 if "--collect-only" in options:
-    pathlib.Path(os.environ["GREENCOMPUTE_FLEET_LIST"]).write_text(json.dumps(told["tests"]))
+    pathlib.Path(os.environ["GREENCOMPUTE_FLEET_LIST"]).write_text(json.dumps({"tests": told["tests"], "addopts": []}))
 else:
     time.sleep(told["seconds"])
     node = root.parent.name.rpartition("-")[2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pytest_greencompute.explaining.explanation import explained
 from pytest_greencompute.explaining.profile import Ticking
 from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.judging.rule import Rule
-from pytest_greencompute.machine.processes import last_line
+from pytest_greencompute.machine.processes import end, last_line
 from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredError, launch_beside
 from pytest_greencompute.pairing.commits import Bases
@@ -402,8 +401,7 @@ def _get_ready(command: str, folder: Path) -> str | None:
         try:
             status = setup.wait()
         except BaseException:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(setup.pid, signal.SIGKILL)
+            end(setup.pid)
             setup.wait()
             raise
         output.seek(0)

@@ -16,7 +16,7 @@ from typing import Any
 from pytest_greencompute.commands import Arguments
 from pytest_greencompute.commands.gather import bench_of, ended, outputs_of
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.fleet.asked import metered_tests
+from pytest_greencompute.fleet.asked import collected
 from pytest_greencompute.fleet.code import Code
 from pytest_greencompute.fleet.driving import PartEnd, Stopping, drive
 from pytest_greencompute.fleet.gathering import PLUGIN, Gathering, Requirements
@@ -51,7 +51,9 @@ NOT_OF_A_PART: Mapping[str, str] = {
 
 def run(given: Arguments, root: Path) -> int:
     """The command. 0: green; 1: red, and where parts are missing; SettingsError for bad usage, before anything runs."""
-    settings = _settings(given, root)
+    arguments = given["arguments"]
+    found = collected(arguments, root)
+    settings = _settings(arguments, found.addopts, given["baseline"], root)
     hardware = parse.hardware(given["hardware"]) if given["hardware"] is not None else settings.fleet.hardware
     if not hardware:
         raise SettingsError("Which kinds of hardware are to measure?", remedy='Name them: --hardware "H100,L4".')
@@ -59,14 +61,13 @@ def run(given: Arguments, root: Path) -> int:
     longest_s, gpus = _seconds(given["timeout"]), _gpus(given["gpus"])
     outputs = outputs_of(given["output"], root)
     code = Code(root, settings, os.environ, [path for path, _ in outputs])
-    tests = metered_tests(given["arguments"], root)
-    wanted = Requirements(code.commit, version(PLUGIN), Expected(hardware, tests, repeat))
+    wanted = Requirements(code.commit, version(PLUGIN), Expected(hardware, found.tests, repeat))
     intake = Intake(Gathering(settings, bench_of(settings, root), wanted), home_of(root) / FOLDER, root)
-    schedule = Schedule(tests, hardware, repeat, intake.seconds())
+    schedule = Schedule(found.tests, hardware, repeat, intake.seconds())
     with _cluster(given["ray"], hardware) as (ray, environs):
 
         def errand(part: PlannedPart, host: Host) -> Errand:
-            return Errand(part.test, tuple(given["arguments"]), environs.get(host.name, {}), longest_s)
+            return Errand(part.test, tuple(arguments), environs.get(host.name, {}), longest_s)
 
         fleet = RayFleet(ray, hardware, errand, gpus)
         try:
@@ -81,13 +82,15 @@ def run(given: Arguments, root: Path) -> int:
             fleet.close()
 
 
-def _settings(given: Arguments, root: Path) -> Settings:
+def _settings(arguments: Sequence[str], addopts: Sequence[str], baseline: str | None, root: Path) -> Settings:
     """Those that the parts will have. Raises SettingsError."""
-    told = options_in(given["arguments"])
+    typed, told = options_in(arguments), options_in([*addopts, *arguments])
     for key, remedy in NOT_OF_A_PART.items():
         if key in told:
-            raise SettingsError(f"--energy-{key.replace('_', '-')} is of no use in a part of a fleet.", remedy=remedy)
-    own = {} if given["baseline"] is None else {"baseline": given["baseline"]}
+            named = f"--energy-{key.replace('_', '-')}" + ("" if key in typed else " (in addopts)")
+            more = "" if key in typed else " Behind the --, -o addopts= leaves all of addopts out."
+            raise SettingsError(f"{named} is of no use in a part of a fleet.", remedy=remedy + more)
+    own = {} if baseline is None else {"baseline": baseline}
     return build({**told, "budget": True, **own}, read_nearest(root), as_in_ci(os.environ), root)
 
 

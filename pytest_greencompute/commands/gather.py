@@ -14,7 +14,7 @@ from pathlib import Path
 from pytest_greencompute.commands import Arguments
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.fleet.asked import metered_tests
+from pytest_greencompute.fleet.asked import collected
 from pytest_greencompute.fleet.gathering import PLUGIN, Gathering, Requirements
 from pytest_greencompute.judging.judge import Bench
 from pytest_greencompute.machine.ci import as_in_ci
@@ -137,7 +137,7 @@ def _tests(arguments: Sequence[str], root: Path) -> tuple[str, ...]:
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path} cannot be read: {error}.", remedy="It holds a node id a line.") from error
     else:
-        return metered_tests(arguments, root)
+        return collected(arguments, root).tests
     found = tuple(dict.fromkeys(line.strip() for line in lines if "::" in line))
     if not found or any(line.startswith("ERROR ") for line in lines):
         why = "names no test" if not found else "tells of errors, so tests are missing in it"

@@ -17,6 +17,7 @@ from pytest_greencompute.estimates.stars import followed, rated_energy, stars_at
 from pytest_greencompute.judging.saved_sessions import Sessions
 from pytest_greencompute.report.escape import json_text
 from pytest_greencompute.store.leaderboard import read_leaderboard
+from pytest_greencompute.values.names import listed
 from pytest_greencompute.values.provenance import Followed, Json
 from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import ENERGY, parse, show, significant
@@ -150,8 +151,7 @@ def _chosen(sessions: Sessions, what: str, test: str | None, name: str | None) -
 
 
 def _listed(keys: Sequence[tuple[str, str | None]]) -> str:
-    names = [test if name is None else f"{test} --run {name}" for test, name in keys[:_LISTED]]
-    return ", ".join(names) + (f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else "")
+    return listed([test if name is None else f"{test} --run {name}" for test, name in keys], _LISTED)
 
 
 def _measured(run: Run) -> tuple[Estimate, Conditions]:

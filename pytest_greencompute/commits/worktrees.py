@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pytest_greencompute.commits.git import Commit, GitError, Repository
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.values.names import listed
 
 PREFIX = "greencompute-base-"
 OWNER = "owner.json"
@@ -87,9 +88,10 @@ class Worktrees:
             self._repository.ask("lfs", "checkout", *pointers, folder=tree)
         left = [path for path in pointers if _is_pointer(tree / path)]
         if left:
-            named = ", ".join(left[:POINTERS_NAMED]) + (f" and {len(left) - POINTERS_NAMED} more" if len(left) > POINTERS_NAMED else "")
             remedy = f"Run `git lfs fetch origin {commit.sha}` first; in actions/checkout set lfs: true."
-            raise GitError(f"At {commit.label} these files are Git LFS pointers without their content: {named}.", remedy=remedy)
+            raise GitError(
+                f"At {commit.label} these files are Git LFS pointers without their content: {listed(left, POINTERS_NAMED)}.", remedy=remedy
+            )
 
     def _link(self, tree: Path, link: str) -> None:
         """Lend the worktree an ignored file or folder of the project, such as model weights."""

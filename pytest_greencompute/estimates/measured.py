@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
+from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
 
@@ -39,14 +40,15 @@ class MeasuredRun:
 
     Such a comparison uses the point estimate; budgets use the whole interval. Asking a run that was not metered
     (no ``--energy-budget``) for a figure that needs a meter calls ``unmetered``, which in a test skips the rest, saying why.
-    Asking a metered run for a figure that could not be had, or is only a bound, raises MeterError with the reason.
+    Asking a metered run for a figure that could not be had, or is only a bound, raises MeterError with the reason. ``outputs`` None: the
+    answers stayed in another process.
     """
 
-    __slots__ = ("_asked", "_unmetered", "outputs", "raw")
+    __slots__ = ("_asked", "_outputs", "_unmetered", "raw")
 
-    def __init__(self, raw: Run, outputs: list[Any], aim: Aim | Callable[[], Aim], unmetered: Callable[[str], NoReturn]) -> None:
+    def __init__(self, raw: Run, outputs: list[Any] | None, aim: Aim | Callable[[], Aim], unmetered: Callable[[str], NoReturn]) -> None:
         self.raw = raw
-        self.outputs = outputs
+        self._outputs = outputs
         self._asked = aim
         self._unmetered = unmetered
 
@@ -72,6 +74,13 @@ class MeasuredRun:
         if METRICS[metric].needs_meter and not self.raw.metered:
             self._unmetered(metric)
         return certain(self.raw, self._aim, metric)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The model's answers in query order. Raises SettingsError where they stayed in another process."""
+        if self._outputs is None:
+            raise SettingsError("The answers stayed in the process of its card.", remedy="Measure without spread=True to look at them.")
+        return self._outputs
 
     @property
     def queries(self) -> int:

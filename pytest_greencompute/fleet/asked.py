@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_greencompute.errors import SettingsError
@@ -19,8 +20,16 @@ NOT_THE_COMMIT = 6  # exit status of a process that imported the project from el
 PLUGIN_OPTIONS = ("-p", "pytest_greencompute.hooks.in_fleet", "-p", "no:cacheprovider")
 
 
-def metered_tests(arguments: Sequence[str], root: Path) -> tuple[str, ...]:
-    """The ids of the metered tests that pytest collects in ``root`` with these arguments. Raises SettingsError for none."""
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The ids of the metered tests that pytest collects, and the options that its configuration file adds to those of the command line."""
+
+    tests: tuple[str, ...]
+    addopts: tuple[str, ...]
+
+
+def collected(arguments: Sequence[str], root: Path) -> Collected:
+    """What pytest collects in ``root`` with these arguments. Raises SettingsError for no metered test."""
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "tests.json"
         command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--energy-only", *PLUGIN_OPTIONS, *arguments]
@@ -29,6 +38,7 @@ def metered_tests(arguments: Sequence[str], root: Path) -> tuple[str, ...]:
             encoding="utf-8", errors="replace", check=False,
         )  # fmt: skip
         if done.returncode == 0:
-            return tuple(json.loads(listed.read_text(encoding="utf-8")))
+            found = json.loads(listed.read_text(encoding="utf-8"))
+            return Collected(tuple(found["tests"]), tuple(found["addopts"]))
     last = last_line(f"{done.stderr}\n{done.stdout}")
     raise SettingsError(f"pytest collected no metered test with `{shlex.join(arguments)}`: {last}", remedy="Try `pytest --collect-only`.")

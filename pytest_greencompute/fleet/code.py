@@ -10,6 +10,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pytest_greencompute.commits.git import MERGE_BASE, Commit, GitError, Reposi
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.fleet.node import BUNDLE, LENT, PLUGIN, SHALLOW, Sent
 from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.values.names import listed
 
 WEIGHTS = {
     *(".bin", ".ckpt", ".ggml", ".gguf", ".h5", ".joblib", ".keras", ".npy", ".npz", ".onnx", ".pb", ".pkl", ".pt", ".pth", ".safetensors"),
@@ -143,6 +145,4 @@ def _split(said: str) -> list[str]:
     return [each for each in said.split("\0") if each]
 
 
-def _listed(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-    return ", ".join(paths[:NAMED]) + more
+_listed = partial(listed, most=NAMED)

@@ -26,6 +26,7 @@ from pytest_greencompute.results.session import Facts
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.settings.settings import Expected, Settings
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.names import listed
 from pytest_greencompute.values.provenance import Machine, Provenance
 
 PLUGIN = "pytest-greencompute"
@@ -316,11 +317,9 @@ def _may_be_chance(run: JudgedRun) -> bool:
 
 def _pool_of(group: Sequence[JudgedRun]) -> str:
     """Which hosts were pooled: a card that was measured more than once is said."""
-    named = [run.figures.host for run in group]
-    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     cards = Counter(card for run in group for card in run.figures.cards)
     twice = [f"{card} was measured {times} times" for card, times in cards.items() if times > 1]
-    return "; ".join([f"pooled: {', '.join(named[:MOST_NAMED])}{more}", *twice])
+    return "; ".join([f"pooled: {listed([run.figures.host for run in group], MOST_NAMED)}", *twice])
 
 
 def _common(said: Provenance) -> Provenance:

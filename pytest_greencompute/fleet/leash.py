@@ -2,16 +2,15 @@
 
 Who started it holds the other end of standard input. An end without a word is the sign; a word says that all is well. So nothing of a part
 goes on using a GPU after its engine was killed. The process that waits for the sign descends from nobody here, since engines end what their
-workers started. Knows only Python's library: it is run as a script.
+workers started. It is run as a script, and imports next to nothing.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from contextlib import suppress
-from pathlib import Path
+
+from pytest_greencompute.machine.processes import end
 
 
 def main(command: list[str]) -> None:
@@ -35,27 +34,6 @@ def _wait(group: int) -> None:
         os.dup2(nothing, each)
     if not os.read(0, 1):
         end(group)
-
-
-def end(leader: int) -> None:
-    """End a living process with its group and whatever else descends from it: a server that a test starts may have a group of its own."""
-    others = _descendants(leader)  # while they can be told: the children of one that has ended are nobody's
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
-    for each in others:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(each, signal.SIGKILL)
-
-
-def _descendants(leader: int) -> list[int]:
-    """Where the kernel lists them (Linux); none where it does not."""
-    found, waiting = [], [leader]
-    while waiting:
-        for thread in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
-            with suppress(OSError):  # it ended while it was looked at
-                waiting += map(int, thread.read_text(encoding="ascii").split())
-        found += [each for each in waiting if each not in found]
-    return found
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from pytest_greencompute.fleet import keeper, leash
 from pytest_greencompute.fleet.asked import NOT_THE_COMMIT, PLUGIN_OPTIONS, TEST
 from pytest_greencompute.fleet.driving import PartEnd
 from pytest_greencompute.fleet.part import MOST_BYTES
-from pytest_greencompute.machine.processes import last_line
+from pytest_greencompute.machine.processes import end, last_line, signal_group
 
 PLUGIN = "pytest-greencompute"
 PREFIX = "greencompute-fleet-"
@@ -188,9 +188,8 @@ def _waited(process: subprocess.Popen[bytes], longest_s: float) -> int | None:
             return None
         finally:  # a cancelled task is interrupted here
             if process.returncode is None:
-                leash.end(process.pid)
-            with suppress(OSError):  # what is left of the group of one that has ended by itself
-                os.killpg(process.pid, signal.SIGKILL)
+                end(process.pid)
+            signal_group(process.pid)  # what is left of that of one that has ended by itself
             process.wait()
     return status
 

@@ -26,7 +26,7 @@ from pytest_greencompute.estimates.measured import MeasuredRun
 from pytest_greencompute.models.queries import state_of, worn
 from pytest_greencompute.models.repeats import check_calls, one_object
 from pytest_greencompute.models.workload import uncomputed
-from pytest_greencompute.session.energy_meter import EnergyMeter
+from pytest_greencompute.session.energy_meter import EnergyMeter, measure_calls
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -247,7 +247,7 @@ def _rounds(fixture: Any) -> Sequence[float]:
 
 def _measured(meter: EnergyMeter, call: Callable[[], Any], repeats: str, notes: tuple[str, ...]) -> MeasuredRun:
     together = TOGETHER if _seconds(call) < SHORT_S else 1
-    return meter.measure_calls(call, together=together, batches=BATCHES, repeats=repeats, notes=notes)
+    return measure_calls(meter, call, together=together, batches=BATCHES, repeats=repeats, notes=notes)
 
 
 def _seconds(call: Callable[[], Any]) -> float:

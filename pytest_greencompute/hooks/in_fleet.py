@@ -1,7 +1,7 @@
 """In a process of a fleet (``-p pytest_greencompute.hooks.in_fleet``): what the fleet asks for by its environment, and nothing else of us.
 
 ``TEST``: the only test that is collected, whatever the command line names; its options hold. The project's own modules must come from the
-files that were carried there. ``LIST``: the file that gets the ids of the collected tests, as JSON.
+files that were carried there. ``LIST``: the file that gets the ids of the collected tests and pytest's ``addopts``, as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     if ASKED[LIST]:
-        Path(ASKED[LIST]).write_text(json.dumps([item.nodeid for item in session.items]), encoding="utf-8")
+        found = {"tests": [item.nodeid for item in session.items], "addopts": session.config.getini("addopts")}
+        Path(ASKED[LIST]).write_text(json.dumps(found), encoding="utf-8")
     _check_origin(session)
 
 

@@ -10,6 +10,7 @@ from pytest_greencompute.hooks.collecting import collected_roots, collected_whol
 from pytest_greencompute.judging.budget import Names
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.settings.addopts import addopts_of
+from pytest_greencompute.values.names import listed
 
 # What a user selects tests by, beside -k, -m and node ids: pytest's own options, and those of plugins that share a suite out.
 SELECTING = {
@@ -36,9 +37,8 @@ def why_nothing(session: pytest.Session, metered: Set[str], skipped: Sequence[st
     config = session.config
     chosen = metered if config.pluginmanager.hasplugin("dsession") else metered & {item.nodeid for item in session.items}
     if chosen or skipped:
-        named = sorted([*chosen, *skipped])
-        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
-        return f"nothing was judged: no test that uses energy_meter measured anything ({named[0]}{more})", False
+        named = listed(sorted([*chosen, *skipped]), 1)
+        return f"nothing was judged: no test that uses energy_meter measured anything ({named})", False
     by_option = (left_out and not _typed(config, "--energy-budget")) or _selected(config)
     by_option = by_option or any((config.getoption(name, None) or 0) > 1 for name in SHARING)
     if metered:

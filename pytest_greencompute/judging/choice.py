@@ -1,7 +1,8 @@
 """Which of several candidates for one task is the right size: the leanest whose answers are good enough, and how sure that is. Pure.
 
-Laws: a ratio of energies comes from sets that took turns, pair by pair, or is as unsure as two launches are; accuracy is compared on the
-same queries, pairwise; a candidate without a figure is never the leanest, and none of its faults is passed over in silence.
+Laws: a ratio of energies comes from sets that took turns, pair by pair, or is as unsure as two launches are; cards are never held against
+each other, but by the candidates that two of them share; accuracy is compared on the same queries, pairwise; a candidate without a figure
+is never the leanest, and none of its faults is passed over in silence.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pytest_greencompute.stats.looks import share
 from pytest_greencompute.stats.ratios import Ratio, exp, pairs_ratio
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.names import unknown_key
+from pytest_greencompute.values.readings import sets_of
 from pytest_greencompute.values.run import Run
 from pytest_greencompute.values.units import RATIO, parse_positive, parse_share, show, show_limit, significant
 
@@ -45,7 +47,8 @@ class Candidate:
 
     ``problem`` says why there is no run; ``impossible`` that this machine cannot do it (out of memory, a precision that the device
     lacks), so that nobody could have chosen it here. ``alike`` is the share of queries that it answers like the reference candidate,
-    ``weights`` the share of its weights that are in the precision that was swept.
+    ``weights`` the share of its weights that are in the precision that was swept. ``card`` is the place of the card that measured it, where
+    candidates were spread over several; ``linked`` what the next card measured of the same, which joins the two.
     """
 
     name: str
@@ -55,6 +58,12 @@ class Candidate:
     values: Mapping[str, Any] = field(default_factory=dict)
     alike: float | None = None
     weights: float | None = None
+    card: int = 0
+    linked: Run | None = None
+
+    def on(self, card: int) -> Candidate:
+        """The same, as that card measured it."""
+        return self if card == self.card else replace(self, run=self.linked, card=card, linked=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +92,9 @@ class Choice:
     """Candidates, measured on the same queries, and what they must meet: a ``floor`` of accuracy, ``limits`` by metric name (SI).
 
     ``by_turns``: their sets took turns, so that sets of one number make pairs. ``looks`` is how many times it was planned to look at
-    the ratios. ``subject`` is the test's name in sentences. Invariant: names are unique and there are at least two; the floor is a
-    share, the limits are positive, and all of them finite.
+    the ratios. ``subject`` is the test's name in sentences. ``batches``: a pair's samples hold so many of them, or a pass, since candidates
+    run other ones in a set. Invariant: names are unique and there are at least two; the floor is a share, the limits are positive, and all
+    of them finite.
     """
 
     candidates: tuple[Candidate, ...]
@@ -94,7 +104,8 @@ class Choice:
     by_turns: bool = True
     looks: int = 1
     subject: str = "the test"
-    _figures: dict[str, Figures] = field(default_factory=dict, init=False, repr=False, compare=False)
+    batches: int = 1
+    _figures: dict[tuple[str, int], Figures] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [each.name for each in self.candidates]
@@ -148,13 +159,14 @@ class Choice:
 
     def _of(self, candidate: Candidate, run: Run) -> Figures:
         """A candidate's figures; the domains that count are those of its whole run, since a set is too short to tell an idle GPU by."""
-        if candidate.name not in self._figures:
+        key = candidate.name, candidate.card
+        if key not in self._figures:
             aim = replace(self.aim, domains=("all",)) if self.everywhere else self.aim
             sources = judged_sources(run, aim)
             if not isinstance(sources, Missing):
                 aim = replace(aim, domains=tuple(source.domain for source in sources))
-            self._figures[candidate.name] = Figures(run, aim)
-        return self._figures[candidate.name]
+            self._figures[key] = Figures(run, aim)
+        return self._figures[key]
 
     def value(self, candidate: Candidate, metric: Metric) -> float | None:
         """The figure itself, SI; None where there is none."""
@@ -216,15 +228,41 @@ class Choice:
         return tuple(each.name for each in sorted(kept, key=self._joules))
 
     def _joules(self, candidate: Candidate) -> float:
+        """Its energy, as the first card would show it."""
         value = self.value(candidate, ENERGY)
+        for card in range(candidate.card):
+            link = self._link(card)
+            here, there = (None, None) if link is None else (self.value(link.on(each), ENERGY) for each in (card, card + 1))
+            value = None if value is None or here is None or there is None else value * here / there
         return math.inf if value is None else value
+
+    def _link(self, card: int) -> Candidate | None:
+        """The candidate that this card and the next have measured both."""
+        return next((each for each in self.candidates if each.card == card and each.linked is not None), None)
 
     # --- one against another ---
 
     def ratio(self, one: Candidate, to: Candidate, error: float | None = None) -> Ratio | None:
         """How many times the energy per query of ``to`` that ``one`` uses; ``error`` on each side (default: half of what is left of
-        the confidence). None where one of them has no figure."""
+        the confidence). None where one of them has no figure, or nothing joins their cards: then by the candidates between, each ratio of
+        one card, and the error is shared among them.
+        """
         error = (1 - self.aim.confidence) / 2 if error is None else error
+        first, last = sorted((one, to), key=lambda each: each.card)
+        links = [self._link(card) for card in range(first.card, last.card)]
+        if None in links:
+            return None
+        way = [first, *(each for each in links if each is not None), last]
+        by_card = enumerate(itertools.pairwise(way), first.card)
+        steps = [(a.on(card), b.on(card)) for card, (a, b) in by_card if a.name != b.name] or [(first, last)]
+        found = [self._on_one_card(*(step if first is one else step[::-1]), error / len(steps)) for step in steps]
+        known = [each for each in found if each is not None]
+        if len(known) < len(found):
+            return None
+        return Ratio(*(math.prod(getattr(each, side) for each in known) for side in ("value", "low", "high")))
+
+    def _on_one_card(self, one: Candidate, to: Candidate, error: float) -> Ratio | None:
+        """``ratio`` of what one card has measured."""
         if self.value(one, ENERGY) is None or self.value(to, ENERGY) is None:
             return None
         changes = self._changes(one, to) if self.by_turns else []
@@ -235,6 +273,11 @@ class Choice:
         if isinstance(a, Missing) or isinstance(b, Missing):
             return None
         return _of_intervals(a, b) if self.by_turns else worse_ratio([a], [b], "lower", 1 - 2 * error)
+
+    def times(self, one: Candidate, to: Candidate, metric: Metric) -> Ratio | None:
+        """How many times a figure of ``to`` that of ``one`` is, from both of their intervals; None where one of them has none."""
+        a, b = self.outcome(one, metric), self.outcome(to, metric)
+        return None if isinstance(a, Missing) or isinstance(b, Missing) or b.value <= 0 else _of_intervals(a, b)
 
     def _at(self, candidate: Candidate, error: float) -> Outcome:
         """The energy with an interval that errs by ``error`` on each side, less what the looks share: the comparison's, or a run's own."""
@@ -248,10 +291,12 @@ class Choice:
         if one.run is None or to.run is None:
             return []
         aims = self._of(one, one.run).aim, self._of(to, to.run).aim
-        sets = {block.set_index for block in one.run.blocks} & {block.set_index for block in to.run.blocks}
+        together = max(_sets_of_batches(each, self.batches) for each in (one.run, to.run))
+        runs = [_regrouped(each, together) for each in (one.run, to.run)]
+        sets = {block.set_index for block in runs[0].blocks} & {block.set_index for block in runs[1].blocks}
         changes = []
         for index in sorted(sets):
-            a, b = of_set(one.run, ENERGY, index, aims[0]), of_set(to.run, ENERGY, index, aims[1])
+            a, b = of_set(runs[0], ENERGY, index, aims[0]), of_set(runs[1], ENERGY, index, aims[1])
             if a is not None and b is not None and min(a, b) > 0:
                 changes.append(math.log(a / b))
         return changes
@@ -293,6 +338,22 @@ class Choice:
         return all(each is not None and each.low > 0 and max(each.value / each.low, each.high / each.value) <= SETTLED for each in ratios)
 
 
+def _sets_of_batches(run: Run, batches: int) -> int:
+    """How many of its sets hold so many batches, or a pass."""
+    of_set = sets_of(run.blocks)[0] if run.blocks else ()
+    held = sum(block.queries for block in of_set) / run.batch_size
+    return max(1, math.ceil(min(batches, run.queries / run.batch_size) / max(held, 1.0)))
+
+
+def _regrouped(run: Run, together: int) -> Run:
+    """A run with so many neighbouring sets as one; what is left of them at the end is left out."""
+    whole = (1 + max((block.set_index for block in run.blocks), default=-1)) // together
+    if together == 1:
+        return run
+    blocks = (replace(block, set_index=block.set_index // together) for block in run.blocks)
+    return replace(run, blocks=tuple(block for block in blocks if block.set_index < whole))
+
+
 def reference_of(candidates: Sequence[Candidate]) -> Candidate:
     """The candidate whose answers the others' are held against (at least one candidate)."""
     return next((each for each in candidates if each.values.get("precision") == "fp32"), candidates[0])
@@ -307,6 +368,16 @@ def _of_intervals(a: Estimate, b: Estimate) -> Ratio:
     value = a.value / b.value
     low = math.hypot(apart(a.value, a.low), apart(b.high, b.value))
     return Ratio(value, value * math.exp(-low), value * exp(math.hypot(apart(a.high, a.value), apart(b.value, b.low))))
+
+
+def overlapping(names: Sequence[str], cards: int) -> tuple[tuple[str, ...], ...]:
+    """The candidates of each card: all neighbours are on one, and each card begins with the candidate that the one before ends with.
+
+    Fewer than ``cards`` where there are not so many pairs of neighbours. Needs a name.
+    """
+    pairs = len(names) - 1
+    count = max(1, min(cards, pairs))
+    return tuple(tuple(names[place * pairs // count : (place + 1) * pairs // count + 1]) for place in range(count))
 
 
 def sweep_name(values: Mapping[str, Any]) -> str:

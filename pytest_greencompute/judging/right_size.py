@@ -134,8 +134,10 @@ def _nobody_meets(choice: Choice, best: Candidate) -> str:
 
 
 def _domains(choice: Choice, mine: Candidate, other: Candidate) -> str:
-    """Where the joules of two candidates were read: ' on gpu:0', or both where they differ, since a model may need no GPU."""
+    """Where the joules of two candidates were read: ' on gpu:0', or both where they differ: one needs no GPU, or had another card."""
     places = [_domain(choice, each) for each in (mine, other)]
+    if mine.card != other.card:
+        return f" on {places[0]} and {places[1]}, compared by way of what both cards measured"
     return f" on {places[0]}" if places[0] == places[1] else f"; {places[0]} against {places[1]}, since one leaves the GPU idle"
 
 

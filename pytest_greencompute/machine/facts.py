@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import re
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from pytest_greencompute.machine.ci import in_ci
 from pytest_greencompute.values.provenance import PACKAGES, Machine
@@ -46,6 +48,29 @@ def parse_cpuinfo(text: str) -> Processor:
     cores = fields.get("cpu cores", "")
     shown = virtual is not True and cores.isdecimal() and int(cores) > 0
     return Processor(model=fields.get("model name", ""), virtual=virtual, cores=int(cores) if shown else None)
+
+
+def is_this_machine(host: str) -> bool | None:
+    """Whether ``host``, a name or an address, is this machine; None where nobody knows an address of that name. May ask the DNS."""
+    here = {each.casefold() for each in ("localhost", socket.gethostname(), socket.getfqdn())}
+    name = host.casefold()
+    if name in here or ("." not in name and name in {each.partition(".")[0] for each in here}):
+        return True
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return None
+    return any(_is_own(family, address) for family, _, _, _, address in found)
+
+
+def _is_own(family: int, address: Any) -> bool:
+    """Whether an address is one of this machine's: none else can be bound to."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as bound:
+            bound.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 def read_processor(cpuinfo: Path = CPUINFO) -> Processor:

@@ -1,8 +1,13 @@
-"""The processes of this machine: what one said last; who descends from whom, and who listens at a port (Linux only)."""
+"""The processes of this machine: what one said last; the end of one with all that it started; who descends from whom, and who listens at a
+port (Linux only). Imports nothing of ours and little else: ``fleet.leash`` does so before it becomes another process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import os
+import signal
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -70,6 +75,26 @@ def descendants(proc: Path = PROC, but: Collection[str] = (), of: str = "self") 
 def workers(proc: Path = PROC) -> Iterator[str]:
     """The ids of the descendants that work for this process: all but those that stand apart, and theirs."""
     return descendants(proc, but=APART)
+
+
+def end(leader: int) -> None:
+    """End a living process with its group and whatever else descends from it: a server that a test starts may have a group of its own."""
+    others = [*descendants(of=str(leader))]  # while they can be told: the children of one that has ended are nobody's
+    signal_group(leader)
+    kill(others)
+
+
+def signal_group(leader: int, sign: int = signal.SIGKILL) -> None:
+    """Signal all of a process's group that there still is."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS refuses to signal a group of the dead
+        os.killpg(leader, sign)
+
+
+def kill(pids: Iterable[str]) -> None:
+    """End those of these processes that still live."""
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def last_line(said: str) -> str:

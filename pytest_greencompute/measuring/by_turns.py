@@ -6,12 +6,13 @@ Candidate number k runs set i before or after the others as i is even or odd, so
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_greencompute.errors import CannotError, MeterError, SettingsError
 from pytest_greencompute.judging.choice import Candidate, reference_of
+from pytest_greencompute.machine.alarm import at_most
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.measuring.driver import Metering, metering
 from pytest_greencompute.measuring.effort import Effort
@@ -28,22 +29,28 @@ from pytest_greencompute.protocol.sets import LEAST_SINGLES, planned_looks
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
-Decided = Callable[[Sequence[Candidate], int], bool]
+Decided = Callable[[Sequence[Candidate], int], Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A candidate to be measured. ``task`` builds what is run, and may raise: a model that is loaded or converted only then."""
+    """A candidate to be measured. ``task`` builds what is run, and may raise: a model that is loaded or converted only then.
+
+    ``odd``: nobody wrote it down as it is, so what is wrong with it is its row, and no error of the test's. ``ready_s``: how long it may
+    take until its sets begin; None: as long as it takes.
+    """
 
     name: str
     task: Callable[[], Task]
     values: Mapping[str, Any]
+    odd: bool = False
+    ready_s: float | None = None
 
 
 class _Lane:
     """One entrant on its way through its protocol, until that ends or the model raises."""
 
-    __slots__ = ("_steps", "candidate", "error", "layout", "outputs")
+    __slots__ = ("_odd", "_steps", "candidate", "error", "layout", "outputs")
 
     def __init__(self, entrant: Entrant) -> None:
         self.candidate = Candidate(entrant.name, values=entrant.values)
@@ -51,6 +58,7 @@ class _Lane:
         self.layout: Layout | None = None
         self.error: Exception | None = None
         self._steps: Metering | None = None
+        self._odd = entrant.odd
 
     @property
     def waits(self) -> bool:
@@ -61,8 +69,10 @@ class _Lane:
         """Run all that comes before the sets."""
 
         def first_steps() -> None:
-            self._steps = metering(self._task_of(entrant), instruments, effort, problem)
-            self._send(None)
+            late = CannotError(f"it was not ready within {entrant.ready_s or 0:.0f} s")
+            with at_most(entrant.ready_s, late):
+                self._steps = metering(self._task_of(entrant), instruments, effort, problem)
+                self._send(None)
 
         self._attempt(first_steps)
 
@@ -104,6 +114,9 @@ class _Lane:
         except MeterError:
             raise
         except SettingsError as error:
+            if self._odd:
+                self._give_up(error.message.rstrip("."), error, impossible=False)
+                return
             error.message = f"{self.candidate.name}: {error.message}"
             raise
         except CannotError as error:
@@ -123,13 +136,19 @@ class _Lane:
 
 
 def measure_abreast(
-    entrants: Sequence[Entrant], instruments: Instruments, effort_of: Callable[[str], Effort], enough: Decided, problem: str = ""
+    entrants: Sequence[Entrant],
+    instruments: Instruments,
+    effort_of: Callable[[str], Effort],
+    enough: Decided,
+    problem: str = "",
+    *,
+    some: bool = True,
 ) -> tuple[tuple[Candidate, ...], dict[str, list[Any]], int]:
     """Measure all entrants, their sets by turns: the candidates, their answers, and how many looks were planned at the ratios.
 
     The time limit of their efforts is that of the whole comparison: they share it. ``enough`` is asked at each look with the candidates
-    so far, and with the number of looks. ``problem`` as for ``metering``. Raises SettingsError for bad input, naming the candidate, and
-    where no candidate could be measured; MeterError.
+    so far, and with the number of looks, for the names of those that need no more sets. ``problem`` as for ``metering``. Raises
+    SettingsError for bad input, naming the candidate, and where no candidate could be measured, unless ``some`` need not be; MeterError.
     """
     lanes = [_Lane(entrant) for entrant in entrants]
     for lane, entrant in zip(lanes, entrants, strict=True):
@@ -145,10 +164,10 @@ def measure_abreast(
             lane.go_on(True)
         sets += 1
         over = any(not lane.waits and not lane.candidate.problem for lane in running)
-        if over or (sets in looks and enough([lane.candidate for lane in lanes], len(looks))):
-            for lane in [lane for lane in lanes if lane.waits]:
-                lane.go_on(False)
-    return *_ended(lanes), max(1, len(looks))
+        named = enough([lane.candidate for lane in lanes], len(looks)) if sets in looks and not over else ()
+        for lane in [lane for lane in lanes if lane.waits and (over or lane.candidate.name in named)]:
+            lane.go_on(False)
+    return *_ended(lanes, some=some), max(1, len(looks))
 
 
 def _lay_out(lanes: Sequence[_Lane]) -> tuple[int, ...]:
@@ -176,13 +195,18 @@ def run_all_once(entrants: Sequence[Entrant], clock: Clock, keep: int | None) ->
     return _ended(lanes)
 
 
-def _ended(lanes: Sequence[_Lane]) -> tuple[tuple[Candidate, ...], dict[str, list[Any]]]:
-    """The candidates, each with the share of its answers that are the reference's, and all answers by name."""
-    found = tuple(lane.candidate for lane in lanes)
+def check_some(found: Sequence[Candidate], cause: Exception | None = None) -> None:
+    """Raises SettingsError where none of the candidates has a run."""
     if all(each.run is None for each in found):
         problems = "; ".join(f"{each.name}: {each.problem}" for each in found)
-        cause = next((lane.error for lane in lanes if lane.error is not None), None)
         raise SettingsError(f"No candidate could be measured. {problems}.", remedy="One at least must run.") from cause
+
+
+def _ended(lanes: Sequence[_Lane], *, some: bool = True) -> tuple[tuple[Candidate, ...], dict[str, list[Any]]]:
+    """The candidates, each with the share of its answers that are the reference's, and all answers by name."""
+    found = tuple(lane.candidate for lane in lanes)
+    if some:
+        check_some(found, next((lane.error for lane in lanes if lane.error is not None), None))
     outputs = {lane.candidate.name: lane.outputs for lane in lanes}
     theirs = outputs[reference_of(found).name]
     return tuple(replace(each, alike=share_alike(outputs[each.name], theirs)) for each in found), outputs

@@ -82,7 +82,7 @@ class Counter(Protocol):
 
     That of a GPU may have a method ``in_use() -> bool``: whether something of ours runs on it. One that cannot tell is never left out of a
     figure when it fails. One that somebody else samples may have ``recent() -> Sequence[Reading]``, the readings at its last ticks: then
-    nobody watches for them.
+    nobody watches for them. One of a host that the user names may have ``host``, that one's name.
     """
 
     @property

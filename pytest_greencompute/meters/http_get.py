@@ -5,9 +5,12 @@ Neither is in what an error or a report says; no redirect is followed, which wou
 
 from __future__ import annotations
 
+import socket
 import ssl
-import time
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -19,6 +22,7 @@ CERTIFICATE, KEY = "ENERGY_METRICS_CERT", "ENERGY_METRICS_KEY"
 LIMIT_BYTES = 16 * 2**20
 TIMEOUT_S = 5.0  # for each step of a request
 WHOLE_S = 10.0  # for all of it
+CONNECTED = ("connection.connect_tcp.complete", "connection.start_tls.complete")  # httpcore's names
 OK = 200
 _WHY = {401: f"it wants a token: set {TOKEN}", 403: f"the token of {TOKEN} may not read it", 404: "there is no such page"}
 
@@ -51,7 +55,7 @@ def address_of(url: str, variable: str, path: str = "") -> str:
 
 
 class Getter:
-    """Gets answers over connections that are kept, for one thread at a time, until it is closed."""
+    """Gets answers from one server over a connection that is kept: for one thread at a time, until it is closed."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         try:
@@ -66,6 +70,7 @@ class Getter:
         if not token.isascii() or not token.isprintable():
             raise SettingsError(f"{TOKEN} holds what no token can.", remedy="Set it to the token alone.")
         heads = {"accept-encoding": "identity", **({"authorization": f"Bearer {token}"} if token else {})}
+        self._socket: socket.socket | None = None  # of the connection
         self._client = httpx.Client(headers=heads, verify=_trust(environ), timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
 
     def __call__(self, url: str, asked: Mapping[str, str], /) -> bytes:
@@ -73,7 +78,8 @@ class Getter:
         import httpx
 
         try:
-            with self._client.stream("GET", url, params=asked or None) as response:
+            stream = partial(self._client.stream, "GET", url, params=asked or None)
+            with self._in_time(url) as trace, stream(extensions={"trace": trace}) as response:
                 if response.status_code != OK:
                     why = _WHY.get(response.status_code, "it is not what was asked for")
                     raise MeterError(f"{url} answers with status {response.status_code}.", remedy=f"Look there: {why}.")
@@ -85,6 +91,36 @@ class Getter:
         except (httpx.InvalidURL, UnicodeError) as error:  # a name that no host can have
             raise MeterError(f"{url[:80]!r} is no address of HTTP.", remedy="Write it like http://gpu-1:9400.") from error
 
+    @contextmanager
+    def _in_time(self, url: str) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
+        """Shuts the connection when ``WHOLE_S`` have passed: of a server that always says a little more, be it of its head, no step ends.
+
+        Yields what is told of the connection (httpcore's ``trace``). Raises MeterError if it was so late, whatever had come.
+        """
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            if self._socket is not None:
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+        def trace(event: str, told: Mapping[str, Any]) -> None:
+            if event in CONNECTED:
+                self._socket = told["return_value"].get_extra_info("socket")
+                if late.is_set():
+                    give_up()
+
+        timer = threading.Timer(WHOLE_S, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield trace
+        finally:
+            timer.cancel()
+            if late.is_set():
+                raise MeterError(f"{url} had not answered in whole after {WHOLE_S:g} s.", remedy="Is it overloaded?")
+
     def close(self) -> None:
         """Give the connections back; may be called twice."""
         self._client.close()
@@ -94,13 +130,11 @@ def _read(response: Any, url: str) -> bytes:
     """As much as an exporter may show, as it comes: what is packed is not unpacked."""
     if response.headers.get("content-encoding", "identity") != "identity":
         raise MeterError(f"{url} answers with what is packed, which it was not asked for.", remedy=HOSTILE)
-    content, until_s = bytearray(), time.monotonic() + WHOLE_S
+    content = bytearray()
     for chunk in response.iter_raw():
         content += chunk
         if len(content) > LIMIT_BYTES:
             raise MeterError(f"{url} answers with more than {LIMIT_BYTES // 2**20} MiB.", remedy=HOSTILE)
-        if time.monotonic() > until_s:
-            raise MeterError(f"{url} had not answered in whole after {WHOLE_S:g} s.", remedy="Is it overloaded?")
     return bytes(content)
 
 

@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import cast
 
 from pytest_greencompute.errors import MeterError, NoMeterError, SettingsError
+from pytest_greencompute.machine.facts import is_this_machine
 from pytest_greencompute.meters.base import Ability, Counter, Dead, Meter, MeterOptions, traits_of, trouble
 from pytest_greencompute.values.readings import WHOLES
 
@@ -112,11 +113,13 @@ def open_counters(names: Sequence[str], options: MeterOptions, extra: Mapping[st
                 found = [each for each in found if not isinstance(each, Dead)]
                 if not found:
                     raise MeterError(f"The meter {name!r} found nothing to read.")
+                added = _not_read_yet(found, counters)
             except MeterError as error:
                 refusals.append((name, error))
                 continue
             sees = traits_of(asked).sees
-            seen |= {each.source.domain: getattr(each, "sees", sees) for each in _add(counters, found)}
+            counters += added
+            seen |= {each.source.domain: getattr(each, "sees", sees) for each in added}
         if not counters:
             raise NoMeterError("No meter works here. " + _told(refusals), remedy=_last_resort(names), refusals=tuple(refusals))
         # Losers of a domain were closed as they lost; closing may be done twice. The winners stay open.
@@ -125,21 +128,41 @@ def open_counters(names: Sequence[str], options: MeterOptions, extra: Mapping[st
     return Opened(tuple(counters), tuple(refusals), own, elsewhere)
 
 
-def _add(counters: list[Counter], found: Sequence[Counter]) -> list[Counter]:
-    """Add those whose domain, and device, nobody has yet, close the others; which were added."""
-    added = []
-    for counter in found:
-        if any(overlap(counter.source.domain, other.source.domain) or _one_device(counter, other) for other in counters):
-            counter.close()
-        else:
-            counters.append(counter)
-            added.append(counter)
+def _not_read_yet(found: Sequence[Counter], counters: Sequence[Counter]) -> list[Counter]:
+    """Those whose joules none of ``counters`` reads, the others closed. Raises MeterError, all closed, where that cannot be told."""
+    added: list[Counter] = []
+    try:
+        for counter in found:
+            if not any(_covers(counter, other) for other in (*counters, *added)):
+                added.append(counter)
+    except MeterError:
+        added.clear()
+        raise
+    finally:
+        for counter in found:
+            if counter not in added:
+                counter.close()
     return added
 
 
-def _one_device(one: Counter, other: Counter) -> bool:
-    """Whether both read the same device, which two meters may call by two names."""
-    return bool(one.source.uuid) and one.source.uuid == other.source.uuid and one.source.meter != other.source.meter
+def _covers(one: Counter, other: Counter) -> bool:
+    """Whether both read the same joules, which two meters may call by two names. Raises MeterError where that cannot be told."""
+    if one.source.uuid and one.source.uuid == other.source.uuid and one.source.meter != other.source.meter:
+        return True
+    domains = one.source.domain, other.source.domain
+    hosts = [host for each in (one, other) if (host := getattr(each, "host", "")) != ""]
+    if len(hosts) != 1:  # both of this machine, or both as exporters name them
+        return overlap(*domains)
+    # A GPU has a UUID on every host; what an exporter of this machine shows of a processor is what is read here.
+    kinds = [domain.partition(":")[0] for domain in domains]
+    if "gpu" in kinds or not overlap(*kinds):
+        return False
+    if (here := is_this_machine(hosts[0])) is None:
+        raise MeterError(
+            f"Whether {hosts[0]} is this machine is not known, so {' and '.join(domains)} may be the same joules.",
+            remedy=f"List {one.source.meter} or {other.source.meter}, not both; or leave those series out (ENERGY_SERIES).",
+        )
+    return here
 
 
 def reads_energy(asked: Meter, abilities: Sequence[Ability], options: MeterOptions) -> bool:

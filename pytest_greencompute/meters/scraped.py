@@ -137,6 +137,11 @@ class ScrapedCounter:
         """Its description, with the period of its samples as seen so far as the tick."""
         return self._track.source_of(self._scraper.meter)
 
+    @property
+    def host(self) -> str:
+        """Whose device it is, as its exporter says."""
+        return self._track.device.host
+
     def read(self) -> Reading:
         """Joules as the exporter counts them, at the time of the last sample. Raises MeterLostError where that is stale, or was reset."""
         return self._scraper.read(self._track)

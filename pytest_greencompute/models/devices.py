@@ -6,9 +6,12 @@ Work on an accelerator is queued; without a synchronisation a clock or a meter s
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from pytest_greencompute.models.precision import is_module
 
 
 def synchronizer() -> Callable[[], None]:
@@ -58,6 +61,15 @@ def _xpu(torch: Any) -> list[Callable[[], None]]:
     if xpu is None or not getattr(xpu, "is_initialized", bool)():
         return []
     return [_waiting(xpu.synchronize, index) for index in range(xpu.device_count())]
+
+
+def fixed_place(model: object) -> str:
+    """The device of a torch module that is not on the first GPU that its process sees; empty for one that is, and for what is no module."""
+    if not is_module(model):
+        return ""
+    module: Any = model
+    places = {str(each.device) for each in itertools.chain(module.parameters(), module.buffers())}
+    return next(iter(sorted(places - {"cuda", "cuda:0"})), "")
 
 
 def free_memory() -> None:

@@ -85,6 +85,16 @@ class Generator:
         return [Ids(without_padding(row, self._pad, getattr(self.tokenizer, "eos_token_id", None))) for row in output[:, given:].tolist()]
 
     @property
+    def options(self) -> Mapping[str, Any]:
+        """What goes to ``generate``."""
+        return self._options
+
+    def having(self, **options: Any) -> Generator:
+        """The same model and tokenizer with other options."""
+        given = {"chat": self._chat, "answers": self._answers, **self._options, **options}
+        return Generator(self._model, self.tokenizer, **given)
+
+    @property
     def tokens(self) -> Any:
         """What counts the tokens of its answers: pass it as ``tokens=`` of ``measure``."""
         return "ids" if self._answers == "ids" else functools.partial(_written, self.tokenizer)

@@ -74,7 +74,6 @@ def at_precision(model: Callable[..., Any], precision: str) -> Callable[..., Any
     Raises CannotError where the device or the installed packages lack it, and where less than half of the weights would be in it;
     SettingsError for a callable that has no precision.
     """
-    torch: Any = sys.modules.get("torch")
     if not is_module(model):
         if _names_precision(model):
             return lambda batch, **settings: model(batch, precision=precision, **settings)
@@ -82,19 +81,37 @@ def at_precision(model: Callable[..., Any], precision: str) -> Callable[..., Any
             f"The model is a {type(model).__name__}, which has no precision.",
             remedy="Pass the torch.nn.Module itself, or a function with the argument precision.",
         )
-    tensors: Any = model
-    device, before = _where(tensors)
+    found, weights = module_at(model, precision)
+    _, before = _where(model)
+    return Converted(found, precision if str(before) != f"torch.{PRECISIONS[precision]}" else "", weights)
+
+
+def module_at(module: Any, precision: str) -> tuple[Any, float]:
+    """A copy of a torch module at ``precision``, and the share of its weights that are in it. Raises CannotError as ``at_precision``."""
+    torch: Any = sys.modules["torch"]
+    device, _ = _where(module)
     if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise CannotError("this GPU lacks bf16")
     with _Lacking(precision):
-        converted = _int8(torch, tensors, device) if precision == "int8" else _cast(torch, tensors, getattr(torch, PRECISIONS[precision]))
-    multiplied, weights = _shares(torch, tensors, converted, precision)
+        converted = _int8(torch, module, device) if precision == "int8" else _cast(torch, module, getattr(torch, PRECISIONS[precision]))
+    multiplied, weights = _shares(torch, module, converted, precision)
     if multiplied < LEAST_SHARE:
         those = "nn.Linear alone is converted" if precision == "int8" else "the others are packed"
         raise CannotError(
             f"no {precision}: {show_share(weights)} of its weights would be, {those}", remedy="(compare() takes a copy of your own)"
         )
-    return Converted(converted, precision if str(before) != f"torch.{PRECISIONS[precision]}" else "", weights)
+    return converted, weights
+
+
+def precision_of(module: Any) -> str | None:
+    """The name here of the precision that a torch module is in; None of one that has none."""
+    _, dtype = _where(module)
+    return next((name for name, called in PRECISIONS.items() if str(dtype) == f"torch.{called}"), None)
+
+
+def device_of(module: Any) -> str:
+    """The kind of device that a torch module is on."""
+    return _where(module)[0]
 
 
 def _shares(torch: Any, model: Any, converted: Any, precision: str) -> tuple[float, float]:

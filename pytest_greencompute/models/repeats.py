@@ -11,14 +11,14 @@ import itertools
 import statistics
 import sys
 import time
-import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.models.alike import share_alike
-from pytest_greencompute.models.answers import Attributes, digests
+from pytest_greencompute.models.answers import digests
+from pytest_greencompute.models.held import held_by
 from pytest_greencompute.models.queries import Made, state_of, states_of, worn
 from pytest_greencompute.models.workload import Stamp, Workload
 
@@ -40,7 +40,6 @@ TIMES_OF_PART, PART = 1.7, 0.25  # faster, in so much of many batches and by so 
 WAITED = 0.5  # of a batch's time
 COMPARED, COMPARED_S = 16, 0.05  # answers that are compared in any case, and seconds for more
 LARGE = 4096  # numbers in an answer; of more, some are compared
-WALKED = 2000  # objects that a model holds, looked through for a memory
 MAKE_THEM = "Pass a function that makes them: measure(model, lambda: [open(path) for path in paths])."
 DECLARE_IT = (
     'Measure without its memory, or say that it is part of the product: repeats="cached". '
@@ -256,7 +255,7 @@ def _remembers(model: Any, asked: Sequence[Sequence[Any]], calls: int, *, looked
 
     What one call alone has put into an ``lru_cache`` may be the model that it loaded, unless nothing more is done (``looked_up``).
     """
-    for held in _held_by(model):
+    for held in held_by(model):
         if isinstance(held, functools._lru_cache_wrapper):
             if str(getattr(held, "__module__", "")).partition(".")[0] in LIBRARIES:  # they remember shapes, not answers
                 continue
@@ -321,38 +320,3 @@ def _compilers() -> bool:
     torch = sys.modules.get("torch")
     on_gpu = torch is not None and (torch.cuda.is_initialized() or torch.backends.mps.is_available())
     return on_gpu or any(name in sys.modules for name in COMPILERS)
-
-
-def _held_by(model: Any) -> Iterator[Any]:
-    """What a model can reach: closures, the globals that its code names, attributes, what these hold. Nothing of it is called."""
-    waiting: list[Any] = [model]
-    known: dict[int, Any] = {}  # they must live, or another would get the same id
-    while waiting and len(known) < WALKED:
-        held = waiting.pop(0)
-        if id(held) in known or isinstance(held, str | bytes | int | float | type(None) | types.ModuleType):
-            continue
-        known[id(held)] = held
-        yield held
-        waiting += _parts(held)
-
-
-def _parts(held: Any) -> list[Any]:
-    if isinstance(held, types.FunctionType):
-        cells = [cell.cell_contents for cell in held.__closure__ or () if cell != types.CellType()]
-        return [*cells, *_named(held.__code__, held.__globals__), *(held.__defaults__ or ()), *vars(held).values()]
-    if isinstance(held, types.MethodType):
-        return [held.__func__, held.__self__]
-    if isinstance(held, functools.partial):
-        return [held.func, *held.args, *held.keywords.values()]
-    if isinstance(held, list | tuple):
-        return [*held[:16]]
-    if isinstance(held, dict):
-        return [*held.values()][:16]
-    call = getattr(type(held), "__call__", None)  # noqa: B004
-    slots = [getattr(held, name, None) for kind in type(held).__mro__ for name in getattr(kind, "__slots__", ()) if name != "__dict__"]
-    return [*getattr(held, "__dict__", {}).values(), *slots, *([call] if isinstance(call, types.FunctionType) else [])]
-
-
-def _named(code: types.CodeType, names: Attributes) -> list[Any]:
-    inner = [each for const in code.co_consts if isinstance(const, types.CodeType) for each in _named(const, names)]
-    return [names[name] for name in code.co_names if name in names] + inner

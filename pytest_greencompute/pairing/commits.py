@@ -109,7 +109,7 @@ class Bases:
             return None
         head = os.path.realpath(self.root)
         prepare = (str(Path(origin.__file__)), head, os.path.realpath(base.root), "--")
-        environ = _environ(self.environ)
+        environ = environ_of_side(self.environ)
         paths = environ.get("PYTHONPATH", "").split(os.pathsep)
         environ["PYTHONPATH"] = os.pathsep.join(origin.moved(each, Path(head), base.root) if each else each for each in paths)
         # Another Python may lack the plugins that know these options.
@@ -118,7 +118,7 @@ class Bases:
 
     def head(self, node_id: str) -> Side:
         """This side as a process of its own."""
-        return Side("this tree", self.root, node_id, _environ(self.environ), options=self.options)
+        return Side("this tree", self.root, node_id, environ_of_side(self.environ), options=self.options)
 
     def launch(self, side: Side, told: Told) -> Process:
         """The test of a side in a process of its own."""
@@ -171,6 +171,6 @@ class Bases:
             self._worktrees.close()
 
 
-def _environ(environ: Mapping[str, str]) -> dict[str, str]:
+def environ_of_side(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of a side's process: no options and no state of this pytest."""
     return {name: value for name, value in environ.items() if not name.startswith(DROPPED)}

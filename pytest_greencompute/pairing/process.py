@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.models.workload import is_out_of_memory
@@ -34,6 +34,7 @@ from pytest_greencompute.values.run import Run
 
 # Where a test has come to; after a run it loads what the next one needs.
 At = Literal["importing", "before set-up", "loading", "stopped", "before a run", "measuring", "ended"]
+T = TypeVar("T")
 
 
 class Process:
@@ -188,6 +189,19 @@ class Process:
         with self._started.understanding(message):
             self._own = Layout(**known(fields(Layout), message["layout"]))
         return self._own
+
+    def share(self, told: Message, learnt: Sequence[Behaviour]) -> None:
+        """Let it measure a share of a comparison, which it has come to. ``learnt`` as for ``prepare``."""
+        self._at = "measuring"
+        self._started.send(what="prepare", learnt=[asdict(each) for each in learnt], share=told)
+
+    def shared(self, within_s: float, understand: Callable[[Message], T]) -> T:
+        """What it has measured of its share, within so many seconds, as it is understood."""
+        message = self._started.receive("shared", "ended", within_s=within_s)
+        if self._has_passed(message):
+            raise NotMeasuredError("its test measured nothing of it")
+        with self._started.understanding(message):
+            return understand(message)
 
     def explain(self, name: str | None, how: Explaining, within_s: float | None = None) -> Profile:
         """What the model of the run called ``name`` is seen to do, once it is loaded; nothing is measured.

@@ -16,13 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import MADE_UP, GreencomputeError
-from pytest_greencompute.machine.processes import APART, descendants
+from pytest_greencompute.machine.processes import APART, descendants, end, kill, signal_group
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.pairing import SIDE
 from pytest_greencompute.pairing.channel import Channel, GarbledError, Message, SideLostError, SilentError
@@ -206,24 +206,18 @@ class Started:
     def kill(self) -> None:
         """End it at once: what it holds is wanted."""
         if self.lives:
-            others = self._started_apart()
-            self._signal(signal.SIGKILL)
-            _kill(others)
+            end(self._process.pid)
 
     def _started_apart(self) -> list[str]:
         """Whatever descends from it, while that can be told: a server that its test starts may have a group of its own."""
         return [*descendants(of=str(self._process.pid))] if self.lives else []
-
-    def _signal(self, sign: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses to signal a group of the dead
-            os.killpg(self._process.pid, sign)
 
     def _status(self) -> int | None:
         """Its exit status, None while it lives. What it has started and left behind ends with it."""
         status = self._process.poll()
         if status is not None and not self._swept:
             self._swept = True  # once: the number may be another process's later
-            self._signal(signal.SIGKILL)
+            signal_group(self._process.pid)
         return status
 
     def send(self, **message: object) -> None:
@@ -317,14 +311,8 @@ class Started:
         others = self._started_apart()
         for sign in (signal.SIGTERM, signal.SIGKILL):
             if self.lives:
-                self._signal(sign)
+                signal_group(self._process.pid, sign)
                 self._wait(END_S / 6)
-        _kill(others)
+        kill(others)
         APART.discard(str(self._process.pid))
         self._output.close()
-
-
-def _kill(pids: Iterable[str]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(int(pid), signal.SIGKILL)

@@ -52,7 +52,8 @@ class Told:
     """How to measure: the settings and the terms of the budget that measuring needs. Raises SettingsError.
 
     ``max_seconds`` is the longest time of a run, ``needs_p99`` what other versions of a side time latencies by, ``count`` the metrics
-    whose work is counted. ``budget_file`` is the named file as the side's checkout has it. ``checkouts`` None: the side is this tree.
+    whose work is counted. ``spread`` is the comparison of which this process has a share. ``budget_file`` is the named file as the side's
+    checkout has it. ``checkouts`` None: the side is this tree.
     """
 
     max_seconds: float
@@ -66,6 +67,7 @@ class Told:
     cpu_watts_per_core: float | None = None
     footprint: Footprint | None = None
     reasoning_markers: tuple[str, str] | None = None
+    spread: str | None = None
     checkouts: Checkouts | None = None
 
     def __post_init__(self) -> None:
@@ -78,7 +80,8 @@ class Told:
 
     def to_json(self) -> dict[str, Any]:
         """The keys that a base of any version reads; the checkouts' stand among them."""
-        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "checkouts"}
+        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in {"checkouts", "spread"}}
+        plain |= {} if self.spread is None else {"spread": self.spread}
         plain |= {"allow": sorted(self.allow), "footprint": None if self.footprint is None else asdict(self.footprint)}
         return plain if self.checkouts is None else plain | asdict(self.checkouts)
 

@@ -7,7 +7,8 @@ says ``device`` before its first use of a device, and ``loaded`` after the set-u
 ``measure`` of the test it says ``here`` and is told ``prepare``, or ``skip``, or where it has said that it can, ``explain``: then it says
 ``explained``, with what the model was seen to do, and goes on as if it had been told to skip. It says ``ready`` with its layout and is told
 the ``layout`` of both; is told ``set`` again and again (a set, or a turn of one: ``Layout.turns``), and says ``measured`` after each, with
-what was added (``added.py``); is told ``end``, and says ``done``. What pytest makes of the test it says as ``ended``.
+what was added (``added.py``); is told ``end``, and says ``done``. What pytest makes of the test it says as ``ended``. Where it is told
+``prepare`` with a ``share`` of the candidates of a comparison, it measures those alone, and says ``shared``.
 
 Versions that know no ``tests`` are told none by one another: they serve the one test that their process was started for.
 """
@@ -57,10 +58,12 @@ class Worker:
         self._asked = False
         self.learnt: tuple[Behaviour, ...] = ()
         self.tests: tuple[str, ...] = ()
+        self.spread: str | None = None
         self._checkouts: Checkouts | None = None
         self._wanted = True
         self._stops = False
         self._hold: Hold | None = None
+        self.share: Message | None = None  # of the comparison that is about to begin
         self.to_explain: Explaining | None = None
         self._adds = False  # whether the other side knows what it was told of a run before
         self._said: Run | None = None
@@ -80,7 +83,7 @@ class Worker:
 
     def _told(self, settings: Message) -> Told:
         told = Told.from_json(settings)
-        self._checkouts = told.checkouts
+        self._checkouts, self.spread = told.checkouts, told.spread
         return told
 
     def prove_origin(self) -> None:
@@ -138,7 +141,7 @@ class Worker:
         message = self._expect("prepare", "skip", "explain")
         self.to_explain = Explaining.from_json(message) if message["what"] == "explain" else None
         self.learnt = tuple(Behaviour(**known(fields(Behaviour), each)) for each in message.get("learnt", ()))
-        self._adds, self._said = bool(message.get("adds")), None
+        self._adds, self._said, self.share = bool(message.get("adds")), None, message.get("share")
         return bool(message["what"] == "prepare")
 
     def explained(self, profile: Profile) -> None:
@@ -172,6 +175,12 @@ class Worker:
         self._channel.send(what=what, **told_of(run, self._said))
         if self._adds:
             self._said = run
+
+    def shared(self, found: Message) -> None:
+        """The candidates of its share are measured, and nothing more is asked of this test. Raises NotWantedError."""
+        self._channel.send(what="shared", **found)
+        self._wanted = False
+        self._check_wanted()
 
     def ended(self, outcome: str, said: str) -> None:
         """The test is over: what pytest calls its outcome, and what it said where it failed. Nobody is told of one not asked for."""

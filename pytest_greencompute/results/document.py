@@ -11,7 +11,18 @@ from pytest_greencompute.errors import MADE_UP, GreencomputeError
 from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.results.profile_json import explained_from_json, explained_to_json, profile_from_json, profile_to_json
 from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json, provenance_from_json, provenance_to_json
-from pytest_greencompute.results.result import ENERGY, CandidateCount, CandidateRow, Explained, Figure, Pairs, Result, ShownVerdict
+from pytest_greencompute.results.result import (
+    ENERGY,
+    AdvisedChange,
+    CandidateCount,
+    CandidateRow,
+    Explained,
+    Figure,
+    GivenAdvice,
+    Pairs,
+    Result,
+    ShownVerdict,
+)
 from pytest_greencompute.results.run_json import SCHEMA, JsonObject, raw_to_json, run_from_json, run_to_json
 from pytest_greencompute.results.session import Facts, Refusal
 from pytest_greencompute.results.summary import Summary
@@ -27,6 +38,7 @@ _ROW_FIELDS = (
     *("no_energy", "floor", "by_turns"),
 )
 _ROW_AMOUNTS = ("times", "accuracy_difference")
+_ADVISED = ("energy", "accuracy", "latency")
 _ROW_SINCE = {"counts", "weights"}  # files of older versions have none
 _VERDICT_FIELDS = ("metric", "kind", "reason", "limit", "where", "sees", "modelled")
 
@@ -191,7 +203,16 @@ def candidate_to_json(row: CandidateRow) -> dict[str, Json]:
     rows = {name: getattr(row, name) for name in _ROW_FIELDS}
     amounts = {name: None if amount is None else amount._asdict() for name in _ROW_AMOUNTS for amount in [rows[name]]}
     counts = {name: {"value": each.value, "bound": each.bound} for name, each in row.counts.items()}
-    return rows | amounts | {"values": dict(row.values), "figures": dict(row.figures), "counts": counts}
+    advice = {} if row.advice is None else {"advice": _advice_to_json(row.advice)}
+    return rows | amounts | {"values": dict(row.values), "figures": dict(row.figures), "counts": counts} | advice
+
+
+def _advice_to_json(advice: GivenAdvice) -> dict[str, Json]:
+    def change(each: AdvisedChange) -> dict[str, Json]:
+        amounts = {name: None if amount is None else amount._asdict() for name in _ADVISED for amount in [getattr(each, name)]}
+        return {"name": each.name, "code": list(each.code), **amounts}
+
+    return {"do": [change(each) for each in advice.do], "in_vain": dict(advice.in_vain), "notes": list(advice.notes)}
 
 
 # --- back -------------------------------------------------------------------------------------------------------------
@@ -300,4 +321,13 @@ def _candidate_from(told: JsonObject) -> CandidateRow:
     fields: JsonObject = {name: told[name] for name in _ROW_FIELDS if name in told or name not in _ROW_SINCE}
     amounts = {name: None if told[name] is None else Amount(**told[name]) for name in _ROW_AMOUNTS}
     counts = {name: CandidateCount(each["value"], each["bound"]) for name, each in told.get("counts", {}).items()}
-    return CandidateRow(**{**fields, **amounts, "counts": counts})
+    advice = _advice_from(told["advice"]) if "advice" in told else None
+    return CandidateRow(**{**fields, **amounts, "counts": counts, "advice": advice})
+
+
+def _advice_from(told: JsonObject) -> GivenAdvice:
+    def change(each: JsonObject) -> AdvisedChange:
+        amounts: JsonObject = {name: None if each[name] is None else Amount(**each[name]) for name in _ADVISED}
+        return AdvisedChange(each["name"], tuple(each["code"]), **amounts)
+
+    return GivenAdvice(tuple(map(change, told["do"])), told["in_vain"], tuple(told["notes"]))

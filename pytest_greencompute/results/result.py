@@ -124,12 +124,36 @@ class CandidateCount:
 
 
 @dataclass(frozen=True, slots=True)
+class AdvisedChange:
+    """Something that is proven to save energy: ``energy`` and ``latency`` are how many times today's, ``accuracy`` is what is gained.
+
+    ``name`` is that of its candidate, ``code`` the lines that do it for good.
+    """
+
+    name: str
+    code: tuple[str, ...]
+    energy: Amount
+    accuracy: Amount | None = None
+    latency: Amount | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAdvice:
+    """What to ``do``, the best of it first; what was tried ``in_vain``, by name, and why; and what must be known of all of it."""
+
+    do: tuple[AdvisedChange, ...]
+    in_vain: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateRow:
     """One of several that were compared. ``times`` is of the energy of ``times_of``, ``agreement`` of answers with ``agreement_with``.
 
     ``values`` are the settings of a sweep, ``weights`` the share of the model's in the precision that was swept; ``figures`` are SI values
     by metric, None where there is none. ``front``: on the Pareto front. ``shortfall`` says which demand is missed, ``problem`` why there is
-    no run, and ``impossible`` that there can be none. ``everywhere``: energy is that of all domains.
+    no run, and ``impossible`` that there can be none. ``everywhere``: energy is that of all domains. ``advice`` is what there is for this
+    candidate: today's.
     """
 
     comparison: str | None
@@ -154,6 +178,7 @@ class CandidateRow:
     no_energy: str = ""
     floor: float | None = None
     by_turns: bool = True
+    advice: GivenAdvice | None = None
 
     @property
     def energy(self) -> float | None:

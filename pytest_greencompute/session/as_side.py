@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_greencompute.measuring.driver import arun_metered
 from pytest_greencompute.measuring.effort import Effort
@@ -16,7 +17,14 @@ from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.values.run import Run
 
+if TYPE_CHECKING:
+    from pytest_greencompute.session.spread import SpreadOut
+    from pytest_greencompute.session.under_meters import UnderMeters
+
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
+
+T = TypeVar("T")
 
 
 class AsSide(Once):
@@ -38,6 +46,19 @@ class AsSide(Once):
         told = self.worker.wait_to_load(test.node_id, test.demands)
         if told is not None:
             self._effort = effort_of_side(told.max_seconds, told.count)
+
+    def either(
+        self,
+        test: MeteredTest,
+        metered: Callable[[UnderMeters], T],
+        once: Callable[[int | None], T],
+        spread: SpreadOut | None = None,
+        /,
+    ) -> T:
+        """Without a meter, or this card's share of candidates, after which nothing more is asked of the test: raises NotWantedError."""
+        if spread is not None and spread.key == self.worker.spread and self.worker.wait_to_begin(spread.key):
+            spread.share(self._here, self.worker)
+        return super().either(test, metered, once)
 
     async def measure(self, test: MeteredTest, task: Task) -> tuple[Run, list[Any]]:
         """Measure by turns with the other side; once where that does not measure this run."""

@@ -14,7 +14,7 @@ from pytest_greencompute.judging.choice import ACCURACY, DEFAULT_MARGIN, ENERGY,
 from pytest_greencompute.judging.right_size import judge_floor, judge_right_size
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.report.candidates import lines
-from pytest_greencompute.results.result import CandidateCount, CandidateRow
+from pytest_greencompute.results.result import CandidateCount, CandidateRow, GivenAdvice
 from pytest_greencompute.values.footprint import Amount
 from pytest_greencompute.values.metrics import METRICS
 
@@ -37,16 +37,22 @@ class Comparison:
     candidate has a figure of energy it raises MeterError with the reason.
     """
 
-    __slots__ = ("_name", "_unmetered", "choice", "outputs", "verdicts")
+    __slots__ = ("_advice", "_answers", "_name", "_unmetered", "choice", "verdicts")
 
     def __init__(
-        self, choice: Choice, outputs: Mapping[str, list[Any]], unmetered: Callable[[str], NoReturn], name: str | None = None
+        self,
+        choice: Choice,
+        outputs: Mapping[str, list[Any]],
+        unmetered: Callable[[str], NoReturn],
+        name: str | None = None,
+        advice: GivenAdvice | None = None,
     ) -> None:
         self.choice = choice
-        self.outputs = dict(outputs)
+        self._answers = dict(outputs)
         self.verdicts: list[Verdict] = []
         self._unmetered = unmetered
         self._name = name
+        self._advice = advice
 
     @property
     def name(self) -> str | None:
@@ -70,8 +76,13 @@ class Comparison:
         found = {}
         for each in self.choice.candidates:
             if each.run is not None:
-                found[each.name] = MeasuredRun(each.run, self.outputs[each.name], self.choice.aim, self._unmetered)
+                found[each.name] = MeasuredRun(each.run, self._answers.get(each.name), self.choice.aim, self._unmetered)
         return found
+
+    @property
+    def outputs(self) -> dict[str, list[Any]]:
+        """The answers of each candidate, by name. Raises SettingsError where they stayed in the processes of several cards."""
+        return {**self._answers, **{name: run.outputs for name, run in self.runs.items()}}
 
     @property
     def problems(self) -> dict[str, str]:
@@ -157,7 +168,8 @@ class Comparison:
 
     def described(self) -> list[CandidateRow]:
         """Each candidate as reports show it."""
-        return rows_of(self.choice, self._name)
+        first, *others = rows_of(self.choice, self._name)
+        return [replace(first, advice=self._advice), *others]
 
 
 def run_name(comparison: str | None, candidate: str) -> str:
@@ -184,9 +196,9 @@ def _row(choice: Choice, each: Candidate, against: Candidate | None, name: str |
         domain=energy.domain if isinstance(energy, Estimate) else "",
         modelled=isinstance(energy, Estimate) and energy.method == "modelled",
         everywhere=choice.everywhere,
-        times=None if ratio is None else _interval(ratio.value, ratio.low or -math.inf, ratio.high),
+        times=None if ratio is None else interval(ratio.value, ratio.low or -math.inf, ratio.high),
         times_of=None if against is None else against.name,
-        accuracy_difference=None if difference is None else _interval(difference.value, difference.low, difference.high),
+        accuracy_difference=None if difference is None else interval(difference.value, difference.low, difference.high),
         agreement=choice.agreement(each),
         agreement_with=choice.reference.name,
         weights=each.weights,
@@ -209,5 +221,6 @@ def _plain(value: Any) -> bool | int | float | str:
     return float(value) if isinstance(value, float) else str.__str__(value) if isinstance(value, str) else str(value)
 
 
-def _interval(value: float, low: float, high: float) -> Amount:
+def interval(value: float, low: float, high: float) -> Amount:
+    """A figure with its interval, None where that is open."""
     return Amount(value, low if math.isfinite(low) else None, high if math.isfinite(high) else None)

@@ -9,13 +9,16 @@ from typing import Any
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.measured_kinds import Generation
 from pytest_greencompute.judging.choice import Candidate, Choice, asked_of, grid, sweep_name
+from pytest_greencompute.levers.table import Candidates
 from pytest_greencompute.measuring.by_turns import Entrant, measure_abreast, run_all_once
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.generator import PREFILL, WHOLE, Generator, apart
 from pytest_greencompute.models.scoring import listed_references
 from pytest_greencompute.models.sweeps import Variants, checked_axes
+from pytest_greencompute.session.advised import Advised, Advising
 from pytest_greencompute.session.candidates import Comparison, run_name
 from pytest_greencompute.session.checks import Asking, by_candidate, check_name, repeatable
+from pytest_greencompute.session.spread import SpreadOut, cards_of, with_note
 from pytest_greencompute.session.under_meters import UnderMeters
 from pytest_greencompute.values.names import checked_count
 
@@ -27,13 +30,14 @@ Abreast = tuple[tuple[Candidate, ...], dict[str, list[Any]], int]  # candidates 
 @dataclass(frozen=True)
 class Comparing:
     """A comparison that a test asks for: ``shared`` is what all candidates have alike, as the user gave it, with the comparison's name;
-    ``floor`` and ``limits`` are what a candidate must meet.
+    ``floor`` and ``limits`` are what a candidate must meet. ``spread``: over equal GPUs, where there are several.
     """
 
     asking: Asking
     shared: Task
     floor: object = None
     limits: Mapping[str, object] | None = None
+    spread: bool = False
 
     def among(self, candidates: Mapping[str, Callable[[Any], Any]], batch_size: object, tokens: object, repeats: object) -> Comparison:
         """Several models by name; ``batch_size``, ``tokens`` and ``repeats`` one for all or one by name. Raises SettingsError."""
@@ -49,7 +53,7 @@ class Comparing:
             task = replace(shared, model=candidates[each], name=run_name(shared.name, each), **own)
             return Entrant(each, lambda: task, {})
 
-        return self._abreast([entrant(each) for each in candidates], scored=shared.references is not None)
+        return self._abreast([entrant(each) for each in candidates], [*candidates.values()], scored=shared.references is not None)
 
     def over(self, batch_size: int | Iterable[int], axes: Mapping[str, Iterable[Any]]) -> Comparison:
         """The shared task's model at every combination of the settings. Raises SettingsError."""
@@ -66,7 +70,7 @@ class Comparing:
 
             return Entrant(called, task, values)
 
-        return self._abreast([entrant(values) for values in grid(swept)], scored=shared.references is not None)
+        return self._abreast([entrant(values) for values in grid(swept)], [model], scored=shared.references is not None)
 
     def apart(self, generator: Generator, max_new_tokens: int) -> Generation:
         """Up to the first token, and to the end. Raises SettingsError, also where one of the two could not be measured."""
@@ -77,18 +81,22 @@ class Comparing:
             task = replace(shared, model=two[part], references=answers, name=run_name(shared.name, part), tokens=generator.tokens)
             return Entrant(part, lambda: task, {})
 
-        comparison = self._abreast([entrant(part) for part in two], scored=False, told=False)
+        comparison = self._abreast([entrant(part) for part in two], [], scored=False, told=False)
         runs = comparison.runs
         if missing := next((each for each in (PREFILL, WHOLE) if each not in runs), None):
             raise SettingsError(f"The {missing} could not be measured: {comparison.problems[missing]}.", remedy="Measure fewer at a time.")
         return Generation(runs[PREFILL], runs[WHOLE])
 
+    def advice(self, levers: Iterable[str] | None, candidates: Candidates, *, without_accuracy: bool) -> Advised:
+        """What is proven to make the shared task cheaper. Raises SettingsError."""
+        return Advising(self.asking, self.shared, self.floor, self.limits or {}, without_accuracy).advise(levers, candidates)
+
     def _listed(self) -> Task:
         """What is shared, queries and references made such that every candidate can have them."""
         return replace(self.shared, queries=repeatable(self.shared.queries), references=listed_references(self.shared.references))
 
-    def _abreast(self, entrants: Sequence[Entrant], *, scored: bool, told: bool = True) -> Comparison:
-        """``told``: the reports show the comparison, and not only its runs."""
+    def _abreast(self, entrants: Sequence[Entrant], models: Sequence[object], *, scored: bool, told: bool = True) -> Comparison:
+        """``models``: as the user gave them. ``told``: the reports show the comparison, and not only its runs."""
         asking, test, name = self.asking, self.asking.test, self.shared.name
         asking.refuse_inside_a_window()
         counted = checked_count(self.shared.count)
@@ -98,11 +106,9 @@ class Comparing:
         unmeasured = tuple(Candidate(entrant.name, problem="not measured", values=entrant.values) for entrant in entrants)
         # What is asked is refused before anything is run.
         plain = Choice(unmeasured, aim, least, limited, subject=test.subject)
-        found, outputs, looks = self._measured([*entrants], plain, counted)
-        if note := asking.mode.not_by_turns(test, "candidates are compared with each other, not with other commits"):
-            found = tuple(
-                each if each.run is None else replace(each, run=replace(each.run, notes=(*each.run.notes, *note))) for each in found
-            )
+        found, outputs, looks = self._measured([*entrants], plain, counted, models)
+        for note in asking.mode.not_by_turns(test, "candidates are compared with each other, not with other commits"):
+            found = with_note(found, note)
         comparison = Comparison(replace(plain, candidates=found, looks=looks), outputs, asking.unmetered, name)
         if told:
             test.comparisons.append(comparison)
@@ -120,18 +126,26 @@ class Comparing:
         for entrant in entrants:
             self.asking.check_name(run_name(name, entrant.name))
 
-    def _measured(self, entrants: list[Entrant], plain: Choice, counted: tuple[str, ...]) -> Abreast:
+    def _measured(self, entrants: list[Entrant], plain: Choice, counted: tuple[str, ...], models: Sequence[object]) -> Abreast:
         """The candidates as they were measured, or run once where nothing is measured."""
         name, mode = self.shared.name, self.asking.mode
 
-        def settled(candidates: Sequence[Candidate], looks: int) -> bool:
-            return replace(plain, candidates=tuple(candidates), looks=looks).settled()
+        def settled(candidates: Sequence[Candidate], looks: int) -> list[str]:
+            ends = replace(plain, candidates=tuple(candidates), looks=looks).settled()
+            return [each.name for each in candidates if ends]
+
+        spread = SpreadOut(entrants, plain, counted, name, models, settled) if self.spread else None
 
         def metered(under: UnderMeters) -> Abreast:
             def effort_of(candidate: str) -> Any:
                 return under.effort_of(candidate, run_name(name, candidate), plain.limits, counted)
 
-            return measure_abreast(entrants, under.instruments, effort_of, settled, under.problem)
+            cards, why_not = ((), "") if spread is None else cards_of(under, len(entrants))
+            if spread is not None and cards:
+                found, looks = spread.over(cards, under)
+                return found, {}, looks
+            found, outputs, looks = measure_abreast(entrants, under.instruments, effort_of, settled, under.problem)
+            return with_note(found, f"not spread over GPUs: {why_not}") if why_not else found, outputs, looks
 
         self.asking.run_nothing()
-        return mode.either(self.asking.test, metered, lambda keep: (*run_all_once(entrants, mode.clock, keep), 1))
+        return mode.either(self.asking.test, metered, lambda keep: (*run_all_once(entrants, mode.clock, keep), 1), spread)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what a session that only measures runs, or measures nothing
     from pytest_greencompute.measuring.window import Window
     from pytest_greencompute.models.generator import Generator
     from pytest_greencompute.models.watching import WatchedModel
+    from pytest_greencompute.session.advised import Advised
     from pytest_greencompute.session.candidates import Comparison
     from pytest_greencompute.session.compared import Comparing
     from pytest_greencompute.session.modes import Mode
@@ -86,24 +87,6 @@ class EnergyMeter:
         task = self._asking.task(model, queries, batch_size, collate=collate, name=name)
         return self._asking.mode.look(self._asking.test, task, seconds)
 
-    def measure_calls(
-        self, call: Callable[[], object], *, together: int, batches: int, repeats: str = "fresh", notes: tuple[str, ...] = ()
-    ) -> MeasuredRun:
-        """``measure`` for something that is called without a query: each call is one. ``together`` calls make a batch.
-
-        Of more than one together there is no latency, which would be that of all of them. Where commits are compared they come one by one:
-        what is short on one side need not be so on the other, and both must measure alike.
-        """
-
-        def calls(batch: Sequence[int]) -> Sequence[int]:
-            for _ in batch:
-                call()
-            return batch
-
-        together = 1 if self._asking.mode.in_pairs else together
-        queries, timed = range(together * batches), together == 1
-        return finished(self._measured(self._asking.task(calls, queries, together, timed=timed, repeats=repeats, notes=notes)))
-
     async def ameasure(
         self,
         model: Callable[[Any], Any],
@@ -154,17 +137,19 @@ class EnergyMeter:
         floor: object = None,
         name: str | None = None,
         repeats: str | Mapping[str, str] = "fresh",
+        spread: bool = False,
         **limits: object,
     ) -> Comparison:
         """Measure ``candidates``, several models for one task by name, on the same ``queries``, their sets by turns.
 
         ``floor`` is the least accuracy that will do (a share, 0.72 or "72 %"), ``limits`` are what else a candidate must meet: latency_p50,
         latency_p95, latency_p99, throughput. ``batch_size``, ``tokens`` and ``repeats`` are one for all or one by name, the rest as for
-        ``measure``. A candidate that raises has its reason in the table, and the others stand. Raises SettingsError for bad input,
-        MeterError as ``measure`` does.
+        ``measure``. A candidate that raises has its reason in the table, and the others stand. ``spread``: three candidates or more are
+        measured on equal GPUs side by side, neighbours on one card; the test is run once more for each card. Raises SettingsError for bad
+        input, MeterError as ``measure`` does.
         """
         shared = self._asking.task(None, queries, 1, references, score, collate, name, reasoning=reasoning, count=count)
-        return self._comparing(shared, floor, limits).among(candidates, batch_size, tokens, repeats)
+        return self._comparing(shared, floor, limits, spread=spread).among(candidates, batch_size, tokens, repeats)
 
     def sweep(
         self,
@@ -181,6 +166,7 @@ class EnergyMeter:
         name: str | None = None,
         limits: Mapping[str, object] | None = None,
         repeats: str = "fresh",
+        spread: bool = False,
         **axes: Iterable[Any],
     ) -> Comparison:
         """Measure ``model`` at every combination of the swept settings, their sets by turns.
@@ -192,7 +178,7 @@ class EnergyMeter:
         """
         common = (model, queries, 1, references, score, collate, name)
         shared = self._asking.task(*common, tokens=tokens, count=count, repeats=repeats)
-        return self._comparing(shared, floor, limits or {}).over(batch_size, axes)
+        return self._comparing(shared, floor, limits or {}, spread=spread).over(batch_size, axes)
 
     def generate(
         self,
@@ -217,10 +203,38 @@ class EnergyMeter:
         shared = self._asking.task(*common, reasoning=reasoning, count=count, repeats=repeats)
         return self._comparing(shared, None, {}).apart(generator, max_new_tokens)
 
-    def _comparing(self, shared: Task, floor: object, limits: Mapping[str, object]) -> Comparing:
+    def _comparing(self, shared: Task, floor: object, limits: Mapping[str, object], *, spread: bool = False) -> Comparing:
         from pytest_greencompute.session.compared import Comparing
 
-        return Comparing(self._asking, shared, floor, limits)
+        return Comparing(self._asking, shared, floor, limits, spread)
+
+    def advise(
+        self,
+        model: Callable[[Any], Any],
+        queries: Queries,
+        *,
+        batch_size: int = 1,
+        references: Iterable[Any] | None = None,
+        score: Score = "accuracy",
+        collate: Callable[[Any], Any] | None = None,
+        tokens: object = None,
+        floor: object = None,
+        limits: Mapping[str, object] | None = None,
+        candidates: Mapping[str, Callable[[Any], Any]] | None = None,
+        levers: Iterable[str] | None = None,
+        without_accuracy: bool = False,
+    ) -> Advised:
+        """Try the known levers on ``model`` and ``queries``, and say what to change and what that saves: ``print(advised)``.
+
+        ``batch_size`` and the rest are today's. ``floor`` is the least accuracy that will do (default: half a point less than today's),
+        ``limits`` as for ``sweep``. Without ``references`` the share of answers that are today's stands for accuracy. ``candidates`` are
+        smaller models by name; ``levers`` names those to try (default: all that are quick to try). What is advised has been confirmed by
+        fresh turns beside today's configuration. The model and the settings of the process are afterwards as they were.
+
+        Raises SettingsError for bad input, also for less than 30 queries without ``without_accuracy=True``; MeterError.
+        """
+        shared = self._asking.task(model, queries, batch_size, references, score, collate, None, tokens=tokens)
+        return self._comparing(shared, floor, limits or {}).advice(levers, candidates or {}, without_accuracy=without_accuracy)
 
     def energy_score(
         self,
@@ -315,3 +329,23 @@ class EnergyMeter:
     def close(self) -> None:
         """Free the devices for other measured runs."""
         self._asking.mode.release(self._asking.test)
+
+
+def measure_calls(
+    meter: EnergyMeter, call: Callable[[], object], *, together: int, batches: int, repeats: str = "fresh", notes: tuple[str, ...] = ()
+) -> MeasuredRun:
+    """``measure`` for something that is called without a query: each call is one. ``together`` calls make a batch.
+
+    Of more than one together there is no latency, which would be that of all of them. Where commits are compared they come one by one:
+    what is short on one side need not be so on the other, and both must measure alike.
+    """
+
+    def calls(batch: Sequence[int]) -> Sequence[int]:
+        for _ in batch:
+            call()
+        return batch
+
+    asking = meter._asking
+    together = 1 if asking.mode.in_pairs else together
+    queries, timed = range(together * batches), together == 1
+    return finished(meter._measured(asking.task(calls, queries, together, timed=timed, repeats=repeats, notes=notes)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.explaining.profile import Profile
@@ -20,6 +20,9 @@ from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.under_meters import UnderMeters
 from pytest_greencompute.values.provenance import Provenance
 from pytest_greencompute.values.run import Run
+
+if TYPE_CHECKING:  # loaded where candidates are compared
+    from pytest_greencompute.session.spread import SpreadOut
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -117,7 +120,9 @@ class Metered:
         test.profiles[task.name] = found
         return found
 
-    def either(self, test: MeteredTest, metered: Callable[[UnderMeters], T], _: Callable[[int | None], T], /) -> T:
+    def either(
+        self, test: MeteredTest, metered: Callable[[UnderMeters], T], _: Callable[[int | None], T], __: SpreadOut | None = None, /
+    ) -> T:
         """What is done under meters."""
         under = self._locked(test)
         _wait_still(test)

@@ -1,7 +1,7 @@
 """What a session's mode answers for: how a test measures.
 
-A session has one of three, chosen once: ``Metered`` (--energy-budget), ``Once`` (each query once, without a meter) and ``AsSide`` (in a
-process that another one has started to compare commits).
+A session has one of four, chosen once: ``Metered`` (--energy-budget), ``AsAdvised`` (--energy-advise), ``Once`` (each query once, without
+a meter) and ``AsSide`` (in a process that another one has started to compare commits).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.explaining.profile import Profile
@@ -21,6 +21,9 @@ from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.under_meters import UnderMeters
 from pytest_greencompute.values.provenance import Provenance
+
+if TYPE_CHECKING:  # loaded where candidates are compared
+    from pytest_greencompute.session.spread import SpreadOut
 
 T = TypeVar("T")
 
@@ -83,8 +86,17 @@ class Mode(Protocol):
         """What the model is seen to do."""
         ...
 
-    def either(self, test: MeteredTest, metered: Callable[[UnderMeters], T], once: Callable[[int | None], T], /) -> T:
-        """``metered`` under the session's meters, or ``once`` without: told how many queries are to run, None for all."""
+    def either(
+        self,
+        test: MeteredTest,
+        metered: Callable[[UnderMeters], T],
+        once: Callable[[int | None], T],
+        spread: SpreadOut | None = None,
+        /,
+    ) -> T:
+        """``metered`` under the session's meters, or ``once`` without: told how many queries are to run, None for all. ``spread``: what the
+        process of one card does of it.
+        """
         ...
 
     def around(self, test: MeteredTest) -> tuple[Instruments | None, Provenance]:
@@ -100,11 +112,11 @@ class Mode(Protocol):
         ...
 
 
-MODES = {"metered": "Metered", "once": "Once"}  # module -> class
+MODES = {"metered": "Metered", "as_advised": "AsAdvised", "once": "Once"}  # module -> class
 
 
 def mode_of(session: Session) -> Mode:
     """How this session's tests measure, by its settings. A mode's module is loaded where it is chosen."""
-    name = "metered" if session.settings.enabled else "once"
+    name = "as_advised" if session.settings.advise else "metered" if session.settings.enabled else "once"
     mode: Mode = getattr(import_module(f"pytest_greencompute.session.{name}"), MODES[name]).of(session)
     return mode

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what only a metered session needs
 
     from pytest_greencompute.estimates.estimate import Aim
     from pytest_greencompute.session.session import Session
+    from pytest_greencompute.session.spread import SpreadOut
     from pytest_greencompute.session.under_meters import UnderMeters
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -82,7 +83,7 @@ class Once:
         """Nothing is looked at, which takes seconds."""
         return Profile(notes=("not looked at: run pytest with --energy-budget",))
 
-    def either(self, _: MeteredTest, __: Callable[[UnderMeters], T], once: Callable[[int | None], T], /) -> T:
+    def either(self, _: MeteredTest, __: Callable[[UnderMeters], T], once: Callable[[int | None], T], ___: SpreadOut | None = None, /) -> T:
         """What is done without a meter."""
         return once(self._keep)
 

@@ -76,6 +76,7 @@ class Session:
         self._waiting = waiting
         self._today = today or datetime.datetime.now(tz=datetime.timezone.utc).date()
         self._is_side = is_side
+        self.side_options = side_options
         self._device_s = self._apart_s = 0.0
         self.saved: Sequence[Sequence[Run]] = ()
         self._bench: Bench | None = None

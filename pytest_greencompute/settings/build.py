@@ -152,6 +152,7 @@ class _Builder:
             reasoning_markers=self.value("reasoning_markers", parse.markers, None),
             only=self.flag("only"),
             benchmarks=self.flag("benchmarks"),
+            advise=self.flag("advise"),
             skip=self.flag("skip"),
             allow=self.value("allow", parse.allow, frozenset()),
             base_refs=self.value("base_ref", parse.names, ()),

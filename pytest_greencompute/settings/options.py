@@ -101,6 +101,13 @@ OPTIONS = (
         "job summary, annotations and step outputs for GitHub Actions (default: on where GITHUB_ACTIONS is true)",
         choices=("on", "off"),
     ),
+    Option(
+        "advise",
+        "try the known levers on what the tests measure, and say what would make it cheaper",
+        flag=True,
+        needs_budget=True,
+        twin=False,  # a file that says so would make every session take minutes
+    ),
     Option("benchmarks", "meter the tests that use the fixture of pytest-benchmark or pytest-codspeed, too", flag=True, needs_budget=True),
     Option(
         "xdist",

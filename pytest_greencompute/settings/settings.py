@@ -55,6 +55,7 @@ class Settings:
     only: bool = False
     skip: bool = False
     benchmarks: bool = False
+    advise: bool = False
     allow: frozenset[str] = frozenset()
     base_refs: tuple[str, ...] = ()
     base_python: str | None = None

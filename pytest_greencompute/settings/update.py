@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
@@ -21,6 +22,7 @@ from pytest_greencompute.settings.toml_edit import SET_ON, Keys, NewLimit, first
 from pytest_greencompute.settings.toml_file import TomlFile, TomlTable
 from pytest_greencompute.store.files import write_atomically
 from pytest_greencompute.values.metrics import METRICS, Metric
+from pytest_greencompute.values.names import listed
 from pytest_greencompute.values.units import SHARES, parse, show_limit
 
 MOST_NAMED = 5
@@ -337,9 +339,7 @@ def update(way: str, findings: Findings, settings: Settings) -> list[tuple[str, 
     return said
 
 
-def _some(each: Sequence[str]) -> str:
-    more = f", and {len(each) - MOST_NAMED} more" if len(each) > MOST_NAMED else ""
-    return ", ".join(each[:MOST_NAMED]) + more
+_some = partial(listed, most=MOST_NAMED)
 
 
 def _write(file: TomlFile, made: Changes) -> list[str]:

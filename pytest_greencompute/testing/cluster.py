@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def local_cluster(kinds: Sequence[str]) -> Iterator[LocalCluster]:
         raise SettingsError(f"{wild[0]!r} names no single kind of GPU.", remedy="Here a kind is a name, such as H100.")
     with tempfile.TemporaryDirectory(prefix="greencompute-ray-", ignore_cleanup_errors=True) as folder:
         library = compile_standin(Path(folder))
-        environs = {f"{kind}-1": _standin(Path(folder), library, kind, place) for place, kind in enumerate(kinds)}
+        environs = {f"{kind}-1": _standin(Path(folder), library, kind) for kind in kinds}
         cluster = LogicalCluster(Path(folder))
         try:
             for kind in kinds:
@@ -92,8 +93,9 @@ def local_cluster(kinds: Sequence[str]) -> Iterator[LocalCluster]:
             cluster.close()
 
 
-def _standin(folder: Path, library: Path, kind: str, place: int) -> dict[str, str]:
-    uuid = f"GPU-{place:08x}-5b7f-4e21-9c64-2f1d7a90b300"
+def _standin(folder: Path, library: Path, kind: str) -> dict[str, str]:
+    # Each kind's own: what is remembered of a device is found by this.
+    uuid = f"GPU-{zlib.crc32(kind.encode()):08x}-5b7f-4e21-9c64-2f1d7a90b300"
     device = StandInDevice(PROFILES.get(kind, PROFILES["T4"]), f"NVIDIA {kind} (stand-in)", uuid)
     standin = StandIn.create(folder, [device], library=library)
     standin.close()

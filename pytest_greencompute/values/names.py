@@ -1,4 +1,4 @@
-"""Names that people write: of the figures that can be counted, and for one that is unknown the nearest that is known."""
+"""Names that people write and read: of the figures that can be counted, the nearest to one that is unknown, and some of many."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def asked_by(limits: Iterable[str]) -> tuple[str, ...]:
 def highest_percentile(limits: Iterable[str], least: float) -> float:
     """The highest percentile of a latency that has one of the limits, no lower than ``least``."""
     return max([least, *(METRICS[each].fraction or least for each in limits if METRICS[each].kind == "latency")])
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Some names in a sentence, ``most`` of them by name: 'a, b and 3 more'."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def unknown_key(key: object, known: Sequence[str], what: str) -> SettingsError:

@@ -37,6 +37,9 @@ import pytest_greencompute.measuring.by_turns
 import pytest_greencompute.measuring.driver
 import pytest_greencompute.models.sweeps
 import pytest_greencompute.report.html
+import pytest_greencompute.session.advised
+import pytest_greencompute.session.as_advised
+import pytest_greencompute.session.compared
 import pytest_greencompute.session.metered
 import pytest_greencompute.session.under_meters  # noqa: F401
 from pytest_greencompute.machine.ci import VARIABLES

@@ -285,3 +285,14 @@ def test_the_report_of_the_fleet_before_does_not_stand_in_the_way(
     assert "No Ray cluster answers at '127.0.0.1:1'" in repository.said
     assert repository.run("--ray", "127.0.0.1:1", "-o", "other.html") == 2
     assert "whole.html are in no commit" in repository.said
+
+
+def test_an_option_in_addopts_that_no_part_can_take_is_refused_until_addopts_is_left_out(
+    project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    project.write("pytest.ini", "[pytest]\naddopts = -q --energy-save=main\n")
+    repository = Repository(project, capsys, tmp_path)
+    assert repository.run("--ray", "127.0.0.1:1") == 2
+    assert "--energy-save (in addopts) is of no use in a part of a fleet. Save with pytest on one host of each kind." in repository.said
+    assert repository.run("--ray", "127.0.0.1:1", pytest_args=("-o", "addopts=")) == 2
+    assert "No Ray cluster answers at '127.0.0.1:1'" in repository.said

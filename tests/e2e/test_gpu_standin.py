@@ -19,6 +19,8 @@ Machine = Callable[..., StandIn]
 
 SENSOR = PROFILES["V100"]  # the shortest tick of a real GPU, 20 ms: a window of a fifth of a second is long enough
 
+QUICK = Sensor(0.002, 0.002)  # the phase of so short a tick does not matter: pairs come in a second each
+
 CONFTEST = """
 import time
 import pytest
@@ -173,7 +175,7 @@ def test_of_two_visible_gpus_both_are_metered_and_an_idle_one_is_left_out_of_the
 
 def test_the_two_sides_of_a_comparison_are_no_strangers_to_each_other(project: Project, machine: Machine) -> None:
     """The driver lists both to both, as on any machine without containers."""
-    machine(StandInDevice(Sensor(0.002, 0.002)))  # the phase of so short a tick does not matter: pairs come in a second each
+    machine(StandInDevice(QUICK))
     project.write("work.py", "SECONDS = 0.01")
     project.write(
         "test_it.py",
@@ -188,6 +190,55 @@ def test_the_two_sides_of_a_comparison_are_no_strangers_to_each_other(project: P
     result = project.run_apart("--energy-budget", "--energy-base-ref=HEAD", "--energy-unmeasured=fail", timeout=120)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["test_it * PASS *HEAD*"])
+
+
+SWEEP = """
+import os
+
+def test_batching(energy_meter, gpu):
+    first = gpu.standin.uuid(0)
+    card = int(os.environ.get("CUDA_VISIBLE_DEVICES", first) != first)
+
+    def model(batch):  # 6, 9 and 21 ms at 300 W
+        gpu.standin.work(card, 0.005 + 0.001 * len(batch), 300.0)
+        return list(batch)
+
+    sweep = energy_meter.sweep(model, list("abcd" * 4), batch_size=[1, 4, 16], spread=True)
+    assert sweep.cheapest == {"batch_size": 16}
+"""
+JUDGED = "    sweep.assert_right_sized(batch_size=1)\n"
+
+
+def test_a_sweep_over_two_equal_gpus_is_one_comparison(project: Project, machine: Machine) -> None:
+    standin = machine(StandInDevice(QUICK), StandInDevice(QUICK))
+    project.write("test_it.py", SWEEP + JUDGED)
+    result = project.run_apart("--energy-budget", "--energy-max-seconds=3", "--energy-json=energy.json", timeout=120)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["test_batching: batch_size=1 uses * times * the energy per query of batch_size=16 (* on gpu:0 and gpu:1, compared by way of *"]
+    )
+    runs = {run["name"]: run for run in project.report()["runs"]}
+    cards = {name: [device["uuid"] for device in run["provenance"]["devices"].values()] for name, run in runs.items()}
+    assert cards == {f"batch_size={size}": [standin.uuid(place)] for size, place in ((1, 0), (4, 0), (16, 1))}
+
+
+@pytest.mark.parametrize(
+    ("devices", "why"),
+    [
+        ((StandInDevice(QUICK),), "one GPU is metered"),
+        ((StandInDevice(QUICK), StandInDevice(QUICK, power_limit_w=500.0)), "the GPUs are unlike: power limit (W) 500.0, 700.0"),
+    ],
+)
+def test_a_sweep_that_cannot_be_spread_says_why_and_is_measured_by_turns(
+    project: Project, machine: Machine, devices: tuple[StandInDevice, ...], why: str
+) -> None:
+    machine(*devices)
+    project.write("test_it.py", SWEEP)
+    result = project.run_apart("--energy-budget", "--energy-max-seconds=2", "--energy-json=energy.json", timeout=120)
+    result.assert_outcomes(passed=1)
+    runs = project.report()["runs"]
+    assert all(f"not spread over GPUs: {why}" in run["notes"] for run in runs)
+    assert len(runs) == 3
 
 
 def test_in_mig_mode_energy_is_unmeasured_with_the_remedy_and_the_other_budgets_are_judged(project: Project, machine: Machine) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_greencompute.fleet.asked import NOT_THE_COMMIT, PLUGIN_OPTIONS, TEST, metered_tests
+from pytest_greencompute.fleet.asked import NOT_THE_COMMIT, PLUGIN_OPTIONS, TEST, collected
 
 from .conftest import Project
 
@@ -25,9 +25,10 @@ def test_every_metered_test_is_listed_and_each_is_found_by_its_id(project: Proje
     project.write("app.py", "")
     project.write("tests/test_it.py", TESTS)
     project.write("pytest.ini", "[pytest]\naddopts = -q\n")  # with which pytest itself lists no ids
-    found = metered_tests(("tests", "-k", "odd or plain"), project.path)
-    assert found == tuple(f"tests/test_it.py::test_odd[{text}]" for text in ("a//b", "c::d", "[e]"))
-    for test in found:
+    found = collected(("tests", "-k", "odd or plain"), project.path)
+    assert found.addopts == ("-q",)
+    assert found.tests == tuple(f"tests/test_it.py::test_odd[{text}]" for text in ("a//b", "c::d", "[e]"))
+    for test in found.tests:
         monkeypatch.setenv(TEST, test)
         result = project.run(*PLUGIN_OPTIONS, "tests", "-k", "odd or plain")
         result.assert_outcomes(passed=1)

@@ -22,7 +22,7 @@ from pytest_greencompute.meters.registry import open_counters
 from pytest_greencompute.meters.series import Series, devices_of
 from pytest_greencompute.meters.servers import Server
 from pytest_greencompute.meters.tracks import Track
-from pytest_greencompute.testing.simulated import SimulatedClock
+from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
 from tests.meters.exporters import COUNTED_BEFORE_J, ENERGY, POWER, Exporters, StandInExporter, StandInPrometheus
@@ -282,6 +282,21 @@ def processors(clock: SimulatedClock, text: str) -> Callable[[], str]:
     return lambda: text.format(cpu=5000 + 100 * clock.now_ns() / 1e9, dram=70 + 10 * clock.now_ns() / 1e9)
 
 
+class Rapl:
+    """A meter of this machine's processors."""
+
+    name = "here"
+
+    def __init__(self, counters: list[SimulatedCounter]) -> None:
+        self._counters = counters
+
+    def find(self, options: MeterOptions) -> list[SimulatedCounter]:
+        return self._counters
+
+    def abilities(self, options: MeterOptions) -> list[Any]:
+        return []
+
+
 def test_node_exporter_and_kepler_show_the_processor_and_its_memory_and_neither_counts_twice() -> None:
     clock = SimulatedClock()
     exporter = StandInExporter(clock)
@@ -295,6 +310,33 @@ def test_node_exporter_and_kepler_show_the_processor_and_its_memory_and_neither_
     after = instruments.read()
     watts = [(after[each].energy_j - before[each].energy_j) / (after[each].t_ns - before[each].t_ns) * 1e9 for each in before]
     assert watts == pytest.approx([60, 100, 100, 10], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("host", "domains"),
+    [
+        ("127.0.0.1", ["cpu:0", "cpu:1"]),  # this machine, by an address of its own
+        ("203.0.113.7", ["cpu:0", "cpu:1", "cpu:203.0.113.7/0", "cpu:203.0.113.7/1", "dram:203.0.113.7/0"]),
+    ],
+)
+def test_a_processor_that_is_read_here_is_not_counted_again_as_its_exporter_shows_it(host: str, domains: list[str]) -> None:
+    clock = SimulatedClock()
+    here = Rapl([SimulatedCounter(clock, domain=each) for each in ("cpu:0", "cpu:1")] + [SimulatedCounter(clock, domain="dram")])
+    there = PrometheusMeter(StandInPrometheus(clock, 5.0, {f"{host}:9100": processors(clock, RAPL)}))
+    meters: dict[str, Any] = {"here": here, "theirs": there}
+    opened = open_counters(["here", "theirs"], MeterOptions(clock, MONITOR), meters)
+    assert [each.source.domain for each in opened.counters if each.source.domain != "dram"] == domains
+
+
+def test_whole_families_of_two_hosts_do_not_overlap_and_a_host_that_nobody_knows_is_refused() -> None:
+    clock = SimulatedClock()
+    for host, known in (("203.0.113.7", True), ("no..name", False)):
+        there = PrometheusMeter(StandInPrometheus(clock, 5.0, {f"{host}:9100": processors(clock, RAPL)}))
+        meters: dict[str, Any] = {"here": Rapl([SimulatedCounter(clock, domain="cpu")]), "theirs": there}
+        opened = open_counters(["here", "theirs"], MeterOptions(clock, MONITOR), meters)
+        assert len(opened.counters) == (4 if known else 1)
+        said = [str(error) for _, error in opened.refusals]
+        assert said == [] if known else "Whether no..name is this machine is not known" in said[0]
 
 
 def test_processors_at_the_ends_of_tunnels_are_of_several_hosts() -> None:

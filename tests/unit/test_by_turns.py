@@ -23,12 +23,12 @@ QUERIES = list(range(20))
 Model = Callable[[Sequence[int]], Any]
 
 
-def never(_candidates: Sequence[Candidate], _looks: int) -> bool:
-    return False
+def never(_candidates: Sequence[Candidate], _looks: int) -> Sequence[str]:
+    return ()
 
 
-def settled(candidates: Sequence[Candidate], looks: int) -> bool:
-    return Choice(tuple(candidates), Aim(), looks=looks).settled()
+def settled(candidates: Sequence[Candidate], looks: int) -> Sequence[str]:
+    return [each.name for each in candidates if Choice(tuple(candidates), Aim(), looks=looks).settled()]
 
 
 class Bench:
@@ -109,6 +109,14 @@ def test_sets_take_turns_and_the_order_turns_round_each_time() -> None:
     assert sets >= 4
     orders = ["".join(sorted("abc", key=lambda name: starts[name][index])) for index in range(sets)]
     assert orders == ["abc" if index % 2 == 0 else "cba" for index in range(sets)]
+
+
+def test_one_that_needs_no_more_sets_ends_alone_and_the_others_go_on_without_it() -> None:
+    bench = Bench(cpu=True)
+    found = bench.measure({name: bench.model(0.01) for name in "abc"}, lambda *_: ["b"], 12.0)
+    sets = [len(each.run.blocks) for each in found.candidates if each.run is not None]
+    assert sets[1] == 3
+    assert sets[0] == sets[2] > 3
 
 
 def test_it_ends_at_the_look_where_all_ratios_are_known() -> None:

@@ -48,6 +48,19 @@ LARGE, SMALL, TFIDF = candidate("large", 8.0, 90), candidate("small", 2.0, 80), 
 THREE = (LARGE, SMALL, TFIDF)
 
 
+def test_samples_are_of_many_batches_where_candidates_run_other_ones_in_a_set() -> None:
+    """A set is one batch of ten. Of sorted queries batches differ tenfold, of mixed ones they do not: the work in all is the same."""
+    walk = [place * 7 % 10 for place in range(80)]
+    ordered, mixed = candidate("in order", [1.0 + place for place in walk], batch_size=10), candidate("mixed", [5.5] * 80, batch_size=10)
+    ratios = [choice(ordered, mixed, batches=batches).ratio(ordered, mixed) for batches in (1, 10, 1000)]
+    assert ratios[0] is not None
+    assert ratios[0].low < 0.9
+    for ratio in ratios[1:]:
+        assert ratio is not None
+        assert ratio.value == pytest.approx(1.0)
+        assert ratio.high / ratio.low < 1.001
+
+
 # What is chosen
 
 

@@ -37,7 +37,7 @@ def sent(told: Told) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("told", [WHOLE, Told(60.0)])
+@pytest.mark.parametrize("told", [WHOLE, Told(60.0), Told(60.0, spread="spread models")])
 def test_what_a_side_is_told_arrives_as_it_was(told: Told) -> None:
     assert Told.from_json(sent(told)) == told
 
@@ -68,6 +68,7 @@ NOT_TOLD = {
     **dict.fromkeys(("base_refs", "base_python", "base_link", "base_turns", "launches", "only", "skip", "xdist"), CHOOSES),
     "explain": "a side is told in so many words when it is to explain",
     "enabled": "a side measures",
+    "advise": "advice is on this tree alone",
     "unmetered": "a side measures, and what is not compared runs as it is",
     "fleet": "what is expected of many hosts is asked where their reports are gathered",
     "lock_folder": "the process that compares holds the lock",
