@@ -154,8 +154,8 @@ def with_work(level: Level, work: Mapping[str, OwnWork], queries: int) -> Level:
             costs.append(cost)
         else:
             types, devices = named(done.dtypes), named(done.devices)
-            counts = {"flops": done.flops / queries, "operators": done.dtypes.total() / queries}
-            costs.append(replace(cost, **counts, dtype=types, device=devices, shape=done.shape))
+            flops, operators = done.flops / queries, done.dtypes.total() / queries
+            costs.append(replace(cost, flops=flops, operators=operators, dtype=types, device=devices, shape=done.shape))
     return replace(level, costs=tuple(costs))
 
 

@@ -64,9 +64,9 @@ def profile_from_json(told: JsonObject) -> Profile:
 
 
 def _cost_from(told: JsonObject) -> Cost:
-    counts = {name: None if told[name] is None else float(told[name]) for name in _COUNTS}
-    texts = {name: _text(told.get(name, "")) for name in _TEXTS}
-    return Cost(_text(told["name"]), _numbers(told["seconds"]), **counts, **texts)
+    calls, flops, operators = (None if told[name] is None else float(told[name]) for name in _COUNTS)
+    inside, dtype, device, shape = (_text(told.get(name, "")) for name in _TEXTS)
+    return Cost(_text(told["name"]), _numbers(told["seconds"]), calls, flops, inside, dtype, device, shape, operators)
 
 
 def _text(told: Any) -> str:
