@@ -255,7 +255,7 @@ def test_a_closed_loop_keeps_as_many_requests_open_as_it_was_told_and_takes_the_
             time.sleep(0.05)
             oldest_ns = client.oldest_ns()
             ended += client.taken()
-        client.end()
+        client.end(within_s=30)
         later = client.taken()
     counts = Counter(done.prompt for done in ended)
     assert max(counts.values()) - min(counts.values()) <= 6
