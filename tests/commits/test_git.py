@@ -128,7 +128,7 @@ def test_in_a_shallow_clone_the_remedy_is_the_depth(made: Made, tmp_path: Path, 
 
 
 def test_a_folder_that_is_in_no_repository_is_named(tmp_path: Path, environ: dict[str, str]) -> None:
-    with pytest.raises(GitError, match=r"is in no git repository.*Use --energy-baseline\."):
+    with pytest.raises(GitError, match=r"is in no git repository.*Use --energy-baseline; .*--rootdir=DIR\."):
         Repository(tmp_path, {**environ, "GIT_CEILING_DIRECTORIES": "/"})
 
 

@@ -973,3 +973,16 @@ def test_the_process_of_a_side_tells_github_nothing(repository: Repository) -> N
     told = (told_to / "GITHUB_STEP_SUMMARY").read_text(encoding="utf-8")
     assert told.count("## ") == told.count("### ") + 1
     assert (told_to / "GITHUB_OUTPUT").read_text(encoding="utf-8").count("verdict=") == 1
+
+
+def test_a_report_of_the_run_before_outside_the_project_changes_no_budget(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """pytest takes its root from it."""
+    report = tmp_path_factory.mktemp("reports") / "energy.json"
+    project.toml('[tool.greencompute.budgets."test_it.py::test_it"]\naccuracy = 0.9')
+    project.write("test_it.py", "def test_it(energy_meter):\n    energy_meter.measure(lambda batch: batch, [1, 2], references=[1, 3])\n")
+    for rootdir in (project.path, report.parents[2]):
+        result = project.run_apart("--energy-json", str(report))
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines([f"rootdir: {rootdir}*"])
+    result = project.run_apart("--energy-budget", "--energy-base-ref=HEAD", "--energy-json", str(report))
+    result.stderr.fnmatch_lines(["*is in no git repository*--rootdir=DIR*"])
