@@ -74,7 +74,7 @@ class Repository:
             remedy = f"Run `git config --global --add safe.directory {top}`, or check out as the user that runs the tests."
             return GitError(f"git does not trust {top}, which belongs to another user.", remedy=remedy)
         if "not a git repository" in said or "must be run in a work tree" in said:
-            # A report's path in the arguments, such as "--energy-json /tmp/report.json", moves pytest's root where the file is there already.
+            # A report's path in the arguments, as in "--energy-json /tmp/it.json", moves the root of pytest where that file is there.
             remedy = "Use --energy-baseline; where the tests are in one, name their folder: --rootdir=DIR."
             return GitError(f"{self.folder} is in no git repository, so there is no commit to compare with.", remedy=remedy)
         last = said.splitlines()[-1] if said else "no reason given"

@@ -975,7 +975,9 @@ def test_the_process_of_a_side_tells_github_nothing(repository: Repository) -> N
     assert (told_to / "GITHUB_OUTPUT").read_text(encoding="utf-8").count("verdict=") == 1
 
 
-def test_a_report_of_the_run_before_outside_the_project_changes_no_budget(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_report_of_the_run_before_outside_the_project_changes_no_budget(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """pytest takes its root from it."""
     report = tmp_path_factory.mktemp("reports") / "energy.json"
     project.toml('[tool.greencompute.budgets."test_it.py::test_it"]\naccuracy = 0.9')
