@@ -94,7 +94,7 @@ LEVERS = {
         Lever("by_length", "batching", "queries that have a length and can wait", "queries = sorted(queries, key=len)"),
         Lever("answer_once", "memory", "queries that come again", "answers = {}  # by query: look there before asking the model"),
         Lever("max_new_tokens", "generation", "a Generator", _GENERATOR.format("max_new_tokens={value}")),
-        Lever("stop_at_line", "generation", "a Generator", _GENERATOR.format('stop_strings=["\\n"], tokenizer=tokenizer')),
+        Lever("stop_at_line", "generation", "a Generator", _GENERATOR.format('stop_strings=["\\n"]')),
         Lever("static_cache", "generation", "a Generator", _GENERATOR.format('cache_implementation="static"'), unasked=False),
         Lever(
             "precision",

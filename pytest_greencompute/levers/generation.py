@@ -37,8 +37,7 @@ def _lines(changed: Changed) -> Sequence[Value]:
 
 
 def _one_line(changed: Changed, _: Value) -> Changed:
-    generator = _generator(changed)
-    return changed.having(model=generator.having(stop_strings=["\n"], tokenizer=generator.tokenizer))
+    return changed.having(model=_generator(changed).having(stop_strings=["\n"]))
 
 
 def _static(changed: Changed, _: Value) -> Changed:

@@ -34,7 +34,11 @@ def rows(names: Iterable[str] | None, candidates: Candidates) -> tuple[LeverRow,
 def _of_others() -> list[LeverRow]:
     found = []
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        row = entry.load()
+        try:
+            row = entry.load()
+        except Exception as error:
+            said = f"The lever {entry.name!r} does not load: {type(error).__name__}: {error}."
+            raise SettingsError(said, remedy="Update or uninstall its package.") from error
         if not isinstance(row, LeverRow):
             raise SettingsError(
                 f"The entry point {entry.name!r} of {ENTRY_POINTS} gives a {type(row).__name__}.",

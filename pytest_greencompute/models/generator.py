@@ -74,7 +74,8 @@ class Generator:
         options = self._options if max_new_tokens is None else {**self._options, "max_new_tokens": max_new_tokens}
         pad = {} if self._pad is None else {"pad_token_id": self._pad}
         options = {**pad, **options}
-        output = self._model.generate(**inputs, **options)
+        ends = {"tokenizer": self.tokenizer} if options.get("stop_strings") else {}  # which it looks for in what it wrote
+        output = self._model.generate(**inputs, **options, **ends)
         rows = written_by(self._model, inputs["input_ids"], options, output) or self._guessed(inputs, output)
         self._note(inputs, max(map(len, rows)), rows)
         return rows if self._answers == "ids" else [Text(self.tokenizer.decode(row, skip_special_tokens=True), len(row)) for row in rows]

@@ -37,7 +37,7 @@ ASKED_TWICE = 64  # queries, for whether the model answers alike
 LOSS = 0.005  # of the accuracy, where no floor is named
 SAMPLE_BATCHES = 16  # configurations run other batches in a set: so many are about alike
 ROUGH_CONFIDENCE = 0.9  # of what is only ranked; what is advised is confirmed at the session's own
-SECONDS: Mapping[Purpose, float] = {"screen": 60.0, "combine": 30.0, "confirm": 45.0}  # of turns, at most, in a heat
+SECONDS: Mapping[Purpose, float] = {"screen": 45.0, "combine": 20.0, "confirm": 45.0}  # of turns, at most, in a heat
 READY_S, READY_PASSES = 20.0, 4  # that a configuration may take until its turns, beside so many times today's pass over the queries
 READY_SLOW_S = 180.0  # with a lever that is known to be slow
 NAME = "advice"
@@ -97,6 +97,7 @@ class Advising:
     _answers: Sequence[Any] = field(default=(), init=False)
     _pass_s: float = field(default=0.0, init=False)
     _outputs: dict[str, list[Any]] = field(default_factory=dict, init=False)
+    _first: Candidate | None = field(default=None, init=False)
 
     def advise(self, levers: Iterable[str] | None, candidates: Candidates) -> Advised:
         """Raises SettingsError for bad input, MeterError."""
@@ -162,6 +163,7 @@ class Advising:
                 found: Searched = done.value
                 return found
             choice = self._measured(task, table, heat)
+            self._first = self._first or choice.candidates[0]
             told = self._trials(heat, choice)
             if heat.purpose != "combine":
                 last.append(choice)
@@ -223,7 +225,7 @@ class Advising:
         missed = choice.missed(each)
         if missed is not None:
             return missed.says if missed.known else ""
-        gain = choice.accuracy_difference(each, choice.candidates[0])
+        gain = choice.accuracy_difference(each, self._first or choice.candidates[0])  # today's, not the best so far
         if self._least is None and not self.without_accuracy and gain is not None and gain.value < -LOSS:
             return f"it loses {gain} of accuracy"
         return ""
@@ -238,12 +240,11 @@ class Advising:
         modelled = getattr(choice.outcome(today, ENERGY), "method", "") == "modelled"
         notes += ("the energy is modelled: what it says of other machines is not known",) if modelled else ()
         advice = Advice(do, in_vain(found, refused), notes)
-        kept = [each for each in choice.candidates if each.run is not None]
         first = replace(today, run=None if today.run is None else replace(today.run, notes=(*today.run.notes, *advice.lines)))
         among = replace(choice, candidates=(first, *choice.candidates[1:]))
         comparison = Comparison(among, self._outputs, asking.unmetered, self.called, _given(advice))
         asking.test.comparisons.append(comparison)
-        asking.test.runs.extend(each.run for each in (first, *kept[1:]) if each.run is not None)
+        asking.test.runs.extend(each.run for each in among.candidates if each.run is not None)
         return Advised(advice, comparison)
 
     def _suggestion(self, choice: Choice, today: Candidate, trial: Trial) -> Suggestion:

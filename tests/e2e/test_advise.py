@@ -194,6 +194,28 @@ def test_a_model_that_hangs_is_a_row_that_says_so_and_the_others_stand(project: 
     project.measure().assert_outcomes(passed=1)
 
 
+def test_what_levers_lose_together_is_held_against_today_and_not_against_the_best_so_far(project: Project) -> None:
+    write(
+        project,
+        """
+    def test_models(energy_meter, world):
+        def model(batch, joules=0.1, wrong=""):
+            world.clock.sleep(0.02)
+            world.energy_j += joules * max(map(len, batch))
+            return ["?" if query == wrong else query.upper() for query in batch]
+
+        queries = ["abcd"] * 248 + ["zz!!", "abcd" * 10]
+        half = {"half": lambda batch: model(batch, 0.05, "zz!!")}  # it loses one of 250, as truncate=4 does: 0.4 points each
+        advised = energy_meter.advise(
+            model, queries, batch_size=50, references=[query.upper() for query in queries], candidates=half, levers=["truncate", "model"]
+        )
+        assert {each.configuration.name for each in advised.advice.do} == {"truncate=4"}
+        assert set(advised.comparison.runs) == {"as it is", "truncate=4"}
+    """,
+    )
+    project.measure().assert_outcomes(passed=1)
+
+
 def test_a_lever_that_raises_or_runs_out_of_memory_is_a_row_and_a_smaller_model_is_tried(project: Project) -> None:
     write(
         project,

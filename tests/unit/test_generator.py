@@ -70,6 +70,14 @@ def test_text_answers_are_counted_by_the_tokenizer(model: Any, tokenizer: Any) -
     assert run.tokens is not None
 
 
+def test_generation_ends_where_a_stop_string_is_written(model: Any, tokenizer: Any) -> None:
+    whole = Generator(model, tokenizer, max_new_tokens=8, answers="text", do_sample=False)
+    (text,) = whole(PROMPTS[:1])
+    (shorter,) = whole.having(stop_strings=[text.split()[0]])(PROMPTS[:1])
+    assert shorter.tokens < text.tokens
+    assert text.startswith(shorter)
+
+
 def test_padding_is_counted_as_the_waste_it_is(model: Any, tokenizer: Any) -> None:
     generator = Generator(model, tokenizer, max_new_tokens=4, do_sample=False)
 

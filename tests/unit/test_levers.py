@@ -19,6 +19,8 @@ from pytest_greencompute.levers.process import as_it_was
 from pytest_greencompute.levers.table import rows, settings_of
 from pytest_greencompute.measuring.once import run_once
 from pytest_greencompute.measuring.task import Task
+from pytest_greencompute.models.copies import modules_of
+from pytest_greencompute.models.generator import Generator
 from pytest_greencompute.testing.simulated import SimulatedClock
 
 torch: Any = pytest.importorskip("torch")
@@ -169,19 +171,16 @@ def state(net: Net) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("name", "value"), [("precision", "bf16"), ("threads", 1), ("inference_mode", True), ("compile", True)])
+@pytest.mark.parametrize(("name", "value"), [("precision", "bf16"), ("precision", "int8"), ("threads", 1), ("inference_mode", True)])
 def test_a_lever_is_pulled_on_a_copy_and_leaves_model_and_process_as_they_were(kind: str, name: str, value: Any) -> None:
     net = Net()
     model = KINDS[kind](net)
     given = task(model, [0.0] * 8, batch_size=4)
     exact, before = run_once(given, SimulatedClock())[1], state(net)
-    if name == "compile":
-        settings_of(rows([name], {}), given)  # compiling itself takes half a minute: only that nothing is touched by looking
-    else:
-        assert value in values(name, given) or name == "threads"
-        found = answers(pulled(name, value, given))
-        assert np.allclose(found, exact, atol=0.02)
-        assert (found != exact) == (name == "precision")
+    assert value in values(name, given) or name == "threads"
+    found = answers(pulled(name, value, given))
+    assert np.allclose(found, exact, atol=0.02)
+    assert (found != exact) == (name == "precision")
     assert state(net) == before
 
 
@@ -239,11 +238,69 @@ def test_the_process_is_put_back_as_it_was_even_after_an_error() -> None:
     assert state(NET) == before
 
 
+def test_attention_is_another_in_a_copy_that_shares_the_weights() -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 32}
+    model = transformers.BertModel(transformers.BertConfig(**sizes)).eval()
+
+    def embed(batch: Sequence[int]) -> list[list[float]]:
+        return [*model(torch.tensor([[1, each] for each in batch])).last_hidden_state[:, 0].tolist()]
+
+    given = task(embed, [2, 3, 4, 5], batch_size=2)
+    assert values("attention", given) == ["eager"]
+    found = pulled("attention", "eager", given)
+    assert np.allclose(answers(found), run_once(given, SimulatedClock())[1], atol=1e-5)
+    (copied,) = modules_of(found.task.model)
+    assert (copied.config._attn_implementation, model.config._attn_implementation) == ("eager", "sdpa")
+    assert [each.data_ptr() for each in copied.parameters()] == [each.data_ptr() for each in model.parameters()]
+
+
+# Generators
+
+
+class Writing:
+    """What a Generator needs of a model; it says what it was asked for."""
+
+    def generate(self, **options: Any) -> Any:
+        raise AssertionError(options)
+
+
+class Tokenizer:
+    pad_token_id = 0
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+    def decode(self, *_: Any, **__: Any) -> str:
+        return ""
+
+
+def test_a_generators_limit_is_halved_and_quartered_and_its_other_options_stay() -> None:
+    generator = Generator(Writing(), Tokenizer(), max_new_tokens=20, answers="text", do_sample=False)
+    given = task(generator, ["a prompt"])
+    assert values("max_new_tokens", given) == [10, 5]
+    shorter: Any = pulled("max_new_tokens", 5, given).task.model
+    assert dict(shorter.options) == {"max_new_tokens": 5, "do_sample": False}
+    line: Any = pulled("stop_at_line", True, task(shorter, ["a prompt"])).task.model
+    assert dict(line.options) == {"max_new_tokens": 5, "do_sample": False, "stop_strings": ["\n"]}
+    assert values("stop_at_line", task(line, ["a prompt"])) == ["the generator has stop sequences already"]
+    assert dict(generator.options) == {"max_new_tokens": 20, "do_sample": False}
+
+
 # Rows of others
 
 
 def entry(row: Any) -> Any:
     return type("Entry", (), {"name": "mine", "load": lambda _: row})()
+
+
+def test_a_lever_of_another_package_that_does_not_load_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: Any) -> Any:
+        raise ImportError("no module named mine")
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [type("Entry", (), {"name": "mine", "load": load})()])
+    with pytest.raises(SettingsError, match="The lever 'mine' does not load: ImportError: no module named mine"):
+        rows(None, {})
 
 
 def test_another_package_adds_a_row_and_what_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
