@@ -66,12 +66,12 @@ def test_time_goes_to_the_functions_that_spend_it() -> None:
 
 
 def test_calls_are_counted_per_query() -> None:
-    calls = {each.name: each.calls for each in profile(both).costs}
+    calls = {each.name: each.calls for each in profile(both, 2.0).costs}
     assert calls[named(spin)] == 1.0  # two a pass of two queries
 
 
 def test_a_librarys_time_counts_under_the_function_that_called_it() -> None:
-    level = profile(pattern)
+    level = profile(pattern, 1.0)
     name = f"re.compile from {named(pattern)}"
     assert shares(level)[name] > 0.8
     assert {each.name: each.calls for each in level.costs}[name] == 10.0
