@@ -128,7 +128,7 @@ class Sampler:
             seen, self._seen = self._seen, None
             assert seen is not None, "begin comes first"
             seen.looking_ns += self._looking_ns(_threads_ns())
-            seen.whole_ns += self._now() - seen.looking_ns
+            seen.whole_ns = max(seen.whole_ns + self._now() - seen.looking_ns, sum(seen.by_place.values()))
         return seen
 
     def _look(self, frame: FrameType | None, *, here: bool = True) -> None:
