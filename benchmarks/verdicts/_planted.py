@@ -132,7 +132,7 @@ class Static(Sentences):
     def tokenize(self, lines: list[str]) -> Any:
         if self.each:
             return self.tokenizer.pad([self.tokenizer(line, truncation=True, max_length=128) for line in lines], return_tensors="pt")
-        return super().tokenize(lines)
+        return self.tokenizer(lines, padding=True, truncation=True, max_length=128, return_tensors="pt")
 
     def encode(self, lines: list[str]) -> np.ndarray:
         tokens = self.tokenize(lines)
