@@ -158,11 +158,11 @@ def _against(here: _Here, ref: str, given: Arguments) -> int:
 def explained_between(bases: Bases, base: Side, head: Side, here: _Here, given: Arguments) -> Explained:
     """Base and head in pairs, and what both are seen to do. Raises NotMeasuredError."""
 
-    name, starts = given["run"], [partial(bases.launch, each, here.told) for each in (base, head)]
+    name, before, now = given["run"], partial(bases.launch, base, here.told), partial(bases.launch, head, here.told)
     _say(f"measuring {PAIRS} pairs beside {base.label}")
-    measured = launch_beside(*starts, METRICS[ENERGY], here.session.bench().aim, here.session.clock, pairs=PAIRS, name=name)
-    before, now = profiles(*starts, name, for_both(here.ticking, given["seconds"]), TimeLimit(here.session.clock), say=_say)
-    return Explained(base.label, explained(before, now, Risen.of_pairs(measured.pairs, here.confidence)))
+    measured = launch_beside(before, now, METRICS[ENERGY], here.session.bench().aim, here.session.clock, pairs=PAIRS, name=name)
+    sides = profiles(before, now, name, for_both(here.ticking, given["seconds"]), TimeLimit(here.session.clock), say=_say)
+    return Explained(base.label, explained(*sides, Risen.of_pairs(measured.pairs, here.confidence)))
 
 
 def _show(made: Explained, subject: str, given: Arguments) -> None:

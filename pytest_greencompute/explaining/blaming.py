@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pytest_greencompute.explaining.difference import LEAST, LevelDifference, Place
 from pytest_greencompute.explaining.explanation import Explanation
-from pytest_greencompute.explaining.factors import TOKENS, Changed
+from pytest_greencompute.explaining.factors import TOKENS, ChangedFactor
 from pytest_greencompute.explaining.profile import MODULES, OUTSIDE, LevelKind
 from pytest_greencompute.values.units import ENERGY, show
 
@@ -40,7 +40,7 @@ class Blame:
     low: float
     high: float
     place: Place | None = None
-    changed: Changed | None = None
+    changed: ChangedFactor | None = None
 
 
 def blamed(explanation: Explanation) -> tuple[Blame, ...]:
@@ -215,7 +215,7 @@ def _logarithm(base: float, head: float) -> float:
     return math.log(max(head, 1e-12) / max(base, 1e-12))
 
 
-_Known = dict[str, Changed]
+_Known = dict[str, ChangedFactor]
 
 
 def _part(known: _Known, name: str, grew: float) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pytest_greencompute.estimates.estimate import Estimate
 from pytest_greencompute.explaining.difference import LevelDifference, levels
-from pytest_greencompute.explaining.factors import Changed, Term, changed, product
+from pytest_greencompute.explaining.factors import ChangedFactor, Term, changed, product
 from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.stats.ratios import Ratio
@@ -20,7 +20,7 @@ class Explanation:
     head: Profile
     risen: Risen
     terms: tuple[Term, ...]
-    changed: tuple[Changed, ...]
+    changed: tuple[ChangedFactor, ...]
     levels: tuple[LevelDifference, ...]
     notes: tuple[str, ...] = ()
 

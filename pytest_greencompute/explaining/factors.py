@@ -29,7 +29,7 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangedFactor:
     """A fact of the work that is another one now: a number or a text of both sides; None: not known on that side."""
 
     name: str
@@ -54,11 +54,11 @@ def product(base: Profile, head: Profile, risen: Risen) -> tuple[Term, ...]:
     return tuple(Term(*each, part=math.log(each[3] / each[2]) / whole if whole else None) for each in terms)
 
 
-def changed(base: Profile, head: Profile, least: float = 0.01) -> tuple[Changed, ...]:
+def changed(base: Profile, head: Profile, least: float = 0.01) -> tuple[ChangedFactor, ...]:
     """The factors that differ: texts, and numbers by more than a share of ``least``."""
     names = dict.fromkeys([*(each.name for each in head.factors), *(each.name for each in base.factors)])
     units = {each.name: each.unit for each in (*base.factors, *head.factors)}
-    found = [Changed(name, base.factor(name), head.factor(name), units[name]) for name in names]
+    found = [ChangedFactor(name, base.factor(name), head.factor(name), units[name]) for name in names]
     return tuple(each for each in found if _differs(each.base, each.head, least))
 
 

@@ -78,11 +78,11 @@ class EnergyMeter:
         collate: Callable[[Any], Any] | None = None,
         name: str | None = None,
         seconds: float = 15.0,
-    ) -> Profile:
+    ) -> Profile | None:
         """See what ``model`` does while it answers some of ``queries``, for at most ``seconds``: the time of its modules, operators and
         Python functions, FLOPs, types, padding. Nothing is metered. Reports show it beside the run called ``name``.
 
-        Without --energy-budget nothing is looked at, which a note says. Other arguments and errors as for ``measure``.
+        None without --energy-budget: nothing is looked at then. Other arguments and errors as for ``measure``.
         """
         task = self._asking.task(model, queries, batch_size, collate=collate, name=name)
         return self._asking.mode.look(self._asking.test, task, seconds)

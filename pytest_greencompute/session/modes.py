@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.measuring.once import Answered
 from pytest_greencompute.measuring.task import Task
@@ -24,6 +23,9 @@ from pytest_greencompute.values.provenance import Provenance
 
 if TYPE_CHECKING:  # loaded where candidates are compared
     from pytest_greencompute.session.spread import SpreadOut
+
+if TYPE_CHECKING:
+    from pytest_greencompute.explaining.profile import Profile
 
 T = TypeVar("T")
 
@@ -82,8 +84,8 @@ class Mode(Protocol):
         """A run of the test."""
         ...
 
-    def look(self, test: MeteredTest, task: Task, seconds: float, /) -> Profile:
-        """What the model is seen to do."""
+    def look(self, test: MeteredTest, task: Task, seconds: float, /) -> Profile | None:
+        """What the model is seen to do; None where nothing is looked at."""
         ...
 
     def either(

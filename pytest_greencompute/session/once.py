@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.measuring.once import arun_once
 from pytest_greencompute.measuring.task import Task
@@ -79,9 +78,8 @@ class Once:
         """Each query once."""
         return await arun_once(task, self.clock, self._keep)
 
-    def look(self, _: MeteredTest, __: Task, ___: float, /) -> Profile:
+    def look(self, _: MeteredTest, __: Task, ___: float, /) -> None:
         """Nothing is looked at, which takes seconds."""
-        return Profile(notes=("not looked at: run pytest with --energy-budget",))
 
     def either(self, _: MeteredTest, __: Callable[[UnderMeters], T], once: Callable[[int | None], T], ___: SpreadOut | None = None, /) -> T:
         """What is done without a meter."""
