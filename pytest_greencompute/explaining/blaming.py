@@ -51,7 +51,7 @@ def blamed(explanation: Explanation) -> tuple[Blame, ...]:
     if not explanation.risen.certain:
         return ()
     places = _places(explanation)
-    factor = _factor(explanation, places) if places else None
+    factor = _factor(explanation, places)
     return (*([factor] if factor else []), *(_of_place(each, explanation) for each in places))
 
 
@@ -182,19 +182,22 @@ def _is_no_module(function: Place) -> bool:
 
 
 def _factor(explanation: Explanation, places: Sequence[Place]) -> Blame | None:
-    """The factor that made everything grow; None where the growth is in some places only, or no factor accounts for it."""
+    """The factor that made everything grow, or that is another one where no place has most of the difference; None where some places have
+    it, or no factor accounts for it.
+    """
     risen = explanation.risen
     grew = math.log(risen.head_j / risen.base_j)
     model = _model(explanation)
     work, time = (_Spread.of(model, holds) for holds in (_has_other_work, lambda each: _growth(each) / grew >= GREW))
-    if not (work if work.accounts else time).everywhere:
+    told = math.fsum(each.difference_j for each in places) / risen.difference_j
+    if told >= MOSTLY and not (work if work.accounts else time).everywhere:
         return None
     known = {each.name: each for each in explanation.changed}
     found = next((name for name, holds in CAUSES if name in known and holds(known, grew)), None)
     if found is None:
         return None
     changed = known[found]
-    difference = math.fsum(each.difference_j for each in places)
+    difference = risen.difference_j if told < MOSTLY else math.fsum(each.difference_j for each in places)
     text = f"{found}: {_value(changed.head)}, was {_value(changed.base)}: {_joules(difference, explanation)}"
     return Blame(f"factor: {found}", text, difference, risen.low, risen.high, changed=changed)
 
@@ -269,6 +272,7 @@ CAUSES: tuple[tuple[str, Callable[[_Known, float], bool]], ...] = (
     ("threads", _always),
     ("gradients", _always),
     ("training", _always),
+    ("attention", _always),
     ("device", _always),
     ("flops per query", _proportional("flops per query")),
 )

@@ -128,6 +128,12 @@ def test_a_module_with_other_work_is_named_where_no_clock_can_tell_it() -> None:
     assert first(profile(MODEL, APART), head, unsure=0.95) == "modules: Model.layer.2"
 
 
+def test_a_setting_is_named_where_no_place_has_most_of_it() -> None:
+    base, head = profile(MODEL, APART, gradients="off"), profile(times(MODEL, 1.1, "Model.layer.0.mlp"), APART, gradients="on")
+    assert first(base, head, unsure=0.95) == "factor: gradients"
+    assert first(base, profile(times(MODEL, 1.1, "Model.layer.0.mlp"), APART, gradients="off"), unsure=0.95) == "nothing"
+
+
 def test_what_disturbed_a_whole_side_does_not_hide_a_module_with_other_work() -> None:
     head = profile(times({**MODEL, "Model.embed": 0.2}, 1.1), times(APART, 1.1), calls_per_query=2.0)
     level = head.levels[0]
