@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from pytest_greencompute.explaining.profile import OUTSIDE, Cost, Factor, Level,
 from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.results.profile_json import explained_from_json, explained_to_json, profile_from_json, profile_to_json
 from pytest_greencompute.results.result import Explained
+from pytest_greencompute.results.run_json import schema
 from pytest_greencompute.stats.ratios import Ratio
 from pytest_greencompute.values.units import ENERGY
 
@@ -274,7 +276,12 @@ def test_what_nobody_can_have_seen_is_refused(make: Any) -> None:
 
 def test_an_explanation_outlives_its_json() -> None:
     energies = joules(32.0, 31.9, 32.1), joules(38.0, 37.9, 38.1)
-    sides = [Profile((Factor("dtype", "bfloat16"), Factor(TOKENS, 8.0)), (level(BERT, seed=seed),), ("a note",), 8) for seed in range(2)]
+    sides = [
+        Profile((Factor("dtype", "bfloat16"), Factor(TOKENS, 8.0)), (level(rows, seed=seed),), ("a note",), 8)
+        for seed, rows in enumerate((BERT, with_times(BERT, "output", times=1.5)))
+    ]
     made = Explained("main", explain(*sides, *energies))
+    assert made.explanation.levels[0].places
+    jsonschema.validate(explained_to_json(made), {"$ref": "#/$defs/explained", "$defs": schema()["$defs"]})
     assert profile_from_json(profile_to_json(sides[0])) == sides[0]
     assert explained_from_json(explained_to_json(made)) == made
