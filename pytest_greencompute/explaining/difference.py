@@ -86,7 +86,7 @@ class LevelDifference:
     notes: tuple[str, ...] = ()
 
     def short(self, name: str) -> str:
-        """A module's name without the class of the outermost one, where there is but one: "encoder.layer.0" of "BertModel.encoder.layer.0"."""
+        """A module's name without the class of the outermost one, where there is but one: "layer.0" of "BertModel.layer.0"."""
         outermost = {each.name for each in self.tree} - {OUTSIDE}
         head, dot, rest = name.partition(".")
         return rest if self.kind == "modules" and dot and outermost == {head} else name
