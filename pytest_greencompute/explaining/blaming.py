@@ -284,7 +284,9 @@ CAUSES: tuple[tuple[str, Callable[[_Known, float], bool]], ...] = (
 def _of_place(place: Place, explanation: Explanation) -> Blame:
     alike = f" ({place.alike} alike)" if place.alike > 1 else ""
     facts = "; ".join(_facts(place))
-    text = f"{place.name}{alike}: {_joules(place.difference_j, explanation)}{_share(place, explanation)}{f'; {facts}' if facts else ''}"
+    level = _level(explanation, place.kind)
+    name = place.name if level is None else level.short(place.name)
+    text = f"{name}{alike}: {_joules(place.difference_j, explanation)}{_share(place, explanation)}{f'; {facts}' if facts else ''}"
     return Blame(f"{place.kind}: {place.name}", text, place.difference_j, place.low, place.high, place=place)
 
 

@@ -153,4 +153,4 @@ def test_a_level_that_one_side_could_not_be_seen_at_blames_nobody() -> None:
 def test_the_sentence_has_the_joules_and_what_is_another_now() -> None:
     base, head = profile(MODEL, APART), profile(times(MODEL, 2, "Model.embed"), APART)
     (blame, *_) = blamed(explained(base, head, Risen(1.0, 1.1, 0.099, 0.101)))
-    assert blame.text.startswith("Model.embed: +99.7 mJ of +0.100 J [")
+    assert blame.text.startswith("embed: +99.7 mJ of +0.100 J [")
