@@ -70,10 +70,8 @@ def _places(explanation: Explanation) -> list[Place]:
     modules, functions = _level(explanation, "modules"), _level(explanation, "functions")
     rise = explanation.risen.difference_j
     within = next((each.parts for each in (functions.tree if functions else ()) if each.name == MODULES), ())
-    inner = _by_work(modules) or _inner(
-        [each for each in (modules.places if modules else ()) if each.name != OUTSIDE and each.certain], within
-    )
-    found = [*inner, *(each for each in _outer(modules, functions, rise) if each.certain)]
+    likely = _by_work(modules) or [each for each in (modules.places if modules else ()) if each.name != OUTSIDE and each.certain]
+    found = [*_inner(likely, within), *(each for each in _outer(modules, functions, rise) if each.certain)]
     grown = [each for each in found if each.difference_j / rise >= LEAST]
     return sorted(dict.fromkeys(grown), key=lambda each: -abs(each.difference_j))
 
