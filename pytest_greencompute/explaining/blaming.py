@@ -24,6 +24,7 @@ SAME = 0.01  # by which counts of the same work may differ
 APART = 3.0  # times as much as the rest: so much has grown what is to blame for less than most of the difference
 INSIDE = 0.6  # of a module's difference: a function that has so much of it is the place
 BATCH, CALLS, PADDING, NEW = "batch size", "calls per query", "padding", "new tokens"
+SILENT = {"threads", "gradients", "training"}  # settings that make modules dearer, few of them or all, and give them no other work
 OF_SESSIONS = "sessions' tokens per query"
 
 
@@ -180,17 +181,19 @@ def _is_no_module(function: Place) -> bool:
 
 
 def _factor(explanation: Explanation, places: Sequence[Place]) -> Blame | None:
-    """The factor that made everything grow, or that is another one where no place has most of the difference; None where some places have
-    it, or no factor accounts for it.
+    """The factor that made everything grow, or that is another one where no place has most of the difference or other work; None where some
+    have, or no factor accounts for it.
     """
     risen = explanation.risen
     grew = math.log(risen.head_j / risen.base_j)
     model = _model(explanation)
     work, time = (_Spread.of(model, holds) for holds in (_has_other_work, lambda each: _growth(each) / grew >= GREW))
     told = math.fsum(each.difference_j for each in places) / risen.difference_j
-    if told >= MOSTLY and not (work if work.accounts else time).everywhere:
-        return None
     known = {each.name: each for each in explanation.changed}
+    if told >= MOSTLY and not (work if work.accounts else time).everywhere:
+        if places[0].kind != "modules" or work.accounts:
+            return None
+        known = {name: each for name, each in known.items() if name in SILENT}  # the same work takes longer there
     found = next((name for name, holds in CAUSES if name in known and holds(known, grew)), None)
     if found is None:
         return None

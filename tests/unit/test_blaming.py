@@ -102,6 +102,10 @@ CASES = {
         *({"batch_size": 16.0, "calls_per_query": 1 / 16}, {"batch_size": 8.0, "calls_per_query": 1 / 8}, "modules: Model.embed"),
     ),
     "another type": (MODEL, times(MODEL, 2), APART, APART, {"dtype": "bfloat16"}, {"dtype": "float32"}, "factor: dtype"),
+    "threads that wait for each other in one module": (
+        *(MODEL, times(MODEL, 2, "Model.embed"), APART, APART),
+        *({"threads": 1.0}, {"threads": 8.0}, "factor: threads"),
+    ),
     "one layer in another type": (
         *(MODEL, times(MODEL, 3, "Model.layer.1.mlp"), APART, APART),
         *({"dtype": "bfloat16"}, {"dtype": "bfloat16, float32"}, "modules: Model.layer.1.mlp"),
