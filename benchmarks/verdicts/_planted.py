@@ -132,7 +132,7 @@ class Static(Sentences):
     def tokenize(self, lines: list[str]) -> Any:
         if self.each:
             return self.tokenizer.pad([self.tokenizer(line, truncation=True, max_length=128) for line in lines], return_tensors="pt")
-        return super().tokenize(lines)
+        return self.tokenizer(lines, padding=True, truncation=True, max_length=128, return_tensors="pt")
 
     def encode(self, lines: list[str]) -> np.ndarray:
         tokens = self.tokenize(lines)
@@ -223,8 +223,8 @@ class Chat:
         return [row.tolist() for row in found]
 
 
-def chat(**head: Any) -> tuple[Side, Side]:
-    prompts = reviews(words=8)[:6]
+def chat(*, words: int = 8, **head: Any) -> tuple[Side, Side]:
+    prompts = reviews(words=words)[40:44]
     return Side(Chat(), prompts, 2), Side(Chat(**head), prompts, 2)
 
 
@@ -371,7 +371,7 @@ PLANTED = (
         lambda: (Side(Static(), reviews(), 16), Side(Static(each=True), reviews(), 16)),
         r"functions: .*_planted\.py:(Static|Sentences)\.tokenize",
     ),
-    Planted("no cache in generate", lambda: chat(cache=False), r"factor: tokens per query"),
+    Planted("no cache in generate", lambda: chat(words=40, cache=False), r"factor: tokens per query"),
     Planted("a copy to numpy in a loop", lambda: sentences(words=6, base=HALF, loop=True), r"functions: .*_planted\.py:Sentences\.mean"),
     Planted("encoding twice", lambda: sentences(passes=2), r"factor: calls per query|functions: .*_planted\.py:Sentences\.encode"),
     Planted("gradients left on", lambda: sentences(4, words=4, base=HALF, gradients=True), r"factor: gradients"),

@@ -24,6 +24,7 @@ SAME = 0.01  # by which counts of the same work may differ
 APART = 3.0  # times as much as the rest: so much has grown what is to blame for less than most of the difference
 INSIDE = 0.6  # of a module's difference: a function that has so much of it is the place
 BATCH, CALLS, PADDING, NEW = "batch size", "calls per query", "padding", "new tokens"
+SILENT = {"threads", "gradients", "training"}  # settings that make modules dearer, few of them or all, and give them no other work
 OF_SESSIONS = "sessions' tokens per query"
 
 
@@ -51,7 +52,7 @@ def blamed(explanation: Explanation) -> tuple[Blame, ...]:
     if not explanation.risen.certain:
         return ()
     places = _places(explanation)
-    factor = _factor(explanation, places) if places else None
+    factor = _factor(explanation, places)
     return (*([factor] if factor else []), *(_of_place(each, explanation) for each in places))
 
 
@@ -70,10 +71,8 @@ def _places(explanation: Explanation) -> list[Place]:
     modules, functions = _level(explanation, "modules"), _level(explanation, "functions")
     rise = explanation.risen.difference_j
     within = next((each.parts for each in (functions.tree if functions else ()) if each.name == MODULES), ())
-    inner = _by_work(modules) or _inner(
-        [each for each in (modules.places if modules else ()) if each.name != OUTSIDE and each.certain], within
-    )
-    found = [*inner, *(each for each in _outer(modules, functions, rise) if each.certain)]
+    likely = _by_work(modules) or [each for each in (modules.places if modules else ()) if each.name != OUTSIDE and each.certain]
+    found = [*_inner(likely, within), *(each for each in _outer(modules, functions, rise) if each.certain)]
     grown = [each for each in found if each.difference_j / rise >= LEAST]
     return sorted(dict.fromkeys(grown), key=lambda each: -abs(each.difference_j))
 
@@ -182,19 +181,24 @@ def _is_no_module(function: Place) -> bool:
 
 
 def _factor(explanation: Explanation, places: Sequence[Place]) -> Blame | None:
-    """The factor that made everything grow; None where the growth is in some places only, or no factor accounts for it."""
+    """The factor that made everything grow, or that is another one where no place has most of the difference or other work; None where some
+    have, or no factor accounts for it.
+    """
     risen = explanation.risen
     grew = math.log(risen.head_j / risen.base_j)
     model = _model(explanation)
     work, time = (_Spread.of(model, holds) for holds in (_has_other_work, lambda each: _growth(each) / grew >= GREW))
-    if not (work if work.accounts else time).everywhere:
-        return None
+    told = math.fsum(each.difference_j for each in places) / risen.difference_j
     known = {each.name: each for each in explanation.changed}
+    if told >= MOSTLY and not (work if work.accounts else time).everywhere:
+        if places[0].kind != "modules" or work.accounts:
+            return None
+        known = {name: each for name, each in known.items() if name in SILENT}  # the same work takes longer there
     found = next((name for name, holds in CAUSES if name in known and holds(known, grew)), None)
     if found is None:
         return None
     changed = known[found]
-    difference = math.fsum(each.difference_j for each in places)
+    difference = risen.difference_j if told < MOSTLY else math.fsum(each.difference_j for each in places)
     text = f"{found}: {_value(changed.head)}, was {_value(changed.base)}: {_joules(difference, explanation)}"
     return Blame(f"factor: {found}", text, difference, risen.low, risen.high, changed=changed)
 
@@ -269,6 +273,7 @@ CAUSES: tuple[tuple[str, Callable[[_Known, float], bool]], ...] = (
     ("threads", _always),
     ("gradients", _always),
     ("training", _always),
+    ("attention", _always),
     ("device", _always),
     ("flops per query", _proportional("flops per query")),
 )
@@ -280,7 +285,9 @@ CAUSES: tuple[tuple[str, Callable[[_Known, float], bool]], ...] = (
 def _of_place(place: Place, explanation: Explanation) -> Blame:
     alike = f" ({place.alike} alike)" if place.alike > 1 else ""
     facts = "; ".join(_facts(place))
-    text = f"{place.name}{alike}: {_joules(place.difference_j, explanation)}{_share(place, explanation)}{f'; {facts}' if facts else ''}"
+    level = _level(explanation, place.kind)
+    name = place.name if level is None else level.short(place.name)
+    text = f"{name}{alike}: {_joules(place.difference_j, explanation)}{_share(place, explanation)}{f'; {facts}' if facts else ''}"
     return Blame(f"{place.kind}: {place.name}", text, place.difference_j, place.low, place.high, place=place)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.explaining.alignment import align
-from pytest_greencompute.explaining.profile import Level, LevelKind, Profile, Ticking
+from pytest_greencompute.explaining.profile import OUTSIDE, Level, LevelKind, Profile, Ticking
 from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.explaining.tree import Branch, Shares, Weighing, forest
 from pytest_greencompute.stats.distributions import student_t_quantile
@@ -84,6 +84,12 @@ class LevelDifference:
     places: tuple[Place, ...]
     unattributed_j: float
     notes: tuple[str, ...] = ()
+
+    def short(self, name: str) -> str:
+        """A module's name without the class of the outermost one, where there is but one: "layer.0" of "BertModel.layer.0"."""
+        outermost = {each.name for each in self.tree} - {OUTSIDE}
+        head, dot, rest = name.partition(".")
+        return rest if self.kind == "modules" and dot and outermost == {head} else name
 
 
 def levels(base: Profile, head: Profile, risen: Risen) -> tuple[LevelDifference, ...]:

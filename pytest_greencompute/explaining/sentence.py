@@ -18,13 +18,8 @@ def where(explanation: Explanation) -> str:
 
 def called(place: Place, level: LevelDifference) -> str:
     """'encoder.layer.* (12 alike)': without the class of the outermost module, where there is but one."""
-    outer = {each.name for each in level.tree}
-    name = place.name
-    head, dot, rest = name.partition(".")
-    if level.kind == "modules" and dot and len(outer) <= 2 and head in outer:  # it and what is outside of modules
-        name = rest
     more = f" ({place.alike} alike)" if place.alike > 1 else ""
-    return f"{name}{' itself' if place.own else ''}{more}"
+    return f"{level.short(place.name)}{' itself' if place.own else ''}{more}"
 
 
 def signed(joules: float) -> str:

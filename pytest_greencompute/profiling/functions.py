@@ -18,7 +18,7 @@ from pytest_greencompute.profiling.sampling import Sampled, Sampler
 
 REPEATS = 8  # parts that the time is divided into, each of as many passes as fit: their scatter is the figures' noise
 MOST_ROWS = 100  # that are kept, the longest; the others are what is not attributed
-COUNTING_SHARE = 0.25  # of the time limit: calls are counted only if a pass is shorter than that
+COUNTING_SHARE = 0.4  # of the time limit: calls are counted only if a pass is shorter than that
 BUSY = 0.1  # of the pass for looking at it: said from there on
 
 

@@ -28,7 +28,8 @@ from pytest_greencompute.machine.clock import thread_cpu_ns
 from pytest_greencompute.profiling.places import CodeNames, CodePlace
 
 PERIOD_S = 0.001  # between two looks on average; each is drawn afresh, so that no loop keeps step
-LATE_S = 0.002  # after so long without a look the main thread waits, or is in a long operation, and does not hear of signals
+LATE_S = 0.003  # after so long without a look the main thread waits, or is in a long operation, and does not hear of signals
+INTERRUPTED = "interrupted"  # the function that hears the timer
 DEEPEST = 400  # functions of a stack, from the innermost outwards
 # Timers, and the signals that they send: the first runs on while the process waits, the second is coarser.
 _TIMERS = {"cpu": ("REAL", "PROF"), "wall": ("REAL",)}
@@ -61,6 +62,8 @@ class Sampler:
         self._now: Callable[[], int] = time.process_time_ns if paid == "cpu" else time.perf_counter_ns
         self._last_ns = 0
         self._looked_s = 0.0
+        self._helper = 0
+        self._own_ns = 0
         self._threads: dict[tuple[int, int], int] = {}
         self._drawn = random.Random(0)
 
@@ -99,10 +102,11 @@ class Sampler:
             while not ended.is_set():
                 time.sleep(max(late_s, self._period_s()))
                 if time.perf_counter() - self._looked_s >= late_s:
-                    self._look(sys._current_frames().get(self._main))
+                    self._look(sys._current_frames().get(self._main), here=False)
 
         thread = threading.Thread(target=loop, name="greencompute-profiler", daemon=True)
         thread.start()
+        self._helper = thread.ident or 0
         try:
             yield
         finally:
@@ -115,8 +119,7 @@ class Sampler:
     def begin(self) -> None:
         """From now on it counts."""
         with self._lock:
-            self._threads = _threads_ns()
-            self._last_ns = self._now()
+            self._last_ns, self._threads, self._own_ns = self._now(), _threads_ns(), 0
             self._seen = Sampled(whole_ns=-self._last_ns)
 
     def end(self) -> Sampled:
@@ -124,38 +127,50 @@ class Sampler:
         with self._lock:
             seen, self._seen = self._seen, None
             assert seen is not None, "begin comes first"
-            seen.whole_ns += self._now() - seen.looking_ns
+            seen.looking_ns += self._looking_ns(_threads_ns())
+            seen.whole_ns = max(seen.whole_ns + self._now() - seen.looking_ns, sum(seen.by_place.values()))
         return seen
 
-    def _look(self, frame: FrameType | None) -> None:
+    def _look(self, frame: FrameType | None, *, here: bool = True) -> None:
+        """Share out what was spent since the last look; ``here``: the profiled thread looks itself."""
+        mine = time.thread_time_ns if self._paid == "cpu" else time.perf_counter_ns
+        start_ns = mine()
         with self._lock:
-            seen, now_ns = self._seen, self._now()
+            seen, now_ns, threads = self._seen, self._now(), _threads_ns()
             if seen is None:
                 return
-            spent_ns, threads = now_ns - self._last_ns, _threads_ns()
+            looking_ns = self._looking_ns(threads)
             frames = {**sys._current_frames(), self._main: frame}
-            if (own := threading.get_ident()) != self._main:
-                frames.pop(own)
-            for thread, part_ns in self._shares(frames, threads, spent_ns).items():
+            frames.pop(self._helper, None)
+            for thread, part_ns in self._shares(frames, threads, max(now_ns - self._last_ns - looking_ns, 0)).items():
                 place = self._names.place(self._stack(frames[thread], main=thread == self._main))
                 if place is not None:
                     seen.by_place[place] += part_ns
             seen.looks += 1
-            self._threads, self._last_ns = _threads_ns(), self._now()
-            self._looked_s = time.perf_counter()
-            seen.looking_ns += self._last_ns - now_ns
+            seen.looking_ns += looking_ns
+            self._looked_s, self._last_ns, self._threads = time.perf_counter(), now_ns, threads
+            self._own_ns = mine() - start_ns if here else 0
+
+    def _looking_ns(self, threads: dict[tuple[int, int], int]) -> int:
+        """What looking has taken since the last look began: of the profiled thread, and of the one that helps it."""
+        return self._own_ns + (self._used(threads).get(self._helper, 0) if self._paid == "cpu" else 0)
 
     def _shares(self, frames: dict[int, FrameType | None], threads: dict[tuple[int, int], int], spent_ns: int) -> dict[int, int]:
         """What each thread of Python is given of it: by its own CPU time, or all to the profiled one where none has any."""
-        used = {ident: ns - self._threads.get((ident, thread), 0) for (ident, thread), ns in threads.items() if ident in frames}
-        used = {ident: ns for ident, ns in used.items() if ns > 0} if self._paid == "cpu" else {}
+        used = {ident: ns for ident, ns in self._used(threads).items() if ident in frames and ns > 0} if self._paid == "cpu" else {}
         whole_ns = sum(used.values())
         return {thread: spent_ns * ns // whole_ns for thread, ns in used.items()} if whole_ns else {self._main: spent_ns}
+
+    def _used(self, threads: dict[tuple[int, int], int]) -> dict[int, int]:
+        """What each thread of Python has used since the last look; one that is new, since it began."""
+        return {ident: ns - self._threads.get((ident, thread), 0) for (ident, thread), ns in threads.items()}
 
     def _stack(self, frame: FrameType | None, *, main: bool) -> list[CodeType]:
         stack: list[CodeType] = []
         while frame is not None and len(stack) < DEEPEST and not (main and frame.f_code is self._inside):
             stack.append(frame.f_code)
+            if frame.f_code.co_name == INTERRUPTED and frame.f_code.co_filename == __file__:
+                stack.clear()  # it is about to look itself
             frame = frame.f_back
         return stack
 

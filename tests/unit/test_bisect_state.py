@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from profiles import BERT, compared, with_times
 
 from pytest_greencompute.bisecting.belief import Extent
 from pytest_greencompute.bisecting.search import Ended, Suspects
 from pytest_greencompute.commits.git import Commit
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.bisected import Bisected, lines, to_json
+from pytest_greencompute.results.result import Explained
 from pytest_greencompute.store.bisects import BisectState, LaunchOfCommit, MeasuredSoFar
 from pytest_greencompute.values.metrics import METRICS
 
@@ -109,6 +111,20 @@ def test_the_comparison_to_run_next_has_the_meter_that_was_asked_for() -> None:
 
 def test_what_was_found_with_less_confidence_says_what_to_run_next_too() -> None:
     assert "Next:" in lines(bisected(rise=0.005, explained=0.005))
+
+
+def test_what_the_commit_does_stands_in_place_of_the_command_that_would_say_it() -> None:
+    found = replace(bisected(), explained=Explained("2222222222", compared(BERT, with_times(BERT, "output", times=2.0))))
+    said = lines(found)
+    assert any(line.startswith("Where: ") and "output" in line for line in said)
+    assert not any("--energy-base-ref" in line for line in said)
+    assert "explanation" in to_json(found)
+
+
+def test_a_commit_that_could_not_be_explained_has_the_command() -> None:
+    said = lines(replace(bisected(), why_not="its version cannot explain"))
+    assert any("not explained: its version cannot explain" in line for line in said)
+    assert any("--energy-base-ref" in line for line in said)
 
 
 def test_a_range_names_its_commits() -> None:

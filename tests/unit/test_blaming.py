@@ -102,6 +102,10 @@ CASES = {
         *({"batch_size": 16.0, "calls_per_query": 1 / 16}, {"batch_size": 8.0, "calls_per_query": 1 / 8}, "modules: Model.embed"),
     ),
     "another type": (MODEL, times(MODEL, 2), APART, APART, {"dtype": "bfloat16"}, {"dtype": "float32"}, "factor: dtype"),
+    "threads that wait for each other in one module": (
+        *(MODEL, times(MODEL, 2, "Model.embed"), APART, APART),
+        *({"threads": 1.0}, {"threads": 8.0}, "factor: threads"),
+    ),
     "one layer in another type": (
         *(MODEL, times(MODEL, 3, "Model.layer.1.mlp"), APART, APART),
         *({"dtype": "bfloat16"}, {"dtype": "bfloat16, float32"}, "modules: Model.layer.1.mlp"),
@@ -128,6 +132,24 @@ def test_a_module_with_other_work_is_named_where_no_clock_can_tell_it() -> None:
     assert first(profile(MODEL, APART), head, unsure=0.95) == "modules: Model.layer.2"
 
 
+def test_a_hook_is_named_though_the_module_has_more_operators_with_it() -> None:
+    base, head = profile(MODEL, APART), profile(times(MODEL, 2, "Model.layer.0.mlp"), {**APART, " chat.py:hook": 0.3})
+    rows = [
+        tuple(replace(each, operators=9.0 if "0.mlp" in each.name and more else 5.0) for each in side.levels[0].costs)
+        for side, more in ((base, False), (head, True))
+    ]
+    sides = [
+        replace(side, levels=(replace(side.levels[0], costs=costs), side.levels[1])) for side, costs in zip((base, head), rows, strict=True)
+    ]
+    assert first(*sides) == "functions: chat.py:hook"
+
+
+def test_a_setting_is_named_where_no_place_has_most_of_it() -> None:
+    base, head = profile(MODEL, APART, gradients="off"), profile(times(MODEL, 1.1, "Model.layer.0.mlp"), APART, gradients="on")
+    assert first(base, head, unsure=0.95) == "factor: gradients"
+    assert first(base, profile(times(MODEL, 1.1, "Model.layer.0.mlp"), APART, gradients="off"), unsure=0.95) == "nothing"
+
+
 def test_what_disturbed_a_whole_side_does_not_hide_a_module_with_other_work() -> None:
     head = profile(times({**MODEL, "Model.embed": 0.2}, 1.1), times(APART, 1.1), calls_per_query=2.0)
     level = head.levels[0]
@@ -147,4 +169,4 @@ def test_a_level_that_one_side_could_not_be_seen_at_blames_nobody() -> None:
 def test_the_sentence_has_the_joules_and_what_is_another_now() -> None:
     base, head = profile(MODEL, APART), profile(times(MODEL, 2, "Model.embed"), APART)
     (blame, *_) = blamed(explained(base, head, Risen(1.0, 1.1, 0.099, 0.101)))
-    assert blame.text.startswith("Model.embed: +99.7 mJ of +0.100 J [")
+    assert blame.text.startswith("embed: +99.7 mJ of +0.100 J [")

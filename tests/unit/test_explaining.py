@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from profiles import BERT, compared, level, with_times
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Estimate
@@ -21,47 +21,13 @@ from pytest_greencompute.explaining.profile import OUTSIDE, Cost, Factor, Level,
 from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.results.profile_json import explained_from_json, explained_to_json, profile_from_json, profile_to_json
 from pytest_greencompute.results.result import Explained
+from pytest_greencompute.results.run_json import schema
 from pytest_greencompute.stats.ratios import Ratio
 from pytest_greencompute.values.units import ENERGY
-
-PASSES = 4
-BERT = {OUTSIDE: 1.0, "Bert": 0.2, "Bert.encoder": 0.1} | {
-    f"Bert.encoder.layer.{number}{part}": seconds
-    for number in range(6)
-    for part, seconds in (("", 0.1), (".attention", 1.0), (".intermediate", 2.0), (".output", 2.0))
-}
-
-
-def level(rows: Mapping[str, float], *, noise: float = 0.005, seed: int = 0, dtypes: Mapping[str, str] | None = None) -> Level:
-    """Rows by their own seconds, nested by their names, with some noise from pass to pass."""
-    rng = random.Random(seed)
-    seconds = {name: tuple(each * rng.gauss(1, noise) for _ in range(PASSES)) for name, each in rows.items()}
-    whole = tuple(math.fsum(each[index] for each in seconds.values()) for index in range(PASSES))
-    costs = [Cost(name, each, 1.0, inside=holder(name, rows), dtype=(dtypes or {}).get(name, "bfloat16")) for name, each in seconds.items()]
-    return Level("modules", "cpu", whole, tuple(costs))
-
-
-def holder(name: str, names: Iterable[str]) -> str:
-    while "." in name:
-        name = name.rpartition(".")[0]
-        if name in names:
-            return name
-    return ""
-
-
-def compared(base: Mapping[str, float], head: Mapping[str, float], **of_head: Any) -> Explanation:
-    """Both sides, whose joules are as their seconds, certain to 1 %."""
-    base_j, head_j = sum(base.values()), sum(head.values())
-    risen = Risen(base_j, head_j, head_j - base_j - 0.01 * base_j, head_j - base_j + 0.01 * base_j, base_sd=0.003 * base_j)
-    return explained(Profile(levels=(level(base),), queries=8), Profile(levels=(level(head, seed=1, **of_head),), queries=8), risen)
 
 
 def places(found: Explanation) -> list[Place]:
     return list(found.levels[0].places)
-
-
-def with_times(rows: Mapping[str, float], *words: str, times: float) -> dict[str, float]:
-    return {name: seconds * (times if all(word in name for word in words) else 1) for name, seconds in rows.items()}
 
 
 # Where the difference went
@@ -274,7 +240,12 @@ def test_what_nobody_can_have_seen_is_refused(make: Any) -> None:
 
 def test_an_explanation_outlives_its_json() -> None:
     energies = joules(32.0, 31.9, 32.1), joules(38.0, 37.9, 38.1)
-    sides = [Profile((Factor("dtype", "bfloat16"), Factor(TOKENS, 8.0)), (level(BERT, seed=seed),), ("a note",), 8) for seed in range(2)]
+    sides = [
+        Profile((Factor("dtype", "bfloat16"), Factor(TOKENS, 8.0)), (level(rows, seed=seed),), ("a note",), 8)
+        for seed, rows in enumerate((BERT, with_times(BERT, "output", times=1.5)))
+    ]
     made = Explained("main", explain(*sides, *energies))
+    assert made.explanation.levels[0].places
+    jsonschema.validate(explained_to_json(made), {"$ref": "#/$defs/explained", "$defs": schema()["$defs"]})
     assert profile_from_json(profile_to_json(sides[0])) == sides[0]
     assert explained_from_json(explained_to_json(made)) == made

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import cProfile
 import re
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,12 +68,12 @@ def test_time_goes_to_the_functions_that_spend_it() -> None:
 
 
 def test_calls_are_counted_per_query() -> None:
-    calls = {each.name: each.calls for each in profile(both).costs}
+    calls = {each.name: each.calls for each in profile(both, 2.0).costs}
     assert calls[named(spin)] == 1.0  # two a pass of two queries
 
 
 def test_a_librarys_time_counts_under_the_function_that_called_it() -> None:
-    level = profile(pattern)
+    level = profile(pattern, 1.0)
     name = f"re.compile from {named(pattern)}"
     assert shares(level)[name] > 0.8
     assert {each.name: each.calls for each in level.costs}[name] == 10.0
@@ -100,8 +102,15 @@ def test_a_function_that_waits_uses_no_processor() -> None:
     assert profile_functions(run, 1, 0.3, "wall").seconds[0] > 0.02
 
 
+def left() -> tuple[object, ...]:
+    """What a profiler may leave behind in a process."""
+    timers = (signal.getitimer(each) for each in (signal.ITIMER_REAL, signal.ITIMER_PROF)) if hasattr(signal, "setitimer") else ()
+    handlers = (signal.getsignal(each) for each in signal.valid_signals())
+    return (sys.getprofile(), sys.gettrace(), set(threading.enumerate()), *timers, *handlers)
+
+
 def test_nothing_is_left_behind() -> None:
-    before = (sys.getswitchinterval(), sys.getprofile(), sys.gettrace(), set(threading.enumerate()))
+    before = left()
     profile(both, 0.1)
 
     def fails() -> None:
@@ -109,7 +118,30 @@ def test_nothing_is_left_behind() -> None:
 
     with pytest.raises(ZeroDivisionError):
         profile(fails, 0.1)
-    assert (sys.getswitchinterval(), sys.getprofile(), sys.gettrace(), set(threading.enumerate())) == before
+    assert left() == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no timers")
+def test_a_timer_of_somebody_elses_goes_on() -> None:
+    def alarm(*_: object) -> None:
+        raise AssertionError
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.setitimer(signal.ITIMER_REAL, 600)
+    try:
+        level = profile(both, 0.3)
+        assert signal.getsignal(signal.SIGALRM) is alarm
+        assert 500 < signal.getitimer(signal.ITIMER_REAL)[0] <= 600
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert shares(level)[named(spin)] > 0.7  # by the other timer, which is coarser
+
+
+def test_a_model_in_another_thread_is_seen_without_a_timer() -> None:
+    with ThreadPoolExecutor() as pool:
+        level = pool.submit(profile, both).result()
+    assert shares(level)[named(spin)] > 0.7
 
 
 def test_another_profiler_goes_on_and_calls_are_not_counted() -> None:
