@@ -133,8 +133,8 @@ def test_most_of_the_best_saving_is_found_in_a_quarter_of_the_time_and_none_of_t
             outside += not each.ratio.low <= 1 - model.saving(each.configuration) <= each.ratio.high
         if seed < 2:
             assert spent <= 0.25 * model.grid_seconds()
-    assert sum(share >= 0.9 for share in shares) >= 22
-    assert math.fsum(shares) / len(shares) >= 0.95
+    assert min(shares) >= 0.9
+    assert math.fsum(shares) / len(shares) >= 0.97
     assert wrong == 0
     assert outside <= 2
 
