@@ -18,6 +18,7 @@ from pytest_greencompute.errors import CannotError
 from pytest_greencompute.explaining.profile import Level
 from pytest_greencompute.profiling.functions import profile_functions
 
+pytestmark = pytest.mark.alone  # shares of CPU time, sampled
 HERE = Path(__file__)
 
 
