@@ -16,7 +16,7 @@ from pytest_greencompute.profiling.hooked import Hooked, all_modules, holder_of,
 from pytest_greencompute.profiling.marks import OUT, Owned, Stamper, owned, without_marking
 
 REPEATS = 6  # passes of each kind
-ELSEWHERE = "modules are called in {} threads: only those of the busiest are told apart"
+ELSEWHERE = "modules are called in more than one thread: only those of the busiest are told apart"
 
 
 def profile_modules(run: Callable[[], object], queries: int, limit_s: float, clock: Ticking = "cpu") -> Level:
@@ -43,7 +43,7 @@ def profile_modules(run: Callable[[], object], queries: int, limit_s: float, clo
             plain_ns, marked = pair[0](), pair[1]()
         passes.append((plain_ns, marked[1]))
     if seen.threads > 1:
-        notes += (ELSEWHERE.format(seen.threads),)
+        notes += (ELSEWHERE,)
     return _level(modules, passes, queries, clock, notes)
 
 
