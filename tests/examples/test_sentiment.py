@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,8 @@ pytestmark = [
 
 
 def test_the_real_model_is_within_its_budgets_and_its_waste_is_red(run_example: Run, examples: Path) -> None:
+    demo = examples / "sentiment" / ".greencompute" / "baselines" / "demo"
+    shutil.rmtree(demo, ignore_errors=True)  # of an attempt before, which something disturbed
     status, output, report = run_example("sentiment", *QUICKLY, "--energy-save", "demo")
     assert status == 0, output
     jsonschema.validate(report, schema())
@@ -33,7 +36,7 @@ def test_the_real_model_is_within_its_budgets_and_its_waste_is_red(run_example: 
     assert [verdict["verdict"] for verdict in measured["verdicts"]] == ["PASS", "PASS", "PASS"]
     assert 0.72 < measured["metrics"]["accuracy"]["value"] < 0.78
     assert measured["metrics"]["energy_per_query"]["low"] > 0
-    assert len(list((examples / "sentiment" / ".greencompute" / "baselines" / "demo").glob("*.json"))) == 1
+    assert len(list(demo.glob("*.json"))) == 1
     if measured["metrics"]["energy_per_query"]["method"] == "modelled":
         assert "modelled, not measured" in output
 

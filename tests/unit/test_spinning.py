@@ -326,8 +326,8 @@ def in_a_process(library: str, *, quiet: bool) -> tuple[float, float]:
 @pytest.mark.parametrize("library", CALLS)
 def test_pure_waiting_after_a_call_costs_nothing_and_the_setting_that_we_name_stops_the_workers(library: str) -> None:
     tail_j, waited_j = in_a_process(library, quiet=False)
-    quiet_j, _ = in_a_process(library, quiet=True)
+    quiet_j, alone_j = in_a_process(library, quiet=True)  # what a window takes itself, where nobody spins
     if tail_j < SHOWS_S * 10:
         pytest.skip(f"{library}'s workers do not spin here")
-    assert waited_j < 0.25 * tail_j
+    assert waited_j < alone_j + 0.25 * tail_j
     assert quiet_j < 0.25 * tail_j
