@@ -83,21 +83,24 @@ class Project:
         return path
 
     def toml(self, text: str) -> Path:
-        """pyproject.toml with [tool.greencompute]; the meter is the world's unless the text lists others, and nothing is explained, which
-        takes seconds, unless it says so.
-        """
-        explain = "" if re.search(r"^\s*explain\s*=", text, re.MULTILINE) else 'explain = "off"\n'
+        """pyproject.toml with [tool.greencompute]; the meter is the world's unless the text lists others."""
         meters = "" if re.search(r"^\s*meters\s*=", text, re.MULTILINE) else 'meters = ["world"]\n'
-        return self.write("pyproject.toml", f"[tool.greencompute]\n{explain}{meters}{_dedented(text)}")
+        return self.write("pyproject.toml", f"[tool.greencompute]\n{meters}{_dedented(text)}")
 
     def run(self, *args: str) -> pytest.RunResult:
-        return self.pytester.runpytest_inprocess(*WITHOUT, *args)
+        return self.pytester.runpytest_inprocess(*WITHOUT, *self._unexplained(args), *args)
 
     def measure(self, *args: str) -> pytest.RunResult:
         return self.run("--energy-budget", *args)
 
     def run_apart(self, *args: str, timeout: float = 60) -> pytest.RunResult:
-        return self.pytester.runpytest_subprocess(*WITHOUT, *args, timeout=timeout)
+        return self.pytester.runpytest_subprocess(*WITHOUT, *self._unexplained(args), *args, timeout=timeout)
+
+    def _unexplained(self, args: Sequence[str]) -> tuple[str, ...]:
+        """What is measured is not explained, which takes seconds, unless the settings say so or the options that follow."""
+        settings = self.path / "pyproject.toml"
+        says = settings.exists() and re.search(r"^\s*explain\s*=", settings.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        return () if says or "--energy-budget" not in args or "no:greencompute" in args else ("--energy-explain=off",)
 
     def report(self, name: str = "energy.json") -> dict[str, Any]:
         """The JSON report, checked against the schema that ships, and for numbers that are none."""
