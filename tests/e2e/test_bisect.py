@@ -39,7 +39,7 @@ class Planted:
         self.git("init", "-q", "-b", "main")
         self.git("config", "user.email", "tests@example.org")
         self.git("config", "user.name", "Tests")
-        project.toml("max_seconds = 20")
+        project.toml('max_seconds = 20\nexplain = "off"')
         conftest = (project.path / "conftest.py").read_text(encoding="utf-8")
         project.write("conftest.py", SIMULATED + conftest)
         project.write("tests/test_app.py", TEST)

@@ -320,7 +320,7 @@ def test_at_most_five_limits_are_named(project: Project) -> None:
         """,
     )
     result = project.measure("--energy-update=tighten")
-    result.stdout.fnmatch_lines(["updated 7 limits in pyproject.toml: *::test_size[[]4] energy_per_query 0.525 J (new), and 2 more"])
+    result.stdout.fnmatch_lines(["updated 7 limits in pyproject.toml: *::test_size[[]4] energy_per_query 0.525 J (new) and 2 more"])
 
 
 def test_it_needs_the_budget_and_has_no_place_in_a_file(budgeted: Project) -> None:
