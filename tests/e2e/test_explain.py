@@ -14,6 +14,7 @@ from pytest_greencompute.profiling.looked import get_ready
 from tests.e2e.conftest import Project
 from tests.e2e.test_base_ref import Repository, no_worktree_is_left, repository
 
+pytestmark = pytest.mark.alone  # what is looked at has seconds of real time, and shares of CPU time are sampled
 __all__ = ["repository"]  # the fixture
 
 LIMIT_S = 4.0
