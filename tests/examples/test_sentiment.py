@@ -41,7 +41,7 @@ def test_the_real_model_is_within_its_budgets_and_its_waste_is_red(run_example: 
         assert "modelled, not measured" in output
 
     status, output, wasteful = run_example("sentiment", *QUICKLY, "--energy-baseline", "demo", SENTIMENT_WASTE="twice")
-    assert status == 1
+    assert status == 1, output
     assert "worse than the tolerance of 5.0 %" in output
     words = {(verdict["metric"], verdict["kind"]): verdict["verdict"] for verdict in wasteful["runs"][0]["verdicts"]}
     assert words["energy_per_query", "baseline"] == "FAIL"
