@@ -14,7 +14,7 @@ from pytest_greencompute.explaining.difference import LEAST, LevelDifference, Pl
 from pytest_greencompute.explaining.explanation import Explanation
 from pytest_greencompute.explaining.factors import TOKENS, ChangedFactor
 from pytest_greencompute.explaining.profile import MODULES, OUTSIDE, LevelKind
-from pytest_greencompute.values.units import ENERGY, show
+from pytest_greencompute.explaining.sentence import signed
 
 EVERYWHERE = 0.75  # of what the model cost before: where so much of it grew, the growth is in no one place
 GREW = 1 / 3  # of the whole's growth (logarithm): what grew less is not part of it
@@ -54,6 +54,14 @@ def blamed(explanation: Explanation) -> tuple[Blame, ...]:
     places = _places(explanation)
     factor = _factor(explanation, places)
     return (*([factor] if factor else []), *(_of_place(each, explanation) for each in places))
+
+
+def where(explanation: Explanation) -> str:
+    """'Where: encoder.layer.*.intermediate (12 alike): +0.86 J of +0.92 J [88 %, 99 %]; now float32, was bfloat16.' Empty where no place
+    can be named.
+    """
+    found = blamed(explanation)
+    return f"Where: {found[0].text}." if found else ""
 
 
 def _level(explanation: Explanation, kind: LevelKind) -> LevelDifference | None:
@@ -292,8 +300,7 @@ def _of_place(place: Place, explanation: Explanation) -> Blame:
 
 
 def _joules(difference_j: float, explanation: Explanation) -> str:
-    signed = [f"{'+' if each > 0 else ''}{show(each, ENERGY)}" for each in (difference_j, explanation.risen.difference_j)]
-    return " of ".join(signed)
+    return f"{signed(difference_j)} of {signed(explanation.risen.difference_j)}"
 
 
 def _share(place: Place, explanation: Explanation) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,11 +96,6 @@ class Level:
         for index, whole in enumerate(self.seconds):
             if math.fsum(each.seconds[index] for each in self.costs) > whole * (1 + OVER):
                 raise SettingsError(f"The rows of {self.kind} exceed their pass.", remedy="Scale them to it: rows never exceed the pass.")
-
-    def share(self, names: Sequence[str] | frozenset[str]) -> tuple[float, ...]:
-        """What part of each pass the rows of these names are together: 0 to 1."""
-        rows = [each for each in self.costs if each.name in names]
-        return tuple(min(math.fsum(row.seconds[index] for row in rows) / whole, 1.0) for index, whole in enumerate(self.seconds))
 
 
 @dataclass(frozen=True, slots=True)

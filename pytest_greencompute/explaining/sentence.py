@@ -1,19 +1,9 @@
-"""What a failure says of an explanation: one line."""
+"""How places and joules of an explanation are written."""
 
 from __future__ import annotations
 
-from pytest_greencompute.explaining.blaming import blamed
 from pytest_greencompute.explaining.difference import LevelDifference, Place
-from pytest_greencompute.explaining.explanation import Explanation
 from pytest_greencompute.values.units import ENERGY, show
-
-
-def where(explanation: Explanation) -> str:
-    """'Where: encoder.layer.*.intermediate (12 alike): +0.86 J of +0.92 J [88 %, 99 %]; now float32, was bfloat16.' Empty where no place
-    can be named.
-    """
-    found = blamed(explanation)
-    return f"Where: {found[0].text}." if found else ""
 
 
 def called(place: Place, level: LevelDifference) -> str:

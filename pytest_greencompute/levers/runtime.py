@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -120,8 +121,6 @@ def _attending(changed: Changed, value: Value) -> Changed:
 
 def _copy(module: Any) -> Any:
     """Its weights are shared with the first: what is changed is how they are used."""
-    import copy
-
     return copy.deepcopy(module, {id(each): each for each in (*module.parameters(), *module.buffers())})
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_greencompute.errors import CannotError
-from pytest_greencompute.models.held import held_by
+from pytest_greencompute.models.held import held_by, names_in
 from pytest_greencompute.models.precision import is_module
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -94,12 +94,7 @@ def _function(function: types.FunctionType, memo: dict[int, Any]) -> types.Funct
     for cell, before in zip(cells, function.__closure__ or (), strict=True):
         if before != types.CellType():
             cell.cell_contents = _copied(before.cell_contents, memo)
-    for name in _names(function.__code__):
+    for name in {*names_in(function.__code__)}:
         if name in own:
             own[name] = _copied(own[name], memo)
     return made
-
-
-def _names(code: types.CodeType) -> set[str]:
-    inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
-    return set(code.co_names).union(*map(_names, inner))

@@ -46,5 +46,9 @@ def _parts(held: Any) -> list[Any]:
 
 
 def _named(code: types.CodeType, names: Attributes) -> list[Any]:
-    inner = [each for const in code.co_consts if isinstance(const, types.CodeType) for each in _named(const, names)]
-    return [names[name] for name in code.co_names if name in names] + inner
+    return [names[name] for name in names_in(code) if name in names]
+
+
+def names_in(code: types.CodeType) -> list[str]:
+    """The names of globals and attributes that code uses, also in the functions that it makes."""
+    return [*code.co_names, *(name for const in code.co_consts if isinstance(const, types.CodeType) for name in names_in(const))]

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_greencompute.estimates.estimate import Estimate, Outcome
+from pytest_greencompute.explaining.blaming import where
 from pytest_greencompute.explaining.explanation import Explanation
 from pytest_greencompute.explaining.profile import Profile
-from pytest_greencompute.explaining.sentence import where
 from pytest_greencompute.judging.verdict import ORDER, Effect, Verdict, Word
 from pytest_greencompute.stats.ratios import Ratio
 from pytest_greencompute.values.footprint import Amount, Footprint, Year, yearly
