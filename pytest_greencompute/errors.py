@@ -60,3 +60,10 @@ class HeldUpError(MeterLostError):
 
 # What taking apart and working out may end with of what somebody else wrote: a report, or a message of another process.
 MADE_UP = (GreencomputeError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, IndexError, MemoryError)
+UNREADABLE = (OSError, *MADE_UP)  # and reading it, with what is in it
+
+
+def first_line(said: str) -> str:
+    """The first line of what another library's error says, for a sentence of ours."""
+    line = said.strip().splitlines()[0] if said.strip() else "an error without words"
+    return line if len(line) <= 200 else f"{line[:199]}…"

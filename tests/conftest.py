@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
+import gc
+import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,14 +14,27 @@ import hypothesis
 import pytest
 from _pytest.runner import runtestprotocol
 
+import pytest_greencompute
 from tests.quiet import Others, shared_out, turn
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a time limit for an example would test the machine
 hypothesis.settings.load_profile("any machine")
 
+# Where no bytecode is kept, each of hundreds of processes compiles all of us anew, and rewrites assertions: for three seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 TRIES = 3
+TRIES_IN_QUIET = 2  # a host that takes the CPU away for half a second, or slows it, is seen by nobody here
+SECOND = "passed when run again"
 # What a busy machine can bring about: another figure, verdict or outcome, a measurement given up, time over. Any other error is ours.
 BY_BUSY_MACHINES = re.compile(r"assert |AssertionError$|Failed$|BudgetsFailedError$|(NoMeter|MeterLost|HeldUp|Meter)Error$|\w*Timeout")
+
+
+def pytest_configure() -> None:
+    """What other processes than pytest's import is compiled before they begin: those of end-to-end tests keep nothing."""
+    if not shared_out():
+        compileall.compile_dir(pytest_greencompute.__path__[0], quiet=2)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -28,6 +45,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return "mark.alone" not in collection_path.read_text(encoding="utf-8") or None
 
 
+def pytest_collection_finish() -> None:
+    """What there is by now, modules and thousands of tests, stays: no garbage collection need look through it."""
+    gc.collect()
+    gc.freeze()
+
+
 def _waits(mark: pytest.Mark) -> bool:
     return bool(mark.kwargs.get("waits"))
 
@@ -35,8 +58,8 @@ def _waits(mark: pytest.Mark) -> bool:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Tests that measure in real time (mark ``alone``) need the machine. One that fails while other processes use it says nothing of us: it
-    is run again, with fresh fixtures, and left out with the reason if that does not help. On a quiet machine a failure is a failure, and
-    anywhere one that no busy machine explains.
+    is run again, with fresh fixtures, and left out with the reason if that does not help. Two failures on a quiet machine are a failure,
+    and so is anywhere a single one that no busy machine explains. What passed only when it ran again is named at the end.
 
     Of several workers one runs such a test while the others wait. Those that wait for ticks and servers more than they work
     (``alone(waits=True)``) run beside each other; one that fails there is run again by itself, and that counts.
@@ -59,14 +82,18 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def _by_itself(item: pytest.Item, nextitem: pytest.Item | None, *, again: bool) -> list[pytest.TestReport]:
-    """The reports of the test, after as many tries as a busy machine needs."""
+    """The reports of the test, after as many tries as the machine needs."""
+    in_quiet = 0
     for number in range(TRIES):
         if number or again:
             item._initrequest()  # type: ignore[attr-defined]  # as pytest's own rerunning plugins do: no other way to get fresh fixtures
         with Others() as others:
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
         failed = [report for report in reports if report.failed]
-        if not others.disturb or not failed or not all(map(_by_busy_machine, failed)):
+        in_quiet += not others.disturb
+        if not failed and number:
+            reports[0].user_properties.append((SECOND, number + 1))
+        if not failed or in_quiet == TRIES_IN_QUIET or not all(map(_by_busy_machine, failed)):
             return reports
     _leave_out(item, reports, f"failed {TRIES} times while other processes used {others}: it needs the machine for itself")
     return reports
@@ -85,3 +112,13 @@ def _leave_out(item: pytest.Item, reports: Sequence[pytest.TestReport], reason: 
     for report in reports:
         if report.failed:
             report.outcome, report.longrepr = "skipped", (path, (line or 0) + 1, f"Skipped: {reason}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A test that fails now and then is not hidden by its second try."""
+    reports = (report for group in terminalreporter.stats.values() for report in group if isinstance(report, pytest.TestReport))
+    again = sorted({report.nodeid for report in reports if any(name == SECOND for name, _ in report.user_properties)})
+    if again:
+        terminalreporter.section(f"{len(again)} {SECOND}", sep="-")
+        for nodeid in again:
+            terminalreporter.line(nodeid)

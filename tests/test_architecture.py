@@ -40,6 +40,7 @@ ORDER = (
     "fleet",
     "session",
     "hooks",
+    "starting",
     "commands",
     "testing",
 )
@@ -49,7 +50,7 @@ NOT_IN_PURE = {"os", "time", "pathlib", "torch", "pytest", "random", "subprocess
 KNOW_PYTEST = ("hooks", "plugin")
 NOT_AT_IMPORT = {
     *("numpy", "torch", "scipy", "codecarbon", "zeus", "amdsmi", "pynvml", "tabulate", "filelock", "transformers"),
-    *("plotly", "jinja2", "fastjsonschema", "prometheus_client", "mlflow", "opentelemetry", "httpx", "httpx_sse", "anyio", "ray"),
+    *("plotly", "jinja2", "fastjsonschema", "prometheus_client", "mlflow", "opentelemetry", "httpx", "httpx_sse", "anyio", "ray", "psutil"),
 }
 MOST_IN_THE_ROOT, MOST_LAZY_IMPORTS = 8, 25
 LONGEST_MODULE, LONGEST_CLASS = 450, 300

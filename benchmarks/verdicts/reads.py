@@ -5,7 +5,8 @@ A counter that ticks every 100 ms and takes 2.4 ms of CPU a read, as an H100's d
 from the first block's start to the last one's end; *test*: with preparation, but for the probe, whose reads stand beside it.
 
 ``--real``: the same in real time, real pynvml reading the stand-in for NVIDIA's driver library, and the CPU time of this process in
-whatever the loop asks of the instruments: waiting for ticks and phases, reads, marks, conditions, the probe. Needs a quiet machine.
+whatever the loop asks of the instruments: waiting for ticks and phases, reads, marks, conditions, the probe, samples of power. Needs a
+quiet machine.
 
 ``--sessions`` prints instead what a device that is remembered saves: seconds of the first metered test of a session of pytest that knows
 nothing of the device, and of the one after it.
@@ -167,6 +168,8 @@ def _cost(case: Case, model: Callable[[list[int]], list[int]], instruments: Any,
         if hasattr(before, "whole_before"):  # a build that remembers
             instruments.expect(before.behaviours, remembered=True)
     spent.watch(instruments, *ASKED)
+    if hasattr(instruments, "_sampler"):  # a build that holds counters against power, which a thread of its own samples
+        spent.watch(instruments._sampler, "_sample")
     a_ns = now_ns()
     run, _ = named("run_metered")(task, instruments, effort)
     return spent.cost(run, a_ns, now_ns())

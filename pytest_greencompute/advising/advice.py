@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_greencompute.advising.levers import Configuration
 from pytest_greencompute.advising.search import LEAST, Searched, Trial
 from pytest_greencompute.judging.choice import Gain
 from pytest_greencompute.stats.ratios import Ratio
-from pytest_greencompute.values.units import show_share, significant
+from pytest_greencompute.values.footprint import Footprint, Year, show_year
+from pytest_greencompute.values.units import show_share, show_traffic, significant
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -18,13 +19,17 @@ class Suggestion:
     """Something to do, proven by fresh turns beside today's configuration.
 
     ``energy`` and ``latency`` (the median's; None where it is not known) are how many times today's, ``accuracy`` how many more of the
-    queries are right (None where accuracy is not known).
+    queries are right (None where accuracy is not known). ``year`` is what a year of the traffic uses less, by ``footprint``, whose energy
+    may be ``modelled``; None where no traffic is set.
     """
 
     configuration: Configuration
     energy: Ratio
     accuracy: Gain | None = None
     latency: Ratio | None = None
+    year: Year | None = None
+    footprint: Footprint = field(default_factory=Footprint)
+    modelled: bool = False
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -43,6 +48,9 @@ class Suggestion:
             said.append(f"accuracy {self.accuracy}")
         if self.latency is not None:
             said.append(f"a batch takes {significant(self.latency.value, 3)} times as long")
+        if self.year is not None:
+            less = show_year(self.year, self.footprint.currency, modelled=self.modelled)
+            said.append(f"at {show_traffic(self.footprint.queries_per_s or 0.0)} {less} less a year")
         return f"{'; '.join(said)}: {'; '.join(self.code)}"
 
 

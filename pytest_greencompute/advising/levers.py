@@ -8,6 +8,8 @@ from typing import Literal
 
 from pytest_greencompute.errors import SettingsError
 
+__tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
+
 LeverKind = Literal["batching", "input", "memory", "runtime", "precision", "generation", "model"]
 Value = bool | int | float | str
 TODAY = "as it is"
@@ -18,8 +20,9 @@ class Lever:
     """One thing that may be changed. ``code`` are the lines that do it for good, ``{value}`` standing for the setting's value; ``codes``
     those of values that are done otherwise.
 
-    ``needs`` says in words what a model must be for it. ``unasked``: it is tried without being named. Raises SettingsError for a name that
-    is no word, and where there is no code to write.
+    Of a value such as "small@0.9" the code may name the parts, ``{first}`` and ``{last}``. ``needs`` says in words what a model must be for
+    it. ``unasked``: it is tried without being named. ``instead_of`` is the lever whose place it takes: one of the two can be set. Raises
+    SettingsError for a name that is no word, and where there is no code to write.
     """
 
     name: str
@@ -27,7 +30,13 @@ class Lever:
     needs: str
     code: str
     unasked: bool = True
-    codes: Mapping[Value, str] = field(default_factory=dict)
+    codes: Mapping[Value, str] = field(default_factory=dict, hash=False)
+    instead_of: str = ""
+
+    @property
+    def place(self) -> str:
+        """What only one setting of a configuration can have."""
+        return self.instead_of or self.name
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -51,7 +60,11 @@ class Setting:
     @property
     def code(self) -> str:
         """The lines that do it for good."""
-        return self.lever.codes.get(self.value, self.lever.code).replace("{value}", str(self.value))
+        first, _, last = str(self.value).rpartition("@")
+        code = self.lever.codes.get(self.value, self.lever.code)
+        if first in self.lever.codes:  # how that is made comes before what is done with it
+            code = f"{self.lever.codes[first]}; {code}"
+        return code.replace("{value}", str(self.value)).replace("{first}", first).replace("{last}", last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +74,8 @@ class Configuration:
     settings: tuple[Setting, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [each.lever.name for each in self.settings]
-        if len(set(names)) < len(names):
+        places = [each.lever.place for each in self.settings]
+        if len(set(places)) < len(places):
             raise SettingsError(f"A configuration sets a lever twice: {self.name}.")
 
     @property
@@ -80,8 +93,8 @@ class Configuration:
         return Configuration((*self.without(setting.lever).settings, setting))
 
     def without(self, lever: Lever) -> Configuration:
-        """These settings but for that of a lever."""
-        return Configuration(tuple(each for each in self.settings if each.lever.name != lever.name))
+        """These settings but for that in the place of a lever."""
+        return Configuration(tuple(each for each in self.settings if each.lever.place != lever.place))
 
 
 _GENERATOR = "Generator(model, tokenizer, {})"
@@ -89,12 +102,25 @@ LEVERS = {
     each.name: each
     for each in (
         Lever("model", "model", "candidates=", "model = {value}"),
+        Lever(
+            "cascade",
+            "model",
+            "candidates= with .with_confidence(batch)",
+            "answers, sure = {first}.with_confidence(queries)  # and ask the model where sure < {last}",
+            instead_of="model",
+        ),
         Lever("batch_size", "batching", "queries that can wait for each other", "batch_size={value}"),
         Lever("truncate", "input", "texts", "query = query[:{value}]  # characters"),
         Lever("by_length", "batching", "queries that have a length and can wait", "queries = sorted(queries, key=len)"),
         Lever("answer_once", "memory", "queries that come again", "answers = {}  # by query: look there before asking the model"),
         Lever("max_new_tokens", "generation", "a Generator", _GENERATOR.format("max_new_tokens={value}")),
         Lever("stop_at_line", "generation", "a Generator", _GENERATOR.format('stop_strings=["\\n"]')),
+        Lever(
+            "reasoning_off",
+            "generation",
+            "a Generator whose chat template has enable_thinking",
+            _GENERATOR.format('template={"enable_thinking": False}'),
+        ),
         Lever("static_cache", "generation", "a Generator", _GENERATOR.format('cache_implementation="static"'), unasked=False),
         Lever(
             "precision",
@@ -108,7 +134,20 @@ LEVERS = {
             },
         ),
         Lever("attention", "runtime", "a transformers model that can be copied", 'model.set_attn_implementation("{value}")'),
-        Lever("compile", "runtime", "a torch module that can be copied", "model = torch.compile(model)", unasked=False),
+        Lever(
+            "compile",
+            "runtime",
+            "a torch module that can be copied",
+            "model.forward = torch.compile(model.forward, dynamic=True)",
+            unasked=False,
+        ),
+        Lever(
+            "onnx",
+            "runtime",
+            "a torch module that exports; onnxruntime, onnx and onnxscript",
+            'torch.onnx.export(model, ..., "model.onnx")  # and onnxruntime.InferenceSession("model.onnx")',
+            unasked=False,
+        ),
         Lever("threads", "runtime", "torch on the CPU", "torch.set_num_threads({value})"),
         Lever("inference_mode", "runtime", "a torch module that is called with gradients", "with torch.inference_mode(): ..."),
     )

@@ -1,13 +1,14 @@
 """Which configurations to measure next, and when the best one is found: a generator that asks for heats and is told what they showed.
 
 Laws: what is measured in a heat is dropped as soon as it cannot matter any more; savings do not add up, so that what is combined is
-measured together; whatever is advised has been measured once more, from scratch, beside today's configuration.
+measured together; what a sample of the queries lets through is judged on all of them before it is built on; whatever is advised has been
+measured once more, from scratch, beside today's configuration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_greencompute.advising.levers import Configuration, Setting
@@ -20,20 +21,23 @@ MAY_HELP = 1.2  # a lever that costs no more than that alone may still pay toget
 ADVISED = 3  # single settings that are named beside all of them together
 MOST_HEATS = 8
 WIDTH = 6  # settings that are tried beside the best so far, those first that save most alone
-Purpose = Literal["screen", "combine", "confirm"]
+Purpose = Literal["screen", "combine", "judge", "confirm"]
+SAMPLED: tuple[Purpose, ...] = ("screen", "combine")  # a sample of the queries does for these
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """What a heat showed of a configuration: how many times the energy of the heat's first it uses, None where there is no figure.
 
-    ``missed`` says which demand it does not meet, ``problem`` why it could not be measured; both are empty where all is well.
+    ``missed`` says which demand it does not meet, ``problem`` why it could not be measured; both are empty where all is well. ``alike`` is
+    the share of the heat's queries that it answers as today's configuration does, None where that is not known.
     """
 
     configuration: Configuration
     ratio: Ratio | None = None
     missed: str = ""
     problem: str = ""
+    alike: float | None = None
 
     @property
     def usable(self) -> bool:
@@ -43,10 +47,16 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """Configurations to be measured from scratch and by turns. The first is what the others are held against."""
+    """Configurations to be measured from scratch and by turns, or to be judged by their answers alone. The first is what the others are
+    held against. ``on_sample``: a sample of the queries will do.
+    """
 
     purpose: Purpose
     configurations: tuple[Configuration, ...]
+
+    @property
+    def on_sample(self) -> bool:
+        return self.purpose in SAMPLED
 
     def over(self, trials: Mapping[str, Trial]) -> Collection[str]:
         """The names of those that need no more turns, given what is known so far of those but the first; its own when nobody needs it."""
@@ -68,7 +78,7 @@ class Heat:
 
     def _excludes(self, one: Trial, other: Trial) -> bool:
         """Whether only the better of the two is of use: of two values of a lever; of all that are to be added to one configuration."""
-        mine, theirs = ({each.lever.name for each in trial.configuration.settings} for trial in (one, other))
+        mine, theirs = ({each.lever.place for each in trial.configuration.settings} for trial in (one, other))
         return self.purpose == "combine" or mine == theirs
 
 
@@ -93,32 +103,140 @@ class Searched:
 Search = Generator[Heat, Sequence[Trial], Searched]
 
 
-def search(settings: Sequence[Setting], most_heats: int = MOST_HEATS) -> Search:
+def search(settings: Sequence[Setting], most_heats: int = MOST_HEATS, *, sampled: bool = False) -> Search:
     """Ask for heats, be told a trial for each configuration but the heat's first, and return what was found.
 
     Each setting is measured alone. The best of them is then joined by the next best, one more in each configuration, and the leanest of
     these by whatever makes it leaner still, values of other levers and other values of its own, until nothing does. In the end all of it
-    together and its best parts are measured again, from scratch.
+    together and its best parts are measured again, from scratch. ``sampled``: up to then a sample of the queries was asked, so that
+    whatever answers some of it otherwise, and the best in the end, are judged on all queries.
     """
-    today = Configuration()
     if not settings:
         return Searched((), (), 0)
-    alone = yield Heat("screen", (today, *(Configuration((each,)) for each in settings)))
-    ranked = sorted((each for each in alone if each.usable and _times(each) <= MAY_HELP), key=_times)
-    if not ranked or _times(ranked[0]) > 1 - LEAST:
-        return Searched(tuple(alone), (), 1)
-    parts = [each.configuration.settings[0] for each in ranked]
-    best, heats, seen = Configuration((parts[0],)), 1, {each.configuration.key for each in alone}
-    joined = _prefixes([part for part, each in zip(parts, ranked, strict=True) if _times(each) < 1 - LEAST]) or _beside(best, parts, seen)
-    while joined and heats < most_heats:
-        trials = yield Heat("combine", (best, *joined))
-        heats += 1
-        seen |= {each.key for each in joined}
-        best = min((each for each in trials if each.usable and _times(each) <= 1 - LEAST), key=_times, default=Trial(best)).configuration
-        joined = _beside(best, parts, seen)
-    confirmed = yield Heat("confirm", (today, *_to_confirm(best, ranked)))
-    saving = sorted((each for each in confirmed if each.usable and each.ratio is not None and each.ratio.high < 1), key=_times)
-    return Searched(tuple(alone), tuple(saving), heats + 1)
+    return (yield from _Searching(most_heats, sampled).all_of(settings))
+
+
+@dataclass
+class _Searching:
+    """A search on its way. ``lean`` is what each configuration uses that was measured, beside today's, ``good`` and ``bad`` are those that
+    were judged on all queries.
+    """
+
+    most_heats: int
+    sampled: bool
+    today: Configuration = field(default_factory=Configuration)
+    alone: list[Trial] = field(default_factory=list)
+    lean: dict[Configuration, float] = field(default_factory=dict)
+    good: set[frozenset[str]] = field(default_factory=set)
+    bad: list[frozenset[str]] = field(default_factory=list)
+    heats: int = 0
+
+    def all_of(self, settings: Sequence[Setting]) -> Search:
+        self.alone = [*(yield self._heat("screen", self.today, [Configuration((each,)) for each in settings]))]
+        self.lean |= {each.configuration: _times(each) for each in self.alone if each.usable}
+        while doubtful := [each.configuration for each in self._firsts() if self._doubted(each)]:
+            yield from self._judge(doubtful)
+        ranked = self._ranked()
+        if not ranked or _times(ranked[0]) > 1 - LEAST:
+            return (yield from self._in_vain())
+        best = ranked[0].configuration
+        joined = _prefixes([each.configuration.settings[0] for each in ranked if _times(each) < 1 - LEAST]) or self._beside(best)
+        while True:
+            if joined and self.heats < self.most_heats:
+                best = yield from self._combined(best, joined)
+            elif (yield from self._holds(best)):
+                break
+            else:
+                if (less := self._with_less(best)) and self.heats < self.most_heats:
+                    yield from self._combined(best, less)
+                best = min(filter(self._may_be_good, self.lean), key=self.lean.__getitem__, default=self.today)
+            if not best.settings or self.lean[best] > 1 - LEAST:
+                return (yield from self._in_vain())
+            joined = self._beside(best)
+        confirmed = yield self._heat("confirm", self.today, self._to_confirm(best))
+        return self._found(confirmed)
+
+    def _in_vain(self) -> Search:
+        """Nothing pays. Today's configuration has its figures on all queries, for which something must take turns with it."""
+        if not self.sampled:
+            return self._found(())
+        nearest = min(self.alone, key=lambda each: (not each.usable, _times(each)))
+        return self._found((yield self._heat("confirm", self.today, [nearest.configuration])))
+
+    def _found(self, confirmed: Sequence[Trial]) -> Searched:
+        """What was asked for from scratch, and is certain to save."""
+        saving = sorted((each for each in confirmed if each.usable and each.ratio is not None and each.ratio.high < 1), key=_times)
+        return Searched(tuple(self.alone), tuple(saving), self.heats)
+
+    def _heat(self, purpose: Purpose, first: Configuration, others: Sequence[Configuration]) -> Heat:
+        self.heats += purpose != "judge"
+        return Heat(purpose, (first, *others))
+
+    def _ranked(self) -> list[Trial]:
+        """The settings that may still pay, those first that save most alone."""
+        return sorted((each for each in self.alone if each.usable and _times(each) <= MAY_HELP), key=_times)
+
+    def _firsts(self) -> list[Trial]:
+        """Of each lever what saves most."""
+        saving = [each for each in self._ranked() if _times(each) < 1 - LEAST]
+        return [*{each.configuration.settings[0].lever.place: each for each in reversed(saving)}.values()]
+
+    def _doubted(self, trial: Trial) -> bool:
+        """Whether what it does to the accuracy must be seen on all queries before anything is built on it."""
+        return self.sampled and trial.alike != 1 and trial.configuration.key not in self.good
+
+    def _may_be_good(self, configuration: Configuration) -> bool:
+        """Whether it holds nothing that is known to miss a demand."""
+        return not any(each <= configuration.key for each in self.bad)
+
+    def _judge(self, configurations: Sequence[Configuration]) -> Generator[Heat, Sequence[Trial], None]:
+        """See what they answer to all queries."""
+        trials = yield self._heat("judge", self.today, configurations)
+        missed = {each.configuration: each for each in trials if each.missed or each.problem}
+        self.good |= {each.key for each in configurations if each not in missed}
+        self.bad += [each.key for each in missed]
+        self.alone = [missed.get(each.configuration, each) for each in self.alone]
+
+    def _holds(self, configuration: Configuration) -> Generator[Heat, Sequence[Trial], bool]:
+        """Whether it meets what is asked on all queries; where it does not, its parts are judged, too."""
+        if not self._may_be_good(configuration):
+            return False
+        if self.sampled and configuration.key not in self.good:
+            yield from self._judge([configuration])
+        if self._may_be_good(configuration):
+            return True
+        parts = [Configuration((each,)) for each in configuration.settings]
+        if unknown := [each for each in parts if each.key not in self.good and self._may_be_good(each)]:
+            yield from self._judge(unknown)
+        return False
+
+    def _combined(self, best: Configuration, joined: Sequence[Configuration]) -> Generator[Heat, Sequence[Trial], Configuration]:
+        """The leanest of these that meets what is asked; ``best``, which they are measured beside, where none is leaner."""
+        trials = yield self._heat("combine", best, joined)
+        self.lean |= {each: float("inf") for each in joined}
+        self.lean |= {each.configuration: self.lean[best] * _times(each) for each in trials if each.usable}
+        for each in sorted((each for each in trials if each.usable and _times(each) <= 1 - LEAST), key=_times):
+            if not self._doubted(each) or (yield from self._holds(each.configuration)):
+                return each.configuration
+        return best
+
+    def _beside(self, best: Configuration) -> tuple[Configuration, ...]:
+        """One more setting beside the best, or in the place of one."""
+        return self._unseen(best.having(each.configuration.settings[0]) for each in self._ranked())
+
+    def _with_less(self, bad: Configuration) -> tuple[Configuration, ...]:
+        """All but one of what misses a demand together."""
+        return self._unseen(bad.without(each.lever) for each in bad.settings if len(bad.settings) > 1)
+
+    def _unseen(self, configurations: Iterable[Configuration]) -> tuple[Configuration, ...]:
+        """Those that no heat had yet and that may be good, the first of them."""
+        seen = {each.key for each in self.lean}
+        return tuple(each for each in configurations if each.key not in seen and self._may_be_good(each))[:WIDTH]
+
+    def _to_confirm(self, best: Configuration) -> tuple[Configuration, ...]:
+        """All of it together, and those of its parts that save most alone."""
+        ranked = [each.configuration for each in self._ranked() if _times(each) < 1 - LEAST]
+        return (best, *(each for each in [each for each in ranked if each.settings[0] in best.settings][:ADVISED] if each != best))
 
 
 def _times(trial: Trial) -> float:
@@ -127,16 +245,5 @@ def _times(trial: Trial) -> float:
 
 def _prefixes(parts: Sequence[Setting]) -> tuple[Configuration, ...]:
     """The first of these settings with the next, with the next two, and so on; of each lever the first."""
-    best = list({each.lever.name: each for each in reversed(parts)}.values())[::-1]
+    best = list({each.lever.place: each for each in reversed(parts)}.values())[::-1]
     return tuple(Configuration(tuple(best[:count])) for count in range(2, len(best) + 1))
-
-
-def _beside(best: Configuration, parts: Sequence[Setting], seen: Collection[frozenset[str]]) -> tuple[Configuration, ...]:
-    """One more setting beside the best, or in the place of one: those that no heat had yet."""
-    return tuple(each for each in map(best.having, parts) if each.key not in seen)[:WIDTH]
-
-
-def _to_confirm(best: Configuration, ranked: Sequence[Trial]) -> tuple[Configuration, ...]:
-    """All of it together, and those of its parts that save most alone."""
-    parts = [each.configuration for each in ranked if each.configuration.settings[0] in best.settings and _times(each) < 1 - LEAST]
-    return (best, *(each for each in parts[:ADVISED] if each != best))

@@ -24,8 +24,10 @@ def badge(what: str, root: Path, given: Arguments) -> int:
     if path.suffix != ".svg":
         # A slip such as `--output pyproject.toml` must not replace a file of another kind.
         raise SettingsError(f"--output is {given['output']!r}.", remedy="A badge is written to a file whose name ends in .svg.")
+    if len(named := given.get("reference") or ()) > 1:
+        raise SettingsError(f"A badge shows the stars on one leaderboard, and {len(named)} are named.", remedy="Give one --reference.")
     try:
-        rating = rated(what, root, given).rating
+        rating = rated(what, root, given)[0].rating
     except NotRatedError as error:
         return _refused(path, [str(error)])
     if rating.indicative:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,15 @@ from pathlib import Path
 from pytest_greencompute.bisecting.evidence import Evidence
 from pytest_greencompute.bisecting.search import Commits, LaunchCost, NextLaunch, Suspects, next_step
 from pytest_greencompute.commands import Arguments
+from pytest_greencompute.commands.saying import say, tell, tell_to_copy, waiting
 from pytest_greencompute.commits.between import between, merged
-from pytest_greencompute.commits.git import Commit, Repository
+from pytest_greencompute.commits.git import Commit, NoRepositoryError, Repository
 from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.explaining.explanation import explained
-from pytest_greencompute.explaining.profile import Ticking
+from pytest_greencompute.explaining.profile import ticking_of
 from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.judging.rule import Rule
-from pytest_greencompute.machine.processes import end, last_line
+from pytest_greencompute.machine.processes import end, exit_status, last_line
 from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredError, launch_beside
 from pytest_greencompute.pairing.commits import Bases
@@ -39,17 +40,18 @@ from pytest_greencompute.pairing.started import (
     UnmeteredError,
 )
 from pytest_greencompute.pairing.told import Told
-from pytest_greencompute.report.bisected import Bisected, answer_lines, called, counted, edge, named, percent, to_json, what_next
-from pytest_greencompute.report.escape import printable, shortened
+from pytest_greencompute.report import room
+from pytest_greencompute.report.bisected import Bisected, answer_lines, called, counted, edge, named, percent, to_json, what_next, why_lines
+from pytest_greencompute.report.escape import shortened
 from pytest_greencompute.results.result import ENERGY, Explained
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.finding import read_nearest
-from pytest_greencompute.settings.sides import told_to_sides
+from pytest_greencompute.settings.sides import lent_to_sides, told_to_sides
 from pytest_greencompute.store.bisects import BisectState, LaunchOfCommit, MeasuredSoFar
+from pytest_greencompute.store.files import check_writable, write_atomically
 from pytest_greencompute.store.files import to_json as json_of
-from pytest_greencompute.store.files import write_atomically
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.metrics import METRICS, Metric
 
@@ -58,6 +60,8 @@ GUESS = LaunchCost(launch_s=10.0, pair_s=1.0, checkout_s=2.0)  # before anything
 EXPLAINED_PAIRS = 6  # of the guilty commit and the one before
 AT_ONCE_S = 0.001
 LONGEST_REASON = 200
+AN_ERROR = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt|Warning)\b")
+IN_FILE = re.compile(r'File "(.+)", line (\d+)')
 TRIED_AGAIN = 8  # of the commits that were skipped, at most, where one could narrow the answer
 GOES_ON = "Run the same command again: it goes on from here."
 CHECKOUTS = 8  # that are kept, since each takes space, and a commit may be measured again
@@ -66,13 +70,16 @@ OWN_PYTHON = Path(".venv") / "bin" / "python"
 
 def run(given: Arguments, root: Path) -> int:
     """The command. 0: found; 1: bad is not worse than good; 3: not sure enough; 130: stopped. Raises GreencomputeError."""
+    file = root / given["json"] if given.get("json") else None
+    if file is not None:
+        check_writable(file)
     try:
         found = bisect(given, root)
     except KeyboardInterrupt:
-        _say("Stopped. The same command goes on from here.")
+        say("Stopped. The same command goes on from here.")
         return STOPPED
-    if given.get("json"):
-        write_atomically(root / given["json"], json_of(to_json(found)) + "\n")
+    if file is not None:
+        write_atomically(file, json_of(to_json(found)) + "\n")
     return found.exit_status
 
 
@@ -82,12 +89,12 @@ def bisect(given: Arguments, root: Path) -> Bisected:
     metric, renamed = _metric(given["metric"]), _renamed(given["rename"], given["test"])
     options = {name: given[name] for name in ("meter", "confidence") if given.get(name) is not None}
     settings = build({"budget": True, **options}, read_nearest(root, given["test"]), os.environ, root)
-    repository = Repository(root, os.environ)
+    repository = _repository(root)
     good, bad = (repository.resolve(given[each], f"--{each}") for each in ("good", "bad"))
     commits = between(repository, good, bad)
     if changed := len(repository.changed_files()):
-        _say(f"{changed} changed file{'' if changed == 1 else 's'} in this tree: only what is committed is measured")
-    session = Session(replace(settings, base_refs=(), baseline=None), root, os.environ, waiting=_waiting)
+        say(f"{changed} changed file{'' if changed == 1 else 's'} in this tree: only what is committed is measured")
+    session = Session(replace(settings, base_refs=(), baseline=None), root, os.environ, waiting=waiting)
     with contextlib.ExitStack() as opened:
         opened.callback(session.close)
         session.open()
@@ -98,6 +105,14 @@ def bisect(given: Arguments, root: Path) -> Bisected:
         bench = Beside(session, told, metric, (given["test"], *renamed), given.get("run"), given.get("setup"))
         opened.callback(bench.close)
         return _searched(bench, repository, commits, Sought(given, metric, budget.confidence, budget.tolerance(metric)))
+
+
+def _repository(root: Path) -> Repository:
+    """Raises SettingsError where there is none."""
+    try:
+        return Repository(root, os.environ)
+    except NoRepositoryError as error:
+        raise SettingsError(error.message, remedy="Go to the folder of a project that git keeps, and call it there.") from error
 
 
 def _node_id(test: str, root: Path) -> str:
@@ -158,20 +173,22 @@ def _searched(bench: Beside, repository: Repository, commits: Sequence[Commit], 
     """Search, and walk into the merge that was found where that was asked for; each answer is printed when it is there."""
     found = _search(bench, commits, asked)
     _print(found)
-    while asked.given["all"] and found.answer.ending == "found" and len(found.suspects) == 1:
-        branch = merged(repository, found.suspects[0])
-        if branch is None:
+    while found.answer.ending == "found" and len(found.suspects) == 1 and (branch := merged(repository, found.suspects[0])):
+        if not asked.given["all"]:
+            tell("  It is a merge: with --all, the same command searches the branch that it brought in, too.")
             break
-        _say(f"into the branch that {named(found.suspects[0])} brought in")
+        say(f"into the branch that {named(found.suspects[0])} brought in")
         inside = replace(_search(bench, between(repository, *branch), asked), inside=found.suspects[0])
         _print(inside)
         if inside.answer.ending != "found":
-            _say("the merge itself is what can be said")
+            say("the merge itself is what can be said")
             break
         found = inside
     found = _explained(bench, found)
+    for line in why_lines(found, room.for_tables()):
+        tell(line)
     for line in what_next(found):
-        print(printable(line), flush=True)
+        tell_to_copy(line)
     return found
 
 
@@ -191,9 +208,9 @@ def _search(bench: Beside, commits: Sequence[Commit], asked: Sought) -> Bisected
     good, bad = commits[0], commits[-1]
     state = BisectState(bench.session.home, asked.key(good, bad))
     measured = state.read()
-    _say(f"{counted(len(commits) - 1, 'commit')} after {called(good)}, up to {called(bad)}")
+    say(f"{counted(len(commits) - 1, 'commit')} after {called(good)}, up to {called(bad)}")
     if measured.launches:
-        _say(
+        say(
             f"going on after {counted(len(measured.launches), 'launch')} that were measured before ({state.path}; delete it to begin again)"
         )
     numbers = {each.sha: number for number, each in enumerate(commits)}
@@ -204,7 +221,7 @@ def _search(bench: Beside, commits: Sequence[Commit], asked: Sought) -> Bisected
         step = next_step(searched, _evidence(measured, numbers, asked.metric), _cost(measured))
         if isinstance(step, Suspects):
             if again := _to_try_again(step, commits, measured, tried):
-                _say(f"once more: {named(again)}")
+                say(f"once more: {named(again)}")
                 tried.add(again.sha)
                 measured = measured.without_skipped(again.sha)
                 continue
@@ -224,11 +241,11 @@ def _measured(bench: Beside, good: Commit, commit: Commit, step: NextLaunch, mea
         if is_bad or isinstance(error, DisturbedError):
             raise _unmeasured("bad" if is_bad else "", commit, error, bench, proven=measured.has(commit.sha)) from error
         reason = _in_short(error)
-        _say(f"skipped {named(commit)}: {reason}")
+        say(f"skipped {named(commit)}: {reason}")
         return measured.with_skipped(commit.sha, reason)
     launch = LaunchOfCommit(commit.sha, found.pairs, took_s, found.launch_s, found.pairs_s)
     change = statistics.median(_changes(launch, bench.metric))
-    _say(f"launch {number}: {named(commit)}: {percent(change)} in {counted(len(found.pairs), 'pair')}")
+    say(f"launch {number}: {named(commit)}: {percent(change)} in {counted(len(found.pairs), 'pair')}")
     return measured.with_launch(launch, found.devices)
 
 
@@ -242,7 +259,7 @@ def _launched(bench: Beside, good: Commit, commit: Commit, step: NextLaunch, mea
         proven = bool(measured.launches) if side is good else measured.has(commit.sha)
         if not (proven or isinstance(why, DisturbedError)):
             raise
-        _say(f"once more, since {named(side)} was not measured: {_in_short(why)}")
+        say(f"once more, since {named(side)} was not measured: {_in_short(why)}")
     return launch()
 
 
@@ -256,8 +273,10 @@ def _to_try_again(found: Suspects, commits: Sequence[Commit], measured: Measured
 
 def _in_short(error: GreencomputeError) -> str:
     """Why it was not measured: of a process's last words the error itself, which pytest marks with an E."""
-    told = next((part.removeprefix("E ").strip() for part in error.message.split(" / ") if part.startswith("E ")), error.message)
-    return shortened(told.rstrip("."), LONGEST_REASON)
+    told = [part.removeprefix("E ").strip() for part in error.message.split(" / ") if part.startswith("E ")] or [error.message]
+    named = next((each for each in told if AN_ERROR.match(each)), told[0])
+    place = IN_FILE.fullmatch(told[0])  # of a file that is not Python; it stood in a checkout that is gone
+    return shortened(f"{named.rstrip('.')} ({Path(place[1]).name}, line {place[2]})" if place else named.rstrip("."), LONGEST_REASON)
 
 
 def _unmeasured(which: str, commit: Commit, error: GreencomputeError, bench: Beside, *, proven: bool) -> SettingsError:
@@ -335,9 +354,8 @@ class Beside:
     def explain(self, before: Commit, guilty: Commit, confidence: float) -> Explained:
         """Why a commit is worse than the one before: both measured in pairs, then looked at. Raises GreencomputeError."""
         _, measured = self.launch(before, guilty, EXPLAINED_PAIRS, good_first=True)
-        ticking: Ticking = "device" if any(each.startswith("gpu") for each in measured.devices) else "cpu"
         starts = partial(self._start, before), partial(self._start, guilty)
-        sides = profiles(*starts, self.name, for_both(ticking), TimeLimit(self.session.clock), say=_say)
+        sides = profiles(*starts, self.name, for_both(ticking_of(measured.devices)), TimeLimit(self.session.clock), say=say)
         return Explained(called(before), explained(*sides, Risen.of_pairs(measured.pairs, confidence)))
 
     def _checked_out(self, commit: Commit) -> Bases:
@@ -346,12 +364,16 @@ class Beside:
             if len(self._checkouts) >= CHECKOUTS:
                 self._checkouts.pop(next(iter(self._checkouts))).close()  # not used for the longest time
             settings, root, home = self.session.settings, self.session.root, self.session.home
-            links = settings.base_link if home == root else [str(home / link) for link in settings.base_link]
+            links = lent_to_sides(settings, root, home)
             get_ready = partial(_get_ready, self.setup) if self.setup else lambda _: None
             bases = Bases(root, os.environ, [commit.sha], settings.base_python, links, (), home, get_ready)
             self._checkouts[commit.sha] = bases
-            bases.resolve()
-            bases.open()
+            try:
+                bases.resolve()
+                bases.open()
+            except BaseException:
+                self._checkouts.pop(commit.sha).close()  # of which nothing is kept: it is tried anew
+                raise
         bases = self._checkouts[commit.sha] = self._checkouts.pop(commit.sha)
         (base,) = bases.of_test(self.tests[0])
         if base.problem:
@@ -407,19 +429,11 @@ def _get_ready(command: str, folder: Path) -> str | None:
         output.seek(0)
         said = output.read().decode(errors="replace")
     if status != 0:
-        raise SettingsError(f"--setup ended with exit status {status}: {last_line(said)}")
+        raise SettingsError(f"--setup ended with exit status {exit_status(status)}: {last_line(said)}")
     own = folder / OWN_PYTHON
     return str(own) if own.exists() else None
 
 
-def _waiting(device: str) -> None:
-    _say(f"waiting for another measured run on {device} to end")
-
-
-def _say(what: str) -> None:
-    print(printable(what), file=sys.stderr, flush=True)
-
-
 def _print(found: Bisected) -> None:
     for line in answer_lines(found):
-        print(printable(line), flush=True)
+        tell(line)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_greencompute.commands import Arguments
+from pytest_greencompute.commands.saying import tell
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.judging.budget import Budget, resolve
@@ -69,12 +70,12 @@ def _budget(run: Run, settings: Settings) -> Budget:
 
 def _print(found: Sequence[ComparedRun], names: Mapping[str, str]) -> None:
     if not found:
-        print(f"Neither {names['a']} nor {names['b']} holds a measured run.")
+        tell(f"Neither {names['a']} nor {names['b']} holds a measured run.")
     for each in found:
         for verdict in each.verdicts:
-            print(f"{verdict.word}: {verdict.reason}")
+            tell(f"{verdict.word}: {verdict.reason}")
         if each.only:
-            print(f"{'UNMEASURED' if each.only == 'a' else 'note'}: {each.subject}: {ONLY[each.only].format(**names)}")
+            tell(f"{'UNMEASURED' if each.only == 'a' else 'note'}: {each.subject}: {ONLY[each.only].format(**names)}")
 
 
 def _as_json(found: Sequence[ComparedRun]) -> list[dict[str, Json]]:

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pytest_greencompute.commands import BROKE, Arguments
-from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.commands.saying import tell
+from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.machine import facts as machine
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.meters.base import Ability, MeterOptions
@@ -19,9 +20,13 @@ from pytest_greencompute.results.provenance_json import machine_to_json
 from pytest_greencompute.store.devices import DeviceCache, Remembered
 from pytest_greencompute.values.provenance import Machine
 
+BELOW = len("  yes  ")  # what a meter says stands below each other
+
 
 def run(given: Arguments, _: Path) -> int:
-    """The command."""
+    """The command, without ``--deep``, which is a module of its own."""
+    if asked := [f"--{name}" for name in ("load", "meter", "output") if given[name]]:
+        raise SettingsError(f"{', '.join(asked)} is for a closer look.", remedy="Add --deep.")
     return doctor(as_json=given["json"])
 
 
@@ -83,12 +88,14 @@ def _print_remembered(remembered: DeviceCache) -> None:
     """What earlier sessions have learnt of devices, and how it is forgotten."""
     kept = list(remembered)
     if remembered.problem:
-        print(f"\nnothing new can be remembered of devices: {remembered.problem}")
+        tell("")
+        tell(f"nothing new can be remembered of devices: {remembered.problem}")
     if not kept:
         return
-    print("\nremembered of devices, and looked at again in each session (delete a file to forget it; remember_devices = false keeps none)")
+    tell("")
+    tell("remembered of devices, and looked at again in each session (delete a file to forget it; remember_devices = false keeps none)")
     for path, each in kept:
-        print(f"  {path}: {_in_words(each) if isinstance(each, Remembered) else f'left aside, {each}'}")
+        tell(f"  {path}: {_in_words(each) if isinstance(each, Remembered) else f'left aside, {each}'}")
 
 
 def _in_words(each: Remembered) -> str:
@@ -100,19 +107,23 @@ def _in_words(each: Remembered) -> str:
 
 
 def _print_abilities(found: Mapping[str, Sequence[Ability]], facts: Machine, default: Sequence[str]) -> None:
-    print(f"{facts.cpu or 'unknown processor'}, {facts.os}, Python {facts.python}\n")
+    tell(f"{facts.cpu or 'unknown processor'}, {facts.os}, Python {facts.python}")
+    tell("")
     for name, abilities in found.items():
         used = "used by default" if name in default else "only where listed"
-        print(f"{name} ({used})")
+        tell(f"{name} ({used})")
         for each in abilities:
-            print(f"  {'yes' if each.works else 'no '}  {f'{each.domain}: ' if each.domain else ''}{each.says}")
+            tell(f"  {'yes' if each.works else 'no '}  {f'{each.domain}: ' if each.domain else ''}{each.says}", BELOW)
             if each.remedy:
-                print(f"       {each.remedy}")
+                tell(f"{' ' * BELOW}{each.remedy}", BELOW)
 
 
 def _print_what_to_list(readers: Sequence[str], default: Sequence[str]) -> None:
     """What to write into the settings where none of the meters that are used by default works."""
     if not readers:
-        print('\nNo meter reads energy here. List a model to use one: meters = ["nvml", "rapl", "cputime"] under [tool.greencompute].')
+        tell("")
+        tell("No meter reads energy here. To have a model of it, write under [tool.greencompute] in pyproject.toml:")
+        tell('  meters = ["nvml", "rapl", "cputime"]')
     elif not set(readers) & set(default):
-        print(f'\nNothing that reads energy here is used by default. List it: meters = ["{readers[0]}"] under [tool.greencompute].')
+        tell("")
+        tell(f'Nothing that reads energy here is used by default. List it: meters = ["{readers[0]}"] under [tool.greencompute].')

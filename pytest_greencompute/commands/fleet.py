@@ -15,7 +15,8 @@ from typing import Any
 
 from pytest_greencompute.commands import Arguments
 from pytest_greencompute.commands.gather import bench_of, ended, outputs_of
-from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.commands.saying import tell
+from pytest_greencompute.errors import UNREADABLE, SettingsError
 from pytest_greencompute.fleet.asked import collected
 from pytest_greencompute.fleet.code import Code
 from pytest_greencompute.fleet.driving import PartEnd, Stopping, drive
@@ -24,13 +25,12 @@ from pytest_greencompute.fleet.node import Errand
 from pytest_greencompute.fleet.on_ray import RayFleet, connected
 from pytest_greencompute.fleet.schedule import Host, PlannedPart, Schedule
 from pytest_greencompute.machine.ci import as_in_ci
-from pytest_greencompute.report.escape import printable
 from pytest_greencompute.settings import parse
 from pytest_greencompute.settings.addopts import options_in
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.finding import home_of, read_nearest
 from pytest_greencompute.settings.settings import Expected, Settings
-from pytest_greencompute.store.files import write_atomically
+from pytest_greencompute.store.files import check_writable, write_atomically
 
 STARTED_HERE = {"local": "pytest_greencompute.testing.cluster"}  # addresses that stand for a cluster which is started, by its module
 FOLDER = Path(".greencompute", "fleet")
@@ -60,6 +60,8 @@ def run(given: Arguments, root: Path) -> int:
     repeat = settings.fleet.hosts if given["repeat"] is None else parse.hosts(given["repeat"])
     longest_s, gpus = _seconds(given["timeout"]), _gpus(given["gpus"])
     outputs = outputs_of(given["output"], root)
+    for path, _ in outputs:
+        check_writable(path)
     code = Code(root, settings, os.environ, [path for path, _ in outputs])
     wanted = Requirements(code.commit, version(PLUGIN), Expected(hardware, found.tests, repeat))
     intake = Intake(Gathering(settings, bench_of(settings, root), wanted), home_of(root) / FOLDER, root)
@@ -117,13 +119,9 @@ def _cluster(address: str, hardware: Sequence[str]) -> Iterator[tuple[Any, Mappi
         with connected(address) as ray:
             yield ray, {}
         return
-    _say("a Ray cluster on this machine, with stand-in GPUs: the figures are of no real card")
+    tell("a Ray cluster on this machine, with stand-in GPUs: the figures are of no real card")
     with import_module(STARTED_HERE[address]).local_cluster(hardware) as local, connected(local.address) as ray:
         yield ray, local.environs
-
-
-def _say(line: str) -> None:
-    print(printable(line), flush=True)
 
 
 class Intake:
@@ -145,8 +143,8 @@ class Intake:
             remedy = "Make room for the reports there."
             raise SettingsError(f"{self._folder} cannot be written: {error.strerror}.", remedy=remedy) from error
         for host in hosts:
-            _say(f"{host.name}: {', '.join(host.kinds)}, {host.rooms} part{'s' if host.rooms > 1 else ''} at a time")
-        _say(f"{len(schedule.parts)} parts; their reports come to {os.path.relpath(self._folder, self._root)}")
+            tell(f"{host.name}: {', '.join(host.kinds)}, {host.rooms} part{'s' if host.rooms > 1 else ''} at a time")
+        tell(f"{len(schedule.parts)} parts; their reports come to {os.path.relpath(self._folder, self._root)}")
 
     def came(self, part: PlannedPart, host: Host, outcome: PartEnd) -> None:
         """A part's report has come. One that cannot be kept, as where the disk is full, costs no other."""
@@ -158,16 +156,16 @@ class Intake:
             return
         self._keep_said(part, outcome)
         self.gathering.read(path, os.path.relpath(path, self._root))
-        _say(f"{self._count()} {host.name}: {_called(part)} in {outcome.seconds:.1f} s")
+        tell(f"{self._count()} {host.name}: {_called(part)} in {outcome.seconds:.1f} s")
 
     def again(self, part: PlannedPart, host: Host, outcome: PartEnd) -> None:
         """A part was lost with its host."""
-        _say(f"{host.name}: {outcome.why}; {_called(part)} is tried on another")
+        tell(f"{host.name}: {outcome.why}; {_called(part)} is tried on another")
 
     def lost(self, part: PlannedPart, why: str) -> None:
         """A part will not come."""
         self.gathering.lost.setdefault((part.test, part.hardware), why)
-        _say(f"{self._count()} lost: {_called(part)}: {why}")
+        tell(f"{self._count()} lost: {_called(part)}: {why}")
 
     def failed(self, part: PlannedPart, outcome: PartEnd) -> None:
         """A part ended without a report: what it said is kept."""
@@ -191,7 +189,7 @@ class Intake:
         try:
             known = json.loads((self._folder / SECONDS).read_text(encoding="utf-8"))
             return {str(test): float(seconds) for test, seconds in known.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+        except UNREADABLE:
             return {}
 
     def keep_seconds(self) -> None:

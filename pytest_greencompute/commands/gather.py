@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from pytest_greencompute.commands import Arguments
+from pytest_greencompute.commands.saying import tell
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim
 from pytest_greencompute.fleet.asked import collected
@@ -19,7 +20,6 @@ from pytest_greencompute.fleet.gathering import PLUGIN, Gathering, Requirements
 from pytest_greencompute.judging.judge import Bench
 from pytest_greencompute.machine.ci import as_in_ci
 from pytest_greencompute.machine.facts import facts
-from pytest_greencompute.report.escape import printable
 from pytest_greencompute.report.forms import FORMS, Form, Report, in_github, loaded, log_lines
 from pytest_greencompute.report.terminal import show_summary
 from pytest_greencompute.results.document import now
@@ -180,6 +180,6 @@ def _print(summary: Summary, settings: Settings, root: Path) -> None:
         print(line)
     show_summary(Printed(), summary)
     for _, verdict in summary.reds:
-        print(printable(f"{verdict.word}: {verdict.reason}"))
+        tell(f"{verdict.word}: {verdict.reason}")
     for line in after(summary, {}, root):
         print(line)

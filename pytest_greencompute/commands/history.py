@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_greencompute.commands import Arguments
+from pytest_greencompute.commands.saying import fit, say, tell
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.report import room
+from pytest_greencompute.report.columns import within
 from pytest_greencompute.report.escape import json_text, printable
 from pytest_greencompute.report.table import figure
 from pytest_greencompute.results.document import figure_to_json
@@ -37,16 +40,15 @@ def run(given: Arguments, root: Path) -> int:
     if given.get("json"):
         print(json_text([_as_json(point) for point in points], sys.stdout.encoding))
     else:
-        print("\n".join(lines(points)))
+        for line in lines(points, room.for_tables()):
+            tell(line)
     for problem in found.problems:
-        print(problem, file=sys.stderr)
+        say(problem)
     return 3 if found.problems else 0
 
 
-def lines(points: Sequence[Point]) -> list[str]:
-    """The table, heading first."""
-    from tabulate import tabulate
-
+def lines(points: Sequence[Point], width: int) -> list[str]:
+    """The table, heading first, for a terminal of ``width``: what is measured on one line where that fits, else its figures below."""
     shown = [name for name in SHOWN if any(name in point.metrics for point in points)]
     heads = ["when", "commit", "baseline", "test", *(METRICS[name].label for name in shown), "on"]
     rows = [
@@ -60,8 +62,8 @@ def lines(points: Sequence[Point]) -> list[str]:
         ]
         for point in points
     ]
-    cells = [[printable(cell) for cell in row] for row in rows]
-    return [line.rstrip() for line in tabulate(cells, headers=heads, tablefmt="plain", disable_numparse=True).splitlines()]
+    cells = [[fit(printable(cell)) for cell in row] for row in (heads, *rows)]
+    return [line for several in within(cells, width, range(heads.index("test") + 1), whole=True) for line in several]
 
 
 def _as_json(point: Point) -> dict[str, Json]:

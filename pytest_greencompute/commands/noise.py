@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pytest_greencompute.commands import Arguments
+from pytest_greencompute.commands.saying import say, tell, waiting
 from pytest_greencompute.errors import NoMeterError, SettingsError
 from pytest_greencompute.judging.budget import DEFAULT_SECONDS, Budget, parse_term
 from pytest_greencompute.judging.noise import Noise, Price, noise_of, price_of
@@ -56,7 +57,11 @@ def noise(test: str, root: Path, given: Arguments) -> int:
         itself,
         limit_s,
     )
-    print(json_text(found.to_json(), sys.stdout.encoding) if given.get("json") else "\n".join(in_words(found)))
+    if given.get("json"):
+        print(json_text(found.to_json(), sys.stdout.encoding))
+    else:
+        for line in in_words(found):
+            tell(line)
     return 0 if found.noise.tolerance is not None else 3
 
 
@@ -99,7 +104,7 @@ class Found:
 
 def _measured(test: str, root: Path, settings: Settings, launches: int, given: Arguments) -> tuple[Itself, Budget]:
     """``max_seconds`` of what is ``given`` is for the blocks of one side in one launch."""
-    session = Session(replace(settings, base_refs=(), baseline=None), root, os.environ, waiting=_waiting)
+    session = Session(replace(settings, base_refs=(), baseline=None), root, os.environ, waiting=waiting)
     try:
         session.open()
         if session.problem:
@@ -114,18 +119,10 @@ def _measured(test: str, root: Path, settings: Settings, launches: int, given: A
         timed = any(METRICS[each].kind == "latency" for each in {**budget.limits.get(None, {}), **budget.limits.get(name, {})})
         timing: Timing = "whole" if timed else "short"
         with session.lock():
-            found = measure(lambda: Process(side, told), aim, session.clock, launches=launches, say=_say, name=name, timing=timing)
+            found = measure(lambda: Process(side, told), aim, session.clock, launches=launches, say=say, name=name, timing=timing)
         return found, budget
     finally:
         session.close()
-
-
-def _waiting(device: str) -> None:
-    _say(f"waiting for another measured run on {device} to end")
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 def in_words(found: Found) -> list[str]:

@@ -11,12 +11,12 @@ from pytest_greencompute.commands import Arguments
 from pytest_greencompute.commands.compare import sessions_of
 from pytest_greencompute.errors import NotRatedError, SettingsError
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
-from pytest_greencompute.estimates.star_scale import LEADERBOARDS, NEWEST, STARS, WH_PER_1000_QUERIES, Conditions, Leaderboard, Rating
+from pytest_greencompute.estimates.star_scale import NEWEST, STARS, WH_PER_1000_QUERIES, Conditions, Leaderboard, Rating
 from pytest_greencompute.estimates.star_scale import rate as stars_of
-from pytest_greencompute.estimates.stars import followed, rated_energy, stars_at
+from pytest_greencompute.estimates.stars import followed, rated_energy, scale_of, stars_at
 from pytest_greencompute.judging.saved_sessions import Sessions
 from pytest_greencompute.report.escape import json_text
-from pytest_greencompute.store.leaderboard import read_leaderboard
+from pytest_greencompute.store.leaderboard import leaderboard_named
 from pytest_greencompute.values.names import listed
 from pytest_greencompute.values.provenance import Followed, Json
 from pytest_greencompute.values.run import Run
@@ -65,39 +65,46 @@ def rate(what: str, root: Path, given: Arguments) -> int:
             print(error, file=sys.stderr)
         return NOT_RATED
     if given.get("json"):
-        print(json_text(as_json(found), sys.stdout.encoding))
+        shown = [as_json(each) for each in found]
+        print(json_text(shown if len(shown) > 1 else shown[0], sys.stdout.encoding))
     else:
         print("\n".join(told(found)))
     return 0
 
 
-def rated(what: str, root: Path, given: Arguments) -> Rated:
-    """The rating of ``what``: a number (Wh per 1,000 queries), a quantity (J per query, or "0.4 Wh/1000 queries"), or saved runs.
+def rated(what: str, root: Path, given: Arguments) -> list[Rated]:
+    """The rating of ``what`` on each reference: a number (Wh per 1,000 queries), a quantity (J per query, or "0.4 Wh/1000 queries"), or
+    saved runs. Without a reference it is the one that the run was measured for, or else the newest here.
 
     Raises SettingsError for bad input, NotRatedError where there is no measured energy.
     """
-    reference = _reference(root, given.get("reference"))
+    boards: Sequence[str | Leaderboard] = _references(root, given.get("reference") or ())
     figure = _figure(what)
     if figure is not None:
         if given.get("test") is not None or given.get("run") is not None:
             raise SettingsError(f"{what!r} is a figure; --test and --run choose among saved runs.", remedy="Leave them out.")
         task, its_class = _subject(given, None)
-        return Rated(stars_of(figure, task=task, model_class=its_class, reference=reference))
+        return [Rated(stars_of(figure, task=task, model_class=its_class, reference=board)) for board in boards or (NEWEST,)]
     run = _chosen(_sessions(what, root), what, given.get("test"), given.get("run"))
     energy, conditions = _measured(run)
-    task, its_class = _subject(given, followed(run))
+    kept = followed(run)
+    task, its_class = _subject(given, kept)
+    if not boards:
+        boards = (scale_of(kept) if (task, its_class) == (kept.task, kept.model_class) else NEWEST,)
     wh = energy.value / WH_PER_1000_QUERIES
-    return Rated(stars_of(wh, task=task, model_class=its_class, reference=reference, conditions=conditions), energy, run)
+    ratings = [stars_of(wh, task=task, model_class=its_class, reference=board, conditions=conditions) for board in boards]
+    return [Rated(rating, energy, run) for rating in ratings]
 
 
-def _reference(root: Path, named: str | None) -> str | Leaderboard:
-    if named is None or named in LEADERBOARDS:
-        return NEWEST if named is None else named
-    path = root / named
-    if not path.exists():
-        remedy = f"Name a leaderboard's CSV file, a folder of them, or the date of one that is in this package: {', '.join(LEADERBOARDS)}."
-        raise SettingsError(f"--reference is {named!r}, and there is no such file.", remedy=remedy)
-    return read_leaderboard(path)
+def _references(root: Path, named: Sequence[str]) -> list[Leaderboard]:
+    """The leaderboards to rate on, as they are named. Raises SettingsError for one that is none, and for two of one date."""
+    boards = [leaderboard_named(each, root) for each in named]
+    dates = [board.date for board in boards]
+    for place, date in enumerate(dates):
+        if date in dates[:place]:
+            what = f"Two references are of {date}: {named[dates.index(date)]} and {named[place]}."
+            raise SettingsError(what, remedy="Stars name their leaderboard by its date: leave one out, or name its folder after its month.")
+    return boards
 
 
 def _figure(what: str) -> float | None:
@@ -162,8 +169,19 @@ def _measured(run: Run) -> tuple[Estimate, Conditions]:
     return found
 
 
-def told(found: Rated) -> list[str]:
-    """The lines for people."""
+def told(found: Sequence[Rated]) -> list[str]:
+    """The lines for people: what is rated, and in what it is only indicative, are the same on every leaderboard, and said once."""
+    first, *others = found
+    lines = _told(first)
+    for each in others:
+        lines += ["", *_told(each, again=True)]
+    if first.rating.indicative:
+        lines += [*([""] if others else []), "indicative only:", *(f"  - {reason}" for reason in first.rating.indicative)]
+    return lines
+
+
+def _told(found: Rated, *, again: bool = False) -> list[str]:
+    """The stars on one leaderboard; ``again``: what is rated has been said."""
     rating = found.rating
     wh = significant(rating.wh_per_1000_queries, 4)
     if found.energy is None and "." in wh:
@@ -173,18 +191,17 @@ def told(found: Rated) -> list[str]:
     lowest, highest = (significant(end, 4) for end in (rating.scale.lowest, rating.scale.highest))
     lines = [
         f"{'★' * rating.stars}{'☆' * (STARS - rating.stars)}  {rating.stars} of {STARS} stars for {rating.subject}",
-        f"energy: {wh}{spread} Wh per 1,000 queries ({joules} per query)",
+        *([] if again else [*_run_told(found.run), f"energy: {wh}{spread} Wh per 1,000 queries ({joules} per query)"]),
         f"scale: {lowest} (best) to {highest} (worst) Wh per 1,000 queries, {rating.scale.models} models{_beyond(rating)}",
         f"reference: AI Energy Score, {rating.reference}, {rating.source}",
     ]
     if found.stars is not None and found.stars[0] < found.stars[1]:
-        lines.insert(2, f"within its interval: {found.stars[0]} to {found.stars[1]} stars")
-    if found.run is not None:
-        name = f" ({found.run.name})" if found.run.name else ""
-        lines.insert(1, f"run: {found.run.test}{name}")
-    if rating.indicative:
-        lines += ["indicative only:", *(f"  - {reason}" for reason in rating.indicative)]
+        lines.insert(-2, f"within its interval: {found.stars[0]} to {found.stars[1]} stars")
     return lines
+
+
+def _run_told(run: Run | None) -> list[str]:
+    return [] if run is None else [f"run: {run.test}{f' ({run.name})' if run.name else ''}"]
 
 
 def _beyond(rating: Rating) -> str:

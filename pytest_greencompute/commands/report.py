@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_greencompute.commands import Arguments
-from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.errors import MADE_UP, GreencomputeError, SettingsError
 from pytest_greencompute.report.forms import FORMS, loaded
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.settings.finding import home_of
@@ -32,7 +32,9 @@ def report(names: Sequence[str], output: str, root: Path) -> int:
     sessions = [session for name in names for session in _sessions(name, root, store)]
     try:
         text = loaded(form.module).text(sessions, home)
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except GreencomputeError:
+        raise
+    except MADE_UP as error:
         # The schema cannot say all that a report must be; one that somebody edited may get this far.
         problem = f"{type(error).__name__}: {error}"[:200]
         raise SettingsError(f"{' '.join(names)} cannot be shown ({problem}).", remedy="Measure it again.") from error

@@ -81,7 +81,7 @@ def _of_lock(text: str) -> Any:
     """A lock file without the version of the project itself, which uv notes beside those of the packages."""
     try:
         data = _toml(text)
-    except ValueError:  # not every lock file is TOML
+    except (ValueError, RecursionError):  # not every lock file is TOML
         return text
     packages = data.get("package")
     for package in packages if isinstance(packages, list) else ():

@@ -24,6 +24,10 @@ class GitError(SettingsError):
     """Git refused, and what to do about it."""
 
 
+class NoRepositoryError(GitError):
+    """The folder is in none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """``ref`` as the user wrote it, the full ``sha``, and the first line of its message."""
@@ -76,7 +80,7 @@ class Repository:
         if "not a git repository" in said or "must be run in a work tree" in said:
             # A report's path in the arguments, as in "--energy-json /tmp/it.json", moves the root of pytest where that file is there.
             remedy = "Use --energy-baseline; where the tests are in one, name their folder: --rootdir=DIR."
-            return GitError(f"{self.folder} is in no git repository, so there is no commit to compare with.", remedy=remedy)
+            return NoRepositoryError(f"{self.folder} is in no git repository, so there is no commit to compare with.", remedy=remedy)
         last = said.splitlines()[-1] if said else "no reason given"
         remedy = "Run `git lfs install` and fetch the files' content; in actions/checkout set lfs: true." if "filter lfs" in said else ""
         return GitError(f"`git {' '.join(words[:2])}` failed: {last.rstrip('.')}.", remedy=remedy)
@@ -104,11 +108,21 @@ class Repository:
                 return self.ask("rev-parse", "--verify", "--quiet", f"{written}^{{commit}}").strip()
             except GitError:
                 continue
+        if kind := self._kind(name):
+            raise GitError(f"{option} {name}: this is a {kind}, no commit.", remedy="Write a branch, a tag of a commit, or a commit.")
         names = self.ask("for-each-ref", "--format=%(refname:short)").split()
         if not names and not self.head():
             raise GitError(f"{option} {name}: the repository has no commit yet.", remedy="Commit first.")
         near = get_close_matches(name, dict.fromkeys([*names, *(each.removeprefix("origin/") for each in names)]), n=3)
         raise self.missing(option, name, f"there is no commit {name!r} here{', near: ' + ', '.join(near) if near else ''}")
+
+    def _kind(self, name: str) -> str:
+        """What a name stands for that names no commit: a tree or a file, as some tags do; empty where it names nothing."""
+        try:
+            sha = self.ask("rev-parse", "--verify", "--quiet", name).strip()
+            return self.ask("cat-file", "-t", f"{sha}^{{}}").strip().replace("blob", "file")
+        except GitError:
+            return ""
 
     def missing(self, option: str, ref: str, problem: str, remedy: str = "Fetch it, for example with `git fetch origin`.") -> GitError:
         """The error of an option whose commits are not all here: a shallow clone has a remedy of its own."""
@@ -141,7 +155,7 @@ class Repository:
             if entry:
                 found.append(entry[3:])
                 if set(entry[:2]) & {"R", "C"}:
-                    next(entries)  # the old name, an entry of its own
+                    next(entries, "")  # the old name, an entry of its own
         return tuple(found)
 
     def head(self) -> str:

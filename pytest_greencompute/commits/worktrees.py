@@ -156,7 +156,7 @@ def _owned(room: Path) -> bool:
         return started is not None and bool(started == owner["started"])
     except PermissionError:
         return True
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -28,6 +28,7 @@ from pytest_greencompute.values.units import money, show
 
 MIN_WINDOW_TICKS = 10
 Later = Callable[[], Outcome]  # worked out only where it is needed
+_OF_LOADS = "only a server under load tells the tokens of its prompts"
 _NOT_SET = {
     "carbon": 'no carbon intensity is set: write country = "FRA" or carbon_intensity = "56 g/kWh" in the settings',
     "money": 'no price is set: write electricity_price = "0.25 EUR/kWh" in the settings',
@@ -51,8 +52,23 @@ def scaled_energy(metric: Metric, aim: Aim, energy_per_query: Later, tokens_per_
     return scaled(energy, factor, dimension)
 
 
-def _factor(metric: Metric, aim: Aim, tokens_per_query: Later) -> float | Missing:
+def tokens_for(run: Run, metric: Metric, aim: Aim) -> Outcome:
+    """The tokens of a query that the metric is per: generated ones, those of its prompt, or both."""
+    generated = METRICS["tokens_per_query"]
     if metric.per == "token":
+        return tokens_of(run, generated, aim)
+    served = run.serving
+    if served is None or not served.prompt_tokens or served.by_events or not served.answered:
+        return Missing("only a server under load tells the tokens of its prompts, and this one did not" if served else _OF_LOADS)
+    prompt = Estimate(served.prompt_tokens / served.answered, None, None, generated.dimension, served.answered, aim.confidence)
+    if metric.per == "input token":
+        return prompt
+    found = tokens_of(run, generated, aim)
+    return found if isinstance(found, Missing) else replace(prompt, value=prompt.value + found.value)
+
+
+def _factor(metric: Metric, aim: Aim, tokens_per_query: Later) -> float | Missing:
+    if metric.per.endswith("token"):
         tokens = tokens_per_query()
         if isinstance(tokens, Missing):
             return tokens
@@ -65,8 +81,8 @@ def _factor(metric: Metric, aim: Aim, tokens_per_query: Later) -> float | Missin
 def energy_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """Joules per query or token, watts, or what a joule emits or costs: over sets, over the stretches of a load, or of a window."""
     if is_scaled(run, metric):
-        per_query, tokens = METRICS["energy_per_query"], METRICS["tokens_per_query"]
-        return scaled_energy(metric, aim, lambda: energy_of(run, per_query, aim), lambda: tokens_of(run, tokens, aim))
+        per_query = METRICS["energy_per_query"]
+        return scaled_energy(metric, aim, lambda: energy_of(run, per_query, aim), lambda: tokens_for(run, metric, aim))
     problem = run.problem or why_spoiled(run)
     if not run.metered or problem:
         return Missing(problem) if run.metered else NOT_MEASURED

@@ -39,14 +39,14 @@ class MeasuredRun:
     """One measured run. Figures compare with SI numbers and with strings: ``run.energy_per_query < "0.8 J"``.
 
     Such a comparison uses the point estimate; budgets use the whole interval. Asking a run that was not metered
-    (no ``--energy-budget``) for a figure that needs a meter calls ``unmetered``, which in a test skips the rest, saying why.
-    Asking a metered run for a figure that could not be had, or is only a bound, raises MeterError with the reason. ``outputs`` None: the
-    answers stayed in another process.
+    (no ``--energy-budget``) for a figure that needs a meter skips the rest of the test, saying why; outside of a test it raises MeterError.
+    Asking a metered run for a figure that could not be had, or is only a bound, raises MeterError with the reason.
     """
 
     __slots__ = ("_asked", "_outputs", "_unmetered", "raw")
 
     def __init__(self, raw: Run, outputs: list[Any] | None, aim: Aim | Callable[[], Aim], unmetered: Callable[[str], NoReturn]) -> None:
+        """``outputs`` None: the answers stayed in another process. ``unmetered`` is called with the metric that only a meter could tell."""
         self.raw = raw
         self._outputs = outputs
         self._asked = aim
@@ -96,6 +96,7 @@ class MeasuredRun:
     energy_above_idle_per_query = MetricProperty("Joules per query beyond what the device would have drawn idle in the same time.")
     average_power = MetricProperty("Watts while busy.")
     latency_p50 = MetricProperty("Seconds; a query's latency is that of its batch.")
+    latency_p90 = MetricProperty("Seconds; the interval needs 51 batches to be closed on both sides.")
     latency_p95 = MetricProperty("Seconds; the interval needs 104 batches to be closed on both sides.")
     latency_p99 = MetricProperty("Seconds; the interval needs 528 batches to be closed on both sides.")
     throughput = MetricProperty("Queries per second while busy.")

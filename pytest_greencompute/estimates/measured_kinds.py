@@ -72,10 +72,14 @@ class ServedRun(MeasuredRun):
 
     __slots__ = ()
 
+    energy_per_input_token = MetricProperty("Joules per token of the prompts: all of the energy, over these alone.")
+    energy_per_total_token = MetricProperty("Joules per token, of the prompts and of the answers.")
     time_to_first_token_p50 = MetricProperty("Seconds from sending a request to its first token.")
+    time_to_first_token_p90 = MetricProperty("Seconds; the interval needs 51 requests to be closed on both sides.")
     time_to_first_token_p95 = MetricProperty("Seconds; the interval needs 104 requests to be closed on both sides.")
     time_to_first_token_p99 = MetricProperty("Seconds; the interval needs 528 requests to be closed on both sides.")
     inter_token_latency_p50 = MetricProperty("Seconds from one token of an answer to its next.")
+    inter_token_latency_p90 = MetricProperty("Seconds from one token of an answer to its next.")
     inter_token_latency_p95 = MetricProperty("Seconds from one token of an answer to its next.")
     error_rate = MetricProperty("The share of the requests that were not answered; ``failed`` says why.")
 
@@ -110,7 +114,7 @@ class ServedRun(MeasuredRun):
 
     @property
     def failed(self) -> Mapping[str, int]:
-        """How many requests failed, by reason ("status 429", "connection dropped"); empty where none did, or nothing was measured."""
+        """How many requests failed, by reason ("status 429", "connection dropped"); empty where none did."""
         return {} if self.raw.serving is None else self.raw.serving.failed
 
 

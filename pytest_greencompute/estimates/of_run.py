@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import final
 
 from pytest_greencompute.estimates.by_metric import estimate
-from pytest_greencompute.estimates.counted import tokens_of
 from pytest_greencompute.estimates.domains import judges_processor
-from pytest_greencompute.estimates.energy import is_scaled, scaled_energy
+from pytest_greencompute.estimates.energy import is_scaled, scaled_energy, tokens_for
 from pytest_greencompute.estimates.estimate import Aim, Outcome
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.run import Run
@@ -37,9 +36,7 @@ class Figures:
 
     def _worked_out(self, metric: Metric) -> Outcome:
         if self.run.metered and is_scaled(self.run, metric):
-            return scaled_energy(
-                metric, self.aim, lambda: self.of(ENERGY), lambda: tokens_of(self.run, METRICS["tokens_per_query"], self.aim)
-            )
+            return scaled_energy(metric, self.aim, lambda: self.of(ENERGY), lambda: tokens_for(self.run, metric, self.aim))
         return estimate(self.run, metric, self.aim)
 
     def every(self) -> dict[str, Outcome]:

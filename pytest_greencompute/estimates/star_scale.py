@@ -4,6 +4,10 @@ Energy is in Wh of GPU energy per 1,000 queries. The rule (method and figures: `
 most frugal model to its thirstiest into five equal parts: ``stars = 5 - min(4, floor(5 (E - lowest) / (highest - lowest)))``,
 and 5 below ``lowest``. It gives the published stars of all 166 models of February 2025, from each task's two ends alone.
 
+Version 2 (4 December 2025, https://huggingface.co/blog/sasha/ai-energy-score-v2) has new text models and a task more, ``reasoning``, with
+classes as ``text_generation`` has them. H100 80 GB, GPU energy, batch size 1, 1,000 queries and ten passes are as they were, and both
+versions have answers of ten tokens where nothing reasons (``NEW_TOKENS``).
+
 Laws: stars belong to one leaderboard, and a rating names it; a rating is *indicative* unless ``Conditions`` say that the energy was
 measured as the leaderboard's was, and says why; modelled energy is not rated.
 """
@@ -22,11 +26,14 @@ from types import MappingProxyType
 
 from pytest_greencompute.errors import NotRatedError, SettingsError
 from pytest_greencompute.values.readings import METHODS, Method
+from pytest_greencompute.values.units import whole
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 SOURCE = "https://huggingface.co/spaces/AIEnergyScore/Leaderboard"
-NEWEST = "2025-02"
+FILES = f"{SOURCE}/tree/main/data/energy"  # a CSV file for each task, in the form that store.leaderboard reads
+NEWEST = "2025-02"  # of those in this package
+LATER = {"reasoning": "2025-12"}  # tasks that came with a later leaderboard than the first
 STARS = 5
 WH_PER_1000_QUERIES = 3.6  # joules per query that are one Wh per 1,000 queries: 3600 J / 1000
 _DIGITS = 12  # more than any figure has; the rest of a float is what converting units left there
@@ -50,6 +57,14 @@ def _near(given: object, known: Mapping[str, object] | tuple[str, ...] | list[st
 
 def _one_of(known: tuple[str, ...] | list[str]) -> str:
     return f"Known: {', '.join(known)}."
+
+
+def _later(task: object, date: str) -> str:
+    """What to do for a task that a leaderboard is too old for; empty where it is not."""
+    came = LATER.get(task, "") if isinstance(task, str) else ""
+    if came <= date:
+        return ""
+    return f"It came in {came}: fetch the files of a newer leaderboard from {FILES} and pass their folder, reference=… or --reference …."
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +137,7 @@ class Leaderboard:
         """The range of a task and class. Raises SettingsError, naming what there is and the near one."""
         if not isinstance(task, str) or task not in self.tasks:
             what = f"The leaderboard of {self.date} has no task {task!r}.{_near(task, self.tasks)}"
-            raise SettingsError(what, remedy=_one_of(self.tasks))
+            raise SettingsError(what, remedy=_later(task, self.date) or _one_of(self.tasks))
         classes = self.classes(task)
         if model_class in classes:
             return self.ranges[task, model_class]
@@ -162,8 +177,9 @@ class Conditions:
 
     ``devices``: the names of the GPUs, one each. ``domains``: what the figure counts ("gpu:0", "cpu"). ``queries``: how many different
     ones there were; ``passes``: how often each was run. ``queries_of``: the task whose own protocol queries they were (empty:
-    others). ``output_of``: the task whose protocol set how long the answers were (empty: something else did).
-    Invariant: ``method`` is one of METHODS; counts are not negative. Raises SettingsError.
+    others). ``output_of``: the task whose protocol is said to have set how long the answers were (empty: something else did).
+    ``tokens``: the fewest and the most new tokens that an answer has; ``reasoning``: how many tokens of all answers are reasoning.
+    Invariant: ``method`` is one of METHODS; counts are not negative, and the fewest no more than the most. Raises SettingsError.
     """
 
     method: Method | None = None
@@ -174,14 +190,20 @@ class Conditions:
     passes: int | None = None
     queries_of: str = ""
     output_of: str = ""
+    tokens: tuple[int, int] | None = None
+    reasoning: int | None = None
 
     def __post_init__(self) -> None:
         if self.method is not None and self.method not in METHODS:
             raise SettingsError(f"Energy that was {self.method!r} is unknown.", remedy=_one_of(METHODS))
-        for name in ("batch_size", "queries", "passes"):
-            count = getattr(self, name)
-            if count is not None and (type(count) is not int or count < 0):
-                raise SettingsError(f"{name} is {count!r}.", remedy="Write a whole number, or None where it is not known.")
+        for name in ("batch_size", "queries", "passes", "reasoning"):
+            given = getattr(self, name)
+            count = whole(given, least=0)
+            if given is not None and count is None:
+                raise SettingsError(f"{name} is {given!r}.", remedy="Write a whole number, or None where it is not known.")
+            object.__setattr__(self, name, count)
+        if self.tokens is not None and not 0 <= self.tokens[0] <= self.tokens[1]:
+            raise SettingsError(f"tokens is {self.tokens!r}.", remedy="Write the fewest and the most of an answer, or None.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +226,21 @@ QUERIES, PASSES = 1000, 10
 _SEVERAL_GPUS = "C"  # models too large for one: the method asks for a single GPU in the other classes
 # Tasks whose answers have no length to set: a label, boxes, a span of the text, a vector.
 ONE_LENGTH = frozenset({"image_classification", "object_detection", "question_answering", "sentence_similarity", "text_classification"})
+# The fewest and the most new tokens of an answer: ``get_token_parameters`` in reasoning_helpers.py of github.com/huggingface/AIEnergyScore
+# for version 2; the first had the same ten (min_new_tokens and max_new_tokens of text_generation.yaml, optimum-benchmark's energy_star).
+NEW_TOKENS: Mapping[str, tuple[int, int]] = MappingProxyType({"text_generation": (10, 10), "reasoning": (1, 8192)})
+
+
+def _counted(is_: Conditions, task: str) -> bool:
+    """Whether the length of the answers is known and can be held against the protocol's: then nobody need say that it is right."""
+    return task in NEW_TOKENS and is_.tokens is not None
+
+
+def _as_long(is_: Conditions, task: str) -> bool:
+    fewest, most = NEW_TOKENS[task]
+    return is_.tokens is not None and fewest <= is_.tokens[0] and is_.tokens[1] <= most
+
+
 # The method of AI Energy Score ("Methodology" at https://huggingface.github.io/AIEnergyScore), as a table.
 CHECKS: tuple[Check, ...] = (
     Check(
@@ -214,7 +251,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         lambda is_, _task, its_class: len(is_.devices) <= 1 or its_class == _SEVERAL_GPUS,
-        "measured on several GPUs; only class C of text_generation is",
+        "measured on several GPUs; only class C is",
     ),
     Check(
         lambda is_, _task, _class: all(domain.startswith("gpu:") for domain in is_.domains),
@@ -247,10 +284,18 @@ CHECKS: tuple[Check, ...] = (
         "nothing says that the queries are the protocol's own",
     ),
     Check(
-        lambda is_, task, _class: task in ONE_LENGTH or is_.output_of == task,
+        lambda is_, task, _class: task in ONE_LENGTH or _counted(is_, task) or is_.output_of == task,
         "the answers have the length that the protocol for {output_of} sets",
-        lambda is_, task: task in ONE_LENGTH or bool(is_.output_of),
+        lambda is_, task: task in ONE_LENGTH or _counted(is_, task) or bool(is_.output_of),
         "nothing says that the answers have the length that the protocol sets",
+    ),
+    Check(
+        lambda is_, task, _class: not _counted(is_, task) or _as_long(is_, task),
+        "the answers have {tokens} new tokens; the protocol sets {length}",
+    ),
+    Check(
+        lambda is_, task, _class: task != "reasoning" or is_.reasoning != 0,
+        "no token of the answers is reasoning; the task is rated with reasoning on",
     ),
 )
 CLAIM = "a bare figure: nothing shows how it was measured"
@@ -293,7 +338,8 @@ def rate(
 ) -> Rating:
     """AI Energy Score stars of a model that uses ``wh_per_1000_queries`` (Wh of GPU energy per 1,000 queries).
 
-    ``model_class`` is "A", "B" or "C" for text generation (up to 20 billion parameters, up to 66 billion, more), None for other tasks.
+    ``model_class`` is "A", "B" or "C" for text generation and reasoning (up to 20 billion parameters, up to 66 billion, more), None for
+    other tasks.
     ``reference`` is the date of a leaderboard that ships with this package, or a newer one that
     ``pytest_greencompute.store.leaderboard.read_leaderboard`` has read from its CSV files.
     Without ``conditions`` the figure is a mere claim, so the rating is indicative. The rule is that of ``Range.stars``.
@@ -302,7 +348,7 @@ def rate(
     or needless; NotRatedError where the energy was modelled.
     """
     energy = _energy(wh_per_1000_queries)
-    board = _leaderboard(reference)
+    board = leaderboard_of(reference)
     if conditions is not None and conditions.method == "modelled":
         raise NotRatedError(
             "The energy was modelled, and modelled energy is not rated.",
@@ -320,6 +366,8 @@ def indicative(conditions: Conditions | None, task: str, model_class: str | None
     words = {
         "devices": ", ".join(sorted(set(conditions.devices))),
         "domains": ", ".join(conditions.domains),
+        "tokens": _span(conditions.tokens),
+        "length": _span(NEW_TOKENS.get(task)),
         **{name: getattr(conditions, name) for name in ("batch_size", "queries", "passes", "queries_of", "output_of")},
     }
     reasons = []
@@ -331,7 +379,13 @@ def indicative(conditions: Conditions | None, task: str, model_class: str | None
     return tuple(reasons)
 
 
-def _leaderboard(reference: object) -> Leaderboard:
+def _span(ends: tuple[int, int] | None) -> str:
+    """A number of tokens, or the fewest and the most, for people."""
+    return "" if ends is None else " to ".join(f"{end:,}" for end in sorted(set(ends)))
+
+
+def leaderboard_of(reference: object) -> Leaderboard:
+    """The leaderboard itself, or the one in this package that is of this date. Raises SettingsError for anything else."""
     if isinstance(reference, Leaderboard):
         return reference
     if isinstance(reference, str) and reference in LEADERBOARDS:

@@ -9,12 +9,22 @@ from pytest_greencompute.errors import NotRatedError, SettingsError
 from pytest_greencompute.estimates.domains import judged_sources
 from pytest_greencompute.estimates.energy import energy_of
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome, with_systematic
-from pytest_greencompute.estimates.star_scale import LEADERBOARDS, NEWEST, PASSES, WH_PER_1000_QUERIES, Conditions, Rating, rate
+from pytest_greencompute.estimates.star_scale import (
+    NEWEST,
+    PASSES,
+    WH_PER_1000_QUERIES,
+    Conditions,
+    Leaderboard,
+    Range,
+    Rating,
+    leaderboard_of,
+    rate,
+)
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.provenance import Followed
 from pytest_greencompute.values.readings import Source
 from pytest_greencompute.values.run import Run
-from pytest_greencompute.values.units import ENERGY, show
+from pytest_greencompute.values.units import ENERGY, show, whole
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -24,9 +34,10 @@ NO_PROTOCOL = "it did not follow the protocol of AI Energy Score: energy_meter.e
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """What a call asked for: the task and class to be rated in, how many passes, and what the user claims of queries and answers.
+    """What a call asked for: the task and class to be rated in, how many passes, what the user claims of queries and answers, and on which
+    leaderboard it is rated (one, or the date of one in this package).
 
-    Invariant: the newest leaderboard has the task and class, there is at least one pass, a claim is True or False. Raises SettingsError.
+    Invariant: the leaderboard has the task and class, there is at least one pass, a claim is True or False. Raises SettingsError.
     """
 
     task: str
@@ -34,11 +45,15 @@ class ScoreRequest:
     passes: int = PASSES
     protocol_queries: bool = False
     output_of_protocol: bool = False
+    reference: str | Leaderboard = NEWEST
 
     def __post_init__(self) -> None:
-        LEADERBOARDS[NEWEST].range_of(self.task, self.model_class)
-        if type(self.passes) is not int or self.passes < 1:
+        scale = leaderboard_of(self.reference).range_of(self.task, self.model_class)
+        scale.stars(scale.lowest)  # one model alone makes no scale, which is to be known before hours of passes
+        passes = whole(self.passes)
+        if passes is None:
             raise SettingsError(f"passes is {self.passes!r}.", remedy=f"Write a whole number of at least 1; the protocol has {PASSES}.")
+        object.__setattr__(self, "passes", passes)
         for name in ("protocol_queries", "output_of_protocol"):
             claim = getattr(self, name)
             if type(claim) is not bool:  # any text would be taken for a yes
@@ -47,14 +62,30 @@ class ScoreRequest:
     @property
     def followed(self) -> Followed:
         """What the run's provenance is to say."""
-        claims = (self.task if claim else "" for claim in (self.protocol_queries, self.output_of_protocol))
-        return Followed(self.task, self.model_class, *claims)
+        queries_of, output_of = (self.task if claim else "" for claim in (self.protocol_queries, self.output_of_protocol))
+        board = leaderboard_of(self.reference)
+        scale = board.range_of(self.task, self.model_class)
+        on = (board.date, board.source, scale.lowest, scale.highest, scale.models)
+        return Followed(self.task, self.model_class, queries_of, output_of, *on)
 
 
 def followed(run: Run) -> Followed:
     """What the run kept to; the task is that of its queries where none is named."""
     kept = run.provenance.followed or Followed()
     return kept if kept.task else replace(kept, task=kept.queries_of)
+
+
+def scale_of(kept: Followed) -> str | Leaderboard:
+    """The leaderboard that a run was measured for, with the one scale that its provenance says; the newest here where it says none.
+
+    Raises SettingsError for a scale of which a part is missing or makes no sense.
+    """
+    if not kept.reference:
+        return NEWEST
+    if kept.lowest is None or kept.highest is None or kept.models is None:
+        raise SettingsError(f"The scale of {kept.reference} that the run is rated on is not told whole.")
+    scale = Range(kept.lowest, kept.highest, kept.models)
+    return Leaderboard(kept.reference, kept.source, {(kept.task, kept.model_class): scale})
 
 
 def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Conditions:
@@ -73,6 +104,8 @@ def conditions_of(run: Run, sources: Sequence[Source], energy: Estimate) -> Cond
         passes=min(len(run.blocks), int(sum(block.queries for block in run.blocks) // run.queries)),
         queries_of=kept.queries_of,
         output_of=kept.output_of,
+        tokens=(min(run.tokens), max(run.tokens)) if run.tokens and len(run.tokens) == run.queries else None,
+        reasoning=None if run.reasoning is None else sum(run.reasoning),
     )
 
 
@@ -93,10 +126,10 @@ def rated_energy(run: Run, aim: Aim) -> tuple[Estimate, Conditions] | Missing:
 
 
 def rating_of(run: Run, aim: Aim) -> tuple[Rating, Estimate]:
-    """The rating of a run in the task that its provenance names, indicative or not, and the energy per query (J) that it is of.
+    """The rating of a run in the task and on the scale that its provenance names, indicative or not, and the energy per query (J) of it.
 
     Raises NotRatedError where the energy was modelled, where there is none, or where nothing says the task; SettingsError for an
-    unknown task or class.
+    unknown task or class, and for half a scale.
     """
     kept = followed(run)
     if not kept.task:
@@ -105,8 +138,8 @@ def rating_of(run: Run, aim: Aim) -> tuple[Rating, Estimate]:
     if isinstance(found, Missing):
         raise NotRatedError(f"{run.test} has no energy that could be rated: {found.reason}.")
     energy, conditions = found
-    rating = rate(energy.value / WH_PER_1000_QUERIES, task=kept.task, model_class=kept.model_class, conditions=conditions)
-    return rating, energy
+    wh = energy.value / WH_PER_1000_QUERIES
+    return rate(wh, task=kept.task, model_class=kept.model_class, reference=scale_of(kept), conditions=conditions), energy
 
 
 def stars_of(run: Run, aim: Aim) -> Outcome:

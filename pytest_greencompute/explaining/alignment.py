@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pytest_greencompute.explaining.profile import Cost, Level
+from pytest_greencompute.explaining.profile import Cost, How, Level
 
 ALIKE = 0.6  # of the names below two parts that both have, so that one is the other renamed
 TIMES = 3.0  # a renamed part takes at most so many times as long as before
@@ -13,12 +13,16 @@ TIMES = 3.0  # a renamed part takes at most so many times as long as before
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """One row on both sides; None on the side that has it not. ``name`` and ``inside`` are those of the head, where it has the row."""
+    """One row on both sides; None on the side that has it not. ``name`` and ``inside`` are those of the head, where it has the row.
+
+    ``how`` its shares are told, the same on both sides.
+    """
 
     name: str
     inside: str
     base: Cost | None
     head: Cost | None
+    how: How = "time"
 
     @property
     def renamed(self) -> str:

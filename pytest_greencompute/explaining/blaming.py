@@ -12,7 +12,18 @@ from dataclasses import dataclass
 
 from pytest_greencompute.explaining.difference import LEAST, LevelDifference, Place
 from pytest_greencompute.explaining.explanation import Explanation
-from pytest_greencompute.explaining.factors import TOKENS, ChangedFactor
+from pytest_greencompute.explaining.factors import (
+    CACHED,
+    CALLS,
+    ITEMS,
+    NEW,
+    PROMPT,
+    SESSION_CALLS,
+    SESSION_ITEMS,
+    SESSION_TOKENS,
+    TOKENS,
+    ChangedFactor,
+)
 from pytest_greencompute.explaining.profile import MODULES, OUTSIDE, LevelKind
 from pytest_greencompute.explaining.sentence import signed
 
@@ -23,9 +34,9 @@ NEAR = 0.25  # of the growth: two factors that account for it to within that say
 SAME = 0.01  # by which counts of the same work may differ
 APART = 3.0  # times as much as the rest: so much has grown what is to blame for less than most of the difference
 INSIDE = 0.6  # of a module's difference: a function that has so much of it is the place
-BATCH, CALLS, PADDING, NEW = "batch size", "calls per query", "padding", "new tokens"
+BATCH, PADDING = "batch size", "padding"
+MISSED = 0.1  # of the prompts: a share in a server's cache that changed by less is chance
 SILENT = {"threads", "gradients", "training"}  # settings that make modules dearer, few of them or all, and give them no other work
-OF_SESSIONS = "sessions' tokens per query"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +270,16 @@ def _again(known: _Known, grew: float) -> bool:
     return calls >= MOSTLY and abs(calls - _part(known, TOKENS, grew)) <= NEAR
 
 
+def _more_and_smaller(calls: str, items: str) -> Callable[[_Known, float], bool]:
+    """Calls beside the usual ones, each of fewer items: that there are more tokens, too, comes from them."""
+    return lambda known, grew: _part(known, calls, grew) >= MOSTLY and _part(known, items, grew) <= -NEAR
+
+
+def _misses(known: _Known, _grew: float) -> bool:
+    one = known[CACHED]
+    return isinstance(one.base, float) and isinstance(one.head, float) and abs(one.head - one.base) >= MISSED
+
+
 def _proportional(name: str) -> Callable[[_Known, float], bool]:
     return lambda known, grew: _part(known, name, grew) >= MOSTLY
 
@@ -273,10 +294,15 @@ CAUSES: tuple[tuple[str, Callable[[_Known, float], bool]], ...] = (
     (BATCH, _smaller),
     (PADDING, _padded),
     (NEW, _proportional(NEW)),
+    (PROMPT, _proportional(PROMPT)),
     (CALLS, _again),
+    (CALLS, _more_and_smaller(CALLS, ITEMS)),
     (TOKENS, _proportional(TOKENS)),
     (CALLS, _proportional(CALLS)),
-    (OF_SESSIONS, _proportional(OF_SESSIONS)),
+    (SESSION_CALLS, _more_and_smaller(SESSION_CALLS, SESSION_ITEMS)),
+    (SESSION_TOKENS, _proportional(SESSION_TOKENS)),
+    (SESSION_CALLS, _proportional(SESSION_CALLS)),
+    (CACHED, _misses),
     ("dtype", _always),
     ("threads", _always),
     ("gradients", _always),

@@ -1,9 +1,10 @@
 """Where the difference went: each part of a level with its joules on both sides, and the places that the difference is told by.
 
-A part's joules are its share of the time of a pass times the joules per query that the verdict measured. A place is told only where its
-difference is certain at the verdict's confidence, over all parts of its level together (Bonferroni); what is left of the difference is
-*not attributed*. The scatter of a share is that of the repeated passes, joined with that of the other parts of its side (as an empirical
-Bayes variance: Smyth, Stat. Appl. Genet. Mol. Biol. 3 (2004), 3), and with what launches of the same code differ by.
+A part's joules are its share of a pass, by time or by replay, times the joules per query that the verdict measured. A place is told only
+where its difference is certain at the verdict's confidence, over all parts of its level together (Bonferroni); what is left of the
+difference is *not attributed*. The scatter of a share is that of the repeated passes, joined with that of the other parts of its side (as
+an empirical Bayes variance: Smyth, Stat. Appl. Genet. Mol. Biol. 3 (2004), 3), and with what launches of the same code differ by. The
+intervals of shares and of the whole difference are joined by how far their limits are (MOVER: Zou and Donner, Stat. Med. 27 (2008), 1693).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.explaining.alignment import align
-from pytest_greencompute.explaining.profile import OUTSIDE, Level, LevelKind, Profile, Ticking
+from pytest_greencompute.explaining.profile import OUTSIDE, How, Level, LevelKind, Profile, Ticking
+from pytest_greencompute.explaining.replayed import by_replay
 from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.explaining.tree import Branch, Shares, Weighing, forest
 from pytest_greencompute.stats.distributions import student_t_quantile
@@ -35,7 +37,7 @@ class Place:
 
     ``alike``: how many rows of that name it is. ``calls``, ``flops`` and ``operators`` are per query, of its own rows (None: not counted);
     ``dtype``, ``device`` and ``shape`` are of (base, head). ``state``: "new", "gone" or empty. ``was``: the base's name for it, where
-    that differs.
+    that differs. ``how`` its joules are told: "replay" where all of its rows were replayed.
     """
 
     kind: LevelKind
@@ -55,6 +57,7 @@ class Place:
     own: bool = False
     parts: tuple[Place, ...] = ()
     operators: tuple[float | None, float | None] = (None, None)
+    how: How = "time"
 
     @property
     def difference_j(self) -> float:
@@ -106,7 +109,7 @@ def _level(kind: LevelKind, base: Level | None, head: Level | None, risen: Risen
     told = head or base
     assert told is not None
     weighing = Weighing(base.seconds if base else (), head.seconds if head else (), risen.base_j, risen.head_j)
-    parts = forest(align(base, head), weighing)
+    parts = forest(by_replay(align(base, head), base, head), weighing)
     every = [each for part in parts for each in _walk(part)]
     judge = _Judge.of(kind, every, risen, one_sided=base is None or head is None)
     tree = tuple(judge.place(each) for each in parts)
@@ -152,9 +155,10 @@ class _Judge:
         risen, base, head = self.risen, part.base_share, part.head_share
         of_shares = risen.base_j**2 * self._variance(part.base, self.scatter[0])
         of_shares += risen.head_j**2 * self._variance(part.head, self.scatter[1])
-        # The head's joules are the base's and the difference, each with its own error.
-        of_joules = ((head - base) * risen.base_sd) ** 2 + (head * risen.difference_sd) ** 2
-        reach = self.quantile * math.sqrt(of_shares + of_joules)
+        of_shares += ((head - base) * risen.base_sd) ** 2
+        reach = self.quantile * math.sqrt(of_shares)
+        # The head's joules are the base's and the difference, whose error is one and the same for all parts: its interval is the verdict's.
+        down, up = head * (risen.difference_j - risen.low), head * (risen.high - risen.difference_j)
         base_j, head_j = base * risen.base_j, head * risen.head_j
         befores = [row.base for row in part.rows if row.base is not None]
         nows = [row.head for row in part.rows if row.head is not None]
@@ -173,8 +177,8 @@ class _Judge:
             part.name,
             base_j,
             head_j,
-            head_j - base_j - reach,
-            head_j - base_j + reach,
+            head_j - base_j - math.hypot(reach, down),
+            head_j - base_j + math.hypot(reach, up),
             part.alike,
             counts("calls"),
             counts("flops"),
@@ -185,6 +189,7 @@ class _Judge:
             part.rows[0].renamed if part.alike == 1 else "",
             parts=self._inside(part),
             operators=counts("operators"),
+            how="replay" if not part.parts and all(row.how == "replay" for row in part.rows) else "time",
         )
 
     def _inside(self, part: Branch) -> tuple[Place, ...]:

@@ -36,4 +36,6 @@ def explain(base: Profile, head: Profile, base_energy: Estimate, head_energy: Es
 def explained(base: Profile, head: Profile, risen: Risen) -> Explanation:
     """The same, for a difference that is known."""
     notes = tuple(dict.fromkeys((*base.notes, *head.notes)))
+    if base.counted and head.counted and base.counted != head.counted:
+        notes += (f"factors were counted over {base.counted} queries of the base and {head.counted} of this tree, which may be others",)
     return Explanation(base, head, risen, product(base, head, risen), changed(base, head), levels(base, head, risen), notes)

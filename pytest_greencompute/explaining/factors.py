@@ -9,6 +9,9 @@ from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.explaining.risen import Risen
 
 TOKENS, FLOPS = "tokens per query", "flops per query"
+CALLS, ITEMS = "calls per query", "items per call"
+SESSION_CALLS, SESSION_ITEMS, SESSION_TOKENS = "sessions' calls per query", "items per session's call", "sessions' tokens per query"
+NEW, PROMPT, CACHED = "new tokens", "prompt tokens", "cached share of the prompt"
 
 
 @dataclass(frozen=True, slots=True)

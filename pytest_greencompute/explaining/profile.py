@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,11 +16,17 @@ from pytest_greencompute.errors import SettingsError
 
 LevelKind = Literal["modules", "operators", "functions"]
 Ticking = Literal["cpu", "wall", "device"]
+How = Literal["time", "replay"]  # what a row's share of a pass is told by
 KINDS: tuple[LevelKind, ...] = ("modules", "operators", "functions")
 CLOCKS: tuple[Ticking, ...] = ("cpu", "wall", "device")
 OUTSIDE = "outside of modules"  # the row of a level of modules for tokenising, copying, Python
 MODULES = "torch modules"  # of a level of functions, for what lies below a call of a module
 OVER = 1e-6  # of a pass, by which its rows may exceed it: rounding
+
+
+def ticking_of(domains: Iterable[str]) -> Ticking:
+    """The clock that a meter of these domains pays for: a GPU's own, where there is one."""
+    return "device" if any(each.startswith("gpu") for each in domains) else "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +46,30 @@ class Factor:
 
 
 @dataclass(frozen=True, slots=True)
+class Joules:
+    """What the meter read, and its standard error. Raises SettingsError for what no work uses."""
+
+    mean: float
+    error: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and self.mean > 0 and math.isfinite(self.error) and self.error >= 0):
+            raise SettingsError(f"The meter read {self.mean!r} J, give or take {self.error!r} J.", remedy="It must be above zero.")
+
+    @property
+    def relative(self) -> float:
+        """The error as a part of the mean."""
+        return self.error / self.mean
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """One row of a level: its own seconds per query on the level's clock, one for each repeated pass, and its calls per query (None: not
     counted).
 
     ``flops`` are its own per query, ``operators`` those of torch (None: not counted); ``inside`` is the name of the row that it lies in,
-    empty for none. ``dtype``, ``device`` and ``shape`` are those of the work, several joined with ", ". Raises SettingsError for what no
-    work takes.
+    empty for none. ``dtype``, ``device`` and ``shape`` are those of the work, several joined with ", ". ``replayed``: of one call of it,
+    repeated alone under the meter (None: it was not). Raises SettingsError for what no work takes.
     """
 
     name: str
@@ -57,6 +81,7 @@ class Cost:
     device: str = ""
     shape: str = ""
     operators: float | None = None
+    replayed: Joules | None = None
 
     def __post_init__(self) -> None:
         numbers = (*self.seconds, self.calls or 0.0, self.flops or 0.0, self.operators or 0.0)
@@ -72,7 +97,8 @@ class Cost:
 @dataclass(frozen=True, slots=True)
 class Level:
     """All rows of one kind, by different names. ``seconds`` are those of the whole pass, per query, one for each repeated pass; ``clock``
-    is "cpu" (all threads of the process), "wall" or "device". ``notes``: what could not be told apart, and why.
+    is "cpu" (all threads of the process), "wall" or "device". ``notes``: what could not be told apart, and why. ``metered``: of a pass
+    per query, by the meter under which rows were replayed.
 
     Raises SettingsError where there is no pass, a row has not as many passes, or the rows exceed the pass.
     """
@@ -82,6 +108,7 @@ class Level:
     seconds: tuple[float, ...]
     costs: tuple[Cost, ...] = ()
     notes: tuple[str, ...] = ()
+    metered: Joules | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or self.clock not in CLOCKS:
@@ -100,14 +127,15 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One side. ``notes``: what could not be seen, and why. ``queries``: how many a pass had. Raises SettingsError for two levels of a
-    kind, or two factors of a name.
+    """One side. ``notes``: what could not be seen, and why. ``queries``: how many a pass had; ``counted``: over how many the factors
+    were counted (0: not told). Raises SettingsError for two levels of a kind, or two factors of a name.
     """
 
     factors: tuple[Factor, ...] = ()
     levels: tuple[Level, ...] = ()
     notes: tuple[str, ...] = ()
     queries: int = 0
+    counted: int = 0
 
     def __post_init__(self) -> None:
         for what, names in (("levels", [each.kind for each in self.levels]), ("factors", [each.name for each in self.factors])):

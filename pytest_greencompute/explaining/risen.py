@@ -41,11 +41,6 @@ class Risen:
         return self.head_j - self.base_j
 
     @property
-    def difference_sd(self) -> float:
-        """The standard error of the difference."""
-        return (self.high - self.low) / (2 * _z(self.confidence))
-
-    @property
     def certain(self) -> bool:
         """Whether there is a difference at all."""
         return self.low > 0 or self.high < 0
@@ -56,18 +51,9 @@ class Risen:
 
         An open side of the ratio is taken to be as far as the closed one.
         """
-        if ratio is None or not ratio.value > 0:
-            half = _z(head.confidence) * math.hypot(_sd(base), _sd(head))
-            rise = head.value - base.value
-            return cls(base.value, head.value, rise - half, rise + half, head.confidence, _sd(base))
-        base_j = head.value / ratio.value
-        up = ratio.high / ratio.value if math.isfinite(ratio.high) else ratio.margin
-        down = ratio.margin if math.isfinite(ratio.margin) else up
-        if not math.isfinite(up):
-            return cls.of(base, head)
-        rise = head.value - base_j
-        low, high = (base_j * (ratio.value * times - 1) for times in (1 / down, up))
-        return cls(base_j, head.value, min(low, rise), max(high, rise), head.confidence, _sd(base))
+        if ratio is None or not ratio.value > 0 or not math.isfinite(_reach(ratio)[1]):
+            return cls._apart((base.value, _sd(base)), (head.value, _sd(head)), head.confidence)
+        return cls._by_ratio(head.value / ratio.value, head.value, _sd(base), ratio, head.confidence)
 
     @classmethod
     def of_pairs(cls, pairs: Sequence[tuple[float, float]], confidence: float) -> Risen:
@@ -78,8 +64,28 @@ class Risen:
         ratio = pairs_ratio([math.log(head / base) for base, head in pairs], low_error=error, high_error=error)
         base_j = statistics.median(base for base, _ in pairs)
         base_sd = statistics.stdev(base for base, _ in pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else UNKNOWN * base_j
-        low, high = (end if 0 < end < math.inf else ratio.value for end in (ratio.low, ratio.high))
-        return cls(base_j, base_j * ratio.value, base_j * (low - 1), base_j * (high - 1), confidence, base_sd)
+        if not math.isfinite(_reach(ratio)[1]):  # of a lone pair nobody knows the noise
+            return cls._apart((base_j, UNKNOWN * base_j), (base_j * ratio.value, UNKNOWN * base_j * ratio.value), confidence)
+        return cls._by_ratio(base_j, base_j * ratio.value, base_sd, ratio, confidence)
+
+    @classmethod
+    def _apart(cls, base: tuple[float, float], head: tuple[float, float], confidence: float) -> Risen:
+        """Of two figures that have nothing to do with each other, each with its standard error."""
+        half, rise = _z(confidence) * math.hypot(base[1], head[1]), head[0] - base[0]
+        return cls(base[0], head[0], rise - half, rise + half, confidence, base[1])
+
+    @classmethod
+    def _by_ratio(cls, base_j: float, head_j: float, base_sd: float, ratio: Ratio, confidence: float) -> Risen:
+        down, up = _reach(ratio)
+        low, high = (base_j * (ratio.value * times - 1) for times in (1 / down, up))
+        rise = head_j - base_j
+        return cls(base_j, head_j, min(low, rise), max(high, rise), confidence, base_sd)
+
+
+def _reach(ratio: Ratio) -> tuple[float, float]:
+    """How many times less, and more, the ratio may be; an open side reaches as far as the closed one. Infinite where both are open."""
+    down, up = ratio.margin, ratio.high / ratio.value
+    return (down if math.isfinite(down) else up), (up if math.isfinite(up) else down)
 
 
 def _sd(figure: Estimate) -> float:

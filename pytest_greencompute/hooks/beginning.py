@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.hooks.benchmarks import BenchmarkHooks
 from pytest_greencompute.hooks.ending import EndMetered, EndOfProcess, EndUnmetered
 from pytest_greencompute.hooks.given import read_settings
@@ -26,6 +28,8 @@ from pytest_greencompute.session.modes import Mode, mode_of
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.settings import Settings
+from pytest_greencompute.store.files import read_only
+from pytest_greencompute.store.runs import store_of
 
 
 def begin_session(
@@ -33,7 +37,7 @@ def begin_session(
 ) -> None:
     """Open a session for ``tests``, by item. ``extra`` are meters of the project's own, ``alarms`` as for ``Session``.
 
-    Raises SettingsError for a baseline or a commit that there is not.
+    Raises SettingsError for a baseline or a commit that there is not, and for places that cannot be written.
     """
     measuring = Session(
         settings,
@@ -45,6 +49,8 @@ def begin_session(
         alarms=alarms,
         side_options=side_options(config),
     )
+    if settings.enabled and not is_worker(config):
+        _check_places(settings, measuring.home)
     mode, ledger = mode_of(measuring), ledger_of(config)
     if is_worker(config):
         ending = EndOfProcess(ledger, measuring, tells=True)
@@ -52,6 +58,14 @@ def begin_session(
         ending = (EndMetered if settings.enabled else EndUnmetered)(ledger, measuring)
     hooks = (MeteredHooks if settings.enabled else JudgedHooks)(mode, measuring, ending)
     register(config, mode, ending, tests, hooks if tests or settings.enabled else None, benchmarks=settings.benchmarks and settings.enabled)
+
+
+def _check_places(settings: Settings, home: Path) -> None:
+    """Raises SettingsError where what the session is to leave at its end could not be written: before anything is measured."""
+    if settings.save is not None:
+        store_of(home).check(settings.save)
+    if settings.update is not None and settings.home is not None and read_only(settings.home[0].path):
+        raise SettingsError(f"{settings.home[0].name} is read-only, and --energy-update is to write limits into it.")
 
 
 def register(

@@ -13,7 +13,7 @@ import pytest
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.hooks.collecting import collected_roots, covered, tests_of
 from pytest_greencompute.hooks.ledger import Ledger
-from pytest_greencompute.hooks.missing import gone_since, gone_tests, why_nothing
+from pytest_greencompute.hooks.missing import cut_off, gone_since, gone_tests, why_nothing
 from pytest_greencompute.hooks.names import MARKER, WORKER
 from pytest_greencompute.judging.judge import judge_total
 from pytest_greencompute.judging.verdict import effect
@@ -27,6 +27,7 @@ from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.session.groups import Group
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.store.runs import store_of
+from pytest_greencompute.values.names import listed
 
 
 class EndOfProcess:
@@ -182,7 +183,10 @@ class EndMetered(EndUnmetered):
         self.measuring.loosened += tuple(gone)
         for sentence in (*gone_tests(session, self.ledger.config, self.measuring, self.ledger.metered), *plain):
             self._say(session, sentence, red=red)
-        if not self.ledger.results:
+        if left := cut_off(session, self.ledger.metered, self.ledger.ended):
+            were = "1 test that uses energy_meter was" if len(left) == 1 else f"{len(left)} tests that use energy_meter were"
+            self._say(session, f"the session was stopped: {were} not judged ({listed(left, 3)})", red=red)
+        elif not self.ledger.results:
             self._judge_nothing(session)
 
     def _judge_nothing(self, session: pytest.Session) -> None:
@@ -203,7 +207,7 @@ class EndMetered(EndUnmetered):
             return
         from pytest_greencompute.settings.update import Findings, update
 
-        if session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+        if self._was_stopped(session):
             self.ledger.say("no limit was updated: the session did not end by itself", bad=False)
             return
         tests = tests_of([item for item in session.items if item.nodeid in self.ledger.metered], settings, MARKER)
@@ -221,7 +225,7 @@ class EndMetered(EndUnmetered):
         name = self.measuring.settings.save
         if name is None:
             return
-        if session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+        if self._was_stopped(session):
             self.ledger.say(f"baseline {name!r} was not saved: the session did not end by itself", bad=False)
             return
         good = [run for run in self.ledger.results if self._may_be_saved(run)]
@@ -237,6 +241,11 @@ class EndMetered(EndUnmetered):
             self.ledger.say(f"saved {len(good)} run{'s' if len(good) > 1 else ''} to baseline {name!r} ({_short(saved)}){also}", bad=False)
         else:
             self.ledger.say(f"baseline {name!r} was not saved: no run passed", bad=False)
+
+    def _was_stopped(self, session: pytest.Session) -> bool:
+        """Whether the session did not come to its end; ``pytest.exit`` may end it with any status, 0 too."""
+        stopped = session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        return stopped or bool(cut_off(session, self.ledger.metered, self.ledger.ended))
 
     def _may_be_saved(self, run: Result) -> bool:
         return run.metered and run.test not in self.ledger.failed and not any(verdict.word == "FAIL" for verdict in run.verdicts)

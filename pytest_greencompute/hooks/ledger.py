@@ -65,6 +65,7 @@ class Ledger:
         self.mode: Mode | None = None
         self.ending: Ending | None = None
         self.metered: set[str] = set()
+        self.ended: set[str] = set()
         self.results: list[Result] = []
         self._made: dict[str, list[Result]] = {}
         self.failed: set[str] = set()
@@ -113,6 +114,8 @@ class Ledger:
             self.places[report.nodeid] = (path, (line or 0) + 1)
         if report.failed:
             self.failed.add(report.nodeid)
+        if not part and (report.when != "setup" or not report.passed):
+            self.ended.add(report.nodeid)
         if part and report.skipped:
             return
         if not report.passed and not _failed_by_budgets(report, results):

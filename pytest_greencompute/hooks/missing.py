@@ -47,6 +47,15 @@ def why_nothing(session: pytest.Session, metered: Set[str], skipped: Sequence[st
     return "no test uses energy_meter, so nothing was measured", by_option or _part_selected(config)
 
 
+def cut_off(session: pytest.Session, metered: Set[str], ended: Set[str]) -> list[str]:
+    """The tests that were to be measured and did not come to their end, since the session was stopped: by ``pytest.exit``, ``-x``, Ctrl-C.
+
+    Of tests that xdist's workers run, which this process does not know, there are none: pytest is interrupted where those are stopped.
+    """
+    to_run = dict.fromkeys(item.nodeid for item in getattr(session, "items", ()))
+    return [node_id for node_id in to_run if node_id in metered and node_id not in ended]
+
+
 def _selected(config: pytest.Config) -> bool:
     """Whether the user selected tests, or the configuration file of a suite that is metered as a rule does.
 

@@ -27,7 +27,7 @@ from pytest_greencompute.hooks.names import MARKER, is_worker, options_given
 from pytest_greencompute.hooks.other_plugins import check_tracers
 from pytest_greencompute.meters.base import Meter
 from pytest_greencompute.meters.registry import meter
-from pytest_greencompute.report.forms import check_installed, reports
+from pytest_greencompute.report.forms import check_reports, reports
 from pytest_greencompute.settings.addopts import addopts_of, options_in
 from pytest_greencompute.settings.settings import Settings
 
@@ -101,7 +101,7 @@ def _checked_settings(config: pytest.Config, given: dict[str, Any], items: Seque
         if settings.benchmarks:
             benchmarks.check()
     if not is_worker(config):
-        check_installed(settings)
+        check_reports(settings)
     return settings, extra
 
 

@@ -91,6 +91,7 @@ class RunHooks:
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
         test = item.stash.get(TEST, None)
         if test is not None:
+            test.over = True
             self._mode.end(test)
         yield
         if test is not None:

@@ -66,6 +66,11 @@ def largest_fine(tolerance: float, *, floor: float, level: float, better: Better
     return max(1 + tolerance, within_floor)
 
 
+def at_times(ratio: float, level: float, better: Better) -> float:
+    """The figure that is ``ratio`` times worse than ``level``."""
+    return level * ratio if better == "lower" else level / ratio
+
+
 def word_for_ratio(ratio: Ratio, limit: float) -> Word:
     """FAIL where the whole interval is beyond ``limit`` (the largest ratio that is fine), PASS where it is within, else INCONCLUSIVE."""
     if ratio.high <= limit:
@@ -129,7 +134,7 @@ def judge_baseline(
     base = math.exp(statistics.fmean(math.log(each.value) for each in bases))
     fine = largest_fine(tolerance, floor=floor, level=base, better=metric.better)
     word = word_for_ratio(ratio, fine)
-    limit = base * (1 + tolerance) if metric.better == "lower" else base / (1 + tolerance)
+    limit = at_times(fine, base, metric.better) if math.isfinite(fine) else None
     saved = f"{len(bases)} {'run' if len(bases) == 1 else 'runs'}"
     unsure = f": {why_unsure(metric, outcome)}" if word == "INCONCLUSIVE" and outcome.half_width is None else ""
     reason = (

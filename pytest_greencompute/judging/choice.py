@@ -37,7 +37,7 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 
 DEFAULT_MARGIN = "20%"
 ENERGY, ACCURACY = METRICS["energy_per_query"], METRICS["accuracy"]
-CONSTRAINTS = ("latency_p50", "latency_p95", "latency_p99", "throughput")
+CONSTRAINTS = ("latency_p50", "latency_p90", "latency_p95", "latency_p99", "throughput")
 SETTLED = 1.02  # both sides of every ratio are within 2 %: what sets repeat to on a quiet machine
 
 
@@ -73,6 +73,9 @@ class Gain:
     value: float
     low: float
     high: float
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
 
     def __str__(self) -> str:
         return f"{self.value * 100:+.1f} points [{self.low * 100:+.1f}, {self.high * 100:+.1f}]"
@@ -175,10 +178,14 @@ class Choice:
 
     # --- what they must meet ---
 
+    @property
+    def demands(self) -> dict[str, float]:
+        """What a candidate must meet, SI by metric: the floor first."""
+        return ({} if self.floor is None else {ACCURACY.name: self.floor}) | dict(self.limits)
+
     def missed(self, candidate: Candidate) -> Shortfall | None:
         """The first demand that a measured candidate does not meet, judged on the figures themselves; None where it meets them all."""
-        demands = {} if self.floor is None else {ACCURACY.name: self.floor}
-        for name, limit in (demands | dict(self.limits)).items():
+        for name, limit in self.demands.items():
             metric = METRICS[name]
             value, shown = self.value(candidate, metric), show_limit(limit, metric.dimension)
             called = f"the floor of {shown}" if metric is ACCURACY else f"the limit of {shown}"

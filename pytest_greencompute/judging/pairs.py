@@ -16,7 +16,7 @@ from typing import Literal
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Estimate
 from pytest_greencompute.judging.by_other_run import ENOUGH_RUNS, beside_limit, change, few_launches, sees, word_for_ratio
-from pytest_greencompute.judging.rule import Rule, check_count, rule_of
+from pytest_greencompute.judging.rule import Rule, count_of, rule_of
 from pytest_greencompute.judging.verdict import Verdict, Word
 from pytest_greencompute.stats.distributions import student_t_quantile
 from pytest_greencompute.stats.looks import EARLIEST, MIN_SAMPLES, early_and, lead, looks, shares
@@ -246,13 +246,13 @@ class PairedTest:
 
     def __post_init__(self) -> None:
         for name in ("max_pairs", "launches", "for_fail"):
-            check_count(name, getattr(self, name))
+            setattr(self, name, count_of(name, getattr(self, name)))
         kept = UNANIMOUS * (self.launches - 1)
         if kept >= self.max_pairs:
             raise SettingsError(f"max_pairs is {self.max_pairs}.", remedy=f"{self.launches} launches need at least {kept + 1}.")
         longest = self.max_pairs - kept
         if self.first is not None:
-            check_count("first", self.first)
+            self.first = count_of("first", self.first)
             longest = min(longest, self.first)
         self._plan = early_and(looks(longest, first=MIN_SAMPLES, growth=LOOKS_GROW))
 

@@ -12,7 +12,7 @@ from pytest_greencompute.judging.choice import ACCURACY, ENERGY, Candidate, Choi
 from pytest_greencompute.judging.verdict import Verdict, Word, unmeasured
 from pytest_greencompute.stats.looks import share
 from pytest_greencompute.stats.ratios import Ratio
-from pytest_greencompute.values.metrics import Metric
+from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.units import show, show_limit, show_share, significant
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -37,11 +37,14 @@ def judge_right_size(choice: Choice, default: str, margin: float) -> Verdict:
         return _said("FAIL", choice, mine, reason, metric=missed.metric)
     energy = choice.outcome(mine, ENERGY)
     if missed is not None or isinstance(energy, Missing):
-        metric = ENERGY if missed is None else missed.metric
-        outcome = choice.outcome(mine, metric)
-        why = outcome.reason if isinstance(outcome, Missing) else ""
-        return replace(unmeasured(metric, f"{choice.subject} ({default})", why.rstrip("."), kind="comparison"), run=default)
+        return _no_figure(choice, mine, ENERGY if missed is None else missed.metric)
     return _by_energy(choice, mine, margin)
+
+
+def _no_figure(choice: Choice, each: Candidate, metric: Metric) -> Verdict:
+    outcome = choice.outcome(each, metric)
+    why = outcome.reason if isinstance(outcome, Missing) else ""
+    return replace(unmeasured(metric, f"{choice.subject} ({each.name})", why.rstrip("."), kind="comparison"), run=each.name)
 
 
 def _by_energy(choice: Choice, mine: Candidate, margin: float) -> Verdict:
@@ -68,13 +71,24 @@ def _by_energy(choice: Choice, mine: Candidate, margin: float) -> Verdict:
     return _said("PASS", choice, mine, _against("PASS", choice, mine, closest, margin, error), ratio=ratios[closest.name], margin=margin)
 
 
-def judge_floor(choice: Choice) -> Verdict | None:
-    """A FAIL where there are scores and no candidate reaches the floor of accuracy, naming the best; else None. Needs no meter."""
-    best = choice.best
-    if choice.floor is None or best is None or not (choice.value(best, ACCURACY) or 0.0) < choice.floor:
+def judge_met(choice: Choice) -> Verdict | None:
+    """A FAIL where no candidate meets what is asked, naming the nearest; UNMEASURED where none has a figure to tell by; else None.
+
+    Where nothing was metered the floor of accuracy alone is judged, which needs no meter.
+    """
+    metered = any(each.run is not None and each.run.metered for each in choice.candidates)
+    asked = choice if metered else replace(choice, limits={})
+    missed = {each.name: asked.missed(each) for each in asked.candidates if each.run is not None}
+    if not missed or None in missed.values():
         return None
-    broken = "".join(f" {each.name}: {each.problem}." for each in choice.candidates if each.problem)
-    return _said("FAIL", choice, best, f"{choice.subject}:{_nobody_meets(choice, best)}{broken}", metric=ACCURACY)
+    nearest = _nearest(asked)
+    if nearest is None:
+        name, first = next((name, each) for name, each in missed.items() if each is not None)
+        return _no_figure(asked, asked.candidate(name), first.metric)
+    each, metric, says = nearest
+    known = [name for name, one in missed.items() if one is not None and one.known]
+    others = "".join(f" {one.name}: {asked.shortfall(one).rstrip('.')}." for one in asked.candidates if one.name not in known)
+    return _said("FAIL", asked, each, f"{asked.subject}:{says}{others}", metric=metric)
 
 
 def _may_be_leaner(choice: Choice, each: Candidate) -> bool:
@@ -121,16 +135,42 @@ def _that_meets(choice: Choice) -> str:
 def _who_meets(choice: Choice) -> str:
     if choice.right_sized is not None:
         return f" {choice.right_sized} is the leanest that meets what is asked."
-    best = choice.best
-    return f" No {choice.noun} meets what is asked." if best is None or choice.floor is None else _nobody_meets(choice, best)
+    nearest = None if any(not choice.shortfall(each) for each in choice.candidates) else _nearest(choice)
+    return f" No {choice.noun} that meets what is asked has a figure of energy." if nearest is None else nearest[2]
 
 
-def _nobody_meets(choice: Choice, best: Candidate) -> str:
-    top = choice.value(best, ACCURACY) or 0.0
-    scored = f"the best is {best.name} with {significant(top, 3)}"
-    if choice.floor is not None and top < choice.floor:
-        return f" No {choice.noun} meets the floor of {show_limit(choice.floor, ACCURACY.dimension)}; {scored}."
-    return f" No {choice.noun} meets all that is asked; of accuracy, {scored}."
+def _nearest(choice: Choice) -> tuple[Candidate, Metric, str] | None:
+    """Of the candidates that are known to miss what is asked the nearest, in which metric it misses it, and what to say of it; None where
+    of none that is known.
+    """
+    missed = {each.name: found for each in choice.candidates if each.run is not None and (found := choice.missed(each)) and found.known}
+    known = [choice.candidate(name) for name in missed]
+    if not known:
+        return None
+    for name, limit in choice.demands.items():
+        metric = METRICS[name]
+        each = min(known, key=lambda one: _beyond(choice.value(one, metric), metric, limit))
+        if _beyond(value := choice.value(each, metric), metric, limit) > 1 and value is not None:
+            asked = show_limit(limit, metric.dimension)
+            if metric is ACCURACY:
+                return each, metric, f" No {choice.noun} meets the floor of {asked}; the best is {each.name} with {significant(value, 3)}."
+            has = f"the nearest is {each.name} with {show(value, metric.dimension)}"
+            return each, metric, f" No {choice.noun} meets the limit of {asked} of {name}; {has}."
+    worst = {
+        one.name: max(_beyond(choice.value(one, METRICS[name]), METRICS[name], limit) for name, limit in choice.demands.items())
+        for one in known
+    }
+    each = min(known, key=lambda one: worst[one.name])
+    return each, missed[each.name].metric, f" No {choice.noun} meets all that is asked; the nearest, {each.name}, {missed[each.name].says}."
+
+
+def _beyond(value: float | None, metric: Metric, limit: float) -> float:
+    """How many times too high, or too low, a figure is; 1 or less where it meets the limit."""
+    if value is None:
+        return math.inf
+    if metric.better == "lower":
+        return value / limit
+    return limit / value if value > 0 else math.inf
 
 
 def _domains(choice: Choice, mine: Candidate, other: Candidate) -> str:

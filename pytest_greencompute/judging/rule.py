@@ -9,6 +9,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.by_other_run import largest_fine
 from pytest_greencompute.stats.looks import share
 from pytest_greencompute.values.metrics import Better
+from pytest_greencompute.values.units import whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Rule:
             raise SettingsError(f"confidence is {self.confidence!r}.", remedy="Write it like 0.99.")
         if self.better not in {"lower", "higher"}:
             raise SettingsError(f"better is {self.better!r}.", remedy="Write 'lower' or 'higher'.")
-        check_count("budgets", self.budgets)
+        object.__setattr__(self, "budgets", count_of("budgets", self.budgets))
 
     @property
     def pass_error(self) -> float:
@@ -68,6 +69,8 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def count_of(name: str, value: object) -> int:
+    count = whole(value)
+    if count is None:
         raise SettingsError(f"{name} is {value!r}.", remedy="Write a whole number, at least 1.")
+    return count

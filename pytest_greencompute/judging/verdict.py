@@ -30,8 +30,9 @@ class Verdict:
     """One budget's result. ``reason`` is a whole sentence; ``sees`` the smallest relative regression that this data could show.
 
     ``kind`` is "budget", "comparison" (of candidates) or what the run was held against (``judge.HELD_AGAINST``). ``limit`` is an SI float
-    (for a baseline: the largest value still fine); None where there was none to judge. ``pairs`` is how many pairs of base and head were
-    measured for it. Against another run ``base`` is its figure (SI) and ``ratio`` how many times worse this one is, where they can be had.
+    (against another run: the worst value that is still fine); None where there was none to judge. ``pairs`` is how many pairs of base and
+    head were measured for it. Against another run ``base`` is its figure (SI) and ``ratio`` how many times worse this one is, where they
+    can be had.
     """
 
     word: Word

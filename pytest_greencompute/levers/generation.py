@@ -12,6 +12,7 @@ from pytest_greencompute.models.generator import Generator
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 PARTS = (2, 4)  # of today's limit
+REASONING = "enable_thinking"  # what chat templates of models that reason call it
 
 
 def _generator(changed: Changed) -> Generator:
@@ -40,6 +41,20 @@ def _one_line(changed: Changed, _: Value) -> Changed:
     return changed.having(model=_generator(changed).having(stop_strings=["\n"]))
 
 
+def _reasoned(changed: Changed) -> Sequence[Value]:
+    generator = _generator(changed)
+    if REASONING not in str(getattr(generator.tokenizer, "chat_template", None)):
+        raise CannotError(f"the tokenizer's chat template has no {REASONING}")
+    if generator.template.get(REASONING) is False:
+        raise CannotError("the generator's reasoning is off already")
+    return [True]
+
+
+def _unreasoned(changed: Changed, _: Value) -> Changed:
+    generator = _generator(changed)
+    return changed.having(model=generator.having(template={**generator.template, REASONING: False}))
+
+
 def _static(changed: Changed, _: Value) -> Changed:
     return changed.having(model=_generator(changed).having(cache_implementation="static"))
 
@@ -47,5 +62,6 @@ def _static(changed: Changed, _: Value) -> Changed:
 ROWS = (
     LeverRow(LEVERS["max_new_tokens"], _limits, _limited),
     LeverRow(LEVERS["stop_at_line"], _lines, _one_line),
+    LeverRow(LEVERS["reasoning_off"], _reasoned, _unreasoned),
     LeverRow(LEVERS["static_cache"], lambda changed: [True] if _generator(changed) else [], _static),
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_greencompute.advising.levers import LEVERS, Value
 from pytest_greencompute.errors import CannotError
 from pytest_greencompute.levers.changed import Changed, LeverRow
+from pytest_greencompute.levers.sample import can_be_key
 from pytest_greencompute.models.copies import Call
 from pytest_greencompute.models.queries import Batches, Made
 from pytest_greencompute.models.scoring import listed_references
@@ -28,23 +29,25 @@ def _sizes(changed: Changed) -> Sequence[Value]:
     return [size for size in SIZES if size != task.batch_size and size <= len(task.queries)]  # type: ignore[arg-type]
 
 
-def _listed(changed: Changed) -> Sequence[Any]:
+def listed(changed: Changed) -> Sequence[Any]:
     """The queries where each can be told from the others. Raises CannotError."""
     queries: Any = changed.task.queries
-    if isinstance(queries, Batches | Made) or not isinstance(queries, Sequence):
+    if isinstance(queries, Made):
+        raise CannotError("the queries are made by a function, and are no list")
+    if isinstance(queries, Batches) or not isinstance(queries, Sequence):
         raise CannotError(f"the queries are a {type(queries).__name__}, not a list")
     return queries
 
 
 def _texts(changed: Changed) -> Sequence[str]:
-    queries = _listed(changed)
+    queries = listed(changed)
     if not all(isinstance(query, str) for query in queries):
         raise CannotError("the queries are no texts")
     return queries
 
 
 def _lengths(changed: Changed) -> list[int]:
-    queries = _listed(changed)
+    queries = listed(changed)
     if not all(isinstance(query, str | bytes | list | tuple) for query in queries):
         raise CannotError("the queries have no length")
     return [len(query) for query in queries]
@@ -60,7 +63,7 @@ def _uneven(changed: Changed) -> Sequence[Value]:
 
 
 def _by_length(changed: Changed, _: Value) -> Changed:
-    lengths, queries, task = _lengths(changed), _listed(changed), changed.task
+    lengths, queries, task = _lengths(changed), listed(changed), changed.task
     order = sorted(range(len(queries)), key=lengths.__getitem__)
     references = listed_references(task.references)
     before = changed.order or range(len(queries))
@@ -93,8 +96,8 @@ class _Asked:
 
 
 def _repeated(changed: Changed) -> Sequence[Value]:
-    queries = _listed(changed)
-    if not all(isinstance(query, Hashable) and isinstance(query, str | bytes | int | tuple) for query in queries):
+    queries = listed(changed)
+    if not all(isinstance(query, str | bytes | int | tuple) and can_be_key(query) for query in queries):
         raise CannotError("the queries cannot be keys of a table")
     share = 1 - len(set(queries)) / len(queries)
     if share < LEAST_REPEATED:
@@ -105,7 +108,7 @@ def _repeated(changed: Changed) -> Sequence[Value]:
 def _answer_once(changed: Changed, _: Value) -> Changed:
     seen: set[Any] = set()
     asked = []
-    for query in _listed(changed):
+    for query in listed(changed):
         asked.append(_Asked(query, query not in seen))
         seen.add(query)
     collate = changed.task.collate
@@ -127,5 +130,5 @@ ROWS = (
     LeverRow(LEVERS["batch_size"], _sizes, lambda changed, value: changed.having(batch_size=int(value))),
     LeverRow(LEVERS["truncate"], _lengths_to_keep, _truncated),
     LeverRow(LEVERS["by_length"], _uneven, _by_length),
-    LeverRow(LEVERS["answer_once"], _repeated, _answer_once),
 )
+AROUND = (LeverRow(LEVERS["answer_once"], _repeated, _answer_once),)  # whatever else is around the model

@@ -21,7 +21,7 @@ PRECISIONS = {"cpu": ("bf16", "int8"), "cuda": ("bf16", "fp16")}
 ATTENTION = ("sdpa", "eager")
 
 
-def _modules(changed: Changed) -> tuple[Any, ...]:
+def modules(changed: Changed) -> tuple[Any, ...]:
     """The torch modules of a task's model. Raises CannotError where there is none."""
     found = modules_of(changed.task.model)
     if not found:
@@ -31,7 +31,7 @@ def _modules(changed: Changed) -> tuple[Any, ...]:
 
 def _threads(changed: Changed) -> Sequence[Value]:
     torch = sys.modules.get("torch")
-    if torch is None or any(device_of(module) != "cpu" for module in _modules(changed)):
+    if torch is None or any(device_of(module) != "cpu" for module in modules(changed)):
         raise CannotError("no torch module runs on the CPU here")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return [each for each in sorted({1, cores}) if each != torch.get_num_threads()]
@@ -61,8 +61,7 @@ def _within(context: Callable[[], Any], model: Call) -> Call:
 
 
 def _with_gradients(changed: Changed) -> Sequence[Value]:
-    modules = _modules(changed)
-    if not watched(lambda: changed.call(changed.first_batch), modules).gradients:
+    if not watched(lambda: changed.call(changed.first_batch), modules(changed)).gradients:
         raise CannotError("the model is called without gradients already")
     return [True]
 
@@ -72,16 +71,15 @@ def _without_gradients(changed: Changed, _: Value) -> Changed:
 
 
 def _precisions(changed: Changed) -> Sequence[Value]:
-    modules = _modules(changed)
-    tried = PRECISIONS.get(device_of(modules[0]), ("bf16",))
-    return [each for each in tried if each != precision_of(modules[0])]
+    first = modules(changed)[0]
+    return [each for each in PRECISIONS.get(device_of(first), ("bf16",)) if each != precision_of(first)]
 
 
 def _at_precision(changed: Changed, value: Value) -> Changed:
     model = changed.task.model
     if is_module(model):
         return changed.having(model=Converted(*_converted(model, str(value))))
-    return _with_others(changed, lambda module: module_at(module, str(value))[0])
+    return with_others(changed, lambda module: module_at(module, str(value))[0])
 
 
 def _converted(module: Any, precision: str) -> tuple[Any, str, float]:
@@ -89,11 +87,11 @@ def _converted(module: Any, precision: str) -> tuple[Any, str, float]:
     return found, precision, weights
 
 
-def _with_others(changed: Changed, other: Callable[[Any], Any]) -> Changed:
+def with_others(changed: Changed, other: Callable[[Any], Any]) -> Changed:
     """With ``other(module)`` in the place of each torch module that the model calls. Raises CannotError where none can be."""
-    modules = _modules(changed)
-    called = watched(lambda: changed.call(changed.first_batch), modules).called
-    others = {id(module): other(module) for module in modules if id(module) in called}
+    own = modules(changed)
+    called = watched(lambda: changed.call(changed.first_batch), own).called
+    others = {id(module): other(module) for module in own if id(module) in called}
     if not others:
         raise CannotError("no torch module of the model is called by its forward")
     found = changed.having(model=with_modules(changed.task.model, others))
@@ -104,7 +102,7 @@ def _with_others(changed: Changed, other: Callable[[Any], Any]) -> Changed:
 
 
 def _attentions(changed: Changed) -> Sequence[Value]:
-    known = [each for each in _modules(changed) if callable(getattr(each, "set_attn_implementation", None))]
+    known = [each for each in modules(changed) if callable(getattr(each, "set_attn_implementation", None))]
     if not known:
         raise CannotError("no transformers model is found in the model")
     return [each for each in ATTENTION if each != getattr(known[0].config, "_attn_implementation", None)]
@@ -112,26 +110,33 @@ def _attentions(changed: Changed) -> Sequence[Value]:
 
 def _attending(changed: Changed, value: Value) -> Changed:
     def other(module: Any) -> Any:
-        copied = _copy(module)
-        copied.set_attn_implementation(str(value))
-        return copied
+        found = copied(module)
+        found.set_attn_implementation(str(value))
+        return found
 
-    return _with_others(changed, other)
+    return with_others(changed, other)
 
 
-def _copy(module: Any) -> Any:
+def copied(module: Any) -> Any:
     """Its weights are shared with the first: what is changed is how they are used."""
     return copy.deepcopy(module, {id(each): each for each in (*module.parameters(), *module.buffers())})
 
 
 def _compiled(changed: Changed, _: Value) -> Changed:
-    return _with_others(changed, lambda module: sys.modules["torch"].compile(_copy(module), dynamic=True))
+    """Its ``forward`` is compiled, and not the module: ``generate`` of a compiled module would call the one inside."""
+
+    def other(module: Any) -> Any:
+        found = copied(module)
+        found.forward = sys.modules["torch"].compile(found.forward, dynamic=True)
+        return found
+
+    return with_others(changed, other)
 
 
 ROWS = (
     LeverRow(LEVERS["precision"], _precisions, _at_precision),
     LeverRow(LEVERS["attention"], _attentions, _attending),
-    LeverRow(LEVERS["compile"], lambda changed: [True] if _modules(changed) else [], _compiled),
+    LeverRow(LEVERS["compile"], lambda changed: [True] if modules(changed) else [], _compiled),
     LeverRow(LEVERS["threads"], _threads, _with_threads),
     LeverRow(LEVERS["inference_mode"], _with_gradients, _without_gradients),
 )

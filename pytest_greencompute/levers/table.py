@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_greencompute.advising.levers import LEVERS, Setting, chosen
+from pytest_greencompute.advising.levers import Setting, chosen
 from pytest_greencompute.errors import CannotError, SettingsError
-from pytest_greencompute.levers import generation, queries, runtime
+from pytest_greencompute.levers import export, generation, queries, runtime
 from pytest_greencompute.levers.changed import Changed, LeverRow
+from pytest_greencompute.levers.smaller import Candidates, rows_of
+from pytest_greencompute.machine.alarm import at_most
 from pytest_greencompute.measuring.task import Task
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 ENTRY_POINTS = "greencompute.levers"
-Candidates = Mapping[str, Callable[[Any], Any]]
+VALUES_S = 60.0  # that a row may take to find its values: it may call models
 
 
 def rows(names: Iterable[str] | None, candidates: Candidates) -> tuple[LeverRow, ...]:
     """The rows of the levers of these names, or of all that are tried unasked, in the order in which they are applied.
 
-    Another model comes first, since the others are applied to it. Raises SettingsError for a name that is unknown, for candidates that
-    are no models by name, and for an entry point that gives no row.
+    Another model comes first, since the others are applied to it, and what is around a model last. Raises SettingsError for a name that
+    is unknown, for candidates that are no models by name, and for an entry point that gives no row.
     """
     if not isinstance(candidates, Mapping) or not all(isinstance(name, str) and callable(each) for name, each in candidates.items()):
         raise SettingsError("candidates must be named models.", remedy="Pass a dict such as {'small': g}.")
-    known = (_model(candidates), *queries.ROWS, *generation.ROWS, *runtime.ROWS, *_of_others())
+    instead, before = rows_of(candidates)
+    known = (instead, *queries.ROWS, *generation.ROWS, *runtime.ROWS, *export.ROWS, *_of_others(), before, *queries.AROUND)
     kept = {each.name for each in chosen(names, [row.lever for row in known])}
     return tuple(row for row in known if row.lever.name in kept)
 
@@ -48,22 +50,14 @@ def _of_others() -> list[LeverRow]:
     return found
 
 
-def _model(candidates: Candidates) -> LeverRow:
-    def values(_: Changed) -> Sequence[str]:
-        if not candidates:
-            raise CannotError("no candidates= are named")
-        return [*candidates]
-
-    return LeverRow(LEVERS["model"], values, lambda changed, value: changed.having(model=candidates[str(value)]))
-
-
 def settings_of(table: Sequence[LeverRow], task: Task) -> tuple[tuple[Setting, ...], dict[str, str]]:
     """What is worth trying on a task, and by lever why the others are not."""
     found: list[Setting] = []
     refused: dict[str, str] = {}
     for row in table:
         try:
-            values = row.values(Changed(task))
+            with at_most(VALUES_S, CannotError(f"what to try was not known within {VALUES_S:.0f} s")):
+                values = row.values(Changed(task))
         except CannotError as error:
             refused[row.lever.name] = error.message
         except Exception as error:  # noqa: BLE001  a row may be anybody's, and so is the model that it calls

@@ -48,22 +48,27 @@ def is_real(clock: Clock) -> bool:
 
 
 class RealClock:
-    """The machine's monotonic clock; ``every`` runs a daemon thread."""
+    """The machine's monotonic clock; ``every`` runs a daemon thread.
+
+    Its functions are taken when this is imported: a test that freezes those of ``time``, or makes its sleep return at once, is measured in
+    true time all the same, and to its end.
+    """
 
     __slots__ = ()
 
     real = True
+    _now_ns, _processor_ns, _sleep = staticmethod(time.perf_counter_ns), staticmethod(time.process_time_ns), staticmethod(time.sleep)
 
     def now_ns(self) -> int:
-        return time.perf_counter_ns()
+        return self._now_ns()
 
     def processor_ns(self) -> int:
         """What the processors have worked for this process, in nanoseconds. Clocks that are made up need not know it."""
-        return time.process_time_ns()
+        return self._processor_ns()
 
     def sleep(self, seconds: float) -> None:
         if seconds > 0:
-            time.sleep(seconds)
+            self._sleep(seconds)
 
     def asleep_ns(self) -> int:
         boot = getattr(time, "CLOCK_BOOTTIME", None)  # Linux: counts on while the machine sleeps

@@ -12,6 +12,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 APART: set[str] = set()  # ids of the processes that measure other sides of a comparison
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has the one alone, and ends a process by it
 LISTENS = "0A"  # the state of a socket that waits for connections, in /proc/net/tcp (proc(5))
 
 
@@ -84,7 +85,7 @@ def end(leader: int) -> None:
     kill(others)
 
 
-def signal_group(leader: int, sign: int = signal.SIGKILL) -> None:
+def signal_group(leader: int, sign: int = KILL) -> None:
     """Signal all of a process's group that there still is."""
     with suppress(ProcessLookupError, PermissionError):  # macOS refuses to signal a group of the dead
         os.killpg(leader, sign)
@@ -94,7 +95,12 @@ def kill(pids: Iterable[str]) -> None:
     """End those of these processes that still live."""
     for pid in pids:
         with suppress(ProcessLookupError, PermissionError):
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(int(pid), KILL)
+
+
+def exit_status(status: int) -> int:
+    """The exit status of a process as a shell has it: 128 and its number for one that a signal has ended, which Python has as negative."""
+    return 128 - status if status < 0 else status
 
 
 def last_line(said: str) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_greencompute.errors import CannotError, MeterError, SettingsError
+from pytest_greencompute.errors import CannotError, MeterError, SettingsError, first_line
 from pytest_greencompute.judging.choice import Candidate, reference_of
 from pytest_greencompute.machine.alarm import at_most
 from pytest_greencompute.machine.clock import Clock
@@ -69,8 +70,7 @@ class _Lane:
         """Run all that comes before the sets."""
 
         def first_steps() -> None:
-            late = CannotError(f"it was not ready within {entrant.ready_s or 0:.0f} s")
-            with at_most(entrant.ready_s, late):
+            with _in_time(entrant):
                 self._steps = metering(self._task_of(entrant), instruments, effort, problem)
                 self._send(None)
 
@@ -84,7 +84,8 @@ class _Lane:
         """Each query once, without a meter."""
 
         def once() -> None:
-            run, self.outputs = run_once(self._task_of(entrant), clock, keep)
+            with _in_time(entrant):
+                run, self.outputs = run_once(self._task_of(entrant), clock, keep)
             self.candidate = replace(self.candidate, run=run)
 
         self._attempt(once)
@@ -124,7 +125,7 @@ class _Lane:
         except Exception as error:  # noqa: BLE001  whatever a model raises is news about that model alone
             said = f"{type(error).__name__}: {error}"
             out_of_memory = is_out_of_memory(said)
-            self._give_up("out of memory" if out_of_memory else f"it raised {_first_line(said)}", error, impossible=out_of_memory)
+            self._give_up("out of memory" if out_of_memory else f"it raised {first_line(said)}", error, impossible=out_of_memory)
         if out_of_memory:
             self.error = None  # its traceback holds on to the tensors of the failed attempt
             free_memory()
@@ -133,6 +134,10 @@ class _Lane:
         """It has no figure; what it measured so far is none."""
         self._steps, self.error = None, error
         self.candidate = replace(self.candidate, run=None, problem=problem, impossible=impossible)
+
+
+def _in_time(entrant: Entrant) -> AbstractContextManager[None]:
+    return at_most(entrant.ready_s, CannotError(f"it was not ready within {entrant.ready_s or 0:.0f} s"))
 
 
 def measure_abreast(
@@ -187,12 +192,14 @@ def _lay_out(lanes: Sequence[_Lane]) -> tuple[int, ...]:
     return max((planned_looks(replace(layout, sets=sets)) for layout in layouts), key=len)
 
 
-def run_all_once(entrants: Sequence[Entrant], clock: Clock, keep: int | None) -> tuple[tuple[Candidate, ...], dict[str, list[Any]]]:
+def run_all_once(
+    entrants: Sequence[Entrant], clock: Clock, keep: int | None, *, some: bool = True
+) -> tuple[tuple[Candidate, ...], dict[str, list[Any]]]:
     """Every candidate without a meter: answers and scores only. Raises SettingsError as ``measure_abreast``."""
     lanes = [_Lane(entrant) for entrant in entrants]
     for lane, entrant in zip(lanes, entrants, strict=True):
         lane.run_once(entrant, clock, keep)
-    return _ended(lanes)
+    return _ended(lanes, some=some)
 
 
 def check_some(found: Sequence[Candidate], cause: Exception | None = None) -> None:
@@ -210,8 +217,3 @@ def _ended(lanes: Sequence[_Lane], *, some: bool = True) -> tuple[tuple[Candidat
     outputs = {lane.candidate.name: lane.outputs for lane in lanes}
     theirs = outputs[reference_of(found).name]
     return tuple(replace(each, alike=share_alike(outputs[each.name], theirs)) for each in found), outputs
-
-
-def _first_line(said: str) -> str:
-    line = said.strip().splitlines()[0] if said.strip() else "an error without words"
-    return line if len(line) <= 200 else f"{line[:199]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +13,7 @@ from pytest_greencompute.machine.clock import Clock, is_real
 from pytest_greencompute.machine.facts import crowd
 from pytest_greencompute.machine.processes import workers
 from pytest_greencompute.machine.spinning import Spinning
+from pytest_greencompute.measuring.believed import believed
 from pytest_greencompute.measuring.effort import Effort, Telling, tell_nobody
 from pytest_greencompute.measuring.once import Answered
 from pytest_greencompute.measuring.task import Prepared, Task
@@ -150,9 +152,11 @@ def _metering(task: Task, instruments: Instruments, effort: Effort, problem: str
     run = _SoFar(answered, start_ns, instruments, repeats, inside, instruments.conditions(), instruments.facts())
     driver = _Driver(workload, instruments, effort, run, task, inside, repeats)
     plan = replace(_plan(task, workload.batches, instruments, effort), before=before)
-    measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
+    with contextlib.closing(instruments.beside()) as beside:
+        measured = yield from driver.drive(effort.protocol(plan, np.random.default_rng(effort.seed), first))
     repeats.judge()
     done = run(replace(measured, notes=(*measured.notes, *_marked(measured), *driver.spinning.notes)))
+    done = believed(done, beside, instruments.allowed)
     names = tuple(dict.fromkeys((*effort.count, *prepared.count)))
     with set_aside(task.watched):
         return (yield from _doing(partial(_with_counts, done, names, workload, clock, effort.tell), awaits=task.awaits)), outputs
@@ -212,6 +216,7 @@ def _plan(task: Task, batches: int, instruments: Instruments, effort: Effort) ->
         find_whole=instruments.whole is None and not effort.by_turns,
         whole_before=instruments.whole_before,
         faint=instruments.faint,
+        rough=effort.rough,
     )
 
 

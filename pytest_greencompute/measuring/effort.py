@@ -32,7 +32,7 @@ class Effort:
     the first pass, and ``alone`` before batches are timed: it waits until nobody is loading, and says for how many seconds.
     ``keep_answers``: their digests, to be compared.
     ``count`` names what a budget needs to be counted (``names.NAMES``). ``timing`` and ``in_pairs`` as for ``messages.Plan``. ``by_turns``:
-    others in this process take turns with it.
+    others in this process take turns with it. ``rough`` as for ``messages.Plan``.
     ``protocol`` is what is done after the first pass.
     """
 
@@ -51,6 +51,7 @@ class Effort:
     timing: Timing = "whole"
     in_pairs: bool = False
     by_turns: bool = False
+    rough: bool = False
     count: tuple[str, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
     protocol: Protocol = measuring

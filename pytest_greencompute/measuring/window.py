@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -11,6 +12,8 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim, scaled
 from pytest_greencompute.estimates.measured import MeasuredRun
 from pytest_greencompute.machine.spinning import Spin, spun_on
+from pytest_greencompute.measuring.believed import believed
+from pytest_greencompute.meters.beside import PowerBeside
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.models.devices import synchronizer
 from pytest_greencompute.models.tallies import OncePass
@@ -22,6 +25,7 @@ from pytest_greencompute.stats.intervals import FINEST
 from pytest_greencompute.values.provenance import Provenance
 from pytest_greencompute.values.readings import Block, Idle, Reading, Source, Span
 from pytest_greencompute.values.run import Run, Watching
+from pytest_greencompute.values.units import whole
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -51,7 +55,8 @@ class Window:
     ``queries`` is how many queries the body answers, ``tokens`` how many tokens it generates in all (None: not counted), and ``notes`` are
     sentences for people; all may be set in the body, and figures are per query and per token. ``watched`` are the models that the test
     watches. ``apart`` may be set before: then what idle workers do after the body is not on its bill, as it is not on a measured run's.
-    ``besides`` may be set after: the share of the body's time that was not its queries', which is taken off.
+    ``besides`` may be set after: the share of the body's time that was not its queries', which is taken off. ``may_begin`` raises where
+    the body would be measured at a wrong time.
 
     Opens at a tick of every counter that ticks, closes at the first one after the work, and reads idle power after that, so that
     the part of the first and the last tick in which nothing ran can be taken off. Without instruments it only runs the body.
@@ -61,9 +66,11 @@ class Window:
         "_a",
         "_aim",
         "_b",
+        "_beside",
         "_idles",
         "_instruments",
         "_marks",
+        "_may_begin",
         "_once",
         "_provenance",
         "_reading_j",
@@ -79,6 +86,7 @@ class Window:
         "name",
         "notes",
         "queries",
+        "running",
         "tokens",
     )
 
@@ -94,6 +102,7 @@ class Window:
         watched: Sequence[WatchedModel] = (),
         test: str = "",
         provenance: Provenance | None = None,
+        may_begin: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.queries = queries
@@ -108,9 +117,12 @@ class Window:
         self._unmetered = unmetered
         self._test = test
         self._provenance = provenance or Provenance()
+        self._may_begin = may_begin
         self._times = (0, 0)
+        self.running = False  # metered, and its body has begun and not ended
         self._a: dict[str, Reading] = {}
         self._b: dict[str, Reading] = {}
+        self._beside: PowerBeside | None = None
         self._idles: tuple[Idle, ...] = ()
         self._marks: tuple[str, ...] = ()
         self._spun: tuple[str, ...] = ()
@@ -119,31 +131,41 @@ class Window:
         self.besides = 0.0
         self._run: Run | None = None
 
-    @property
-    def running(self) -> bool:
-        """Whether the body has begun and not ended."""
-        return bool(self._times[0]) and not self._times[1]
-
     def __enter__(self) -> Window:
         if self._times[0]:
             raise SettingsError("A window is read once.", remedy="Open another, with a name of its own.")
-        self._once = OncePass(self._watched).__enter__()
-        instruments = self._instruments
-        if instruments is not None:
-            instruments.rest()
-            if instruments.ticking:
-                self.notes += instruments.look()
-                self._a = dict(instruments.ticks())
-            self._marks = instruments.marks()
-            synchronizer()()
-            self._a.update(instruments.read_continuous())
-            self._times = (instruments.clock.now_ns(), 0)
+        self._may_begin()
+        with contextlib.ExitStack() as failing:
+            failing.push(self.__exit__)
+            self._once = OncePass(self._watched).__enter__()
+            if self._instruments is not None:
+                self._open(self._instruments)
+            failing.pop_all()
         return self
 
+    def _open(self, instruments: Instruments) -> None:
+        instruments.rest()
+        if instruments.ticking:
+            self.notes += instruments.look()
+            self._a = dict(instruments.ticks())
+        self._marks = instruments.marks()
+        synchronizer()()
+        self._beside = instruments.beside(self._a)
+        self._a.update(instruments.read_continuous())
+        self._times, self.running = (instruments.clock.now_ns(), 0), True
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.running = False
+        with contextlib.ExitStack() as always:
+            if self._beside is not None:
+                always.callback(self._beside.close)
+            always.callback(self._stop_watching, 0.0, failed=True)  # if it is still watching: where it cannot be read at its end
+            self._close(failed=kind is not None)
+
+    def _close(self, *, failed: bool) -> None:
         instruments = self._instruments
-        if instruments is None or kind is not None:
-            self._stop_watching(0.0, failed=kind is not None)
+        if instruments is None or failed:
+            self._stop_watching(0.0, failed=failed)
             return
         synchronizer()()
         end_ns = instruments.clock.now_ns()
@@ -176,9 +198,12 @@ class Window:
 
     def _check(self) -> None:
         """Raises SettingsError for numbers of queries or tokens that are none."""
-        for what, count, least in (("queries", self.queries, 1), ("tokens", self.tokens, 0)):
-            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < least):
-                raise SettingsError(f"{what} of a window is {count!r}.", remedy=f"It must be a whole number of at least {least}.")
+        for what, least in (("queries", 1), ("tokens", 0)):
+            given = getattr(self, what)
+            count = whole(given, least)
+            if count is None and not (what == "tokens" and given is None):
+                raise SettingsError(f"{what} of a window is {given!r}.", remedy=f"It must be a whole number of at least {least}.")
+            setattr(self, what, count)
 
     def _close_at_a_tick(self, instruments: Instruments, end_ns: int) -> Mapping[str, Reading]:
         """The readings at the first tick by which all energy of the body has arrived; a lag is looked for until work has shown it."""
@@ -235,6 +260,8 @@ class Window:
                 provenance=replace(self._provenance, devices=self._instruments.facts(), batch_size=1),
                 problem="" if spans else "no energy meter works here",
             )
+            if self._beside is not None:
+                self._run = believed(self._run, self._beside, self._instruments.allowed)
         return self._run
 
     def _billed(self, spans: Mapping[str, Span]) -> tuple[dict[str, Span], tuple[Source, ...]]:

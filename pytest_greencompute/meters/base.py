@@ -82,7 +82,8 @@ class Counter(Protocol):
 
     That of a GPU may have a method ``in_use() -> bool``: whether something of ours runs on it. One that cannot tell is never left out of a
     figure when it fails. One that somebody else samples may have ``recent() -> Sequence[Reading]``, the readings at its last ticks: then
-    nobody watches for them. One of a host that the user names may have ``host``, that one's name.
+    nobody watches for them. One of a host that the user names may have ``host``, that one's name. One whose device
+    shows its power, too, may have ``power_fields`` (``beside.ShowsPower``), which it is held against.
     """
 
     @property

@@ -250,6 +250,7 @@ def _settings(module: Any, sink: _Sink, folder: str) -> dict[str, Any]:
         "pue": 1.0,
         "rapl_include_dram": False,
         "rapl_prefer_psys": False,
+        "send_telemetry": False,  # to come, on by default (mlco2/codecarbon, pull request 1200)
     }
     if "output_methods" in known:
         wanted["output_methods"] = []

@@ -41,6 +41,10 @@ def check_amount(count: int, where: str) -> None:
 
 def finite(value: float, name: str, where: str) -> float:
     """Raises MeterError for a value that is no energy."""
-    if not math.isfinite(value) or value < 0:
-        raise MeterError(f"{where} shows {name} as {value!r}.", remedy="Its exporter does not get it from the device: look at its log.")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number may be too large for a float
+        number = math.inf
+    if not math.isfinite(number) or number < 0:
+        raise MeterError(f"{where} shows {name} as {number!r}.", remedy="Its exporter does not get it from the device: look at its log.")
+    return number

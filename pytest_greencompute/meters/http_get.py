@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.machine.logs import HTTP, quiet
 from pytest_greencompute.meters.exposition import HOSTILE
 
 TOKEN, TRUSTED = "ENERGY_METRICS_TOKEN", "ENERGY_METRICS_CA"
@@ -71,7 +72,9 @@ class Getter:
             raise SettingsError(f"{TOKEN} holds what no token can.", remedy="Set it to the token alone.")
         heads = {"accept-encoding": "identity", **({"authorization": f"Bearer {token}"} if token else {})}
         self._socket: socket.socket | None = None  # of the connection
-        self._client = httpx.Client(headers=heads, verify=_trust(environ), timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
+        trust = _trust(environ)
+        with quiet(*HTTP):
+            self._client = httpx.Client(headers=heads, verify=trust, timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
 
     def __call__(self, url: str, asked: Mapping[str, str], /) -> bytes:
         """The answer. Raises MeterError where there is none, or more of it than ``LIMIT_BYTES``."""
@@ -79,7 +82,7 @@ class Getter:
 
         try:
             stream = partial(self._client.stream, "GET", url, params=asked or None)
-            with self._in_time(url) as trace, stream(extensions={"trace": trace}) as response:
+            with quiet(*HTTP), self._in_time(url) as trace, stream(extensions={"trace": trace}) as response:
                 if response.status_code != OK:
                     why = _WHY.get(response.status_code, "it is not what was asked for")
                     raise MeterError(f"{url} answers with status {response.status_code}.", remedy=f"Look there: {why}.")

@@ -11,6 +11,7 @@ from pytest_greencompute.errors import MeterError
 from pytest_greencompute.machine.clock import Clock, is_real
 from pytest_greencompute.machine.spinning import Spin, wait_until_quiet
 from pytest_greencompute.meters.base import Counter
+from pytest_greencompute.meters.beside import PowerBeside, PowerSampler
 from pytest_greencompute.meters.locks import locked
 from pytest_greencompute.meters.polls import ran_backwards, read_counter
 from pytest_greencompute.meters.ticks import NO_READINGS, TickingCounters
@@ -61,6 +62,7 @@ class Instruments:
         self._shown_j: dict[str, float] = {}  # at its last reading
         self.remarks: tuple[str, ...] = ()  # on the devices, for whoever measures next
         self.dropped_j: dict[str, float] = {}  # by how much counters have run backwards between two readings, in all
+        self._sampler = PowerSampler(clock)
         self._ticks = TickingCounters(clock, self._take, self._leave_out, [each.source for each in counters])
         self._sort()
 
@@ -210,7 +212,14 @@ class Instruments:
 
         ``since``: readings at the last tick, which are the answer as long as they are fresh.
         """
-        return self._ticks.next(since)
+        readings = self._ticks.next(since)
+        self._sampler.ticked(readings)
+        return readings
+
+    def beside(self, since: Mapping[str, Reading] = NO_READINGS) -> PowerBeside:
+        """Begin to sample the power of the devices that are judged, where they show it; to be closed. ``since``: the last readings."""
+        uncounted = self.uncounted
+        return self._sampler.look([counter for counter in self._live if counter.source.domain not in uncounted], since)
 
     def wait_for_phase(self, fraction: float) -> None:
         """Wait until ``fraction`` of a tick of the slowest counter has passed since one of its ticks; needs a tick that was waited for."""

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.machine.logs import quiet
 
 LOCK_WAIT_S = 600.0
+LOGGER = "filelock"
 
 
 @contextlib.contextmanager
@@ -34,15 +36,21 @@ def locked(devices: Iterable[str], folder: Path, waiting: Callable[[str], None])
         for name in sorted(set(devices)):
             lock = filelock.FileLock(str(folder / (re.sub(r"[^\w.-]", "_", name) + ".lock")), mode=0o666)
             _acquire(lock, name, waiting)
-            held.callback(lock.release)
+            held.callback(_release, lock)
         yield
+
+
+def _release(lock: Any) -> None:
+    with quiet(LOGGER):
+        lock.release()
 
 
 def _acquire(lock: Any, name: str, waiting: Callable[[str], None]) -> None:
     import filelock
 
     try:
-        lock.acquire(timeout=0)
+        with quiet(LOGGER):
+            lock.acquire(timeout=0)
         return
     except filelock.Timeout:
         waiting(name)
@@ -50,7 +58,8 @@ def _acquire(lock: Any, name: str, waiting: Callable[[str], None]) -> None:
         remedy = "Set lock_folder to a folder of yours."
         raise SettingsError(f"The device lock {lock.lock_file} cannot be opened: {error.strerror}.", remedy=remedy) from error
     try:
-        lock.acquire(timeout=LOCK_WAIT_S)
+        with quiet(LOGGER):
+            lock.acquire(timeout=LOCK_WAIT_S)
     except filelock.Timeout as error:
         raise MeterError(
             f"Another measured run held {name} for {LOCK_WAIT_S / 60:.0f} minutes ({lock.lock_file}).",

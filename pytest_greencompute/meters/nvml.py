@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from pytest_greencompute.errors import MeterError, MeterLostError
@@ -19,12 +20,18 @@ from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.nvml_gpus import Gpu, mig_remedy, visible_gpus
 from pytest_greencompute.meters.nvml_library import Library, errors, has_none
 from pytest_greencompute.values.memory import Memory
+from pytest_greencompute.values.powers import MAY_COVER_MODULE, PowerField
 from pytest_greencompute.values.readings import Reading, Source, counts, spared
 
 _SYSTEMATIC = 0.05  # the gain error of a card, arXiv 2312.02741: -6.2 % to +11 %, mostly within 5 %
 _POWER_PERIOD_S = 0.02  # the shortest update period of a power field, Volta and Pascal, arXiv 2312.02741
 _POWER_WINDOW_S = 1.0  # the longest averaging window, H100, Ada and most Ampere, arXiv 2312.02741
 _TICK_HINT_S = 0.1
+# Power fields (nvml.h): the number of the field, that of its scope (nvmlPowerScopeType_t), and what it shows. ``instant`` is a mean over
+# 25 to 100 ms, and every GPU shows ``draw``, which may be one over a second (arXiv 2312.02741).
+_INSTANT, _GPU, _MODULE = 186, 0, 1
+_DRAW = PowerField("draw", window_s=_POWER_WINDOW_S)
+_SCOPED: Mapping[int, PowerField] = {_GPU: PowerField("instant", window_s=0.1), _MODULE: PowerField("instant", "module", window_s=0.1)}
 # Bits of the clocks event (throttle) reasons (nvml.h). The power cap (0x4) and idling (0x1) are how a GPU is meant to work.
 _HW_SLOWDOWN = 0x08
 _REASONS: tuple[tuple[int, str], ...] = ((0x20 | 0x40, "thermal slowdown"), (0x80, "power brake"))
@@ -157,7 +164,7 @@ class NvmlCounter:
             tick_s=_TICK_HINT_S,
             step_j=0.001,
             systematic=_SYSTEMATIC,
-            note="the counter covers the whole module" if "GH200" in gpu.name else "",
+            note=MAY_COVER_MODULE if _shows_module(library, gpu) else "",
         )
 
     @property
@@ -173,6 +180,12 @@ class NvmlCounter:
         with errors(nvml, self._gpu.label, MeterLostError):
             millijoules = nvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu.handle)
         return Reading(millijoules / 1000, self._now_ns())
+
+    def power_fields(self) -> Mapping[PowerField, Callable[[], float]]:
+        """What reads the power of the GPU, and of the module that it is a part of, each in watts."""
+        nvml, gpu = self._library.nvml, self._gpu
+        readers: dict[PowerField, Callable[[], float]] = {_DRAW: lambda: float(nvml.nvmlDeviceGetPowerUsage(gpu.handle)) / 1000}
+        return readers | {field: partial(_instant_w, self._library, gpu, scope) for scope, field in _SCOPED.items()}
 
     def in_use(self) -> bool:
         """Whether something of ours runs on the GPU: by its processes, or where that list is empty or numbers them as the
@@ -207,6 +220,22 @@ class NvmlCounter:
         if not self._closed:
             self._closed = True
             self._library.release()
+
+
+def _instant_w(library: Library, gpu: Gpu, scope: int) -> float:
+    """The power of a scope. Raises MeterError where this device or driver does not show it."""
+    (found,) = library.ask("DeviceGetFieldValues", gpu.handle, [(_INSTANT, scope)]) or (None,)
+    if found is None or found.nvmlReturn != 0:
+        raise MeterError(f"{gpu.label} does not show this power.")
+    return float(found.value.uiVal) / 1000
+
+
+def _shows_module(library: Library, gpu: Gpu) -> bool:
+    """Whether the GPU shares a module with something else whose power is shown, as on a Grace Hopper: then its counter may be of both."""
+    try:
+        return _instant_w(library, gpu, _MODULE) > 0
+    except MeterError:
+        return False
 
 
 def _condition(library: Library, gpu: Gpu, family: int | None) -> Condition:

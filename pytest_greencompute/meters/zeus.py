@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_greencompute.errors import MeterError, NothingThereError
+from pytest_greencompute.machine.logs import quiet
 from pytest_greencompute.meters import zeus_amd, zeus_soc
 from pytest_greencompute.meters.base import Ability, Counter, MeterOptions, Traits, abilities_of, trouble
 from pytest_greencompute.meters.nvml import NvmlMeter
 
 INSTALL = 'pip install "pytest-greencompute[zeus]"'
+LOGGERS = ("zeus.device.common", "zeus.device.gpu.amd", "zeus.device.gpu.common", "zeus.device.gpu.nvidia")
 
 
 class ZeusMeter:
@@ -33,8 +35,9 @@ class ZeusMeter:
 
         Raises MeterError where Zeus is not installed or reads nothing, and where a visible GPU cannot be metered.
         """
-        chip = _chip(options)
-        return [chip] if chip is not None else zeus_amd.counters(_amd_gpus(options), options)
+        with quiet(*LOGGERS):
+            chip = _chip(options)
+            return [chip] if chip is not None else zeus_amd.counters(_amd_gpus(options), options)
 
     def abilities(self, options: MeterOptions) -> Sequence[Ability]:
         """One line for each AMD GPU or for the chip, or one that says why there is none."""

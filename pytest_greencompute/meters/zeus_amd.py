@@ -19,6 +19,7 @@ from pytest_greencompute.meters.base import Condition, Counter, Dead, DeviceFact
 from pytest_greencompute.meters.integrate import PowerIntegrator
 from pytest_greencompute.meters.visible import visible_to_hip
 from pytest_greencompute.meters.zeus_figures import REMEDY, Rising, figure
+from pytest_greencompute.values.powers import PowerField
 from pytest_greencompute.values.readings import Reading, Source, counts
 
 KFD = Path("/dev/kfd")  # AMD's driver for computing (Linux, Documentation/gpu/amdgpu)
@@ -261,10 +262,10 @@ def _power_counter(each: Tried, clock: Clock) -> PowerIntegrator:
 class AmdCounter:
     """The energy counter of one AMD GPU, as Zeus gives it: in whole millijoules."""
 
-    __slots__ = ("_gpu", "_now_ns", "_open", "_rising", "_source")
+    __slots__ = ("_gpu", "_now_ns", "_open", "_power", "_rising", "_source")
 
     def __init__(self, each: Tried, clock: Clock) -> None:
-        self._gpu = each.gpu
+        self._gpu, self._power = each.gpu, each.power
         self._now_ns = clock.now_ns
         self._rising = Rising(f"The energy counter of {each.gpu.label}")
         self._open = True
@@ -292,6 +293,10 @@ class AmdCounter:
         reading = Reading(_energy_j(self._gpu, MeterLostError), self._now_ns())
         self._rising.see(reading.energy_j, reading.t_ns)
         return reading
+
+    def power_fields(self) -> Mapping[PowerField, Callable[[], float]]:
+        """What reads the power that worked in its trial, in watts; nobody has published over how long it is a mean."""
+        return {PowerField(self._power): lambda: _power_w(self._gpu, self._power, MeterLostError)}
 
     def condition(self) -> Condition:
         """Nothing is known."""

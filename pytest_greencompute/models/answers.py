@@ -261,15 +261,22 @@ def text_of(answer: Any) -> str:
     if isinstance(answer, float) or type(answer) in ATOMS:
         return f"{answer + 0.0:.4g}" if isinstance(answer, float) else repr(answer)  # -0.0 is 0.0
     if isinstance(answer, Mapping):
-        return f"{{{','.join(f'{key!r}:{text_of(each)}' for key, each in answer.items())}}}"
+        return f"{{{','.join(sorted(f'{_text_of_key(key)}:{text_of(each)}' for key, each in answer.items()))}}}"
     if isinstance(answer, ROWS):
         return f"[{','.join(map(text_of, answer))}]"
-    if isinstance(answer, AbstractSet) and answer:
-        return f"{{{', '.join(sorted(map(text_of, answer)))}}}"  # texts have another order in each process
+    if isinstance(answer, AbstractSet):
+        return f"{{{', '.join(sorted(map(text_of, answer)))}}}" if answer else "set()"  # texts have another order in each process
     held = opened(answer)
     if _is_array(held):
         return _text_of_table(answer, held) if labels(answer) else _text_of_array(held, sparse=_is_sparse(answer))
     return _text_of_object(answer) if held is answer else text_of(held)
+
+
+def _text_of_key(key: Any) -> str:
+    """A key of a dict: in full, since keys are told apart by their last digit; 1.0 is the key 1."""
+    if not isinstance(key, float):
+        return text_of(key)
+    return repr(int(key)) if key.is_integer() else repr(float(key))
 
 
 def _text_of_array(array: Any, *, sparse: bool) -> str:
@@ -375,7 +382,7 @@ def _fields(value: Any) -> Attributes | None:
     kind: Any = type(value)
     written = getattr(getattr(kind.__eq__, "__code__", None), "co_filename", "<")
     if isinstance(value, SimpleNamespace):
-        return vars(value)
+        return dict(sorted(vars(value).items()))  # equal in every order, as a dict is
     if not written.startswith("<"):  # code of a file, not made by a decorator
         return {name: getattr(value, name) for name in kind.model_fields} if kind.__eq__.__module__ == "pydantic.main" else None
     if kind.__eq__ is object.__eq__:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.models.written import Ids, Keywords, without_padding, written_by
+from pytest_greencompute.values.units import whole
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -31,8 +32,9 @@ class Generator:
     """``model.generate`` of transformers as a function of prompts: ``energy_meter.measure(Generator(model, tokenizer), prompts)``.
 
     A prompt is a text, or a chat: a list of messages, {"role": …, "content": …}, put into words by the tokenizer's chat template.
-    ``chat=True`` makes a chat of each text. The answers are the ids of the new tokens without padding, or with ``answers="text"`` their
-    text. ``options`` go to ``generate``. Inputs are put where the model is; the model and the tokenizer stay as they are.
+    ``chat=True`` makes a chat of each text, and ``template`` goes to the chat template ({"enable_thinking": False}). The answers are the
+    ids of the new tokens without padding, or with ``answers="text"`` their text. ``options`` go to ``generate``. Inputs are put where the
+    model is; the model and the tokenizer stay as they are.
 
     ``padding`` counts what batches waste: a shorter prompt is padded to the longest, and a row that has ended goes on until the last has.
     Raises SettingsError for a tokenizer that cannot pad or has no chat template, and for prompts of other kinds.
@@ -46,6 +48,7 @@ class Generator:
         max_new_tokens: int = 64,
         chat: bool = False,
         answers: Literal["ids", "text"] = "ids",
+        template: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         if not callable(getattr(model, "generate", None)):
@@ -63,6 +66,7 @@ class Generator:
         self._model = model
         self._chat = chat
         self._answers = answers
+        self.template = dict(template or {})
         self._options = {"max_new_tokens": max_new_tokens, **options}
         self._pad = getattr(tokenizer, "pad_token_id", None)
 
@@ -92,7 +96,7 @@ class Generator:
 
     def having(self, **options: Any) -> Generator:
         """The same model and tokenizer with other options."""
-        given = {"chat": self._chat, "answers": self._answers, **self._options, **options}
+        given = {"chat": self._chat, "answers": self._answers, "template": self.template, **self._options, **options}
         return Generator(self._model, self.tokenizer, **given)
 
     @property
@@ -110,7 +114,7 @@ class Generator:
             )
         if not getattr(self.tokenizer, "chat_template", None):
             raise SettingsError("A prompt is a chat, and the tokenizer has no chat template.", remedy="Use the model's chat tokenizer.")
-        worded: str = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        worded: str = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **self.template)
         return worded
 
     def _encoded(self, texts: list[str], *, special: bool) -> dict[str, Any]:
@@ -164,9 +168,10 @@ def apart(generator: Any, max_new_tokens: int) -> dict[str, Callable[..., Any]]:
             f"generate was given a {type(generator).__name__}.",
             remedy="Pass pytest_greencompute.Generator(model, tokenizer), or sweep any function over max_new_tokens=[1, 64].",
         )
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 2:
+    most = whole(max_new_tokens, least=2)
+    if most is None:
         raise SettingsError(f"max_new_tokens is {max_new_tokens!r}.", remedy="Decoding begins with the second token: at least 2.")
     return {
         PREFILL: functools.partial(generator, max_new_tokens=1),
-        WHOLE: functools.partial(generator, max_new_tokens=max_new_tokens),
+        WHOLE: functools.partial(generator, max_new_tokens=most),
     }

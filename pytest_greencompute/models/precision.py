@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_greencompute.errors import CannotError, SettingsError
+from pytest_greencompute.errors import CannotError, SettingsError, first_line
 from pytest_greencompute.values.units import show_share
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
@@ -160,7 +160,7 @@ class _Lacking:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         if self._precision and isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LACKING):
-            raise CannotError(f"this device lacks {self._precision} ({str(error).splitlines()[0]})") from error
+            raise CannotError(f"this device lacks {self._precision} ({first_line(str(error))})") from error
 
 
 def _names_precision(model: Callable[..., Any]) -> bool:

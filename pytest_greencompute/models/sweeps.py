@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pytest_greencompute.errors import CannotError, SettingsError
 from pytest_greencompute.models.precision import at_precision, check_precisions, function_of
+from pytest_greencompute.values.units import whole
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -51,9 +51,10 @@ def _checked(name: str, values: Any) -> list[Any]:
 
 def _value(name: str, value: Any) -> Any:
     if name in COUNTED:
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        count = whole(value)
+        if count is None:
             raise SettingsError(f"{name} has {value!r} in it.", remedy="Each must be a whole number of at least 1.")
-        return int(value)
+        return count
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingsError(f"{name} has {value!r} in it.", remedy="Each must be a finite number.")
     return value

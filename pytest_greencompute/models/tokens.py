@@ -9,13 +9,13 @@ What counts is what the model wrote: the token that ended a row is one of them, 
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.models.written import IDS, Heard, Ids, ends_of, ids_of, one_of_several, padded, without_padding, written_by
+from pytest_greencompute.values.units import whole
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -223,16 +223,13 @@ class _ByFunction:
 
     def _whole(self, answer: Any, where: str) -> int:
         found = self._function(answer)
-        try:
-            whole = -1 if isinstance(found, bool) else operator.index(found)
-        except TypeError:
-            whole = -1
-        if whole < 0:
+        tokens = whole(found, least=0)
+        if tokens is None:
             raise SettingsError(
                 f"tokens returned {_shown(found)} for the answer to {where}.",
                 remedy="It must return how many tokens the answer has: a whole number of at least 0.",
             )
-        return whole
+        return tokens
 
 
 def _a(answer: Any) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.values.units import whole
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -38,7 +39,8 @@ def read_traffic(path: str | os.PathLike[str], *, query: str = "text", reference
     first lines are those of one morning. Raises SettingsError, naming file and line, for a file that cannot be read or is empty, for a
     line that is no JSON object, lacks a key or has null for its query, and for a limit that is no whole number of at least 1.
     """
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    count = whole(limit)
+    if limit is not None and count is None:
         raise SettingsError(f"limit is {limit!r}.", remedy="It must be a whole number of at least 1.")
     if not isinstance(path, str | os.PathLike):
         raise SettingsError(f"path is {path!r}.", remedy='Pass the path of a file, such as "traffic.jsonl".')
@@ -46,7 +48,7 @@ def read_traffic(path: str | os.PathLike[str], *, query: str = "text", reference
     lines = list(_lines(file))
     if not lines:
         raise SettingsError(f"{file} has no line with a query.", remedy=ONE_A_LINE)
-    chosen = lines if limit is None or limit >= len(lines) else [lines[index * len(lines) // limit] for index in range(limit)]
+    chosen = lines if count is None or count >= len(lines) else [lines[index * len(lines) // count] for index in range(count)]
     objects = [(where, _object(text, where)) for where, text in chosen]
     references = None if reference is None else [_value(each, reference, where) for where, each in objects]
     return Traffic(file, [_query(each, query, where) for where, each in objects], references)

@@ -30,6 +30,7 @@ from pytest_greencompute.models.devices import synchronizer
 from pytest_greencompute.models.queries import Batches, Made, plain
 from pytest_greencompute.protocol.parts import Part, Worked
 from pytest_greencompute.values.run import Latency
+from pytest_greencompute.values.units import whole
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -146,24 +147,25 @@ class Workload:
     ) -> None:
         if not callable(model):
             raise SettingsError(f"The model is a {type(model).__name__}, which cannot be called.", remedy=_instead_of(model))
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        size = whole(batch_size)
+        if size is None:
             raise SettingsError(f"batch_size is {batch_size!r}.", remedy="It must be a whole number of at least 1.")
         listed = plain(queries)
         if isinstance(listed, Batches):
-            if batch_size not in {1, listed.size}:
+            if size not in {1, listed.size}:
                 raise SettingsError(
-                    f"batch_size is {batch_size}, and the DataLoader's batches hold {listed.size} queries.",
+                    f"batch_size is {size}, and the DataLoader's batches hold {listed.size} queries.",
                     remedy="Leave batch_size out, or pass the dataset with collate=loader.collate_fn.",
                 )
-            batch_size = listed.size
+            size = listed.size
         self._model = model
         self._queries = queries
         self._collate = collate
         self._awaits = awaits
         self._sync = synchronizer()
         self.queries = len(queries)
-        self.batch_size = batch_size
-        self.batches = math.ceil(self.queries / batch_size)
+        self.batch_size = size
+        self.batches = math.ceil(self.queries / size)
         self.stamps = Stamps()
 
     @property
@@ -355,6 +357,11 @@ def _answers(answer: Any, asked: int, first: int, rows: Callable[[Any], list[Any
         raise SettingsError(
             f"The model returned a {type(answer).__name__} for {where}.",
             remedy="It is called with a batch and must return one answer per query, in order, as a list, a tuple, an array or a tensor.",
+        )
+    if getattr(answer, "shape", None) == ():
+        raise SettingsError(
+            f"The model returned a {type(answer).__name__} of shape () for {where}.",
+            remedy="One row per query, in order: where squeeze() takes away that of a single query, write squeeze(-1).",
         )
     found = answer.shape[0] if hasattr(answer, "toarray") else len(answer)  # a sparse matrix has no length
     if found != asked:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pytest_greencompute.explaining.profile import Profile, Ticking
 from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.pairing.process import Process
 from pytest_greencompute.pairing.told import Explaining
+from pytest_greencompute.values.behaviour import Behaviour
 
 EXPLAINING_S = 15.0  # of both sides, loading aside
 Start = Callable[[], Process]
 
 
-def for_both(ticking: Ticking, seconds: float | None = None) -> Explaining:
-    """How each of two sides is looked at, so that both take no longer than that."""
-    return Explaining((EXPLAINING_S if seconds is None else seconds) / 2, ticking)
+def for_both(ticking: Ticking, seconds: float | None = None, learnt: Sequence[Behaviour] = ()) -> Explaining:
+    """How each of two sides is looked at, so that both take no longer than that. ``learnt``: what is known of the devices here."""
+    return Explaining((EXPLAINING_S if seconds is None else seconds) / 2, ticking, learnt=tuple(learnt))
 
 
 def profiles(
@@ -46,7 +47,14 @@ def profiles(
             say(f"explaining: loading {before.side.label}")
             before.wait_here(name, loading_s)
         say(f"explaining: looking at {before.side.label}")
-        return before.explain(name, replace(how, some=head_profile.queries)), head_profile
+        how = replace(how, some=head_profile.queries, counted=head_profile.counted, replay=names_replayed(head_profile))
+        return before.explain(name, how), head_profile
+
+
+def names_replayed(profile: Profile) -> tuple[str, ...]:
+    """The modules that one side replayed, so that the other replays the same."""
+    modules = profile.level("modules")
+    return () if modules is None else tuple(each.name for each in modules.costs if each.replayed is not None)
 
 
 def looked_at(start: Start, name: str | None, how: Explaining) -> Profile:

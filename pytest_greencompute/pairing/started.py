@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import MADE_UP, GreencomputeError
-from pytest_greencompute.machine.processes import APART, descendants, end, kill, signal_group
+from pytest_greencompute.machine.processes import APART, descendants, end, exit_status, kill, signal_group
 from pytest_greencompute.models.workload import is_out_of_memory
 from pytest_greencompute.pairing import SIDE
 from pytest_greencompute.pairing.channel import Channel, GarbledError, Message, SideLostError, SilentError
@@ -280,9 +280,10 @@ class Started:
         status = self._status()
         if status == 0 and not self._collected and PASSED.search(said):
             return NotMeteredError()
+        shown = None if status is None else exit_status(status)
         # The kernel kills what the memory has no room for.
         kind = MemoryFullError if status == -signal.SIGKILL or is_out_of_memory(said) else NotMeasuredError
-        return kind(f"{error.message.rstrip('.')} (exit status {status}): {said}")
+        return kind(f"{error.message.rstrip('.')} (exit status {shown}): {said}")
 
     def _is_missing(self, said: str) -> bool:
         """Whether the side does not have the test; a file that cannot be collected ends with the same exit status, and is no such thing."""

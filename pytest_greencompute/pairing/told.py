@@ -13,6 +13,7 @@ from typing import Any
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.explaining.profile import CLOCKS, Ticking
 from pytest_greencompute.pairing.channel import Message, known
+from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.footprint import Footprint
 
 
@@ -30,21 +31,29 @@ class Checkouts:
 @dataclass(frozen=True, slots=True)
 class Explaining:
     """How to look at a model instead of measuring it: for at most ``limit_s`` seconds, by the clock ``ticking``, over ``some`` queries a
-    pass (0: as many as there is time for). Raises SettingsError.
+    pass, its factors over ``counted`` (0: as many as there is time for). ``replay`` names the modules to replay under the meter (None:
+    those that are too short), of whose devices ``learnt`` is known. Raises SettingsError.
     """
 
     limit_s: float
     ticking: Ticking = "cpu"
     some: int = 0
+    counted: int = 0
+    replay: tuple[str, ...] | None = None
+    learnt: tuple[Behaviour, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.limit_s) and self.limit_s > 0) or self.ticking not in CLOCKS or self.some < 0:
+        if not (math.isfinite(self.limit_s) and self.limit_s > 0) or self.ticking not in CLOCKS or min(self.some, self.counted) < 0:
             raise SettingsError(f"A model cannot be looked at for {self.limit_s!r} s by the clock {self.ticking!r}.")
 
     @classmethod
     def from_json(cls, told: Message) -> Explaining:
         """What its fields told, in this version or another. Raises SettingsError."""
-        return cls(**known(fields(cls), told))
+        found = known(fields(cls), told)
+        if found.get("replay") is not None:
+            found["replay"] = tuple(found["replay"])
+        found["learnt"] = tuple(Behaviour(**known(fields(Behaviour), each)) for each in told.get("learnt", ()))
+        return cls(**found)
 
 
 @dataclass(frozen=True, slots=True)

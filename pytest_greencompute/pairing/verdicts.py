@@ -7,6 +7,7 @@ from dataclasses import replace
 from pytest_greencompute.estimates.answers import changed_answers
 from pytest_greencompute.estimates.estimate import Estimate, figure
 from pytest_greencompute.estimates.of_run import Figures
+from pytest_greencompute.judging.by_other_run import at_times
 from pytest_greencompute.judging.comparable import differences, record
 from pytest_greencompute.judging.judge import Against, BaseFigures, longer_or_dearer
 from pytest_greencompute.judging.verdict import Verdict, unmeasured
@@ -44,7 +45,8 @@ def against_base(match: Match, head: Figures, subject: str) -> Against:
         reason = f"{subject} {figure(metric, outcome)} against {label}: {found.reason.removesuffix('.')}{remark}."
         before = None if newest is None else newest.of(metric)
         value = before.value if isinstance(before, Estimate) else None
-        return replace(found, metric=metric.name, estimate=outcome, reason=reason, limit=None, where=label, base=value)
+        fine = None if value is None or found.limit is None else at_times(found.limit, value, metric.better)
+        return replace(found, metric=metric.name, estimate=outcome, reason=reason, limit=fine, where=label, base=value)
 
     return Against(KIND, label, base, ratio, newest)
 

@@ -40,7 +40,7 @@ class Hooked:
         with contextlib.ExitStack() as held:
             for number, module in enumerate(self.modules):
                 begins, ends = marking(number, self.marks, self.now)
-                if _kind(module) in BY_FORWARD:
+                if kind_of(module) in BY_FORWARD:
                     held.enter_context(_around_forward(module, begins, ends))
                     continue
                 if self.entered is not None:
@@ -86,9 +86,9 @@ def all_modules() -> tuple[list[Any], tuple[str, ...]]:
     if base is None:
         return [], ()
     found = [each for each in gc.get_objects() if issubclass(type(each), base)]
-    compiled = [each for each in found if type(each).__name__ == COMPILED or getattr(each, "_compiled_call_impl", None) is not None]
+    compiled = [each for each in found if is_compiled(each)]
     scripted = [each for each in found if isinstance(each, torch.jit.ScriptModule)]
-    by_forward = [each for each in found if _kind(each) in BY_FORWARD]
+    by_forward = [each for each in found if kind_of(each) in BY_FORWARD]
     outer = {id(each) for each in compiled if type(each).__name__ == COMPILED}
     left_out = {id(each) for each in (*_within(compiled), *_within(by_forward), *scripted)}
     left_out |= {id(each) for each in compiled if id(each) not in outer}
@@ -110,7 +110,12 @@ def _within(modules: Sequence[Any]) -> Iterator[Any]:
         yield from inner
 
 
-def _kind(module: Any) -> tuple[str, str]:
+def is_compiled(module: Any) -> bool:
+    """Whether ``torch.compile`` wrapped it, or compiled it in place."""
+    return type(module).__name__ == COMPILED or getattr(module, "_compiled_call_impl", None) is not None
+
+
+def kind_of(module: Any) -> tuple[str, str]:
     return type(module).__module__, type(module).__name__
 
 

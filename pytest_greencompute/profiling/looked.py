@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_greencompute.explaining.factors import FLOPS, TOKENS
+from pytest_greencompute.explaining.factors import CALLS, FLOPS, ITEMS, SESSION_CALLS, SESSION_ITEMS, SESSION_TOKENS, TOKENS
 from pytest_greencompute.explaining.profile import Factor
 from pytest_greencompute.models.counting import as_written, formulas, in_place_of
 from pytest_greencompute.profiling.hooked import Hooked, all_modules, names_of
@@ -56,11 +56,12 @@ class Inputs:
 
 @dataclass(slots=True)
 class Looked:
-    """What a pass showed."""
+    """What a pass over so many ``queries`` showed."""
 
     factors: tuple[Factor, ...] = ()
     work: Mapping[str, OwnWork] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    queries: int = 0
 
 
 def get_ready() -> None:
@@ -71,14 +72,14 @@ def get_ready() -> None:
                 importlib.import_module(name)
 
 
-def look(run: Callable[[], object], queries: int) -> Looked:
-    """Look at one pass over that many queries. Without torch there is little to see."""
+def look(run: Callable[[], int]) -> Looked:
+    """Look at one pass, which says how many queries it had. Without torch there is little to see."""
     torch: Any = sys.modules.get("torch")
     given, sessions = Inputs(), Counter[str]()
     if torch is None or not hasattr(torch, "utils"):
         with _sessions(sessions):
-            run()
-        return Looked(_of_sessions(sessions, queries))
+            queries = run()
+        return Looked(_of_sessions(sessions, queries), queries=queries)
     modules, notes = all_modules()
     watch = _Watch(torch, given)
     hooked = Hooked(modules, watch.flops, entered=watch.entered)
@@ -86,12 +87,12 @@ def look(run: Callable[[], object], queries: int) -> Looked:
     with warnings.catch_warnings(), as_written(torch), _sessions(sessions):
         warnings.simplefilter("ignore")
         with watch.looking(), watch.counting, hooked.hooks():
-            run()
+            queries = run()
     found = owned(hooked.marks, 0.0, watch.flops())
     names = names_of(modules, found)
     work = {name: watch.of(number, modules[number], found.own.get(number, 0.0)) for number, name in names.items()}
     factors = (*_of_given(given, queries), *_of_sessions(sessions, queries), *watch.factors(modules, found.roots, queries))
-    return Looked(factors, work, notes)
+    return Looked(factors, work, notes, queries)
 
 
 class _Watch:
@@ -241,9 +242,9 @@ def _of_given(given: Inputs, queries: int) -> tuple[Factor, ...]:
     found = []
     if given.calls:
         most = max(given.calls, key=lambda each: given.items[each])
-        found.append(Factor("calls per query", max(given.calls.values()) / queries))
+        found.append(Factor(CALLS, max(given.calls.values()) / queries))
         if given.items[most]:
-            found.append(Factor("items per call", given.items[most] / given.calls[most]))
+            found.append(Factor(ITEMS, given.items[most] / given.calls[most]))
         found.append(Factor("gradients", "on" if given.gradients else "off"))
         found.append(Factor("training", "on" if given.training else "off"))
     if given.positions:
@@ -280,10 +281,10 @@ def _of_sessions(seen: Counter[str], queries: int) -> tuple[Factor, ...]:
     if not seen["calls"]:
         return ()
     found = [
-        Factor("sessions' calls per query", seen["calls"] / queries),
-        Factor("items per session's call", seen["items"] / seen["calls"]),
+        Factor(SESSION_CALLS, seen["calls"] / queries),
+        Factor(SESSION_ITEMS, seen["items"] / seen["calls"]),
     ]
-    names = {"tokens": "sessions' tokens per query", "elements": "sessions' elements per query"}
+    names = {"tokens": SESSION_TOKENS, "elements": "sessions' elements per query"}
     return (*found, *(Factor(name, seen[key] / queries) for key, name in names.items() if seen[key]))
 
 

@@ -6,12 +6,14 @@ counts (it starts then), and its seconds are for comparing rows with each other:
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,7 @@ MOST_EVENTS = 200_000  # that one pass may have: some 2 kB each while it is look
 REPEATS = 4  # passes
 MOST_ROWS = 100
 MOST_SHAPES = 3  # of an operator that are named, the most frequent
+SAYS = "KINETO_LOG_LEVEL"
 _DEVICES = (("cuda", "CUDA"), ("xpu", "XPU"))
 
 
@@ -47,8 +50,9 @@ def profile_operators(run: Callable[[], object], queries: int, limit_s: float, c
     torch: Any = sys.modules.get("torch")
     if torch is None:
         raise CannotError("There are no operators to be seen: torch is not loaded.")
+    _profiled(torch, lambda: None)  # a process's first start of it takes seconds, which no pass has taken
     start = time.perf_counter()
-    _profiled(torch, run)  # what the profiler takes to start does not count
+    _profiled(torch, run)  # the first pass does not count
     passes: list[tuple[float, dict[str, _Row]]] = []
     first_s = time.perf_counter() - start
     if first_s > limit_s:
@@ -68,7 +72,7 @@ def _profiled(torch: Any, run: Callable[[], object]) -> tuple[float, Any]:
     profiler: Any = importlib.import_module("torch.profiler")
     kinds = profiler.ProfilerActivity
     on = [getattr(kinds, kind) for name, kind in _DEVICES if hasattr(kinds, kind) and getattr(torch, name).is_available()]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silently():
         warnings.simplefilter("ignore")  # about the profiler, not the model
         with profiler.profile(activities=[kinds.CPU, *on], record_shapes=True, with_flops=True) as profiling:
             start = time.perf_counter()
@@ -78,6 +82,18 @@ def _profiled(torch: Any, run: Callable[[], object]) -> tuple[float, Any]:
     if len(events) > MOST_EVENTS:
         raise CannotError(f"A pass has {len(events)} operators, more than can be told apart in memory.", remedy="Give fewer queries.")
     return seconds, events
+
+
+@contextlib.contextmanager
+def _silently() -> Iterator[None]:
+    """In here torch's profiler prints nothing, unless the user has said how much: 2.13 has a line for each start and stop."""
+    said = SAYS in os.environ
+    os.environ.setdefault(SAYS, "6")
+    try:
+        yield
+    finally:
+        if not said:
+            os.environ.pop(SAYS, None)
 
 
 def _rows(events: Iterable[Any], *, on_device: bool) -> dict[str, _Row]:

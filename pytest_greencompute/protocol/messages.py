@@ -158,7 +158,7 @@ class Plan:
     lag showed before the first pass, so that tick and lag are found while the device comes to rest. ``whole``: the counters are known to
     see all of the time; ``find_whole``: whether they do is to be looked at; ``whole_before``: in an earlier session they did. ``dear``: a
     read costs much CPU. ``faint``: by domain, the idle power of those whose lag was looked for in vain, since no work drew enough to show
-    it; they are looked at again where this one does.
+    it; they are looked at again where this one does. ``rough``: it is only ranked among others, so that a short warm-up will do.
     """
 
     batches: int
@@ -179,6 +179,7 @@ class Plan:
     whole_before: bool = False
     dear: bool = False
     faint: Mapping[str, float] = field(default_factory=dict)
+    rough: bool = False
 
     @property
     def ticking(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pytest_greencompute.bisecting.belief import Extent
 from pytest_greencompute.bisecting.search import LEAST, Ended, Suspects
 from pytest_greencompute.commits.git import Commit
+from pytest_greencompute.report.columns import INDENT, UNLIMITED
 from pytest_greencompute.report.explained import lines as lines_of
 from pytest_greencompute.results.profile_json import explained_to_json
 from pytest_greencompute.results.result import Explained
@@ -87,7 +88,7 @@ def _sure(probability: float) -> str:
 
 def lines(found: Bisected) -> list[str]:
     """All for people."""
-    return [*answer_lines(found), *what_next(found)]
+    return [*answer_lines(found), *why_lines(found), *what_next(found)]
 
 
 def answer_lines(found: Bisected) -> list[str]:
@@ -180,15 +181,19 @@ def edge(found: Bisected) -> tuple[Commit, Commit] | None:
     return found.commits[answer.first - 1], found.commits[answer.last]
 
 
+def why_lines(found: Bisected, width: int = UNLIMITED) -> Iterator[str]:
+    """What the guilty commit does, where that is explained, for a terminal of ``width``."""
+    if edge(found) is not None and found.explained is not None:
+        yield found.explained.where or "No place can be named."
+        yield from (f"{' ' * INDENT}{line}" for line in lines_of(found.explained, width - INDENT))
+
+
 def what_next(found: Bisected) -> Iterator[str]:
-    """What the guilty commit does, where that is explained, and the commands that a user would run next."""
+    """The commands that a user would run next."""
     at = edge(found)
     if at is None:
         return
     answer, (before, last) = found.answer, at
-    if found.explained is not None:
-        yield found.explained.where or "No place can be named."
-        yield from (f"  {line}" for line in lines_of(found.explained))
     yield "Next:"
     yield f"  git show {last.sha[:10]}" if len(found.suspects) == 1 else f"  git log -p {before.sha[:10]}..{last.sha[:10]}"
     if found.explained is None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pytest_greencompute.report.columns import UNLIMITED, within
 from pytest_greencompute.report.escape import printable
 from pytest_greencompute.results.result import CandidateRow as Row
 from pytest_greencompute.values.footprint import Amount
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.units import show, show_limit, show_share, significant
+
+SENTENCE = 30  # characters that the last column, which may hold a sentence, counts as
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -37,14 +40,14 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return [heads[place] for place in kept], [[row[place] for place in kept] for row in cells]
 
 
-def lines(rows: Sequence[Row]) -> list[str]:
-    """The heading and one line a candidate, for a terminal."""
-    from tabulate import tabulate
-
+def lines(rows: Sequence[Row], width: int = UNLIMITED, fit: Callable[[str], str] = str) -> list[str]:
+    """The heading and the candidates, for a terminal of ``width``: a line each where that fits. ``fit`` replaces what it cannot show."""
     heads, cells = table(rows)
-    # The heading is a row like the others: tabulate would pad a real one, and the table is wide as it is.
-    shown = [[printable(cell) for cell in line] for line in (heads, *cells)]
-    return tabulate(shown, tablefmt="plain", disable_numparse=True).splitlines()
+    shown = [[fit(printable(cell)) for cell in line] for line in (heads, *cells)]
+    names = len({key for row in rows for key in row.values}) or 1
+    word = [] if heads[-1] else [len(heads) - 1]
+    lines_of = within(shown, width, [*range(names), *word], last=SENTENCE if word else None)
+    return [line for several in lines_of for line in several]
 
 
 def _called(row: Row, settings: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.escape import printable
 from pytest_greencompute.results.summary import Summary
+from pytest_greencompute.store.files import check_writable
 from pytest_greencompute.values.footprint import J_PER_KWH
 
 COLUMNS = (
@@ -72,28 +73,42 @@ def append(summary: Summary, path: Path, project: str, run_id: str) -> None:
     """
     values = row(summary, project, run_id)
     columns = _columns_of(path)
-    if columns is not None and sorted(columns) != sorted(COLUMNS):
-        raise SettingsError(
-            f"{path} has not the columns of CodeCarbon 3.3's emissions.csv.", remedy="Name another file, or move this one away."
-        )
     text = io.StringIO()
     writer = csv.DictWriter(text, columns or COLUMNS, lineterminator="\n")
     if columns is None:
         writer.writeheader()
     writer.writerow(values)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", newline="") as file:
         file.write(text.getvalue())  # in one write, so that two sessions that end at once do not mix their rows
 
 
+def check(path: Path) -> None:
+    """Raises SettingsError where ``append`` will: before anything is measured."""
+    try:
+        _columns_of(path)
+        if path.exists():
+            path.open("ab").close()
+        else:
+            check_writable(path)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}.", remedy="Check the path and its permissions.") from error
+
+
 def _columns_of(path: Path) -> list[str] | None:
-    """The columns of a file; None of one that is empty or not there."""
+    """The columns of a file; None of one that is empty or not there. Raises SettingsError where they are others, OSError."""
     if not path.exists():
         return None
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return next(csv.reader(file), None)
+            columns = next(csv.reader(file), None)
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is no CSV file in UTF-8.", remedy="Name another file, or move this one away.") from error
+    if columns is not None and sorted(columns) != sorted(COLUMNS):
+        raise SettingsError(
+            f"{path} has not the columns of CodeCarbon 3.3's emissions.csv.", remedy="Name another file, or move this one away."
+        )
+    return columns
 
 
 def row(summary: Summary, project: str, run_id: str) -> dict[str, str | float]:

@@ -18,8 +18,11 @@ _CUT = "…"
 # could take for markup: anywhere; at the start of a line; in "www.", "GH-1" and "1. ". Escaped as entities, which are decoded last of all.
 _MARKUP = re.compile(r"""[\\`*_{}\[\]()<>#!|&@~:$^]|^[-+=]|(?<=www)\.|(?<=GH)-|(?<=\d)[.)](?=\s|$)""", re.IGNORECASE)
 # What stands for a sign where a terminal cannot show it; any other character is shown as its escape.
-_PAIRS = "±|+/- ×|x ≥|>= ≤|<= ≠|!= →|-> …|... ·|- ─|- –|- —|- −|- µ|u μ|u °|deg €|EUR £|GBP ₂|2 ²|2 ★|* ☆|- ✅|ok ❌|x ⚠|! ℹ|i \ufe0f|"
-SIGNS = {"\xa0": " ", **dict(pair.split("|") for pair in _PAIRS.split())}
+_PAIRS = (
+    "±|+/- ×|x ≥|>= ≤|<= ≠|!= →|-> …|... ·|- ─|- –|- —|- −|- µ|u μ|u °|deg €|EUR £|GBP ₂|2 ²|2 ★|* ☆|- ✅|ok ❌|x ⚠|! ℹ|i \ufe0f| »|> ┊|:"
+)
+_EIGHTHS = dict(zip("▏▎▍▌▋▊▉█", "----####", strict=True))  # of a cell of a bar
+SIGNS = {"\xa0": " ", "│": "|", **_EIGHTHS, **dict(pair.split("|") for pair in _PAIRS.split())}
 READABLE = "greencompute.readable"  # as the errors= of a stream: what its encoding lacks is replaced, and nothing is an error
 _BREAKS = "\n\r\t\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from pytest_greencompute.explaining.alignment import align
 from pytest_greencompute.explaining.difference import LevelDifference, Place
 from pytest_greencompute.explaining.explanation import Explanation
-from pytest_greencompute.explaining.profile import Cost, Level, Profile
+from pytest_greencompute.explaining.profile import Cost, How, Level, Profile
+from pytest_greencompute.explaining.replayed import by_replay
 from pytest_greencompute.explaining.sentence import called, signed
+from pytest_greencompute.report.columns import INDENT, UNLIMITED, wide, within
 from pytest_greencompute.report.escape import plot_text, printable
 from pytest_greencompute.report.plots import BLUE, GREY, Drawn, Plot
 from pytest_greencompute.results.result import Explained, Result
@@ -17,6 +20,9 @@ CLOCKS = {"cpu": "processor time", "wall": "wall time", "device": "device time"}
 PLACES, ROWS = 8, 12  # lines of a level on a terminal
 DEEPEST, FAINTEST = 6, 0.004  # levels of the icicle, and the share of a side below which a part is not drawn
 NOT_ATTRIBUTED = "not attributed"
+MARGIN = "    "
+FIGURES = 5  # columns of a table of places that are what it is called and its figures; a sentence may follow
+Fit = Callable[[str], str]
 Rows = list[tuple[str, ...]]
 
 
@@ -86,6 +92,8 @@ def _besides(place: Place) -> Iterator[str]:
     before, now = place.calls
     if before and now and not place.state and abs(now / before - 1) > 0.01:
         yield f"{significant(now, 3)} calls a query, were {significant(before, 3)}"
+    if place.how == "replay":
+        yield "replayed"
 
 
 def level_title(level: LevelDifference | Level) -> str:
@@ -93,27 +101,31 @@ def level_title(level: LevelDifference | Level) -> str:
     return f"{level.kind}, by {CLOCKS[level.clock]}"
 
 
-def lines(made: Explained) -> list[str]:
-    """All of it for a terminal, without its sentence."""
+def lines(made: Explained, width: int = UNLIMITED, fit: Fit = str) -> list[str]:
+    """All of it for a terminal of ``width``, without its sentence. ``fit`` replaces what it cannot show."""
     explanation = made.explanation
     found = [headline(made)]
     if explanation.terms:
-        found += _grid([("factor", "base", "now", "times"), *product_rows(explanation)])
+        found += _grid([("factor", "base", "now", "times"), *product_rows(explanation)], width, fit)
     for level in explanation.levels:
         if level.places:
             rows = place_rows(level, explanation)
-            found += [f"  {level_title(level)}:", *_grid([PLACE_HEADS, *rows[:PLACES], *(rows[-1:] if len(rows) > PLACES else ())])]
+            shown = [PLACE_HEADS, *rows[:PLACES], *(rows[-1:] if len(rows) > PLACES else ())]
+            found += [f"  {level_title(level)}:", *_grid(shown, width, fit)]
     return [printable(each) for each in [*found, *(f"  {note}" for note in _notes(explanation))]]
 
 
-def session_lines(results: Sequence[Result]) -> list[str]:
+def session_lines(results: Sequence[Result], width: int = UNLIMITED, fit: Fit = str) -> list[str]:
     """For a terminal: every run that was explained or looked at."""
     found = []
     for run in results:
         for made in run.explained:
-            found += [printable(f"{run.called}: {made.where or 'no place can be told'}"), *(f"  {line}" for line in lines(made))]
+            found += [
+                printable(f"{run.called}: {made.where or 'no place can be told'}"),
+                *(f"  {line}" for line in lines(made, width - INDENT, fit)),
+            ]
         if run.profile is not None:
-            found += [printable(f"{run.called}:"), *(f"  {line}" for line in profile_lines(run.profile))]
+            found += [printable(f"{run.called}:"), *(f"  {line}" for line in profile_lines(run.profile, width - INDENT, fit))]
     return found
 
 
@@ -121,41 +133,47 @@ def _notes(explanation: Explanation) -> Iterable[str]:
     return dict.fromkeys([*explanation.notes, *(note for level in explanation.levels for note in level.notes)])
 
 
-def _grid(rows: Sequence[Sequence[str]]) -> list[str]:
-    from tabulate import tabulate
-
-    return [f"    {line}".rstrip() for line in tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines()]
+def _grid(rows: Sequence[Sequence[str]], width: int, fit: Fit) -> list[str]:
+    """What a place is called stays whole, and its figures stay together: beside it, else below it."""
+    shown = [[fit(printable(cell)) for cell in row] for row in rows]
+    room = width - len(MARGIN)
+    figures = range(min(FIGURES, len(shown[0])))
+    first = figures if wide(shown, figures) <= room else [0]
+    return [f"{MARGIN}{line}" for several in within(shown, room, first, whole=True) for line in several]
 
 
 # --- one side alone ---------------------------------------------------------------------------------------------------------------------
 
-COST_HEADS = ("where", "a query", "share", "calls", "dtype")
+COST_HEADS = ("where", "a query", "share", "calls", "dtype", "what else")
 
 
 def cost_rows(level: Level) -> Rows:
     """The rows of a level of one side by what they take, and what none of them took."""
     whole = sum(level.seconds) / len(level.seconds)
-    left = whole - sum(each.mean_s for each in level.costs)
-    ranked = sorted(level.costs, key=lambda each: -each.mean_s)
-    return [*(_cost_row(each, whole) for each in ranked), (NOT_ATTRIBUTED, show(max(left, 0.0), TIME), _percent(left / whole), "", "")]
+    found = [(each.head, each.how) for each in by_replay(align(None, level), None, level) if each.head is not None]
+    left = whole - sum(cost.mean_s for cost, _ in found)
+    ranked = sorted(found, key=lambda each: -each[0].mean_s)
+    return [*(_cost_row(*each, whole) for each in ranked), (NOT_ATTRIBUTED, show(max(left, 0.0), TIME), _percent(left / whole), "", "", "")]
 
 
-def _cost_row(cost: Cost, whole: float) -> tuple[str, ...]:
+def _cost_row(cost: Cost, how: How, whole: float) -> tuple[str, ...]:
     calls = "" if cost.calls is None else significant(cost.calls, 3)
-    return cost.name, show(cost.mean_s, TIME), _percent(cost.mean_s / whole), calls, cost.dtype
+    replayed = f"replayed: {show(cost.replayed.mean, ENERGY)} a call" if how == "replay" and cost.replayed is not None else ""
+    return cost.name, show(cost.mean_s, TIME), _percent(cost.mean_s / whole), calls, cost.dtype, replayed
 
 
 def _percent(share: float) -> str:
     return f"{100 * max(share, 0.0):.1f} %"
 
 
-def profile_lines(profile: Profile) -> list[str]:
-    """One side for a terminal."""
+def profile_lines(profile: Profile, width: int = UNLIMITED, fit: Fit = str) -> list[str]:
+    """One side for a terminal of ``width``."""
     found = [f"looked at over {profile.queries} quer{'y' if profile.queries == 1 else 'ies'} a pass"]
-    found += _grid([(each.name, f"{_value(each.value)} {each.unit}".rstrip()) for each in profile.factors])
+    found += _grid([(each.name, f"{_value(each.value)} {each.unit}".rstrip()) for each in profile.factors], width, fit)
     for level in profile.levels:
         rows = cost_rows(level)
-        found += [f"  {level_title(level)}:", *_grid([COST_HEADS, *rows[:ROWS], *(rows[-1:] if len(rows) > ROWS else ())])]
+        shown = [COST_HEADS, *rows[:ROWS], *(rows[-1:] if len(rows) > ROWS else ())]
+        found += [f"  {level_title(level)}:", *_grid(shown, width, fit)]
     notes = dict.fromkeys([*profile.notes, *(note for level in profile.levels for note in level.notes)])
     return [printable(each) for each in [*found, *(f"  {note}" for note in notes)]]
 

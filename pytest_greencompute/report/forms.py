@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.ci import in_github_actions
 from pytest_greencompute.results.summary import Summary
-from pytest_greencompute.store.files import write_atomically
+from pytest_greencompute.store.files import check_writable, write_atomically
 
 SourceLine = tuple[str, int]  # a file, and a line from 1
 
@@ -59,7 +59,7 @@ class Form:
     """One form of report: the setting that asks for it, its name, its module in this folder, and the extra and the packages that it needs.
 
     The module has ``make(summary, wish, home)``: a session, that setting's value and the project's folder. One of a file whose name has an
-    ``ending`` has ``text(sessions, home)`` instead, which saved sessions are shown by, too.
+    ``ending`` has ``text(sessions, home)`` instead, which saved sessions are shown by, too. One whose file ``grows`` has ``check(wish)``.
     """
 
     setting: str
@@ -68,6 +68,19 @@ class Form:
     extra: str = ""
     packages: tuple[str, ...] = ()
     ending: str = ""
+    grows: bool = False
+
+    def check(self, wish: Any) -> None:
+        """Raises SettingsError where it cannot be made: its packages are not installed, or its file cannot be written."""
+        missing = [name for name in self.packages if not _installed(name)]
+        if missing:
+            option = f"--energy-{self.setting.removesuffix('_path').replace('_', '-')}"
+            packages = ", ".join(name.replace("_", "-") for name in missing)
+            raise SettingsError(f"{option} needs {packages}.", remedy=f"pip install 'pytest-greencompute[{self.extra}]'.")
+        if self.grows:
+            loaded(self.module).check(wish)
+        elif self.setting.endswith("_path"):
+            check_writable(wish)
 
     def make(self, wish: Any, home: Path, summary: Summary) -> None:
         """Make it. Raises SettingsError, OSError."""
@@ -82,7 +95,7 @@ FORMS = (
     Form("html_path", "HTML report", "html", "report", ("plotly", "jinja2", "fastjsonschema"), ".html"),
     Form("markdown_path", "Markdown report", "markdown", ending=".md"),
     Form("openmetrics_path", "OpenMetrics report", "openmetrics", "openmetrics", ("prometheus_client",)),
-    Form("codecarbon_csv_path", "row for CodeCarbon's CSV", "emissions_csv"),
+    Form("codecarbon_csv_path", "row for CodeCarbon's CSV", "emissions_csv", grows=True),
     Form("mlflow", "report to MLflow", "mlflow_runs", "mlflow", ("mlflow",)),
     Form(
         "opentelemetry",
@@ -100,16 +113,11 @@ def loaded(module: str) -> Any:
     return import_module(f"pytest_greencompute.report.{module}")
 
 
-def check_installed(settings: Wishes) -> None:
-    """Raises SettingsError where a report was asked for that needs a package which is not installed: before anything is measured."""
+def check_reports(settings: Wishes) -> None:
+    """Raises SettingsError where a report was asked for that cannot be made: before anything is measured."""
     for form in FORMS:
-        if getattr(settings, form.setting) is None:
-            continue
-        missing = [name for name in form.packages if not _installed(name)]
-        if missing:
-            option = f"--energy-{form.setting.removesuffix('_path').replace('_', '-')}"
-            packages = ", ".join(name.replace("_", "-") for name in missing)
-            raise SettingsError(f"{option} needs {packages}.", remedy=f"pip install 'pytest-greencompute[{form.extra}]'.")
+        if (wish := getattr(settings, form.setting)) is not None:
+            form.check(wish)
 
 
 def _installed(module: str) -> bool:

@@ -1,4 +1,4 @@
-"""The report as one page that works offline: verdicts, what changed, and for each run its plots beside their tables.
+"""The report as one page that works offline: a bar a run, verdicts, what changed, and for each run its plots beside their tables.
 
 Jinja2 escapes every text; the plots are Plotly's, drawn when they come into sight. Nothing on the page asks the network for anything,
 and its Content-Security-Policy forbids it: scripts run only if they are the two whose hashes it names.
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.report import candidates, explained, plots
+from pytest_greencompute.report import advised, candidates, explained, plots
+from pytest_greencompute.report.bars import Picture, picture
 from pytest_greencompute.report.changes import Change, changes
 from pytest_greencompute.report.escape import printable, script_json, shortened
 from pytest_greencompute.report.plots import Drawn, Plot
@@ -74,12 +75,13 @@ class SessionPart:
 
     summary: Summary
     about: list[str]
+    picture: Picture | None
     loosened: list[str]
     table: Table
     reds: frozenset[int]
     failures: list[tuple[str, str, str]]
     changes: list[Change]
-    comparisons: list[tuple[ComparisonRows, list[tuple[int, Plot]], list[str], list[list[str]]]]
+    comparisons: list[tuple[ComparisonRows, list[tuple[int, Plot]], list[str], list[list[str]], list[advised.Grid]]]
     runs: list[RunPart]
     remarks: list[str]
     bad_news: list[str]
@@ -153,6 +155,7 @@ def _hash(script: str) -> str:
 
 
 def _session(summary: Summary, made: Plots) -> SessionPart:
+    rows = table(summary.results, summary.currency)
     return SessionPart(
         summary,
         [
@@ -162,12 +165,16 @@ def _session(summary: Summary, made: Plots) -> SessionPart:
             *filter(None, [commit(summary)]),
             *([f"{summary.when} UTC"] if summary.when else []),
         ],
+        picture([summary.results[row.place] for row in rows.rows]),
         [each.removeprefix("loosened: ") for each in loosened(summary)],
-        table(summary.results, summary.currency),
+        rows,
         frozenset(place for place, run in enumerate(summary.results) if run.red),
         [(verdict.word, run.called, verdict.reason) for run, verdict in summary.reds],
         changes(summary.results),
-        [(each, made.numbered(plots.front(each)), *candidates.table(each.rows)) for each in comparisons(summary.results)],
+        [
+            (each, made.numbered(plots.front(each)), *candidates.table(each.rows), advised.grids(each.rows, summary.currency))
+            for each in comparisons(summary.results)
+        ],
         [_run(run, made) for run in summary.results],
         [
             *years(summary),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.report import candidates, explained
+from pytest_greencompute.report import advised, candidates, explained
 from pytest_greencompute.report.changes import changes
 from pytest_greencompute.report.escape import markdown
 from pytest_greencompute.report.summary import commit, heading, loosened, remarks, totals, unmetered, years
@@ -177,6 +177,8 @@ def _comparisons(session: Summary) -> list[str]:
     for compared in comparisons(session.results):
         heads, rows = candidates.table(compared.rows)
         blocks += [f"### Candidates\n\n{markdown(compared.headline, SENTENCE)}", _grid(heads, rows, SHORT_NAME)]
+        for title, of_advice, told in advised.grids(compared.rows, session.currency):
+            blocks += [f"#### {title}", _grid(of_advice, told, SENTENCE)]
     return blocks
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pytest_greencompute.results.result import ENERGY as FIRST
 from pytest_greencompute.results.result import Result
 from pytest_greencompute.results.summary import Summary
-from pytest_greencompute.values.footprint import J_PER_KWH, Footprint
+from pytest_greencompute.values.footprint import Footprint, show_year
 from pytest_greencompute.values.metrics import METRICS
-from pytest_greencompute.values.units import CONSUMPTION, ENERGY, INTENSITY, MASS, TIME, money, show, show_limit, show_share, show_traffic
+from pytest_greencompute.values.units import ENERGY, INTENSITY, TIME, show, show_limit, show_share, show_traffic
 
 
 def heading(summary: Summary) -> str:
@@ -47,19 +47,9 @@ def years(summary: Summary) -> list[str]:
 
 
 def _amounts(run: Result, footprint: Footprint) -> str:
-    """'2.5 MWh ±0.8 %, 140 kg CO2e and 620 EUR': the share holds for all three, since the factors have no interval of their own."""
     if run.year is None:
         return ""
-    energy = run.year.kwh
-    sides = [abs(end - energy.value) for end in (energy.low, energy.high) if end is not None]
-    sure = f" ±{show_share(max(sides) / energy.value)}" if len(sides) == 2 and energy.value else ""
-    modelled = " modelled" if FIRST in run.metrics and run.metrics[FIRST].method == "modelled" else ""
-    parts = [f"{show(energy.value * J_PER_KWH, CONSUMPTION)}{sure}{modelled}"]
-    if run.year.kg is not None:
-        parts.append(f"{show(run.year.kg.value, MASS)} CO2e")
-    if run.year.money is not None:
-        parts.append(show(run.year.money.value, money(footprint.currency)))
-    return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else parts[0]
+    return show_year(run.year, footprint.currency, modelled=FIRST in run.metrics and run.metrics[FIRST].method == "modelled")
 
 
 def loosened(summary: Summary) -> list[str]:

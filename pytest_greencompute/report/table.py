@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.judging.judge import HELD_AGAINST
 from pytest_greencompute.report.candidates import headline
+from pytest_greencompute.report.columns import grid, wide, within
 from pytest_greencompute.report.escape import printable
+from pytest_greencompute.report.shares import share_of
 from pytest_greencompute.results.result import CandidateRow, Figure, Result, ShownVerdict, called
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.units import money, show, show_limit, show_share
 
 SHOWN_ALWAYS = ("energy_per_query", "latency_p95", "accuracy")
+LAST = ("verdict", "limits from")  # heads of the columns after the figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +44,49 @@ def table(results: Sequence[Result], currency: str = "") -> Table:
     heads = ["test", *(["hardware", "hosts"] if any(run.hardware for run in runs) else [])]
     for metric in metrics:
         heads += [metric.label, "budget"] if metric.name in limited and metric.kind != "score" else [metric.label]
-    heads += ["verdict", "limits from"]
+    heads += LAST
     rows = [[*_which(run, gathered="hosts" in heads), *_row(run, metrics, limited)] for run in runs]
     if not any(row[-1] for row in rows):
         heads, rows = heads[:-1], [row[:-1] for row in rows]
     return Table(tuple(heads), tuple(Row(place, tuple(row), run.word) for place, row, run in zip(kept, rows, runs, strict=True)))
 
 
-def lines(results: Sequence[Result], currency: str = "") -> list[tuple[str, str]]:
-    """The table for a terminal, heading first, each line with the worst verdict word of its run; nothing where there is no run."""
-    from tabulate import tabulate
+def lines(
+    results: Sequence[Result], currency: str = "", width: int | None = None, fit: Callable[[str], str] = str
+) -> list[tuple[str, str]]:
+    """The table for a terminal, heading first, each line with the worst verdict word of its run; nothing where there is no run.
 
+    It is no wider than ``width``, and a row has several lines where one is too long; where there is room, each run has a bar. Without a
+    ``width`` it is a line a run, without bars. ``fit`` replaces what the terminal cannot show.
+    """
     made = table(results, currency)
     if not made.rows:
         return []
-    cells = [[printable(cell) for cell in row.cells] for row in made.rows]
-    drawn = tabulate(cells, headers=made.heads, tablefmt="plain", disable_numparse=True).splitlines()
-    return [(line.rstrip(), word) for line, word in zip(drawn, ["", *(row.word for row in made.rows)], strict=True)]
+    cells = [[fit(printable(cell)) for cell in row] for row in (made.heads, *(row.cells for row in made.rows))]
+    words = ["", *(row.word for row in made.rows)]
+    if width is None:
+        return list(zip(grid(cells), words, strict=True))
+    names, end = _names(made.heads), len(made.heads) - sum(head in LAST for head in made.heads)
+    head, bars = _bars([results[row.place] for row in made.rows])
+    shown = [[*row[:end], fit(bar), *row[end:]] for row, bar in zip(cells, [head, *bars], strict=True)] if any(bars) else cells
+    first = {*range(names), *range(end, len(shown[0]))}
+    if wide(shown) > width and (wide(cells) <= width or wide(shown, first) > width):
+        shown, first = cells, {*range(names), *range(end, len(cells[0]))}
+    joined = {column for column, name in enumerate(made.heads) if name == "budget"}
+    found = within(shown, width, first, joined)
+    return [(line, word) for several, word in zip(found, words, strict=True) for line in several]
+
+
+def _names(heads: Sequence[str]) -> int:
+    """How many columns say which run it is."""
+    return 3 if "hosts" in heads else 1
+
+
+def _bars(runs: Sequence[Result]) -> tuple[str, list[str]]:
+    """The head of the column of bars, and a bar a run; empty ones where there is nothing to draw."""
+    shares = [share_of(run) for run in runs]
+    drawn = dict.fromkeys(share.of for share in shares if share is not None and share.bar)
+    return f"of {' or '.join(drawn)}", ["" if share is None else share.bar for share in shares]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A session as OpenTelemetry metrics: one gauge a metric, from the one table, sent at the end.
+"""A session as OpenTelemetry metrics: one gauge a metric, from the one table, and ``hw.energy`` of each component, sent at the end.
 
 To the meter provider that the program has set; else by OTLP over HTTP to where the standard variables say
 (``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_EXPORTER_OTLP_HEADERS``, ``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``, …).
@@ -13,6 +13,7 @@ from typing import Any
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.report.escape import printable
 from pytest_greencompute.results.result import Figure, Result
+from pytest_greencompute.results.session import Facts
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.units import ENERGY, TIME
@@ -20,6 +21,7 @@ from pytest_greencompute.values.units import ENERGY, TIME
 PREFIX = "greencompute"
 PARTS = {"value": "", "low": ".low", "high": ".high"}
 TIMEOUT_S = 10.0
+HARDWARE = {"dram": "memory"}  # the values of hw.type that have another name than our domains (semantic conventions 1.44)
 
 
 def make(summary: Summary, _: Any, __: Path) -> None:
@@ -72,11 +74,24 @@ def _record(summary: Summary, provider: Any) -> None:
                 for run, figure, value in values:
                     gauge.set(value, _attributes(run, figure, metric.name))
     facts = summary.facts
+    _record_hardware(meter, facts)
     if facts.total_j is not None:
         meter.create_gauge(f"{PREFIX}.session_energy", ENERGY.called.ucum, "all that the meters saw").set(facts.total_j)
     meter.create_gauge(f"{PREFIX}.session_duration", TIME.called.ucum, "from the first metered test to the end of the last").set(
         facts.seconds
     )
+
+
+def _record_hardware(meter: Any, facts: Facts) -> None:
+    """What each component used in the session, by the semantic conventions for hardware (``hw.energy``), where there is an honest total."""
+    if not facts.by_domain:
+        return
+    counter = meter.create_counter("hw.energy", ENERGY.called.ucum, "Energy consumed by the component.")
+    for source in facts.sources:
+        if source.domain in facts.by_domain:
+            kind = source.domain.partition(":")[0]
+            named = {"hw.id": source.uuid or source.domain, "hw.type": HARDWARE.get(kind, kind), "hw.name": source.device or source.domain}
+            counter.add(facts.by_domain[source.domain], {name: printable(value) for name, value in named.items()})
 
 
 def _attributes(run: Result, figure: Figure, metric: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_greencompute.errors import MADE_UP, GreencomputeError
+from pytest_greencompute.errors import MADE_UP
 from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.results.profile_json import explained_from_json, explained_to_json, profile_from_json, profile_to_json
 from pytest_greencompute.results.provenance_json import machine_from_json, machine_to_json, provenance_from_json, provenance_to_json
@@ -131,10 +131,8 @@ def _asked_for(result: Result) -> dict[str, Json]:
     """What only some results have, so that the others stay as they were."""
     found: dict[str, Json] = {}
     if result.year is not None:
-        year, energy = result.year, result.metrics[ENERGY]
-        amounts = {"energy_kwh": year.kwh, "carbon_kg": year.kg, "money": year.money}
-        shown = {name: amount._asdict() for name, amount in amounts.items() if amount is not None}
-        found["year"] = {"queries": year.queries, **shown, "domain": energy.domain, "method": energy.method}
+        energy = result.metrics[ENERGY]
+        found["year"] = {**_year_to_json(result.year), "domain": energy.domain, "method": energy.method}
     if result.against:
         found["against"] = [_pairs_to_json(each) for each in result.against]
     if result.bases:
@@ -207,10 +205,16 @@ def candidate_to_json(row: CandidateRow) -> dict[str, Json]:
     return rows | amounts | {"values": dict(row.values), "figures": dict(row.figures), "counts": counts} | advice
 
 
+def _year_to_json(year: Year) -> dict[str, Json]:
+    amounts = {"energy_kwh": year.kwh, "carbon_kg": year.kg, "money": year.money}
+    return {"queries": year.queries, **{name: amount._asdict() for name, amount in amounts.items() if amount is not None}}
+
+
 def _advice_to_json(advice: GivenAdvice) -> dict[str, Json]:
     def change(each: AdvisedChange) -> dict[str, Json]:
         amounts = {name: None if amount is None else amount._asdict() for name in _ADVISED for amount in [getattr(each, name)]}
-        return {"name": each.name, "code": list(each.code), **amounts}
+        year = {} if each.year is None else {"year": _year_to_json(each.year)}
+        return {"name": each.name, "code": list(each.code), **amounts, **year}
 
     return {"do": [change(each) for each in advice.do], "in_vain": dict(advice.in_vain), "notes": list(advice.notes)}
 
@@ -255,7 +259,7 @@ def _result_of(data: JsonObject, *, samples: bool) -> Result:
     """A result of a file; where somebody has edited its samples it is shown without them."""
     try:
         return result_from_json(data, samples=samples)
-    except (GreencomputeError, KeyError, TypeError, ValueError):
+    except MADE_UP:
         return result_from_json(data, samples=False)
 
 
@@ -328,6 +332,6 @@ def _candidate_from(told: JsonObject) -> CandidateRow:
 def _advice_from(told: JsonObject) -> GivenAdvice:
     def change(each: JsonObject) -> AdvisedChange:
         amounts: JsonObject = {name: None if each[name] is None else Amount(**each[name]) for name in _ADVISED}
-        return AdvisedChange(each["name"], tuple(each["code"]), **amounts)
+        return AdvisedChange(each["name"], tuple(each["code"]), **amounts, year=_year_from(each["year"]) if "year" in each else None)
 
     return GivenAdvice(tuple(map(change, told["do"])), told["in_vain"], tuple(told["notes"]))

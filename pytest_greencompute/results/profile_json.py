@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_greencompute.explaining.difference import LevelDifference, Place
 from pytest_greencompute.explaining.explanation import explained
-from pytest_greencompute.explaining.profile import Cost, Factor, Level, Profile
+from pytest_greencompute.explaining.profile import Cost, Factor, Joules, Level, Profile
 from pytest_greencompute.explaining.risen import Risen
 from pytest_greencompute.results.result import Explained
 from pytest_greencompute.results.run_json import JsonObject
@@ -23,6 +23,7 @@ def profile_to_json(profile: Profile) -> dict[str, Json]:
     """One side: seconds per query, of each repeated pass."""
     return {
         "queries": profile.queries,
+        "counted": profile.counted,
         "factors": [{"name": each.name, "value": each.value, "unit": each.unit} for each in profile.factors],
         "levels": [
             {
@@ -31,6 +32,7 @@ def profile_to_json(profile: Profile) -> dict[str, Json]:
                 "seconds": list(each.seconds),
                 "rows": [_cost(cost) for cost in each.costs],
                 "notes": list(each.notes),
+                **({} if each.metered is None else {"metered": asdict(each.metered)}),
             }
             for each in profile.levels
         ],
@@ -41,7 +43,8 @@ def profile_to_json(profile: Profile) -> dict[str, Json]:
 def _cost(cost: Cost) -> dict[str, Json]:
     texts = {name: said for name in _TEXTS if (said := getattr(cost, name))}
     counts = {name: getattr(cost, name) for name in _COUNTS}
-    return {"name": cost.name, "seconds": list(cost.seconds), **counts, **texts}
+    replayed = {} if cost.replayed is None else {"replayed": asdict(cost.replayed)}
+    return {"name": cost.name, "seconds": list(cost.seconds), **counts, **texts, **replayed}
 
 
 def profile_from_json(told: JsonObject) -> Profile:
@@ -55,18 +58,25 @@ def profile_from_json(told: JsonObject) -> Profile:
                 _numbers(each["seconds"]),
                 tuple(_cost_from(cost) for cost in each["rows"]),
                 tuple(map(_text, each["notes"])),
+                _joules(each.get("metered")),
             )
             for each in told["levels"]
         ),
         tuple(map(_text, told["notes"])),
         int(told["queries"]),
+        int(told.get("counted", 0)),
     )
 
 
 def _cost_from(told: JsonObject) -> Cost:
     calls, flops, operators = (None if told[name] is None else float(told[name]) for name in _COUNTS)
     inside, dtype, device, shape = (_text(told.get(name, "")) for name in _TEXTS)
-    return Cost(_text(told["name"]), _numbers(told["seconds"]), calls, flops, inside, dtype, device, shape, operators)
+    replayed = _joules(told.get("replayed"))
+    return Cost(_text(told["name"]), _numbers(told["seconds"]), calls, flops, inside, dtype, device, shape, operators, replayed)
+
+
+def _joules(told: JsonObject | None) -> Joules | None:
+    return None if told is None else Joules(float(told["mean"]), float(told["error"]))
 
 
 def _text(told: Any) -> str:

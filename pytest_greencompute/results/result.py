@@ -127,7 +127,7 @@ class CandidateCount:
 class AdvisedChange:
     """Something that is proven to save energy: ``energy`` and ``latency`` are how many times today's, ``accuracy`` is what is gained.
 
-    ``name`` is that of its candidate, ``code`` the lines that do it for good.
+    ``name`` is that of its candidate, ``code`` the lines that do it for good. ``year`` is what one of the traffic uses less.
     """
 
     name: str
@@ -135,6 +135,7 @@ class AdvisedChange:
     energy: Amount
     accuracy: Amount | None = None
     latency: Amount | None = None
+    year: Year | None = None
 
 
 @dataclass(frozen=True, slots=True)

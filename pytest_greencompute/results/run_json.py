@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pytest_greencompute.errors import GreencomputeError, SettingsError
+from pytest_greencompute.errors import MADE_UP, GreencomputeError, SettingsError
 from pytest_greencompute.results.provenance_json import provenance_from_json, provenance_to_json
 from pytest_greencompute.values.provenance import Json, plain
 from pytest_greencompute.values.readings import Block, Idle, Source, Span, sets_of
@@ -206,14 +206,14 @@ def _number(value: Any, least: float = 0.0) -> float:
 
 def read_runs(path: Path) -> tuple[Run, ...]:
     """All runs of a run file. Raises SettingsError, naming the file, where it is cut short, of another schema, or not a run file."""
-    remedy = "Delete it, or restore it from version control."
+    remedy = "Name a report that --energy-json or --energy-save wrote. Where this was one, restore it or move it away."
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"{path} does not exist.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}.", remedy=remedy) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not a whole run file: {error}.", remedy=remedy) from error
     found = data.get("schema") if isinstance(data, dict) else None
     if found != SCHEMA:
@@ -224,5 +224,5 @@ def read_runs(path: Path) -> tuple[Run, ...]:
         return tuple(run_from_json(run) for run in data["runs"] if run["raw"] is not None)
     except GreencomputeError as error:
         raise SettingsError(f"{path}: {error.message}", remedy=remedy) from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except MADE_UP as error:
         raise SettingsError(f"{path} is not a whole run file ({type(error).__name__}: {error}).", remedy=remedy) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_greencompute.models.answers import digests
@@ -140,18 +140,11 @@ class LoadSoFar:
         """The run of the settled stretches, whose energy is that of ``sources``. ``final``: the load is over; its answers are scored."""
         account, request, load = self.account, self.request, self.load
         blocks, tokens = self._blocks(sources)
-        serving = Serving(
-            load.concurrency,
-            account.answered,
-            {reason: count for reason, count in account.failed.items() if count},
-            None if account.uncounted or not account.answered else tokens,
-            tuple(account.first_tokens.values),
-            tuple(account.token_gaps.values),
-            account.by_events,
-            account.cut,
-            account.reconnected,
-            account.prompt_tokens,
-            account.cached,
+        serving = replace(
+            counted(account, load),
+            tokens=None if account.uncounted or not account.answered else tokens,
+            first_tokens=tuple(account.first_tokens.values),
+            token_gaps=tuple(account.token_gaps.values),
         )
         outputs = self.answers.in_order(len(request.prompts))
         whole = final and None not in outputs
@@ -198,6 +191,13 @@ class LoadSoFar:
         if len(self.before) > 1:
             said.append(f"processes that were on the GPU before the load count as the server's: {', '.join(map(str, sorted(self.before)))}")
         return said
+
+
+def counted(account: Account, load: Load) -> Serving:
+    """How many requests were answered, and how: all that needs no meter."""
+    failed = {reason: count for reason, count in account.failed.items() if count}
+    others = {name: getattr(account, name) for name in ("by_events", "cut", "reconnected", "prompt_tokens")}
+    return Serving(load.concurrency, account.answered, failed, **others, cached_tokens=account.cached)
 
 
 def failed_notes(answers: Answers, failed: Mapping[str, int], ended: int) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.clock import Clock
+from pytest_greencompute.machine.logs import HTTP, quiet
 from pytest_greencompute.serving.account import Done
 from pytest_greencompute.serving.wire import DONE, AnswerError, Chunk, Endpoint, an_event, answer_of, chunk_of, models_of, said
 
@@ -127,9 +128,11 @@ class Client:
         needed()
         import httpx
 
-        self._trusted = httpx.create_ssl_context(trust_env=False)  # once: making one takes tens of milliseconds
+        with quiet(*HTTP):
+            self._trusted = httpx.create_ssl_context(trust_env=False)  # once: making one takes tens of milliseconds
         self._requests = [self._request("POST", self._wanted.endpoint.path, body) for body in self._wanted.bodies]
-        self._loop = asyncio.new_event_loop()
+        with quiet("asyncio"):
+            self._loop = asyncio.new_event_loop()
         self._thread.start()
         return self
 
@@ -193,7 +196,8 @@ class Client:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        with quiet(*HTTP):
+            self._loop.run_forever()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -203,8 +207,9 @@ class Client:
 
         self._stopping = False
         keep = httpx.Limits(keepalive_expiry=None)  # so that whoever closes a connection is the server
-        while len(self._lines) < concurrency:
-            self._lines.append(Connection(httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=keep)))
+        with quiet(*HTTP):
+            while len(self._lines) < concurrency:
+                self._lines.append(Connection(httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=keep)))
         self._busy_ns = [self._now_ns()] * concurrency
         self._sent_ns = list(self._busy_ns)
         return concurrency
@@ -415,9 +420,12 @@ def _failures() -> tuple[type[Exception], ...]:
 def _why(error: Exception, timeout_s: float) -> tuple[str, str]:
     """The reason in a few words, the same for all of its kind, and the words of whoever said it."""
     import httpx
+    from httpx_sse import SSEError
 
     if isinstance(error, AnswerError):
         return error.args[0], error.said
+    if isinstance(error, SSEError):  # which counts itself among the errors of a transport
+        return "malformed answer", f"{error}. Where the server does not stream, pass stream=False."
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout_s:g} s", ""
     if isinstance(error, httpx.ConnectError):

@@ -7,6 +7,7 @@ all that was answered, and no phase of a tick needs to be chosen: each border is
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import random
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.machine.processes import descends, listens_here
+from pytest_greencompute.measuring.believed import believed
 from pytest_greencompute.measuring.effort import Effort, tell_nobody
 from pytest_greencompute.measuring.window import drive
 from pytest_greencompute.meters.instruments import Instruments
@@ -24,7 +26,7 @@ from pytest_greencompute.protocol.layout import SETTLE_S, block_seconds
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.protocol.sets import ASLEEP_S, LOST_SETS, between, check_moved, read_idle
 from pytest_greencompute.serving.account import LEAST_STRETCHES, Account, Done, levelled, stretch_seconds
-from pytest_greencompute.serving.as_run import Answers, Load, LoadSoFar, answer_notes, failed_notes, median
+from pytest_greencompute.serving.as_run import Answers, Load, LoadSoFar, answer_notes, counted, failed_notes, median
 from pytest_greencompute.serving.client import Client, Wanted
 from pytest_greencompute.serving.request import Request
 from pytest_greencompute.serving.wire import port_of
@@ -68,7 +70,7 @@ def check_answers(client: Client, request: Request) -> Done:
     """One request, before any load: what it says of the server. Raises SettingsError where it is not answered."""
     done = client.ask(0)
     if done.failed:
-        said = f" The server says: {done.said}" if done.said else ""
+        said = f" The server says: {done.said.rstrip().removesuffix('.')}." if done.said else ""
         raise SettingsError(
             f"The first request to {request.base}{request.endpoint.path} failed: {done.failed}.{said}",
             remedy="Wait until the server answers before the test measures it, and check url=, model= and request=.",
@@ -77,7 +79,7 @@ def check_answers(client: Client, request: Request) -> Done:
 
 
 def ask_once(client: Client, request: Request, load: Load, keep: int | None = None) -> tuple[Run, list[str | None]]:
-    """Every prompt (or the first ``keep``) once, without a meter: answers and scores only."""
+    """Every prompt (or the first ``keep``) once, without a meter: answers, their scores, and how many requests failed."""
     _check(request, load)
     answers = Answers()
     count = len(request.prompts) if keep is None else min(keep, len(request.prompts))
@@ -91,7 +93,8 @@ def ask_once(client: Client, request: Request, load: Load, keep: int | None = No
     account.add(ended)
     notes += (*failed_notes(answers, account.failed, len(ended)), *answer_notes(account, request))
     kept = None if scored is None else scored[:count]
-    return Run(load.test, load.name, len(outputs), load.concurrency, metered=False, scores=kept, notes=notes), outputs
+    serving = counted(account, load)
+    return Run(load.test, load.name, len(outputs), load.concurrency, metered=False, scores=kept, notes=notes, serving=serving), outputs
 
 
 def _check(request: Request, load: Load) -> None:
@@ -159,6 +162,12 @@ class _Loading:
             effort.tell(Tell("finding the meter's tick"))
             self._clock.sleep(SETTLE_S)
             self._seen.notes += instruments.look()
+        with contextlib.closing(instruments.beside()) as beside:
+            self._load_and_measure()
+        return believed(self._run(final=True), beside, instruments.allowed), self._seen.answers.in_order(len(self._request.prompts))
+
+    def _load_and_measure(self) -> None:
+        instruments = self._instruments
         # Now, with the model loaded and nothing asked of it: what a GPU draws that the server does not use is then known.
         self._seen.idles, _ = drive(read_idle(instruments.sources), instruments)
         self._seen.before = _processes(instruments)
@@ -178,7 +187,6 @@ class _Loading:
         took_s = (self._clock.now_ns() - since_ns) / 1e9
         on_cpu = any(not source.domain.startswith("gpu") for source in self._sources)
         self._seen.notes += self._seen.said(max(self._client.cpu_s - cpu_s, 0.0) / took_s, on_cpu=on_cpu)
-        return self._run(final=True), self._seen.answers.in_order(len(self._request.prompts))
 
     def _take(self) -> Sequence[Done]:
         return self._seen.answers.note(self._client.taken())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.models.queries import collected
 from pytest_greencompute.serving.wire import Endpoint, Fields, address, body, endpoint_of, is_elsewhere
+from pytest_greencompute.values.units import whole
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -38,8 +40,10 @@ class Request:
     elsewhere: bool = False
 
     def __post_init__(self) -> None:
-        if type(self.max_tokens) is not int or self.max_tokens < 1:
+        most = whole(self.max_tokens)
+        if most is None:
             raise SettingsError(f"max_tokens is {self.max_tokens!r}.", remedy="Write a whole number of at least 1.")
+        object.__setattr__(self, "max_tokens", most)  # JSON knows no other library's numbers
         if type(self.stream) is not bool:
             raise SettingsError(f"stream is {self.stream!r}.", remedy="Write True or False.")
         if isinstance(self.timeout_s, bool) or not isinstance(self.timeout_s, int | float) or not 0 < self.timeout_s < math.inf:
@@ -105,8 +109,11 @@ def request_of(
 
 def levels(concurrency: object) -> tuple[int, ...]:
     """How many requests at a time, one number or several. Raises SettingsError for what is neither, or names one twice."""
-    several = tuple(concurrency) if isinstance(concurrency, Iterable) and not isinstance(concurrency, str | bytes) else (concurrency,)
-    whole = [each for each in several if type(each) is int and each > 0]
-    if not whole or len(whole) < len(several) or len(set(whole)) < len(whole):
+    several: tuple[object, ...] = (concurrency,)
+    if isinstance(concurrency, Iterable) and not isinstance(concurrency, str | bytes):
+        with contextlib.suppress(TypeError):  # one number of torch's or numpy's
+            several = tuple(concurrency)
+    counts = [count for each in several if (count := whole(each)) is not None]
+    if not counts or len(counts) < len(several) or len(set(counts)) < len(counts):
         raise SettingsError(f"concurrency is {concurrency!r}.", remedy="Write how many requests run at a time: 8, or several: [1, 8, 32].")
-    return tuple(whole)
+    return tuple(counts)

@@ -16,6 +16,7 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 Fields = Mapping[str, Any]  # an object that a server wrote, or that is sent to one
 DONE = "[DONE]"  # the data of the last event of a stream
 SHOWN = 200  # characters of a server's own words that an error repeats
+MOST_TOKENS = 10**12  # of an answer; more is no number of tokens
 SHOWN_WORD = 40  # and of a word that stands among the reasons of failures
 
 
@@ -219,7 +220,7 @@ def said(text: str) -> str:
 def _read(text: str | bytes) -> Fields:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AnswerError("malformed answer", f"no JSON: {text[:SHOWN]!r}") from error
     if not isinstance(found, dict):
         raise AnswerError("malformed answer", f"no object: {text[:SHOWN]!r}")
@@ -299,4 +300,4 @@ def _usage(found: Fields) -> Chunk:
 
 def _count(held: object, name: str) -> int | None:
     count = held.get(name) if isinstance(held, Mapping) else None
-    return count if type(count) is int and count >= 0 else None
+    return count if type(count) is int and 0 <= count < MOST_TOKENS else None

@@ -27,7 +27,7 @@ class AsAdvised(Metered):
             raise SettingsError("A model that is awaited is not advised on.", remedy="Write a test that measures what it awaits.")
         limits = self._session.budget(test).limits
         floor = next((limits[name]["accuracy"].value for name in (task.name, None) if "accuracy" in limits.get(name, {})), None)
-        advising = Advising(Asking(self, test, _never), task, floor, name=task.name)
+        advising = Advising(Asking(self, test, _never), task, floor, students=self._session.settings.advise_students, name=task.name)
         return advising.today(advising.advise(None, {}))
 
 

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.measuring.driver import arun_metered
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.devices import free_memory
+from pytest_greencompute.pairing.told import Explaining
 from pytest_greencompute.pairing.worker import Worker
 from pytest_greencompute.profiling.passes import profile
+from pytest_greencompute.profiling.replay import ReplayMeter
 from pytest_greencompute.session.once import Once
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
@@ -64,7 +67,7 @@ class AsSide(Once):
         """Measure by turns with the other side; once where that does not measure this run."""
         if not self.worker.wait_to_begin(task.name):
             if (how := self.worker.to_explain) is not None:
-                self.worker.explained(profile(task, ticking=how.ticking, limit_s=how.limit_s, some=how.some or None))
+                self.worker.explained(self._looked_at(test, task, how))
             return await super().measure(test, task)
         session, worker = self._here, self.worker
         assert session.instruments is not None
@@ -73,6 +76,15 @@ class AsSide(Once):
         raw, outputs = await arun_metered(task, session.instruments, effort, session.why_unmeasured)
         worker.done(raw)
         return raw, outputs
+
+    def _looked_at(self, test: MeteredTest, task: Task, how: Explaining) -> Profile:
+        """What the model is seen to do."""
+        instruments = self._here.instruments
+        metering = None if instruments is None else ReplayMeter(instruments, self._here.aim(test))
+        if instruments is not None:
+            instruments.expect(how.learnt)
+        some, counted = how.some or None, how.counted or None
+        return profile(task, ticking=how.ticking, limit_s=how.limit_s, some=some, counted=counted, metering=metering, replay=how.replay)
 
 
 def effort_of_side(max_seconds: float, count: tuple[str, ...]) -> Effort:

@@ -11,7 +11,7 @@ from pytest_greencompute.errors import MeterError, SettingsError
 from pytest_greencompute.estimates.estimate import Estimate, Missing
 from pytest_greencompute.estimates.measured import MeasuredRun
 from pytest_greencompute.judging.choice import ACCURACY, DEFAULT_MARGIN, ENERGY, Candidate, Choice, parse_margin, sweep_name
-from pytest_greencompute.judging.right_size import judge_floor, judge_right_size
+from pytest_greencompute.judging.right_size import judge_met, judge_right_size
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.report.candidates import lines
 from pytest_greencompute.results.result import CandidateCount, CandidateRow, GivenAdvice
@@ -32,7 +32,7 @@ class Comparison:
 
     ``runs[name]`` and ``outputs[name]`` are a candidate's figures and answers; ``right_sized`` is the leanest that meets what was asked
     (None where none does), ``cheapest`` its settings after a sweep, ``front`` the Pareto front of accuracy against energy, leanest first.
-    ``str()`` is the table. Where no candidate reaches the floor of accuracy the test fails, metered or not.
+    ``str()`` is the table. Where no candidate meets the floor of accuracy and the limits the test fails: the floor, metered or not.
     Without ``--energy-budget`` each candidate ran once: asking for what needs energy skips the rest of the test, saying why. Where no
     candidate has a figure of energy it raises MeterError with the reason.
     """
@@ -158,7 +158,8 @@ class Comparison:
 
     def by_run(self) -> ByRun:
         """Each candidate's row of the table and the verdicts on it, by the name of its run."""
-        nobody = None if any(each.metric == ACCURACY.name for each in self.verdicts) else judge_floor(self.choice)
+        # The verdict on a configured candidate that misses what is asked says who meets it.
+        nobody = None if any(each.metric != ENERGY.name for each in self.verdicts) else judge_met(self.choice)
         verdicts = self.verdicts if nobody is None else [*self.verdicts, nobody]
         rows = {row.candidate: row for row in self.described()}
         return {

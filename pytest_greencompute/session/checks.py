@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,12 +36,31 @@ class Asking:
             which = f"a run named {name!r}" if name else "a run without a name"
             raise SettingsError(f"This test has measured {which} already.", remedy="Tell its runs apart: measure(..., name='large').")
 
-    def refuse_inside_a_window(self) -> None:
-        """Raises SettingsError where a window is open."""
-        if any(window.running for window in self.test.windows):
+    def refuse_out_of_turn(self) -> None:
+        """Raises SettingsError where a window is open, something else is being measured, or the test has been judged."""
+        test = self.test
+        if any(window.running for window in test.windows):
             raise SettingsError(
                 "A window is open: what is measured inside it would be counted twice.", remedy="Measure before or after it."
             )
+        if test.measuring:
+            raise SettingsError(
+                "This test is measuring something else: each would pay for the other, too.", remedy="Measure one after the other."
+            )
+        if test.over:
+            raise SettingsError(
+                f"{test.subject} has ended and was judged: what its energy_meter measures now would be in no verdict and no report.",
+                remedy="Measure before it ends, with the energy_meter of the test that is running.",
+            )
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """While it is measured nothing else of the test is."""
+        self.test.measuring = True
+        try:
+            yield
+        finally:
+            self.test.measuring = False
 
     def run_nothing(self) -> None:
         """Skip the test where no model is to run."""
@@ -90,6 +111,12 @@ def check_name(name: object, what: str, such: str) -> None:
         raise SettingsError(
             f"name is {name!r}, which is no whole text.", remedy="It holds half of a character: decode it first."
         ) from error
+
+
+def check_seconds(seconds: object) -> None:
+    """Raises SettingsError for what is no time to look at a model for."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise SettingsError(f"seconds is {seconds!r}.", remedy="Write for how long the model may be looked at, such as 15.")
 
 
 def repeatable(queries: Queries) -> Any:

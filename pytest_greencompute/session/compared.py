@@ -9,7 +9,7 @@ from typing import Any
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.measured_kinds import Generation
 from pytest_greencompute.judging.choice import Candidate, Choice, asked_of, grid, sweep_name
-from pytest_greencompute.levers.table import Candidates
+from pytest_greencompute.levers.smaller import Candidates
 from pytest_greencompute.measuring.by_turns import Entrant, measure_abreast, run_all_once
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.generator import PREFILL, WHOLE, Generator, apart
@@ -21,6 +21,7 @@ from pytest_greencompute.session.checks import Asking, by_candidate, check_name,
 from pytest_greencompute.session.spread import SpreadOut, cards_of, with_note
 from pytest_greencompute.session.under_meters import UnderMeters
 from pytest_greencompute.values.names import checked_count
+from pytest_greencompute.values.units import whole
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -58,7 +59,7 @@ class Comparing:
     def over(self, batch_size: int | Iterable[int], axes: Mapping[str, Iterable[Any]]) -> Comparison:
         """The shared task's model at every combination of the settings. Raises SettingsError."""
         model = self.shared.model
-        swept = checked_axes(model, {**({} if isinstance(batch_size, int) else {"batch_size": batch_size}), **axes})
+        swept = checked_axes(model, {**({} if isinstance(batch_size, int) or whole(batch_size) else {"batch_size": batch_size}), **axes})
         variants, shared = Variants(model), self._listed()
 
         def entrant(values: Mapping[str, Any]) -> Entrant:
@@ -87,9 +88,11 @@ class Comparing:
             raise SettingsError(f"The {missing} could not be measured: {comparison.problems[missing]}.", remedy="Measure fewer at a time.")
         return Generation(runs[PREFILL], runs[WHOLE])
 
-    def advice(self, levers: Iterable[str] | None, candidates: Candidates, *, without_accuracy: bool) -> Advised:
+    def advice(self, levers: Iterable[str] | None, candidates: Candidates, *, students: bool, without_accuracy: bool) -> Advised:
         """What is proven to make the shared task cheaper. Raises SettingsError."""
-        return Advising(self.asking, self.shared, self.floor, self.limits or {}, without_accuracy).advise(levers, candidates)
+        self.asking.refuse_out_of_turn()
+        with self.asking.in_turn():
+            return Advising(self.asking, self.shared, self.floor, self.limits or {}, without_accuracy, students).advise(levers, candidates)
 
     def _listed(self) -> Task:
         """What is shared, queries and references made such that every candidate can have them."""
@@ -98,7 +101,7 @@ class Comparing:
     def _abreast(self, entrants: Sequence[Entrant], models: Sequence[object], *, scored: bool, told: bool = True) -> Comparison:
         """``models``: as the user gave them. ``told``: the reports show the comparison, and not only its runs."""
         asking, test, name = self.asking, self.asking.test, self.shared.name
-        asking.refuse_inside_a_window()
+        asking.refuse_out_of_turn()
         counted = checked_count(self.shared.count)
         self._check(entrants)
         aim = asking.mode.aim(test)
@@ -106,7 +109,8 @@ class Comparing:
         unmeasured = tuple(Candidate(entrant.name, problem="not measured", values=entrant.values) for entrant in entrants)
         # What is asked is refused before anything is run.
         plain = Choice(unmeasured, aim, least, limited, subject=test.subject)
-        found, outputs, looks = self._measured([*entrants], plain, counted, models)
+        with asking.in_turn():
+            found, outputs, looks = self._measured([*entrants], plain, counted, models)
         for note in asking.mode.not_by_turns(test, "candidates are compared with each other, not with other commits"):
             found = with_note(found, note)
         comparison = Comparison(replace(plain, candidates=found, looks=looks), outputs, asking.unmetered, name)

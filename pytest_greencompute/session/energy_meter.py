@@ -12,7 +12,7 @@ from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.awaiting import finished
 from pytest_greencompute.models.queries import Queries
 from pytest_greencompute.models.scoring import Score
-from pytest_greencompute.session.checks import Asking
+from pytest_greencompute.session.checks import Asking, check_seconds
 from pytest_greencompute.session.tests import MeteredTest
 
 if TYPE_CHECKING:  # what a session that only measures runs, or measures nothing, does not load
@@ -32,8 +32,8 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 class EnergyMeter:
     """Measures runs of one test.
 
-    With ``--energy-budget`` it runs the whole protocol under the session's meters; without, each query once and unmetered.
-    ``skip`` ends the test as skipped, with a reason.
+    With ``--energy-budget`` it runs the whole protocol under the session's meters; without, each query once and unmetered: asking such a
+    run for a figure that needs a meter skips the rest of the test, saying why.
     """
 
     def __init__(self, mode: Mode, test: MeteredTest, skip: Callable[[str], NoReturn]) -> None:
@@ -80,12 +80,12 @@ class EnergyMeter:
         seconds: float = 15.0,
     ) -> Profile | None:
         """See what ``model`` does while it answers some of ``queries``, for at most ``seconds``: the time of its modules, operators and
-        Python functions, FLOPs, types, padding. Nothing is metered. Reports show it beside the run called ``name``.
-
-        None without --energy-budget: nothing is looked at then. Other arguments and errors as for ``measure``.
+        Python functions, FLOPs, types, padding; modules that are too short for a clock are replayed under the meter. Reports show it beside
+        the run called ``name``. Without ``--energy-budget`` the answer is None. Other arguments and errors as for ``measure``.
         """
-        task = self._asking.task(model, queries, batch_size, collate=collate, name=name)
-        return self._asking.mode.look(self._asking.test, task, seconds)
+        check_seconds(seconds)
+        self._asking.refuse_out_of_turn()
+        return self._asking.mode.look(self._asking.test, self._asking.task(model, queries, batch_size, collate=collate, name=name), seconds)
 
     async def ameasure(
         self,
@@ -106,19 +106,19 @@ class EnergyMeter:
 
         ``model`` is an async function of a batch (one that answers at once will do, too), awaited one batch after the other in the test's
         own event loop, asyncio's or another. A batch may be answered concurrently: ``await asyncio.gather(*map(ask, batch))`` with
-        ``batch_size=8``. While counters are waited for, other tasks of the loop go on; what they use is in the figures. Otherwise as
-        ``measure``.
+        ``batch_size=8``. While counters are waited for, other tasks of the loop go on, and are in the figures. Otherwise as ``measure``.
         """
         common = (model, queries, batch_size, references, score, collate, name)
-        counted: dict[str, Any] = {"tokens": tokens, "count": count, "repeats": repeats}
-        return await self._measured(self._asking.task(*common, reasoning=reasoning, awaits=True, **counted))
+        task = self._asking.task(*common, tokens=tokens, reasoning=reasoning, count=count, repeats=repeats, awaits=True)
+        return await self._measured(task)
 
     async def _measured(self, task: Task) -> MeasuredRun:
         asking = self._asking
         asking.check_name(task.name)
-        asking.refuse_inside_a_window()
+        asking.refuse_out_of_turn()
         asking.run_nothing()
-        raw, outputs = await asking.mode.measure(asking.test, task)
+        with asking.in_turn():
+            raw, outputs = await asking.mode.measure(asking.test, task)
         asking.test.runs.append(raw)
         return MeasuredRun(raw, outputs, partial(asking.mode.aim, asking.test), asking.unmetered)
 
@@ -142,11 +142,10 @@ class EnergyMeter:
     ) -> Comparison:
         """Measure ``candidates``, several models for one task by name, on the same ``queries``, their sets by turns.
 
-        ``floor`` is the least accuracy that will do (a share, 0.72 or "72 %"), ``limits`` are what else a candidate must meet: latency_p50,
-        latency_p95, latency_p99, throughput. ``batch_size``, ``tokens`` and ``repeats`` are one for all or one by name, the rest as for
-        ``measure``. A candidate that raises has its reason in the table, and the others stand. ``spread``: three candidates or more are
-        measured on equal GPUs side by side, neighbours on one card; the test is run once more for each card. Raises SettingsError for bad
-        input, MeterError as ``measure`` does.
+        ``floor`` is the least accuracy that will do (a share, 0.72 or "72 %"), ``limits`` are what else a candidate must meet: throughput,
+        and latency_p50, p90, p95 and p99. ``batch_size``, ``tokens`` and ``repeats`` are one for all or one by name, the rest and errors as
+        for ``measure``. A candidate that raises has its reason in the table, and the others stand. ``spread``: three or more are measured
+        on equal GPUs side by side, neighbours on one card; the test is run once more for each card.
         """
         shared = self._asking.task(None, queries, 1, references, score, collate, name, reasoning=reasoning, count=count)
         return self._comparing(shared, floor, limits, spread=spread).among(candidates, batch_size, tokens, repeats)
@@ -176,8 +175,7 @@ class EnergyMeter:
         ``limits`` are what a setting must meet beside ``floor``, such as {"latency_p95": "40 ms"}. What does not fit into the memory, or
         this device cannot do, is a row that says so. Otherwise as ``compare``.
         """
-        common = (model, queries, 1, references, score, collate, name)
-        shared = self._asking.task(*common, tokens=tokens, count=count, repeats=repeats)
+        shared = self._asking.task(model, queries, 1, references, score, collate, name, tokens=tokens, count=count, repeats=repeats)
         return self._comparing(shared, floor, limits or {}, spread=spread).over(batch_size, axes)
 
     def generate(
@@ -222,19 +220,20 @@ class EnergyMeter:
         limits: Mapping[str, object] | None = None,
         candidates: Mapping[str, Callable[[Any], Any]] | None = None,
         levers: Iterable[str] | None = None,
+        students: bool = False,
         without_accuracy: bool = False,
     ) -> Advised:
         """Try the known levers on ``model`` and ``queries``, and say what to change and what that saves: ``print(advised)``.
 
         ``batch_size`` and the rest are today's. ``floor`` is the least accuracy that will do (default: half a point less than today's),
         ``limits`` as for ``sweep``. Without ``references`` the share of answers that are today's stands for accuracy. ``candidates`` are
-        smaller models by name; ``levers`` names those to try (default: all that are quick to try). What is advised has been confirmed by
-        fresh turns beside today's configuration. The model and the settings of the process are afterwards as they were.
-
-        Raises SettingsError for bad input, also for less than 30 queries without ``without_accuracy=True``; MeterError.
+        smaller models by name, with ``students`` some more that are fitted on today's answers; ``levers`` names those to try (default: what
+        is quick). What is advised was confirmed by fresh turns. Model and process are as they were. Raises SettingsError, also for under
+        30 queries without ``without_accuracy``.
         """
         shared = self._asking.task(model, queries, batch_size, references, score, collate, None, tokens=tokens)
-        return self._comparing(shared, floor, limits or {}).advice(levers, candidates or {}, without_accuracy=without_accuracy)
+        advice = self._comparing(shared, floor, limits or {}).advice
+        return advice(levers, candidates or {}, students=students, without_accuracy=without_accuracy)
 
     def energy_score(
         self,
@@ -244,7 +243,9 @@ class EnergyMeter:
         task: str,
         model_class: str | None = None,
         collate: Callable[[Any], Any] | None = None,
+        tokens: object = None,
         name: str | None = None,
+        reference: str | os.PathLike[str] | None = None,
         passes: int = 10,
         state: str | os.PathLike[str] | None = None,
         protocol_queries: bool = False,
@@ -253,15 +254,15 @@ class EnergyMeter:
     ) -> ScoredRun:
         """Measure ``model`` by the protocol of AI Energy Score, and rate it: ``.rating``, ``.wh_per_1000_queries``.
 
-        Batch size 1, ``passes`` over all ``queries``, however long they take; the protocol has 1,000 queries and ten passes, and with
-        others the stars are indicative. ``task`` and ``model_class`` as for ``rate``. ``protocol_queries``: these are the protocol's own
-        for the task; ``output_of_protocol``: so is the length of the answers. After each pass the state is written to ``state`` (a file
-        below the root; default: one for each test and name), and a session that was killed goes on there. Otherwise as ``measure``.
+        Batch size 1, ``passes`` over all ``queries``; with others than the protocol's 1,000 queries and ten passes stars are indicative.
+        ``task`` and ``model_class`` as for ``rate``; ``reference``: a leaderboard's date, file or folder. ``protocol_queries``: these are
+        the protocol's own for the task; ``output_of_protocol``: so are the answers' lengths, where ``tokens`` counts none. Passes are kept
+        in ``state`` (a file below the root), where a session that was killed goes on. Otherwise as ``measure``.
         """
         from pytest_greencompute.session.scored import score
 
-        asked = (task, model_class, passes, protocol_queries, output_of_protocol)
-        return score(self._asking, self._asking.task(model, queries, collate=collate, name=name, repeats=repeats), asked, state)
+        work = self._asking.task(model, queries, collate=collate, name=name, tokens=tokens, repeats=repeats)
+        return score(self._asking, work, (task, model_class, passes, protocol_queries, output_of_protocol), reference, state)
 
     def serve_load(
         self,
@@ -318,9 +319,8 @@ class EnergyMeter:
         """``with energy_meter.window("prefill") as w: …`` for code that is not a loop of queries; then ``w.energy``.
 
         ``queries`` is how many queries the body answers and ``tokens`` how many tokens it generates; ``w.queries`` and ``w.tokens`` may be
-        set in the body instead. Budgets are judged per query, and ``energy_per_token`` per token. Raises SettingsError for bad input.
-
-        One window is read once: its interval is what the meter's ticks leave open, and one shorter than ten ticks is INCONCLUSIVE.
+        set in the body instead. Budgets are judged per query, and ``energy_per_token`` per token. One window is read once: its interval is
+        what the meter's ticks leave open, and one shorter than ten ticks is INCONCLUSIVE. Raises SettingsError for bad input.
         """
         from pytest_greencompute.session.windows import window
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pytest_greencompute.errors import GreencomputeError, SettingsError
 from pytest_greencompute.estimates.estimate import Estimate, scaled
 from pytest_greencompute.explaining.explanation import explain
-from pytest_greencompute.explaining.profile import Profile, Ticking
+from pytest_greencompute.explaining.profile import Profile, Ticking, ticking_of
+from pytest_greencompute.explaining.served import served
 from pytest_greencompute.judging.verdict import Verdict
 from pytest_greencompute.report.escape import printable
 from pytest_greencompute.results.result import ENERGY, Explained, Result
@@ -31,7 +32,7 @@ class Asked:
     @property
     def ticking(self) -> Ticking:
         """The clock that the meter pays for."""
-        return "device" if self.head.domain.startswith("gpu") else "cpu"
+        return ticking_of(self.head.domain.split("+"))
 
 
 def asked_for(verdicts: Sequence[Verdict], kind: str, *, always: bool) -> list[Asked]:
@@ -62,6 +63,22 @@ def explain_test(test: MeteredTest, asked: Sequence[Asked], look: Looking) -> No
             continue
         for place, result in _results_of(test, each):
             test.results[place] = replace(result, explained=(*result.explained, made))
+
+
+def explain_loads(test: MeteredTest, asked: Sequence[Asked], saved: Sequence[Sequence[Run]]) -> list[Asked]:
+    """Add to the results of loads of a server what is known of those, here and in the newest saved run of each; return what is no load."""
+
+    def load(runs: Sequence[Run], each: Asked) -> Run | None:
+        wanted = (test.node_id, each.verdict.run)
+        return next((run for run in reversed(runs) if (run.test, run.name) == wanted and run.serving is not None), None)
+
+    sides: dict[str | None, tuple[Profile, Profile]] = {}
+    for each in asked:
+        before, now = load([run for runs in saved for run in runs], each), load(test.runs, each)
+        if before is not None and now is not None:
+            sides[each.verdict.run] = served(before), served(now)
+    explain_test(test, [each for each in asked if each.verdict.run in sides], lambda each: sides[each.verdict.run])
+    return [each for each in asked if each.verdict.run not in sides]
 
 
 def not_explained(test: MeteredTest, asked: Sequence[Asked], error: GreencomputeError) -> None:

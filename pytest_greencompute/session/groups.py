@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.judging.choice import ACCURACY, CONSTRAINTS, DEFAULT_MARGIN, Candidate, Choice, asked_of, parse_margin
+from pytest_greencompute.judging.choice import CONSTRAINTS, DEFAULT_MARGIN, ENERGY, Candidate, Choice, asked_of, parse_margin
 from pytest_greencompute.judging.laxer import GroupDemand
-from pytest_greencompute.judging.right_size import judge_floor, judge_right_size
+from pytest_greencompute.judging.right_size import judge_met, judge_right_size
 from pytest_greencompute.session.candidates import rows_of
 from pytest_greencompute.values.names import unknown_key
 
@@ -140,8 +140,8 @@ class Group:
         verdicts: list[Verdict] = []
         if metered and self.default in [self.members[node_id] for node_id in self.chosen]:
             verdicts.append(judge_right_size(choice, self.default, self.margin))
-        nobody = None if any(each.metric == ACCURACY.name for each in verdicts) else judge_floor(choice)
-        # Part of a group cannot show that nobody reaches the floor.
+        nobody = None if any(each.metric != ENERGY.name for each in verdicts) else judge_met(choice)
+        # Part of a group cannot show that nobody meets what is asked.
         whole = all(node_id in self.found for node_id in self.members)
         self.verdicts = (*verdicts, *([nobody] if nobody is not None and whole else []))
         return choice if metered else None

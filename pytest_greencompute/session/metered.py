@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_greencompute.estimates.estimate import Aim
-from pytest_greencompute.explaining.profile import Profile
+from pytest_greencompute.explaining.profile import Profile, ticking_of
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.measuring.driver import arun_metered
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.measuring.time_limit import TimeLimit
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.profiling.passes import profile
+from pytest_greencompute.profiling.replay import ReplayMeter
 from pytest_greencompute.session.session import Session
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.under_meters import UnderMeters
@@ -114,9 +115,9 @@ class Metered:
         """What the model is seen to do, on the devices that the test has locked."""
         under = self._locked(test)
         _wait_still(test)
-        gpu = any(each.domain.startswith("gpu") for each in under.instruments.sources)
+        ticking = ticking_of(each.domain for each in under.instruments.sources)
         with self._session.limit(test).counting():
-            found = profile(task, ticking="device" if gpu else "cpu", limit_s=seconds)
+            found = profile(task, ticking=ticking, limit_s=seconds, metering=ReplayMeter(under.instruments, self.aim(test)))
         test.profiles[task.name] = found
         return found
 

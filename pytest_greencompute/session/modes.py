@@ -21,11 +21,9 @@ from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.under_meters import UnderMeters
 from pytest_greencompute.values.provenance import Provenance
 
-if TYPE_CHECKING:  # loaded where candidates are compared
-    from pytest_greencompute.session.spread import SpreadOut
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded where candidates are compared, or a model is looked at
     from pytest_greencompute.explaining.profile import Profile
+    from pytest_greencompute.session.spread import SpreadOut
 
 T = TypeVar("T")
 
@@ -119,6 +117,8 @@ MODES = {"metered": "Metered", "as_advised": "AsAdvised", "once": "Once"}  # mod
 
 def mode_of(session: Session) -> Mode:
     """How this session's tests measure, by its settings. A mode's module is loaded where it is chosen."""
-    name = "as_advised" if session.settings.advise else "metered" if session.settings.enabled else "once"
+    name = (
+        "as_advised" if session.settings.advise or session.settings.advise_students else "metered" if session.settings.enabled else "once"
+    )
     mode: Mode = getattr(import_module(f"pytest_greencompute.session.{name}"), MODES[name]).of(session)
     return mode

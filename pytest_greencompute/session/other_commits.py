@@ -21,7 +21,8 @@ from pytest_greencompute.pairing.tests import Contest
 from pytest_greencompute.session.explained import Asked, explain_test
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.settings.settings import Settings
-from pytest_greencompute.settings.sides import told_to_sides
+from pytest_greencompute.settings.sides import lent_to_sides, told_to_sides
+from pytest_greencompute.values.behaviour import Behaviour
 
 
 class OtherCommits:
@@ -30,7 +31,7 @@ class OtherCommits:
     """
 
     def __init__(self, settings: Settings, root: Path, home: Path, environ: Mapping[str, str], options: Sequence[str], alarms: int) -> None:
-        links = settings.base_link if home == root else [str(home / link) for link in settings.base_link]
+        links = lent_to_sides(settings, root, home)
         self.bases = Bases(root, environ, settings.base_refs, settings.base_python, links, options, home)
         self.bases.resolve()
         self._settings, self._root, self._home, self._alarms = settings, root, home, alarms
@@ -54,13 +55,13 @@ class OtherCommits:
             None if None in begun.values() else Room(partial(_memories, meters), self._empty, begun),
         )
 
-    def explain(self, test: MeteredTest, contest: Contest, asked: Sequence[Asked]) -> None:
-        """Say in the test's results why its runs are others than at the commits."""
+    def explain(self, test: MeteredTest, contest: Contest, asked: Sequence[Asked], learnt: Sequence[Behaviour]) -> None:
+        """Say in the test's results why its runs are others than at the commits. ``learnt``: what is known of the devices."""
 
         def look(each: Asked) -> tuple[Profile, Profile]:
             labels = [base.label for base in contest.checked_out.of_test(test.node_id)]
             label = each.verdict.where if each.verdict.where in labels else labels[0]  # a baseline's only commit
-            return contest.explain(label, each.verdict.run, for_both(each.ticking))
+            return contest.explain(label, each.verdict.run, for_both(each.ticking, learnt=learnt))
 
         explain_test(test, asked, look)
 

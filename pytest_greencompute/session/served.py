@@ -34,7 +34,7 @@ class Loads:
         cls, asking: Asking, concurrency: int | Iterable[int], references: Iterable[Any] | None, score: Score, name: str | None
     ) -> Loads:
         """The loads, checked. Raises SettingsError."""
-        asking.refuse_inside_a_window()
+        asking.refuse_out_of_turn()
         if name is not None:
             check_name(name, "loads", "name='chat'")
         several, given = levels(concurrency), listed_references(references)
@@ -55,7 +55,7 @@ class Loads:
         client, answering = open_client(wanted, model, mode.clock)
         note = mode.not_by_turns(test, "a server runs beside the commits: its load is not measured by turns with others")
         found = {}
-        with client:
+        with client, self.asking.in_turn():
             check_answers(client, wanted)
             for each in self.loads:
                 raw, outputs = self._served(client, wanted, replace(each, model=answering))

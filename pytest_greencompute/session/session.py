@@ -28,7 +28,7 @@ from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.meters.registry import meter
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.results.session import Facts, Refusal
-from pytest_greencompute.session.explained import asked_for, commit_of, not_explained
+from pytest_greencompute.session.explained import asked_for, commit_of, explain_loads, not_explained
 from pytest_greencompute.session.opened import OpenMeters
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.session.verdicts import enforce, judged
@@ -76,13 +76,12 @@ class Session:
         self._waiting = waiting
         self._today = today or datetime.datetime.now(tz=datetime.timezone.utc).date()
         self._is_side = is_side
-        self.side_options = side_options
+        self.side_options = tuple(side_options)
         self._device_s = self._apart_s = 0.0
         self.saved: Sequence[Sequence[Run]] = ()
         self._bench: Bench | None = None
         if settings.baseline is not None and settings.enabled:
             self.saved = store_of(self.home).named(settings.baseline).runs()
-        self._side_options = tuple(side_options)
         if settings.base_refs and settings.enabled:
             self._others = self._commits(settings.base_refs)
 
@@ -172,7 +171,7 @@ class Session:
         from pytest_greencompute.session.other_commits import OtherCommits
 
         settings = replace(self.settings, base_refs=refs)
-        return OtherCommits(settings, self.root, self.home, self.environ, self._side_options, self._alarms)
+        return OtherCommits(settings, self.root, self.home, self.environ, self.side_options, self._alarms)
 
     def expect_tests(self, node_ids: Sequence[str]) -> None:
         """The tests that are going to be measured, in order: what serves them at another commit is started once."""
@@ -245,9 +244,10 @@ class Session:
     def _explain(self, test: MeteredTest, verdicts: Sequence[Verdict]) -> None:
         """Look at both sides of what FAILed against a commit, or against a baseline whose commit is in this clone."""
         always = self.settings.explain == "always"
+        learnt = () if self.instruments is None else self.instruments.behaviours
         if test.contest is not None and self._others is not None:
-            self._others.explain(test, test.contest, asked_for(verdicts, "base_ref", always=always))
-        asked = asked_for(verdicts, "baseline", always=always)
+            self._others.explain(test, test.contest, asked_for(verdicts, "base_ref", always=always), learnt)
+        asked = explain_loads(test, asked_for(verdicts, "baseline", always=always), self.saved)
         if asked and self.opened is not None:
             tell = self.tell(test)
             say, aim, budget = (lambda what: tell(Tell(what))), self.aim(test), self.budget(test)
@@ -257,7 +257,7 @@ class Session:
                     commits.bases.open()
                     contest = commits.contest(test, budget, aim, say, self.opened.instruments)
                     contest.limit = self.limit(test)
-                    commits.explain(test, contest, asked)
+                    commits.explain(test, contest, asked, learnt)
             except GreencomputeError as error:
                 not_explained(test, asked, error)
 

@@ -38,6 +38,7 @@ class MeteredTest:
     ``demands`` are those of this commit alone, without the command line; only where commits are compared.
     ``attempts`` is how often it was begun, ``why_red`` what the last attempt that failed said. ``reread`` gives the lines as the test's
     marks are now; ``planned`` are the budgets that its runs were measured for, by name, and ``told`` the one that other commits were.
+    ``measuring``: a run is under way. ``over``: its body has ended, and was judged.
     ``profiles``: what its models were seen to do, by the name of the run. ``locked``: it holds the devices' locks, in ``held``. ``limit``
     is what it may cost, from its first run on.
     """
@@ -63,6 +64,8 @@ class MeteredTest:
     said: tuple[str, ...] = ()
     held: ExitStack = field(default_factory=ExitStack)
     locked: bool = False
+    measuring: bool = False
+    over: bool = False
     limit: TimeLimit | None = None
 
     def now(self) -> tuple[Line, ...]:
@@ -86,5 +89,6 @@ class MeteredTest:
         self.profiles.clear()
         self.told = None
         self.locked, self.limit = False, None
+        self.measuring = self.over = False
         self.results = []
         self.properties = []

@@ -11,7 +11,7 @@ __tracebackhide__ = True  # a traceback in a test shows the user's lines and our
 def window(asking: Asking, name: str | None, queries: int, tokens: int | None) -> Window:
     """A window that has not been opened yet. Raises SettingsError."""
     asking.check_name(name)
-    asking.refuse_inside_a_window()
+    asking.refuse_out_of_turn()
     test, mode = asking.test, asking.mode
     instruments, provenance = mode.around(test)
     made = Window(
@@ -19,6 +19,7 @@ def window(asking: Asking, name: str | None, queries: int, tokens: int | None) -
         instruments,
         mode.aim(None),
         asking.unmetered,
+        may_begin=asking.refuse_out_of_turn,
         queries=queries,
         tokens=tokens,
         watched=test.watched,

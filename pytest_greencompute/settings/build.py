@@ -153,6 +153,7 @@ class _Builder:
             only=self.flag("only"),
             benchmarks=self.flag("benchmarks"),
             advise=self.flag("advise"),
+            advise_students=self.flag("advise_students"),
             skip=self.flag("skip"),
             allow=self.value("allow", parse.allow, frozenset()),
             base_refs=self.value("base_ref", parse.names, ()),

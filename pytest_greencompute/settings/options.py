@@ -108,6 +108,13 @@ OPTIONS = (
         needs_budget=True,
         twin=False,  # a file that says so would make every session take minutes
     ),
+    Option(
+        "advise-students",
+        "--energy-advise, which tries small models, too, that are fitted on today's answers (scikit-learn)",
+        flag=True,
+        needs_budget=True,
+        twin=False,
+    ),
     Option("benchmarks", "meter the tests that use the fixture of pytest-benchmark or pytest-codspeed, too", flag=True, needs_budget=True),
     Option(
         "xdist",

@@ -15,10 +15,11 @@ from pytest_greencompute.settings.toml_file import TomlTable
 from pytest_greencompute.values.footprint import Footprint
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.names import unknown_key
+from pytest_greencompute.values.powers import DISAGREE
 from pytest_greencompute.values.readings import DOMAINS
 from pytest_greencompute.values.units import parse_positive
 
-ALLOWABLE = ("another process", "thermal slowdown", "power brake", "hardware slowdown")
+ALLOWABLE = ("another process", "thermal slowdown", "power brake", "hardware slowdown", DISAGREE)
 MOST_LAUNCHES = 16
 MOST_HOSTS = 10_000
 ACCEPT_KEYS = ("test", "metric", "up_to", "reason", "expires")

@@ -56,6 +56,7 @@ class Settings:
     skip: bool = False
     benchmarks: bool = False
     advise: bool = False
+    advise_students: bool = False
     allow: frozenset[str] = frozenset()
     base_refs: tuple[str, ...] = ()
     base_python: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_greencompute.judging.budget import Budget, Terms
@@ -30,6 +31,11 @@ def told_to_sides(settings: Settings, budget: Budget, root: Path, home: Path) ->
         footprint=settings.footprint,
         reasoning_markers=settings.reasoning_markers,
     )
+
+
+def lent_to_sides(settings: Settings, root: Path, home: Path) -> Sequence[str]:
+    """What checkouts have of this tree beside their own (``base_link``), from ``root``."""
+    return settings.base_link if home == root else [str(home / link) for link in settings.base_link]
 
 
 def side_seconds(settings: Settings, budget: Budget) -> float:

@@ -104,6 +104,17 @@ def written_at(data: TomlTable, keys: Keys) -> Any:
     return value
 
 
+def appended(text: str, tables: str) -> str | None:
+    """``text`` with ``tables`` below it, in its kind of lines; None where that is no TOML any more, as after ``tool = {…}``."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    new = (text.rstrip("\r\n") + newline if text else "") + tables.replace("\n", newline)
+    try:
+        tomllib.loads(new)
+    except (ValueError, RecursionError):
+        return None
+    return new
+
+
 def rewritten(text: str, limit: NewLimit) -> str | None:
     """``text`` with the limit in it; None where that cannot be done without touching anything else. ``text`` is TOML."""
     expected = _expected(tomllib.loads(text), limit)
@@ -220,7 +231,7 @@ def _heading(line: str) -> TomlTable:
     """The nested tables that a heading names; of a list of tables, its first."""
     try:
         data: Any = tomllib.loads(line)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return {}
     return {key: _opened(value) for key, value in data.items()}
 

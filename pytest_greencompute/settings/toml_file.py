@@ -45,7 +45,7 @@ class TomlFile:
             raise SettingsError(f"{self.name} cannot be read: {error.strerror}.") from error
         except UnicodeDecodeError as error:
             raise SettingsError(f"{self.name} is not UTF-8 text ({error.reason}).") from error
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # of its grammar, of numbers too long to be read, of tables too deep
             raise SettingsError(f"{self.name} is not valid TOML: {error}.") from error
         self._lines: dict[Path_, int] | None = None
 
@@ -60,8 +60,9 @@ class TomlFile:
 
 
 def _key_lines(text: str) -> dict[Path_, int]:
-    """Line number (from 1) of each table heading and each key at the start of a line."""
+    """Line number (from 1) of each table heading and each key at the start of a line, and the first of a table that dotted keys make."""
     lines: dict[Path_, int] = {}
+    dotted: dict[Path_, int] = {}
     table: Path_ = ()
     counts: dict[Path_, int] = {}
     for number, line in enumerate(text.split("\n"), 1):
@@ -76,14 +77,16 @@ def _key_lines(text: str) -> dict[Path_, int]:
         path = _path_of(f"{match.group(1)} = 0") if match else None
         if path is not None:
             lines.setdefault((*table, *path), number)
-    return lines
+            for end in range(1, len(path)):
+                dotted.setdefault((*table, *path[:end]), number)
+    return dotted | lines
 
 
 def _path_of(statement: str) -> tuple[str, ...] | None:
     """The keys that one TOML statement sets, or None where it is not a whole statement."""
     try:
         value: Any = tomllib.loads(statement)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None
     path: list[str] = []
     while isinstance(value, Mapping | list) and value:

@@ -6,7 +6,6 @@ and is tightened only where all of them were measured; nothing is written from a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +19,7 @@ from pytest_greencompute.results.result import Figure, Result, ShownVerdict
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.settings.toml_edit import SET_ON, Keys, NewLimit, first_written, in_their_unit, rewritten, written_at
 from pytest_greencompute.settings.toml_file import TomlFile, TomlTable
-from pytest_greencompute.store.files import write_atomically
+from pytest_greencompute.store.files import read_only, write_atomically
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.names import listed
 from pytest_greencompute.values.units import SHARES, parse, show_limit
@@ -101,7 +100,7 @@ def changes(way: str, findings: Findings, settings: Settings, data: TomlTable, t
         for verdict in result.verdicts:
             limit = _limit_of(result, verdict, budget)
             if limit is not None:
-                target = _target(result, verdict, limit, settings.budgets)
+                target = _target(result, verdict, limit, settings.budgets, budget.lines)
                 why_not = _why_not(way, result, verdict.word, findings) or _modelled(result, target.metric, target.line, settings)
                 basis = _basis(result, target.metric, budget, settings, why_not)
                 groups.setdefault((target.keys, target.name, verdict.metric), (target, limit, []))[2].append(basis)
@@ -120,7 +119,9 @@ def _limit_of(result: Result, verdict: ShownVerdict, budget: Budget) -> Limit | 
     return of_run.get(verdict.metric) or unnamed.get(verdict.metric)
 
 
-def _target(result: Result, verdict: ShownVerdict, limit: Limit, budgets: Mapping[str, tuple[Line, ...]]) -> Target:
+def _target(
+    result: Result, verdict: ShownVerdict, limit: Limit, budgets: Mapping[str, tuple[Line, ...]], holding: Sequence[Line]
+) -> Target:
     metric = METRICS[verdict.metric]
     for pattern, lines in budgets.items():
         for index, line in enumerate(lines):
@@ -129,7 +130,8 @@ def _target(result: Result, verdict: ShownVerdict, limit: Limit, budgets: Mappin
                     on = ("on", index - 1) if line.on else ()
                     where = f" on {', '.join(line.on.values())}" if line.on else ""
                     return Target((pattern, *on, *(() if name is None else (name,))), f"{_called(pattern, name)}{where}", metric, line)
-    return Target((), _called(limit.where, result.name), metric)
+    of_marker = next((line for line in holding if any(by_metric.get(metric.name) is limit for by_metric in line.limits.values())), None)
+    return Target((), _called(limit.where, result.name), metric, of_marker)
 
 
 def _called(test: str, run: str | None) -> str:
@@ -158,7 +160,7 @@ def _basis(result: Result, metric: Metric, budget: Budget, settings: Settings, w
     else:
         bad = high if metric.better == "lower" else low
         if bad is None:
-            return Basis(result.test, value, why_not=why_not or "the interval is open")
+            return Basis(result.test, value, why_not=why_not or "its interval is open: more queries or --energy-max-seconds bound it")
         end, wanted = bad, _with_headroom(metric, value, low, high, budget)
     if wanted < 0 or (wanted == 0 and not metric.zero):
         return Basis(result.test, value, end, wanted, why_not=why_not or "no limit above zero follows")
@@ -350,7 +352,7 @@ def _write(file: TomlFile, made: Changes) -> list[str]:
         raise SettingsError(f"it cannot be read any more ({error}).") from error
     if before.replace("\r\n", "\n").replace("\r", "\n") != file.text:
         raise SettingsError("it has changed since the session began.", remedy="Run pytest again.")
-    if not os.access(file.path, os.W_OK) or not file.path.stat().st_mode & 0o222:
+    if read_only(file.path):
         raise SettingsError("it is read-only.")
     text, refused = before, []
     for limit, told in zip(made.limits, made.said, strict=True):

@@ -31,6 +31,9 @@ class Ratio:
     low: float
     high: float
 
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
     @property
     def margin(self) -> float:
         """How many times beyond a limit the ratio must be for the low side to be beyond it too (1 or more, infinite if open)."""

@@ -12,7 +12,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.results.document import document
 from pytest_greencompute.results.run_json import read_runs
 from pytest_greencompute.results.summary import Summary
-from pytest_greencompute.store.files import to_json, write_atomically
+from pytest_greencompute.store.files import check_writable, to_json, write_atomically
 from pytest_greencompute.store.history import History, points_of
 from pytest_greencompute.store.reports import read_session
 from pytest_greencompute.values.run import Run
@@ -70,6 +70,10 @@ class Baselines:
                 write_atomically(path, text, new=True)
                 break
         return str(path)
+
+    def check(self, name: str) -> None:
+        """Raises SettingsError where no session could be added to a baseline."""
+        check_writable(self.folder_of(name) / "session.json")
 
     def named(self, name: str) -> Files:
         """The sessions of a baseline. Raises SettingsError where a file has the name of its folder."""

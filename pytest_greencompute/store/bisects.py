@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from pytest_greencompute.errors import GreencomputeError, SettingsError
+from pytest_greencompute.errors import MADE_UP, SettingsError
 from pytest_greencompute.store.files import to_json, write_atomically
 
 SCHEMA = "greencompute.bisect-state/1"
@@ -83,7 +83,7 @@ class BisectState:
             return MeasuredSoFar()
         except OSError as error:
             raise SettingsError(f"{self.path} cannot be read: {error.strerror}.", remedy=remedy) from error
-        except (GreencomputeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except MADE_UP as error:
             raise SettingsError(f"{self.path} is broken ({type(error).__name__}: {error}).", remedy=remedy) from error
 
     def keep(self, found: MeasuredSoFar) -> None:

@@ -13,21 +13,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.errors import UNREADABLE, SettingsError
 from pytest_greencompute.store.files import to_json, write_atomically
 from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.provenance import Device
 
 FORMAT = 2  # 1 took a lag that no work had shown for none
 LONGEST_BYTES = 10_000
-UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    RecursionError,
-    SettingsError,
-)  # what a file that is not ours, or broken, brings about
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +74,8 @@ class DeviceCache:
         return replace(found, behaviour=replace(found.behaviour, domain=domain)), ""
 
     def keep(self, behaviours: Iterable[Behaviour], devices: Mapping[str, Device], now: datetime) -> str:
-        """Keep what is known of devices, where it is new; why that could not be done, or nothing."""
+        """Keep what is known of devices, where it is new; why that could not be done, or nothing. One that fails costs no other."""
+        problems = []
         for each in behaviours:
             device = devices.get(each.domain)
             path = None if device is None else self._path(each.domain, device)
@@ -97,11 +90,11 @@ class DeviceCache:
             kept |= {"since": now.isoformat(timespec="seconds")}
             try:
                 if path.is_symlink() or (path.exists() and not path.is_file()):
-                    return f"{path} is no file of ours"
+                    raise SettingsError(f"{path} is no file of ours")
                 write_atomically(path, to_json({**kept, "behaviour": asdict(behaviour)}) + "\n")
             except (SettingsError, OSError) as error:
-                return _said(error)
-        return ""
+                problems.append(_said(error))
+        return "; ".join(dict.fromkeys(problems))
 
     def __iter__(self) -> Iterator[tuple[Path, Remembered | str]]:
         """All files, each with what is in it or why that is left aside."""
@@ -137,7 +130,7 @@ def _read(path: Path, now: datetime) -> Remembered:
         raise ValueError("it is too long")
     try:
         data: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError("its format is unknown")

@@ -1,7 +1,8 @@
 """A leaderboard out of its CSV files, in the form in which AI Energy Score publishes it.
 
 One file a task, named after it (``text_generation.csv``), with the columns ``model``, ``total_gpu_energy`` in kWh per 1,000 queries,
-``energy_score`` (the published stars) and, where models are rated by class, ``class``. The date is the one in the folder's name.
+``energy_score`` (the published stars) and, where models are rated by class, ``class``. The date is the one in the folder's name. Files of
+December 2025 have more columns (``test date``, tokens, throughput), which are not looked at.
 
 The published stars are checked: where the rule of ``rating`` does not give them, the leaderboard was made by another rule.
 """
@@ -9,6 +10,7 @@ The published stars are checked: where the rule of ``rating`` does not give them
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimates.star_scale import Leaderboard, Range
+from pytest_greencompute.estimates.star_scale import LEADERBOARDS, Leaderboard, Range
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -34,6 +36,20 @@ class Entry:
     model_class: str | None
     wh_per_1000_queries: float
     stars: int | None
+
+
+def leaderboard_named(named: object, root: Path) -> Leaderboard:
+    """The leaderboard in this package that is of the date ``named``, or the one in that file or folder below ``root``.
+
+    Raises SettingsError where there is neither, and as ``read_leaderboard``.
+    """
+    if isinstance(named, str) and named in LEADERBOARDS:
+        return LEADERBOARDS[named]
+    path = root / os.fsdecode(named) if isinstance(named, str | os.PathLike) else None
+    if path is None or not os.path.exists(path):  # noqa: PTH110  Path.exists raises for a name that is too long
+        remedy = f"Name a leaderboard's CSV file, a folder of them, or the date of one that is in this package: {', '.join(LEADERBOARDS)}."
+        raise SettingsError(f"The reference is {str(named)[:80]!r}, and there is no such file.", remedy=remedy)
+    return read_leaderboard(path)
 
 
 def read_leaderboard(path: Path) -> Leaderboard:

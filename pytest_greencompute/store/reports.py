@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.errors import GreencomputeError, SettingsError
+from pytest_greencompute.errors import MADE_UP, GreencomputeError, SettingsError
 from pytest_greencompute.results.document import summary_of
 from pytest_greencompute.results.run_json import SCHEMA, JsonObject, schema
 from pytest_greencompute.results.summary import Summary
@@ -29,7 +29,7 @@ def read_session(path: Path, *, samples: bool = True) -> Summary:
         return summary_of(report, samples=samples)
     except GreencomputeError as error:
         raise SettingsError(f"{path} cannot be shown: {error.message}", remedy="Measure it again.") from error
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except MADE_UP as error:
         # The schema cannot say all that a report must be; one that somebody edited may get this far.
         raise SettingsError(f"{path} cannot be shown ({type(error).__name__}: {error}).", remedy="Measure it again.") from error
 

@@ -37,6 +37,9 @@ class Store(Protocol):
     def save(self, name: str, session: Summary) -> str:
         """Keep a session, beside those that are there; what people call where it is. Raises SettingsError where that cannot be done."""
 
+    def check(self, name: str) -> None:
+        """Raises SettingsError where ``save`` will: before anything is measured."""
+
     def named(self, name: str) -> Saved:
         """Those of one baseline; empty where there is none."""
 

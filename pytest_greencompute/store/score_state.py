@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.errors import GreencomputeError, SettingsError
+from pytest_greencompute.errors import MADE_UP, SettingsError
 from pytest_greencompute.estimates.stars import BATCH_SIZE, ScoreRequest
 from pytest_greencompute.results.run_json import run_from_json, run_to_json
 from pytest_greencompute.store.files import to_json, write_atomically
@@ -57,7 +57,8 @@ def key_of(
         "queries": digest,
         "number of queries": count,
         "batch size": BATCH_SIZE,
-        **{name.replace("_", " "): getattr(asked, name) for name in asked.__dataclass_fields__},
+        # On whichever leaderboard they are rated, passes are the same.
+        **{name.replace("_", " "): getattr(asked, name) for name in asked.__dataclass_fields__ if name != "reference"},
     }
     for domain, device in devices.items():
         rows |= {f"{domain} {name}": getattr(device, name) for name in ("meter", "method", "device", "uuid")}
@@ -123,7 +124,7 @@ class ScoreState:
             return None, ""
         except OSError as error:
             raise SettingsError(f"{self._path} cannot be read: {error.strerror}.", remedy="Check its permissions.") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return None, f"is broken ({error})"
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise SettingsError(f"{self._path} is no state of energy_score().", remedy="Name another file, or move that one away.")
@@ -137,7 +138,7 @@ class ScoreState:
             found = run_from_json(run)
             if not _whole(found, key):
                 raise ValueError("its passes are not those of its key")
-        except (GreencomputeError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except MADE_UP as error:
             return None, f"is broken ({type(error).__name__}: {error})"
         return found, ""
 

@@ -54,7 +54,7 @@ struct header {
 };
 
 /* In the order of Sensors in sensor.py. */
-enum { COUNTER, DRAW, AVERAGE, INSTANT, CHANNELS };
+enum { COUNTER, DRAW, AVERAGE, INSTANT, MODULE, CHANNELS };
 
 struct channel {
     double update_s, window_s, gain, offset_w, quantum_j, quantum_w, jitter_s, rise_s, phase_s, read_s;
@@ -487,7 +487,9 @@ static void read_field(handle h, struct field *f)
     f->type = f->id == FI_TOTAL_ENERGY ? T_UNSIGNED_LONG_LONG : T_UNSIGNED_INT;
     if (f->id == FI_TOTAL_ENERGY)
         f->error = nvmlDeviceGetTotalEnergyConsumption(h, &f->value.ull);
-    else if ((f->id == FI_POWER_AVERAGE || f->id == FI_POWER_INSTANT) && f->scope == 0) /* the GPU; no module, no memory */
+    else if (f->id == FI_POWER_INSTANT && f->scope == 1)
+        f->error = read_mw(h, MODULE, &f->value.u);
+    else if ((f->id == FI_POWER_AVERAGE || f->id == FI_POWER_INSTANT) && f->scope == 0) /* the GPU; no memory */
         f->error = read_mw(h, f->id == FI_POWER_AVERAGE ? AVERAGE : INSTANT, &f->value.u);
     else
         f->error = NOT_SUPPORTED;

@@ -1,8 +1,8 @@
 """How a GPU shows its power, in one description that the Python simulation and the C stand-in both follow.
 
-A GPU has one true power curve and up to four *channels* that are derived from it, each by a ``Sensor`` of its own: the energy counter
+A GPU has one true power curve and up to five *channels* that are derived from it, each by a ``Sensor`` of its own: the energy counter
 (``nvmlDeviceGetTotalEnergyConsumption``), ``draw`` (``nvmlDeviceGetPowerUsage``), ``average`` and ``instant`` (the fields 185 and 186 of
-``nvmlDeviceGetFieldValues``). ``Sensors`` holds the four of one GPU.
+``nvmlDeviceGetFieldValues``), and ``module`` (field 186 of the scope 1). ``Sensors`` holds those of one GPU.
 
 The rule, in the order in which a channel applies it:
 
@@ -24,9 +24,15 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.values.powers import PowerField
 
 _MASK = (1 << 64) - 1
-PowerField = Literal["draw", "average", "instant"]
+FieldName = Literal["draw", "average", "instant", "module"]
+POWER_FIELDS: Mapping[FieldName, PowerField] = {  # those that a counter is held against, as a driver shows them
+    "draw": PowerField("draw"),
+    "instant": PowerField("instant", window_s=0.1),
+    "module": PowerField("instant", "module", window_s=0.1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +100,19 @@ class Sensor:
 class Sensors:
     """The channels of one GPU; None is one that the GPU does not have, and refuses as real ones do (``average`` before Ampere).
 
-    A GPU without a counter, whose energy can only be summed from its power: ``Sensors(None, Sensor(0.1, 1.0))``.
+    ``module`` is the instant power of the module that the GPU is a part of: what is beside it there is the ``offset_w``. A GPU without a
+    counter, whose energy can only be summed from its power: ``Sensors(None, Sensor(0.1, 1.0))``.
     """
 
     counter: Sensor | None
     draw: Sensor
     average: Sensor | None = None
     instant: Sensor | None = None
+    module: Sensor | None = None
 
     @classmethod
     def alike(cls, sensor: Sensor) -> Sensors:
-        """All four channels behave as ``sensor`` does: a counter that inherits whatever the power fields do not see."""
+        """The four channels of a GPU alone behave as ``sensor`` does: a counter that inherits whatever the power fields do not see."""
         return cls(sensor, sensor, sensor, sensor)
 
     def each(self, **changes: Any) -> Sensors:
@@ -113,7 +121,7 @@ class Sensors:
 
     @property
     def channels(self) -> Mapping[str, Sensor | None]:
-        """All four by name, in the order that the C stand-in numbers them."""
+        """All by name, in the order that the C stand-in numbers them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 

@@ -10,12 +10,14 @@ import heapq
 import itertools
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.meters.base import Condition, DeviceFacts
 from pytest_greencompute.meters.integrate import PowerIntegrator
-from pytest_greencompute.testing.sensor import PROFILES, PowerField, Sensor, Sensors, sensors_of
+from pytest_greencompute.testing.sensor import POWER_FIELDS, PROFILES, FieldName, Sensor, Sensors, sensors_of
+from pytest_greencompute.values.powers import PowerField
 from pytest_greencompute.values.readings import Reading, Source
 
 FAULTS: tuple[str, ...] = ("lost", "reset", "stuck", "throttled", "foreign", "slow read")
@@ -326,7 +328,7 @@ class SimulatedGpu(_Device):
         self._spend_read(counter.read_s)
         return Reading(counter.as_counter_j(self._counted_j()), self.clock.now_ns())
 
-    def read_power_w(self, field: PowerField = "draw") -> float:
+    def read_power_w(self, field: FieldName = "draw") -> float:
         """Read a power field in watts, which costs its ``read_s``. Raises MeterError where it is missing, MeterLostError after ``lost``."""
         sensor: Sensor | None = getattr(self.sensors, field)
         if sensor is None:
@@ -384,6 +386,10 @@ class SimulatedEnergyCounter:
     def condition(self) -> Condition:
         """Marks and facts of this moment."""
         return self._gpu.condition()
+
+    def power_fields(self) -> Mapping[PowerField, Callable[[], float]]:
+        """What reads the power fields of the GPU, as a driver shows them."""
+        return {field: partial(self._gpu.read_power_w, name) for name, field in POWER_FIELDS.items()}
 
     def in_use(self) -> bool:
         """As the device tells it."""

@@ -91,7 +91,7 @@ _SENSOR_FIELDS = (
     "phase_s",
     "read_s",
 )
-_CHANNELS = 4  # counter, draw, average, instant
+_CHANNELS = 5  # counter, draw, average, instant, module
 
 
 class _Channel(ctypes.Structure):

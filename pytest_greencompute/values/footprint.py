@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.values.units import YEAR_S
+from pytest_greencompute.values.units import CONSUMPTION, MASS, YEAR_S, money, show, show_share
 
 J_PER_KWH = 3.6e6
 
@@ -88,6 +88,9 @@ class Amount(NamedTuple):
     low: float | None
     high: float | None
 
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Year:
@@ -115,3 +118,16 @@ def yearly(footprint: Footprint, energy_j_per_query: float, low: float | None, h
         None if footprint.carbon is None else amount(footprint.carbon),
         None if footprint.money is None else amount(footprint.money),
     )
+
+
+def show_year(year: Year, currency: str, *, modelled: bool = False) -> str:
+    """'2.5 MWh ±0.8 %, 140 kg CO2e and 620 EUR': the share holds for all three, since the factors have no interval of their own."""
+    energy = year.kwh
+    sides = [abs(end - energy.value) for end in (energy.low, energy.high) if end is not None]
+    sure = f" ±{show_share(max(sides) / abs(energy.value))}" if len(sides) == 2 and energy.value else ""
+    parts = [f"{show(energy.value * J_PER_KWH, CONSUMPTION)}{sure}{' modelled' if modelled else ''}"]
+    if year.kg is not None:
+        parts.append(f"{show(year.kg.value, MASS)} CO2e")
+    if year.money is not None:
+        parts.append(show(year.money.value, money(currency)))
+    return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else parts[0]

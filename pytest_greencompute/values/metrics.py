@@ -27,8 +27,8 @@ class Metric:
     ``says`` is the verb phrase of a verdict's sentence, ``short`` the word in the verdict column,
     ``label`` the heading of its column. ``tolerance`` is the default share by which it may be
     worse than a baseline, ``fraction`` the percentile where it is one. ``per`` is what a figure of energy is divided or multiplied by:
-    tokens, or the carbon and the money of a joule. ``zero``: a limit of zero makes sense. ``signed``: a difference of two readings, which
-    noise may leave below zero; all other figures are positive.
+    tokens, those of the prompts or all of them, or the carbon and the money of a joule. ``zero``: a limit of zero makes sense.
+    ``signed``: a difference of two readings, which noise may leave below zero; all other figures are positive.
     ``floor`` is the default change (SI) below which a worse figure is no regression.
     """
 
@@ -41,7 +41,7 @@ class Metric:
     says: str
     tolerance: float | None = None
     fraction: float | None = None
-    per: Literal["", "token", "carbon", "money"] = ""
+    per: Literal["", "token", "input token", "total token", "carbon", "money"] = ""
     zero: bool = False
     signed: bool = False
     floor: float = 0.0
@@ -49,7 +49,7 @@ class Metric:
     @property
     def needs_meter(self) -> bool:
         """Whether it exists only in a measured run (``--energy-budget``)."""
-        return self.kind not in {"score", "tokens", "calls"}
+        return self.kind not in {"score", "tokens", "calls", "errors"}
 
     @property
     def exact(self) -> bool:
@@ -62,6 +62,7 @@ class Metric:
         return self.kind == "rating"
 
 
+_OF_PROMPTS: tuple[tuple[str, Literal["input token", "total token"]], ...] = (("input", "input token"), ("total", "total token"))
 _ALL = (
     Metric("energy_per_query", ENERGY, "lower", "energy", "energy/query", "energy", "used {} per query"),
     Metric(
@@ -75,10 +76,24 @@ _ALL = (
         signed=True,
     ),
     Metric("energy_per_token", ENERGY, "lower", "energy", "energy/token", "energy per token", "used {} per token", per="token"),
+    *(
+        Metric(
+            f"energy_per_{which}_token",
+            ENERGY,
+            "lower",
+            "energy",
+            f"energy/{which} token",
+            f"energy per {which} token",
+            f"used {{}} per {which} token",
+            per=per,
+        )
+        for which, per in _OF_PROMPTS
+    ),
     Metric("carbon_per_query", MASS, "lower", "energy", "CO2e/query", "carbon", "emitted {} of CO2e per query", per="carbon"),
     Metric("cost_per_query", MONEY, "lower", "energy", "cost/query", "cost", "cost {} of electricity per query", per="money"),
     Metric("average_power", POWER, "lower", "energy", "power", "power", "drew {} while busy"),
     Metric("latency_p50", TIME, "lower", "latency", "p50", "latency", "took {} at the median", fraction=0.50),
+    Metric("latency_p90", TIME, "lower", "latency", "p90", "latency", "took {} at the 90th percentile", fraction=0.90),
     Metric("latency_p95", TIME, "lower", "latency", "p95", "latency", "took {} at the 95th percentile", fraction=0.95),
     Metric("latency_p99", TIME, "lower", "latency", "p99", "latency", "took {} at the 99th percentile", fraction=0.99),
     *(
@@ -92,7 +107,7 @@ _ALL = (
             f"took {{}} to the first token at the {where}",
             fraction=percent / 100,
         )
-        for percent, where in ((50, "median"), (95, "95th percentile"), (99, "99th percentile"))
+        for percent, where in ((50, "median"), (90, "90th percentile"), (95, "95th percentile"), (99, "99th percentile"))
     ),
     *(
         Metric(
@@ -105,7 +120,7 @@ _ALL = (
             f"took {{}} from token to token at the {where}",
             fraction=percent / 100,
         )
-        for percent, where in ((50, "median"), (95, "95th percentile"))
+        for percent, where in ((50, "median"), (90, "90th percentile"), (95, "95th percentile"))
     ),
     Metric("throughput", RATE, "higher", "rate", "throughput", "throughput", "answered {}"),
     Metric("accuracy", RATIO, "higher", "score", "accuracy", "accuracy", "scored {}", tolerance=0.0),

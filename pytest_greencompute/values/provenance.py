@@ -124,12 +124,17 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What a run kept to of the protocol of AI Energy Score. Empty, or None for the class, where nothing is said."""
+    """What a run kept to of the protocol of AI Energy Score, and the scale that it is rated on. Empty, or None, where nothing is said."""
 
     task: str = ""  # that it is rated in
     model_class: str | None = None  # that it is rated in
     queries_of: str = ""  # the task whose queries it had
     output_of: str = ""  # the task whose answers' length it had
+    reference: str = ""  # the date of the leaderboard that it is rated on
+    source: str = ""  # where the figures of that leaderboard come from
+    lowest: float | None = None  # what its best model uses, in Wh per 1,000 queries
+    highest: float | None = None  # and its worst
+    models: int | None = None  # how many it has of the task and class
 
     def __post_init__(self) -> None:
         _check(self)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pytest_greencompute.errors import SettingsError
 
@@ -132,6 +133,7 @@ _THOUSANDS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))\s*(.*?)\s*", re.IGNORECASE)
 _PER_QUERIES = re.compile(r"(\S*?)\s*(?:/|\bper\b)\s*([\d.,_ ]*?)\s*quer(?:y|ies)")
 _WHOLE = re.compile(r"[\d_]*|\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+")  # 1,000 is a thousand; 1,5 is not fifteen
+MOST_DIGITS = 30  # of a number of queries; Python refuses to read thousands
 _PER = re.compile(r"(.*?)\s*(?:/|\b(?:per|an?)\b)\s*(\w+)")
 _OF_CO2 = re.compile(r"\s*CO[2₂](?:-?eq?)?", re.IGNORECASE)
 _OF_QUERIES = re.compile(r"\s*(?:quer(?:y|ies)|requests?)")
@@ -144,8 +146,11 @@ def parse(written: object, dimension: Dimension) -> float:
     A number is taken to be SI already. Raises SettingsError for any other dimension, an unknown unit, a string that is
     not a quantity, a bool, and anything that is not finite.
     """
-    if isinstance(written, bool) or not isinstance(written, str | int | float):
-        raise SettingsError(f"{written!r} is not a quantity.", remedy=_remedy(dimension))
+    if not isinstance(written, str | float):
+        counted = whole(written, least=None)
+        if counted is None:
+            raise SettingsError(f"{written!r} is not a quantity.", remedy=_remedy(dimension))
+        written = counted
     if isinstance(written, str):
         number, unit = _split(written, dimension)
         value = number * _factor(written, unit, dimension) if math.isfinite(number) else number
@@ -154,6 +159,17 @@ def parse(written: object, dimension: Dimension) -> float:
     if not math.isfinite(value):
         raise SettingsError(f"{written!r} is not a finite number.", remedy=_remedy(dimension))
     return value
+
+
+def whole(value: Any, least: int | None = 1) -> int | None:
+    """A whole number of Python's, numpy's or another library's, of at least ``least``, as an int; None for all else, and True and False."""
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return None
+    return number if least is None or number >= least else None
 
 
 def parse_positive(written: object, dimension: Dimension) -> float:
@@ -184,7 +200,7 @@ def _factor(written: str, unit: str, dimension: Dimension) -> float:
     if unit in dimension.units:
         return dimension.units[unit]
     per = _PER_QUERIES.fullmatch(unit) if dimension in (ENERGY, MASS, MONEY) else None
-    if per is not None and per.group(1) in dimension.units and not _WHOLE.fullmatch(per.group(2)):
+    if per is not None and per.group(1) in dimension.units and not (_WHOLE.fullmatch(per.group(2)) and len(per.group(2)) < MOST_DIGITS):
         remedy = "Write a whole number of queries, such as 1000 or 1,000."
         raise SettingsError(f"{written!r} is per {per.group(2)!r} queries, which is no whole number.", remedy=remedy)
     if per is not None and per.group(1) in dimension.units:
@@ -198,7 +214,9 @@ def _factor(written: str, unit: str, dimension: Dimension) -> float:
         raise SettingsError(f"{written!r} has no unit.", remedy=_remedy(dimension))
     if unit.startswith(","):
         raise SettingsError(f"{written!r} has a decimal comma.", remedy=_remedy(dimension))
-    near = difflib.get_close_matches(unit, [u for u in dimension.units if u], n=1, cutoff=0.5)
+    known = [each for each in dimension.units if each]
+    alike = [each for each in known if each.casefold() == unit.casefold()]  # for 'KJ' that is 'kJ', and not 'J'
+    near = alike if len(alike) == 1 else difflib.get_close_matches(unit, alike or known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise SettingsError(f"{written!r} has an unknown unit, {unit!r}.{hint}", remedy=_remedy(dimension))
 
@@ -320,6 +338,8 @@ def significant(value: float, digits: int) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     rounded = float(f"{value:.{digits - 1}e}")
+    if math.isinf(rounded):  # the largest floats, rounded up
+        return f"{value:g}"
     places = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     return f"{rounded:.{places}f}"
 
@@ -378,12 +398,16 @@ class Quantity:
         return self.value >= self._other(other)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Quantity | str | int | float):
+        if isinstance(other, Quantity | str | int | float) or whole(other, least=None) is not None:
             return self.value == self._other(other)
         return NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.value)
+
+    def __format__(self, spec: str) -> str:
+        """``f"{run.energy_per_query:.3f}"`` is the value, SI; without a format a figure is what ``str`` says."""
+        return format(self.value, spec) if spec else str(self)
 
     def __float__(self) -> float:
         return self.value

@@ -22,6 +22,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / "action.yml"
 WORKFLOWS = sorted((ROOT / "examples" / "github").glob("*.yml"))
+OURS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))  # this project's own
 GITLAB = ROOT / "examples" / "gitlab" / "energy.gitlab-ci.yml"
 GITLAB_FLEET = GITLAB.with_name("energy-fleet.gitlab-ci.yml")
 SLURM = sorted((ROOT / "examples" / "slurm").glob("*.sbatch"))

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pytest_greencompute.commands.init import WORKFLOW
+from pytest_greencompute.starting.found import Home, Remote
+from pytest_greencompute.starting.libraries import LIBRARIES, PLAIN
+from pytest_greencompute.starting.written import pipeline
 from tests.ci.conftest import git
-from tests.ci.steps import ACTION, GITLAB, GITLAB_FLEET, OWN, ROOT, SLURM, WORKFLOWS, read, steps_of
+from tests.ci.steps import ACTION, GITLAB, GITLAB_FLEET, OURS, OWN, ROOT, SLURM, WORKFLOWS, read, steps_of
 
 HOOKS = ROOT / ".pre-commit-hooks.yaml"
 PAGES = [ROOT / "docs" / "how-to" / name for name in ("github-actions.md", "gitlab.md", "before-a-push.md", "fleet.md")]
@@ -40,20 +42,30 @@ def check(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
 
 
-@pytest.fixture
-def init_workflow(tmp_path: Path) -> Path:
-    path = tmp_path / "energy-init.yml"
-    path.write_text(WORKFLOW, encoding="utf-8")
-    return path
+def init_writes(forge: str, folder: Path) -> list[Path]:
+    """What init writes for a plain project at the top of its repository, and for one with all that it can name, in a folder of it."""
+    rich = Home(
+        requirements=("requirements.txt",), extras=frozenset({"test"}), groups=frozenset({"dev"}), pythons=">=3.13", installable=True
+    )
+    paths = []
+    for name, home, inside in (("energy-init.yml", Home(), ""), ("energy-init-inside.yml", rich, "apps/shop")):
+        paths.append(folder / f"{forge}-{name}" if forge == "GitLab" else folder / name)
+        paths[-1].write_text(pipeline(home, Remote(forge, "", folder, inside), LIBRARIES[-1] if inside else PLAIN), encoding="utf-8")
+    return paths
 
 
 @pytest.fixture
-def everything(init_workflow: Path) -> list[Path]:
-    return [ACTION, *WORKFLOWS, init_workflow]
+def init_workflows(tmp_path: Path) -> list[Path]:
+    return init_writes("GitHub", tmp_path)
 
 
 @pytest.fixture
-def project(tmp_path: Path, init_workflow: Path) -> Path:
+def everything(init_workflows: list[Path]) -> list[Path]:
+    return [ACTION, *WORKFLOWS, *OURS, *init_workflows]
+
+
+@pytest.fixture
+def project(tmp_path: Path, init_workflows: list[Path]) -> Path:
     """A repository that has the workflows where GitHub looks, and this action as its own, so that actionlint knows the action's inputs."""
     folder = tmp_path / "project"
     (folder / ".github" / "workflows").mkdir(parents=True)
@@ -61,7 +73,7 @@ def project(tmp_path: Path, init_workflow: Path) -> Path:
     shutil.copyfile(ACTION, folder / "action.yml")
     # As the page on GitHub Actions says: the labels of one's own runners are not GitHub's.
     (folder / ".github" / "actionlint.yaml").write_text("self-hosted-runner:\n  labels: [gpu]\n", encoding="utf-8")
-    for path in [*WORKFLOWS, init_workflow]:
+    for path in [*WORKFLOWS, *OURS, *init_workflows]:
         text = re.sub(rf"uses: {OWN}@\S+", "uses: ./", path.read_text(encoding="utf-8"))
         (folder / ".github" / "workflows" / path.name).write_text(text, encoding="utf-8")
     return folder
@@ -138,8 +150,12 @@ def check_schema(name: str, *paths: Path, folder: Path) -> subprocess.CompletedP
     return check(*words, *map(str, paths), folder=folder)
 
 
-def test_every_file_follows_the_schema_of_its_kind(tmp_path: Path, init_workflow: Path) -> None:
-    kinds = {"github-actions": [ACTION], "github-workflows": [*WORKFLOWS, init_workflow], "gitlab-ci": [GITLAB, GITLAB_FLEET]}
+def test_every_file_follows_the_schema_of_its_kind(tmp_path: Path, init_workflows: list[Path]) -> None:
+    kinds = {
+        "github-actions": [ACTION],
+        "github-workflows": [*WORKFLOWS, *OURS, *init_workflows],
+        "gitlab-ci": [GITLAB, GITLAB_FLEET, *init_writes("GitLab", tmp_path)],
+    }
     for name, paths in kinds.items():
         done = check_schema(name, *paths, folder=tmp_path)
         assert done.returncode == 0, done.stdout
@@ -200,6 +216,15 @@ PERMISSIONS = {
     "energy-fleet.yml": {"part": {"contents": "read"}, "energy": {"contents": "read"}},
     "energy-comment.yml": {"render": {"actions": "read"}, "comment": {"pull-requests": "write"}},
     "energy-init.yml": {"energy": {"contents": "read"}},
+    "energy-init-inside.yml": {"energy": {"contents": "read"}},
+    "ci.yml": {"checks": {"contents": "read"}, "matrix": {"contents": "read"}},
+    "dependency-review.yml": {"review": {"contents": "read"}},
+    "release.yml": {
+        "build": {"contents": "read"},
+        "test": {"contents": "read"},
+        "attest": {"id-token": "write", "attestations": "write"},
+        "publish": {"id-token": "write"},
+    },
 }
 
 
@@ -241,6 +266,47 @@ def test_the_comment_runs_no_code_of_the_pull_request() -> None:
     checkouts = [each for _, each in steps_of(workflow) if each.get("uses", "").startswith("actions/checkout@")]
     assert [each["with"]["repository"] for each in checkouts] == [OWN]
     assert "head_sha" not in str(checkouts)
+
+
+# --- Our own: checks, and the release ------------------------------------------------------------------------------------------------
+
+
+def test_a_release_is_built_once_and_nothing_that_was_not_tested_and_attested_is_uploaded() -> None:
+    workflow = read(ROOT / ".github" / "workflows" / "release.yml")
+    jobs = workflow["jobs"]
+    assert workflow[True] == {"push": {"tags": ["v*"]}}
+    assert {name: job.get("needs") for name, job in jobs.items()} == {
+        "build": None,
+        "test": "build",
+        "attest": ["build", "test"],
+        "publish": "attest",
+    }
+    (publish,) = [each for each in jobs["publish"]["steps"] if each["uses"].startswith("pypa/")]
+    assert "with" not in publish  # no token: trusted publishing, by this environment alone
+    assert jobs["publish"]["environment"] == "pypi"
+    assert "secrets." not in str(workflow)
+    assert [name for name, job in jobs.items() if "id-token" in job["permissions"]] == ["attest", "publish"]
+    assert not any("run" in each for name in ("attest", "publish") for each in jobs[name]["steps"])  # whoever may sign runs no code of ours
+
+
+def test_our_checks_are_those_that_anybody_runs_and_the_matrix_is_that_of_nox() -> None:
+    jobs = read(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]
+    assert [each["run"] for each in jobs["checks"]["steps"] if "run" in each] == ["bash .ci/run"]
+    done = check(tool("nox"), "--list", "--sessions", *jobs["matrix"]["strategy"]["matrix"]["session"], folder=ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml")
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda path: path.name)
+def test_every_issue_form_asks_for_what_doctor_says(form: Path) -> None:
+    data = read(form)
+    assert {"name", "description", "body"} <= data.keys()
+    fields = {each["id"]: each for each in data["body"]}
+    assert len(fields) == len(data["body"])
+    assert fields["doctor"]["attributes"]["label"] == "greencompute doctor --json"
+    assert fields["doctor"]["attributes"]["render"] == "json"
 
 
 # --- action.yml ----------------------------------------------------------------------------------------------------------------------
@@ -296,6 +362,23 @@ def test_the_gitlab_job_has_what_a_gate_needs() -> None:
         "when": "always",
         "unprotect": True,
     }
+
+
+def test_the_gitlab_job_that_init_writes_can_turn_a_merge_request_red(tmp_path: Path) -> None:
+    ((_, plain),), ((name, inside),) = (read(path).items() for path in init_writes("GitLab", tmp_path))
+    assert name == "energy-apps-shop-budget"  # each project of a repository has its own
+    for job in (plain, inside):
+        assert "allow_failure" not in job
+        assert [rule["if"] for rule in job["rules"]] == [rule["if"] for rule in read(GITLAB)["energy"]["rules"]]
+        assert "--energy-budget" in job["script"][-1]
+        assert job["artifacts"]["when"] == "always"
+        assert "${" not in str(job["script"])
+    assert (plain["image"], plain["artifacts"]["reports"]) == ("python:3.12", {"junit": "energy-junit.xml"})
+    assert (inside["image"], inside["artifacts"]["paths"]) == ("python:3.13", ["apps/shop/energy.json"])
+    assert (
+        inside["script"][0]
+        == "cd apps/shop && python -m pip install 'pytest-greencompute[serving]' -e '.[test]' --group dev -r requirements.txt"
+    )
 
 
 # --- A fleet -------------------------------------------------------------------------------------------------------------------------
@@ -419,8 +502,8 @@ def test_every_message_that_the_page_explains_is_one_that_the_action_prints() ->
         assert words in text or words == "environment changes are not compared", words
 
 
-def test_the_workflow_that_init_writes_uploads_its_report_red_or_green() -> None:
-    workflow = yaml.safe_load(WORKFLOW)
+def test_the_workflow_that_init_writes_uploads_its_report_red_or_green(init_workflows: list[Path]) -> None:
+    workflow = read(init_workflows[0])
     assert workflow[True] == "pull_request"
     (upload,) = [each for _, each in steps_of(workflow) if each.get("uses", "").startswith("actions/upload-artifact@")]
     assert upload["if"] == "always()"

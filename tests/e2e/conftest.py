@@ -10,11 +10,14 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # Loaded here once: pytester forgets what was imported during an inner run, and numpy must not be loaded twice.
@@ -24,6 +27,7 @@ import numpy as np  # noqa: F401
 import prometheus_client  # noqa: F401
 import pytest
 import tabulate  # noqa: F401
+from _pytest.fixtures import FixtureManager
 
 import pytest_greencompute.cli
 import pytest_greencompute.hooks.beginning
@@ -36,17 +40,20 @@ import pytest_greencompute.machine.ci
 import pytest_greencompute.measuring.by_turns
 import pytest_greencompute.measuring.driver
 import pytest_greencompute.models.sweeps
+import pytest_greencompute.pairing.started
+import pytest_greencompute.plugin
 import pytest_greencompute.report.html
 import pytest_greencompute.session.advised
 import pytest_greencompute.session.as_advised
 import pytest_greencompute.session.compared
 import pytest_greencompute.session.metered
-import pytest_greencompute.session.under_meters  # noqa: F401
+import pytest_greencompute.session.under_meters
 from pytest_greencompute.machine.ci import VARIABLES
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.results.run_json import schema
 from pytest_greencompute.testing.simulated import SimulatedClock
 from pytest_greencompute.testing.standin import compile_standin
+from tests.e2e.preloaded import Preloaded, parse
 
 CONFTEST = """
 import pytest
@@ -88,7 +95,9 @@ class Project:
         return self.write("pyproject.toml", f"[tool.greencompute]\n{meters}{_dedented(text)}")
 
     def run(self, *args: str) -> pytest.RunResult:
-        return self.pytester.runpytest_inprocess(*WITHOUT, *self._unexplained(args), *args)
+        # One that is named in the environment alone is looked for among all that is installed, by each run anew.
+        ours = [pytest_greencompute.plugin] if "PYTEST_PLUGINS" in os.environ else []
+        return self.pytester.runpytest_inprocess(*WITHOUT, *self._unexplained(args), *args, plugins=ours)
 
     def measure(self, *args: str) -> pytest.RunResult:
         return self.run("--energy-budget", *args)
@@ -134,10 +143,29 @@ def _unaware_of_the_outer_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, r
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setenv("COLUMNS", "200")
+    # A file that is written twice in a second, as long as before, is taken for the one that was compiled.
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(FixtureManager, "parsefactories", parse)
     plugins: Sequence[str] | None = getattr(request.module, "PLUGINS", ())
     if plugins is not None:
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         monkeypatch.setenv("PYTEST_PLUGINS", ",".join(["pytest_greencompute.plugin", *plugins]))
+
+
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[Preloaded]:
+    made = Preloaded()
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _sides_are_forked(preloaded: Preloaded, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Sides are forks of a process that has loaded what they need, but for modules that say ``ANEW = True``, and for sessions apart."""
+    if not getattr(request.module, "ANEW", False):
+        started = SimpleNamespace(**{**vars(subprocess), "Popen": preloaded.start})
+        monkeypatch.setattr(pytest_greencompute.pairing.started, "subprocess", started)
 
 
 @pytest.fixture

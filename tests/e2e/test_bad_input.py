@@ -235,6 +235,10 @@ def test_what_a_test_hands_over_wrongly_turns_that_test_red_and_no_other(project
         def test_name(energy_meter, world):
             energy_meter.measure(world.model(), LETTERS, name="")
 
+        @pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), "15", None])
+        def test_seconds(energy_meter, world, seconds):
+            energy_meter.explain(world.model(), LETTERS, seconds=seconds)
+
         def test_dimension(energy_meter, world):
             assert energy_meter.measure(world.model(), LETTERS, references=LETTERS).accuracy < "1 J"
 
@@ -254,13 +258,14 @@ def test_what_a_test_hands_over_wrongly_turns_that_test_red_and_no_other(project
         "*SettingsError: batch_size is 0. It must be a whole number of at least 1.",
         "*SettingsError: The model is a str, which cannot be called. Pass a function of a batch.",
         "*SettingsError: name is ''. Name a run with a text, such as name='prefill'.",
+        "*SettingsError: seconds is 0. Write for how long the model may be looked at, such as 15.",
         "*SettingsError: '1 J' is an energy, not a ratio.*",
     ]
     unmetered = project.run()
-    unmetered.assert_outcomes(passed=2, failed=13)
+    unmetered.assert_outcomes(passed=2, failed=18)
     unmetered.stdout.fnmatch_lines(["*RuntimeError: no weights", *sentences])
     metered = project.measure("--energy-json=energy.json")
-    metered.assert_outcomes(passed=1, failed=14)
+    metered.assert_outcomes(passed=1, failed=19)
     assert metered.ret == 1
     metered.stdout.fnmatch_lines(["*RuntimeError: out of memory", "*RuntimeError: no weights", *sentences])
     assert [run["test"] for run in project.report()["runs"] if run["blocks"]] == ["test_it.py::test_dimension", "test_it.py::test_good"]

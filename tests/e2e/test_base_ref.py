@@ -93,6 +93,7 @@ class Repository:
     def write_hungry(self, *, room: int, joules: float = 0.5) -> None:
         """A test whose model takes memory, of which ``room`` processes have enough."""
         self.app(joules=joules)
+        self.project.toml("max_seconds = 20")  # launches one after the other measure all of it
         self.project.write("tests/test_app.py", HUNGRY.format(room=room))
 
     def measure(self, ref: str = "main", *args: str, apart: bool = False) -> pytest.RunResult:
@@ -105,7 +106,6 @@ class Repository:
 def repository(project: Project, monkeypatch: pytest.MonkeyPatch) -> Repository:
     # Inner processes must find the world's module as their own: it is committed with the rest.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project.path), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     return Repository(project)
 
 
@@ -787,6 +787,7 @@ def test_the_report_keeps_the_pairs_the_ratio_and_the_figure_of_the_base(reposit
     assert abs(verdict["base"] - 0.5) < 0.02
     assert verdict["ratio"]["low"] <= verdict["ratio"]["value"] <= verdict["ratio"]["high"]
     assert abs(verdict["ratio"]["value"] - 1.2) < 0.02
+    assert verdict["limit"] / verdict["base"] == pytest.approx(1.05)
     text = (repository.project.path / "energy.md").read_text(encoding="utf-8")
     assert "### What changed" in text
     assert "| test&#95;it | energy/query | 0.5" in text

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-import pytest_greencompute.commands.bisect  # noqa: F401  imported once: it is what the launches are put into
+import pytest_greencompute.commands.bisect  # imported once: it is what the launches are put into
+import pytest_greencompute.pairing.looking
 from pytest_greencompute import cli
 from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredError
 from pytest_greencompute.pairing.started import DisturbedError, NoSuchTestError, NotMeasuredError
@@ -29,6 +30,16 @@ from world import world
 model = world.model(joules={joules}, seconds=0.004, spread=0.004)
 """
 NODE = "tests/test_app.py::test_it"
+ANEW = True  # as users start them
+
+
+def test_an_answer_that_could_not_be_written_is_refused_before_anything_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert cli.main(["bisect", "--good", "a", "--bad", "b", "--json", "file/found.json", NODE]) == 2
+    assert "file/found.json cannot be written: Not a directory." in capsys.readouterr().err
 
 
 class Planted:
@@ -67,7 +78,6 @@ class Planted:
 @pytest.fixture
 def planted(project: Project, monkeypatch: pytest.MonkeyPatch) -> Planted:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project.path), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.chdir(project.path)
     # The command reads no conftest: it knows meters that are installed.
     installed = project.write("tmp/meters/others-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: others\nVersion: 1.0\n").parent
@@ -98,6 +108,40 @@ def test_the_planted_commit_is_found_under_both_names_of_the_test(planted: Plant
     assert abs(found["rise"]["value"] - 0.2) < 0.02
     assert len(planted.git("worktree", "list").splitlines()) == 1
     assert list((planted.project.path / "tmp").glob("greencompute-base-*")) == []
+
+
+HUNGRY = """
+from world import world
+
+def infer(batch):
+    return [number * number for number in range(2_000 * {times})] and metered(batch)
+
+metered = world.model(joules={joules}, seconds=0.004, spread=0.004)
+
+def model(batch):
+    return infer(batch)
+"""
+
+
+@pytest.mark.alone
+def test_what_was_found_is_explained_beside_the_commit_before(
+    planted: Planted, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the function in which the guilty commit works more."""
+    monkeypatch.setattr(pytest_greencompute.pairing.looking, "EXPLAINING_S", 6.0)
+    planted.project.toml('max_seconds = 20\nexplain = "on"')
+    commits = []
+    for times, joules in ((1, 0.5), (30, 1.0)):
+        planted.project.write("app.py", HUNGRY.format(times=times, joules=joules))
+        planted.git("add", "-A")
+        planted.git("commit", "-q", "-m", f"{times} times")
+        commits.append(planted.git("rev-parse", "HEAD"))
+    assert planted.bisect(commits[0], "--confidence", "0.9", "--json", "found.json") == 0
+    said = capsys.readouterr().out
+    assert f"{commits[1][:10]} 30 times: here" in said
+    assert "app.py:infer: +" in said
+    found = json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))
+    assert "app.py:infer: +" in found["explanation"]["where"]
 
 
 TIRED = """
@@ -155,6 +199,16 @@ def test_a_machine_without_a_meter_is_told_why_there_is_none(planted: Planted, c
     assert planted.bisect("HEAD~1", "--meter", "nvml") == 2
     assert "no energy meter works there. nvml: " in (said := capsys.readouterr().err)
     assert "Name another commit" not in said
+
+
+def test_a_folder_without_git_has_a_remedy_that_bisect_can_follow(
+    planted: Planted, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert planted.bisect("HEAD~1") == 2
+    said = capsys.readouterr().err
+    assert "is in no git repository, so there is no commit to compare with. Go to the folder of a project" in said
+    assert "--energy" not in said
 
 
 # What follows has launches whose pairs are made up from what each commit's model uses
@@ -227,17 +281,27 @@ def test_evidence_of_another_device_is_not_added(planted: Planted, launches: Lau
     assert "What was measured before was on gpu:0 made up, and this is gpu:0 another." in capsys.readouterr().err
 
 
+SYNTAX = (
+    'gone: / E     File "/tmp/base/tree/tests/test_app.py", line 6 / E       def (: / E           ^ / E   SyntaxError: invalid syntax / end'
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("gone: / E   ImportError: no x / end", "ImportError: no x"), (SYNTAX, "SyntaxError: invalid syntax (test_app.py, line 6)")],
+    ids=["import", "syntax"],
+)
 def test_guilty_commits_that_cannot_be_measured_are_a_range(
-    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str]
+    planted: Planted, launches: Launches, capsys: pytest.CaptureFixture[str], said: str, told: str
 ) -> None:
     shas = history(planted, *[0.5] * 4, *[0.6] * 4)
-    launches.broken = {shas[4]: NoSuchTestError("it has no such test"), shas[3]: NotMeasuredError("gone: / E   ImportError: no x / end")}
+    launches.broken = {shas[4]: NoSuchTestError("it has no such test"), shas[3]: NotMeasuredError(said)}
     assert planted.bisect(shas[0]) == 0
-    said = capsys.readouterr().out
-    assert "Energy/query rose in one of these 3 commits, with a probability of 99" in said
-    assert f"Skipped {shas[4][:10]} number 4: it has no such test\n" in said
-    assert f"Skipped {shas[3][:10]} number 3: ImportError: no x\n" in said
-    assert f"git log -p {shas[2][:10]}..{shas[5][:10]}" in said
+    printed = capsys.readouterr().out
+    assert "Energy/query rose in one of these 3 commits, with a probability of 99" in printed
+    assert f"Skipped {shas[4][:10]} number 4: it has no such test\n" in printed
+    assert f"Skipped {shas[3][:10]} number 3: {told}\n" in printed
+    assert f"git log -p {shas[2][:10]}..{shas[5][:10]}" in printed
 
 
 def test_a_commit_that_failed_once_is_tried_again_where_it_would_narrow_the_answer(
@@ -433,9 +497,11 @@ def test_a_merge_is_walked_into_where_that_is_asked_for(planted: Planted, launch
     planted.git("merge", "-q", "--no-ff", "-m", "the merge", "side")
     merge = planted.commit(0.6, "after it")
     assert planted.bisect(good, "--json", "found.json") == 0
-    assert "the merge: here energy/query rose" in capsys.readouterr().out
+    assert "the merge: here energy/query rose" in (said := capsys.readouterr().out)
+    assert "It is a merge: with --all," in said
     assert planted.bisect(good, "--all", "--json", "found.json") == 0
-    assert f"{guilty[:10]} side two: here energy/query rose" in capsys.readouterr().out
+    assert f"{guilty[:10]} side two: here energy/query rose" in (said := capsys.readouterr().out)
+    assert "It is a merge" not in said
     found = json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))
     assert (found["suspects"][0]["sha"], found["merge"]["subject"]) == (guilty, "the merge")
     assert merge
@@ -450,6 +516,7 @@ def test_a_merge_is_walked_into_where_that_is_asked_for(planted: Planted, launch
         (("/elsewhere/test_app.py::test_it",), "TEST '/elsewhere/test_app.py::test_it' is no test of this project."),
         (("--confidence", "1.5"), "1.5 is not between 0.5 and 1. Write it like 0.99."),
         (("--good", "nowhere"), "--good nowhere: there is no commit 'nowhere' here"),
+        (("--good", "HEAD^{tree}"), "--good HEAD^{tree}: this is a tree, no commit. Write a branch, a tag of a commit, or a commit."),
         (("--bad", "main~9"), "--bad main~9: there is no commit"),
         (("--good", "HEAD", "--bad", "HEAD~1"), "--good HEAD came after --bad HEAD~1. Swap them."),
     ],

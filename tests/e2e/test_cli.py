@@ -1,4 +1,4 @@
-"""greencompute doctor and init."""
+"""greencompute doctor, and what all commands have in common."""
 
 from __future__ import annotations
 
@@ -176,64 +176,6 @@ def test_bad_usage_exits_with_two(args: list[str], tmp_path: Path) -> None:
     done = greencompute(*args, cwd=tmp_path)
     assert done.returncode == 2
     assert "usage: greencompute" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-# --- init -------------------------------------------------------------------------------------------------------------
-
-WRITTEN = ("tests/test_energy.py", "pyproject.toml", ".github/workflows/energy.yml")
-
-
-@pytest.mark.alone
-def test_init_writes_a_test_that_passes_under_its_budget(project: Project) -> None:
-    for name in ("pyproject.toml", "conftest.py", "world.py"):
-        (project.path / name).unlink()
-    assert cli.main(["init", str(project.path)]) == 0
-    assert all((project.path / name).is_file() for name in WRITTEN)
-    project.run().assert_outcomes(passed=1)
-    result = project.run_apart("--energy-budget", "--energy-max-seconds=5", "--energy-json=energy.json")
-    result.assert_outcomes(passed=1)
-    (run,) = project.report()["runs"]
-    assert [each["verdict"] for each in run["verdicts"]] == ["PASS", "PASS", "PASS"]
-
-
-def test_init_never_overwrites_and_says_what_it_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mine = {tmp_path / name: f"# mine: {name}\n[tool.greencompute]\n" for name in WRITTEN}
-    for path, text in mine.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert cli.main(["init", str(tmp_path)]) == 1
-    assert {path: path.read_text(encoding="utf-8") for path in mine} == mine
-    assert capsys.readouterr().out.count("left as it is: ") == 3
-
-
-def test_init_adds_its_table_to_a_pyproject_and_keeps_the_rest_byte_for_byte(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = '# my project\n[project]\nname = "mine"   # spaces kept\n'
-    (tmp_path / "pyproject.toml").write_text(before, encoding="utf-8")
-    assert cli.main(["init", str(tmp_path)]) == 0
-    after = (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
-    assert after.startswith(before)
-    assert "[tool.greencompute]" in after
-    assert "Next: pytest --energy-budget tests/test_energy.py" in capsys.readouterr().out
-    assert cli.main(["init", str(tmp_path)]) == 1
-    assert (tmp_path / "pyproject.toml").read_text(encoding="utf-8") == after
-
-
-def test_init_leaves_a_broken_pyproject_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "pyproject.toml").write_text("a = = b", encoding="utf-8")
-    assert cli.main(["init", str(tmp_path)]) == 0
-    assert (tmp_path / "pyproject.toml").read_text(encoding="utf-8") == "a = = b"
-    assert "is not valid TOML" in capsys.readouterr().out
-
-
-def test_init_into_a_folder_that_is_not_there_or_cannot_be_written_is_told(tmp_path: Path) -> None:
-    done = greencompute("init", "nowhere", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "nowhere is not a folder." in done.stderr
-    (tmp_path / "tests").write_text("", encoding="utf-8")
-    done = greencompute("init", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
 
 

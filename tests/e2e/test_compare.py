@@ -128,6 +128,34 @@ def test_a_latency_limit_leaves_the_leaner_but_slower_one_out(project: Project) 
     )
 
 
+@pytest.mark.parametrize("asked", ["latency_p95='40 ms'", "throughput='1000 /s'"])
+def test_a_limit_that_no_candidate_meets_fails_as_the_floor_does_and_says_the_nearest(project: Project, asked: str) -> None:
+    project.write(
+        "test_it.py",
+        f"""
+        def test_limit(energy_meter, world):
+            models = {{"slow": world.model(0.2, 0.1), "fast": world.model(1.0, 0.05)}}
+            assert energy_meter.compare(models, list("abcd"), {asked}).right_sized is None
+        """,
+    )
+    result = project.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["test_limit: No candidate meets the limit of * of * the nearest is fast with *"])
+    project.run().assert_outcomes(skipped=1)
+
+
+def test_without_the_option_no_limit_but_the_floor_is_judged(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        def test_limit(energy_meter, world):
+            models = {"slow": world.model(0.2, 0.1), "fast": world.model(1.0, 0.05)}
+            energy_meter.compare(models, list("abcd"), latency_p95="40 ms")
+        """,
+    )
+    project.run().assert_outcomes(passed=1)
+
+
 # --- candidates that break --------------------------------------------------------------------------------------------
 
 
@@ -404,7 +432,7 @@ BAD = [
         "floor is 72, which is more than 1. Write a share between 0 and 1, such as",
     ),
     ("compare({'a': f, 'b': g}, Q, references=Q, floor=0)", "0 is not greater than zero."),
-    ("compare({'a': f, 'b': g}, Q, latency_p59='40 ms')", "'latency_p59' is not a limit of a comparison. Did you mean 'latency_p50'?"),
+    ("compare({'a': f, 'b': g}, Q, latency_p500='40 ms')", "'latency_p500' is not a limit of a comparison. Did you mean 'latency_p50'?"),
     ("compare({'a': f, 'b': g}, Q, latency_p95='40 J')", "'40 J' is an energy, not a"),
     ("compare({'a': f, 'b': g}, Q, batch_size={'a': 1})", "batch_size names a. Name each of a, b."),
     ("compare({'a': f, 'b': g}, Q).assert_right_sized('c')", "There is no candidate 'c'. Known: a, b."),

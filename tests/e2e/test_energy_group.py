@@ -348,6 +348,14 @@ def test_a_floor_that_nobody_reaches_is_red_without_a_meter_and_without_a_defaul
     result.stdout.fnmatch_lines(["*group letters: *floor of 0.9*"])
 
 
+@pytest.mark.parametrize("asked", ["default='large', floor=0.9, latency_p99='0.1 ms'", "latency_p99='0.1 ms'"])
+def test_a_limit_that_nobody_meets_is_red_with_and_without_a_default(project: Project, asked: str) -> None:
+    write(project, asked)
+    result = project.measure()
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["group letters: *No candidate meets the limit of 0.1 ms of latency_p99; the nearest is *"])
+
+
 def test_of_several_named_runs_none_is_taken_for_the_candidate(project: Project) -> None:
     write(project, "default='large'", body="energy_meter.measure(world.model(0.1), QUERIES, name='warm')")
     text = (project.path / "test_it.py").read_text(encoding="utf-8")

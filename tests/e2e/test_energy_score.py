@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_greencompute import cli
+from pytest_greencompute.estimates.star_scale import SOURCE
 
 from .conftest import Project
 
@@ -88,13 +89,17 @@ def test_a_model_with_enough_stars_is_green_and_has_a_rating(project: Project) -
     result = project.measure("--energy-json=energy.json")
     result.assert_outcomes(passed=1)
     result.stdout.re_match_lines(
-        [r"^test +energy/query +stars +budget +verdict +limits from$", r"^test_score +50\.0 J ±0\.0 % +3 +3 +PASS +marker$"]
+        [
+            r"^test +energy/query +stars +budget +of budget +verdict +limits from$",
+            r"^test_score +50\.0 J ±0\.0 % +3 +3 +████████│··· 100\.0 % +PASS +marker$",
+        ]
     )
     run = the_run(project)
     assert run["metrics"]["stars"] | {"n": 10} == {**run["metrics"]["stars"], "value": 3, "low": 3, "high": 3, "unit": "1"}
     assert (run["blocks"], run["queries"], run["raw"]["batch_size"]) == (10, 1000, 1)
     kept = {"task": "text_classification", "model_class": None, "queries_of": "text_classification", "output_of": ""}
-    assert run["provenance"]["ai_energy_score"] == kept
+    scale = {"reference": "2025-02", "source": SOURCE, "lowest": 0.216022, "highest": 27.787079, "models": 13}
+    assert run["provenance"]["ai_energy_score"] == {**kept, **scale}
     assert state(project) == []
 
 
@@ -164,6 +169,61 @@ def test_without_energy_budget_there_is_one_pass_and_a_rating_skips_the_test(pro
     result.stdout.fnmatch_lines(["*rating was not measured: run pytest with --energy-budget*"])
     scored(project, body="run.wh_per_1000_queries")
     project.run("-rs").stdout.fnmatch_lines(["*wh_per_1000_queries was not measured*"])
+
+
+# Another leaderboard, and the length of answers
+
+DECEMBER = "model,total_gpu_energy,energy_score,class,test date\na,0.005,5,A,Oct 2025\nb,0.025,1,A,Oct 2025\n"
+WRITES = "world.model(50.0, answer=lambda query: list(range({})))"
+
+
+def generating(project: Project, call: str, tokens: int, **options: Any) -> None:
+    """A test that scores a model whose answers are so many ids."""
+    scored(project, call, **options)
+    source = (project.path / "test_it.py").read_text(encoding="utf-8")
+    project.write("test_it.py", source.replace("world.model(50.0)", WRITES.format(tokens)))
+
+
+@pytest.mark.parametrize("named", ['"ai-energy-score-2025-12"', 'pathlib.Path("ai-energy-score-2025-12/reasoning.csv")'])
+def test_the_task_of_a_newer_leaderboard_is_measured_judged_and_kept_with_its_scale(
+    project: Project, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write("ai-energy-score-2025-12/reasoning.csv", DECEMBER)
+    claims = f'task="reasoning", model_class="A", protocol_queries=True, tokens="ids", reference={named}'
+    generating(project, claims, 700, body="assert (run.rating.stars, run.rating.indicative, run.rating.reference) == (3, (), '2025-12')")
+    project.measure("--energy-json=energy.json").assert_outcomes(passed=1)
+    run = the_run(project)
+    assert run["metrics"]["stars"]["value"] == 3
+    kept = run["provenance"]["ai_energy_score"]
+    assert {name: kept[name] for name in ("task", "model_class", "reference", "source", "lowest", "highest", "models")} == {
+        "task": "reasoning",
+        "model_class": "A",
+        "reference": "2025-12",
+        "lowest": 5.0,
+        "highest": 25.0,
+        "models": 2,
+        "source": named.split('"')[1],
+    }
+    (project.path / "ai-energy-score-2025-12" / "reasoning.csv").unlink()  # the run says what its stars are of
+    capsys.readouterr()
+    assert cli.main(["rate", "energy.json"]) == 0
+    assert "reference: AI Energy Score, 2025-12, ai-energy-score-2025-12" in capsys.readouterr().out
+
+
+def test_too_few_stars_of_a_newer_leaderboard_are_red(project: Project) -> None:
+    project.write("2025-12/reasoning.csv", DECEMBER)
+    generating(project, 'task="reasoning", model_class="A", protocol_queries=True, tokens="ids", reference="2025-12"', 700, stars=4)
+    result = project.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*test_score has 3 of 5 AI Energy Score stars [[]3, 3] on gpu:0, under its floor of 4.*"])
+
+
+def test_ten_tokens_that_were_counted_need_no_claim_and_others_refute_it(project: Project) -> None:
+    claims = 'task="text_generation", model_class="A", protocol_queries=True, tokens="ids", output_of_protocol=True'
+    generating(project, claims.replace(", output_of_protocol=True", ""), 10, body="assert run.rating.indicative == ()", stars=3)
+    project.measure().assert_outcomes(passed=1)
+    generating(project, claims, 12)
+    unmeasured(project, "its 3 stars are only indicative: the answers have 12 new tokens; the protocol sets 10.")
 
 
 # rate and badge, from the report alone
@@ -284,11 +344,16 @@ def test_the_state_may_lie_elsewhere_and_a_file_of_another_kind_is_not_touched(p
         ('task="text-classification"', "no task 'text-classification'. Did you mean 'text_classification'?"),
         ('task="text_generation"', "text_generation is rated by class. Known: A, B, C."),
         ('task="asr", passes=0', "passes is 0. Write a whole number of at least 1; the protocol has 10."),
+        ('task="reasoning", model_class="A"', "The leaderboard of 2025-02 has no task 'reasoning'. It came in 2025-12: fetch the files of"),
+        ('task="asr", reference="2025-12"', "The reference is '2025-12', and there is no such file. Name a leaderboard's CSV file"),
+        ('task="asr", reference=12', "The reference is '12', and there is no such file."),
+        ('task="asr", reference="undated"', "has no date, and stars belong to one dated leaderboard."),
         ('task="asr", state="pyproject.toml"', "state is 'pyproject.toml'. Name a JSON file, such as state='score.json'."),
     ],
 )
 def test_bad_input_is_refused_before_the_model_runs(project: Project, call: str, says: str) -> None:
     scored(project, call)
+    project.write("undated/asr.csv", "model,total_gpu_energy\na,1\nb,2\n")
     source = (
         (project.path / "test_it.py")
         .read_text(encoding="utf-8")

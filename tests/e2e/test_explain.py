@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import sys
 from typing import Any
 
@@ -14,10 +16,11 @@ from pytest_greencompute.profiling.looked import get_ready
 from tests.e2e.conftest import Project
 from tests.e2e.test_base_ref import Repository, no_worktree_is_left, repository
 
-pytestmark = pytest.mark.alone  # what is looked at has seconds of real time, and shares of CPU time are sampled
 __all__ = ["repository"]  # the fixture
+looks = pytest.mark.alone  # what is looked at has seconds of real time, and shares of CPU time are sampled
 
 LIMIT_S = 4.0
+ANEW = True  # a process that has loaded more takes longer at each look
 
 APP = """
 from world import world
@@ -73,6 +76,7 @@ def fail(pipeline: Repository, *args: str) -> pytest.RunResult:
     return result
 
 
+@looks
 def test_a_failure_against_a_baseline_names_the_function_that_does_more(pipeline: Repository) -> None:
     result = fail(pipeline)
     result.stdout.fnmatch_lines(["*Where: *app.py:infer*of +0.5*"])
@@ -89,6 +93,7 @@ def test_nothing_is_looked_at_where_that_is_switched_off(pipeline: Repository) -
     assert [each["verdict"] for each in run["verdicts"]] == ["FAIL", "PASS"]
 
 
+@looks
 def test_what_passes_against_a_commit_is_explained_where_that_is_asked_for(pipeline: Repository) -> None:
     pipeline.measure("main", "--energy-explain=always").assert_outcomes(passed=1)
     found = explained(pipeline.project)
@@ -121,6 +126,7 @@ def test_it(energy_meter):
 """
 
 
+@looks
 def test_a_test_looks_at_its_model_itself(pipeline: Repository) -> None:
     pipeline.project.write("tests/test_app.py", COMMANDED)
     result = pipeline.project.measure("-s", "--energy-json=energy.json")
@@ -132,17 +138,43 @@ def test_a_test_looks_at_its_model_itself(pipeline: Repository) -> None:
     result.stdout.fnmatch_lines(["*None queries*"])
 
 
-def test_a_test_is_looked_at_alone_and_two_reports_are_compared(
-    pipeline: Repository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed = pipeline.project.write(
-        "tmp/meters/others-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: others\nVersion: 1.0\n"
-    ).parent
+NODE = "tests/test_app.py::test_it"
+
+
+@pytest.fixture
+def commanded(pipeline: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """Where the command is run. It reads no conftest: it knows meters that are installed."""
+    project = pipeline.project
+    installed = project.write("tmp/meters/others-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: others\nVersion: 1.0\n").parent
     (installed / "entry_points.txt").write_text("[greencompute.meters]\nworld = world:WorldMeter\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(pipeline.project.path)
-    monkeypatch.syspath_prepend(installed.parent)  # the command reads no conftest: it knows meters that are installed
-    monkeypatch.chdir(pipeline.project.path)
-    node = "tests/test_app.py::test_it"
+    monkeypatch.syspath_prepend(project.path)
+    monkeypatch.syspath_prepend(installed.parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(installed.parent), str(project.path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.chdir(project.path)
+    return pipeline
+
+
+@looks
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_a_test_is_explained_beside_a_commit(commanded: Repository, capsys: pytest.CaptureFixture[str], form: tuple[str, ...]) -> None:
+    write(commanded, 30, 1.0)
+    commanded.commit("hungrier")
+    assert cli.main(["explain", NODE, "--base-ref", "main~1", "--seconds", "2", *form]) == 0
+    said = capsys.readouterr()
+    assert "measuring 6 pairs beside main~1" in said.err
+    if form:
+        found = json.loads(said.out)
+        assert (found["test"], found["ref"].split()[0]) == (NODE, "main~1")
+        assert "app.py:infer: +" in found["where"]
+    else:
+        assert f"{NODE}: Where: " in said.out
+        assert "app.py:infer: +" in said.out
+    assert no_worktree_is_left(commanded)
+
+
+@looks
+def test_a_test_is_looked_at_alone_and_two_reports_are_compared(commanded: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline, node = commanded, NODE
     assert cli.main(["explain", node, "--seconds", "2"]) == 0
     said = capsys.readouterr().out
     assert "app.py:infer" in said
@@ -153,6 +185,15 @@ def test_a_test_is_looked_at_alone_and_two_reports_are_compared(
     capsys.readouterr()
     assert cli.main(["explain", "a.json", "b.json"]) == 0
     assert "app.py:infer: +" in capsys.readouterr().out
+    assert cli.main(["explain", "a.json", "b.json", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["test"], found["run"], found["ref"]) == (node, None, "a.json")
+    other = pipeline.project.report("b.json")
+    (device,) = other["runs"][0]["provenance"]["devices"].values()
+    device["meter"] = "another"
+    pipeline.project.write("d.json", json.dumps(other))
+    assert cli.main(["explain", "a.json", "d.json"]) == 2
+    assert "another scale than in a.json: meter another, was" in capsys.readouterr().err
     assert cli.main(["explain", "a.json", node, "c"]) == 2
     pipeline.project.write("tests/test_app.py", COMMANDED.replace("found = energy_meter", "found = 0 and energy_meter"))
     pipeline.project.measure("--energy-json=c.json")

@@ -30,11 +30,11 @@ from .conftest import CONFTEST, Project
 from .test_base_ref import SIMULATED
 
 pytestmark = [
-    pytest.mark.alone,  # of several workers each would start a cluster
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (pip install 'pytest-greencompute[ray]')"),
     pytest.mark.skipif(os.name != "posix", reason="POSIX signals"),
     pytest.mark.filterwarnings("ignore"),  # Ray's own
 ]
+alone = pytest.mark.alone  # of several workers each would start a cluster
 
 TESTS = """
     import os
@@ -166,6 +166,7 @@ def fleet(project: Project, shared: Shared, capsys: pytest.CaptureFixture[str], 
     return Fleet(project, shared, capsys, tmp_path)
 
 
+@alone
 def test_every_test_is_measured_on_every_kind_at_the_commit_with_one_verdict(fleet: Fleet) -> None:
     assert fleet.run(pytest_args=("test_it.py",)) == 0, fleet.said
     assert fleet.words == {(test, NAMES[kind]): "PASS" for test in ("test_chat", "test_other") for kind in BOTH}
@@ -178,6 +179,7 @@ def test_every_test_is_measured_on_every_kind_at_the_commit_with_one_verdict(fle
     fleet.wait_until_removed()
 
 
+@alone
 def test_a_kind_that_no_node_has_is_said_before_anything_runs(fleet: Fleet) -> None:
     assert fleet.run(hardware="H100,A100") == 2
     assert "No node of this Ray cluster has A100, of 3 that live. Their kinds are H100, L4." in fleet.said
@@ -187,6 +189,7 @@ def test_a_kind_that_no_node_has_is_said_before_anything_runs(fleet: Fleet) -> N
     assert not (fleet.project.path / ".greencompute").exists()
 
 
+@alone
 def test_a_node_that_is_killed_has_its_part_run_on_another_of_its_kind_and_where_there_is_none_it_is_unmeasured(fleet: Fleet) -> None:
     fleet.commit(f"if uuid in ('GPU-doomed', 'GPU-only'): {WAITS}")
     doomed = {name: fleet.shared.add(kind, name) for name, kind in {"doomed": "H100", "only": "T4"}.items()}
@@ -203,6 +206,7 @@ def test_a_node_that_is_killed_has_its_part_run_on_another_of_its_kind_and_where
     assert fleet.is_gone("only")
 
 
+@alone
 def test_a_part_that_hangs_and_one_that_crashes_are_unmeasured_with_the_reason_and_the_others_count(fleet: Fleet) -> None:
     fleet.commit(f"if uuid == 'GPU-big-1': os.kill(os.getpid(), 11)\n        {WAITS}")
     assert fleet.run("--timeout", "6") == 1, fleet.said
@@ -217,6 +221,7 @@ def test_a_part_that_hangs_and_one_that_crashes_are_unmeasured_with_the_reason_a
     assert fleet.is_gone("small-1")
 
 
+@alone
 def test_ctrl_c_keeps_what_has_come_within_the_seconds_that_ci_gives(fleet: Fleet) -> None:
     fleet.commit(WAITS)
     moments: list[float] = []
@@ -234,6 +239,7 @@ def test_ctrl_c_keeps_what_has_come_within_the_seconds_that_ci_gives(fleet: Flee
     assert fleet.is_gone("big-1")
 
 
+@alone
 def test_what_runs_on_a_node_ends_with_a_fleet_that_is_killed(fleet: Fleet) -> None:
     fleet.commit(WAITS)
     command = [sys.executable, "-m", "pytest_greencompute.cli", "fleet", "--ray", fleet.shared.cluster.address, "--hardware", "L4"]
@@ -244,6 +250,7 @@ def test_what_runs_on_a_node_ends_with_a_fleet_that_is_killed(fleet: Fleet) -> N
     fleet.wait_until_removed()
 
 
+@alone
 def test_the_base_commit_is_measured_on_the_same_node(fleet: Fleet) -> None:
     fleet.git("branch", "base")
     fleet.commit(joules=1.02)
@@ -285,6 +292,14 @@ def test_the_report_of_the_fleet_before_does_not_stand_in_the_way(
     assert "No Ray cluster answers at '127.0.0.1:1'" in repository.said
     assert repository.run("--ray", "127.0.0.1:1", "-o", "other.html") == 2
     assert "whole.html are in no commit" in repository.said
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_a_cluster_is_asked(
+    project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    repository = Repository(project, capsys, tmp_path)
+    assert repository.run("--ray", "127.0.0.1:1", "-o", "test_it.py/whole.html") == 2
+    assert "whole.html cannot be written: Not a directory." in repository.said
 
 
 def test_an_option_in_addopts_that_no_part_can_take_is_refused_until_addopts_is_left_out(

@@ -129,6 +129,18 @@ def test_a_report_that_was_edited_is_shown_or_refused_in_a_sentence(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [IndexError("no such"), MemoryError(), KeyError("x")], ids=lambda each: type(each).__name__)
+def test_whatever_an_edited_report_brings_about_is_a_sentence(
+    saved: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_: object) -> str:
+        raise error
+
+    monkeypatch.setattr("pytest_greencompute.report.markdown.text", broken)
+    assert main(["report", "energy.json", "-o", "x.md"]) == 2
+    assert f"energy.json cannot be shown ({type(error).__name__}: " in capsys.readouterr().err
+
+
 def test_what_cannot_be_a_report_is_said(saved: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "energy.json", "-o", "report.pdf"]) == 2
     assert "'report.pdf' has no form that is known. End its name with one of .html, .md." in capsys.readouterr().err

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from .conftest import CONFTEST, Project
+from .test_bad_input import refused
 
 TESTS = """
     import pytest
@@ -87,9 +88,18 @@ def test_folders_on_the_way_are_made_and_the_path_is_taken_from_where_pytest_was
 
 
 @pytest.mark.parametrize("measuring", [[], ["--energy-budget"]], ids=["unmetered", "metered"])
-def test_a_report_that_cannot_be_written_makes_the_session_red_and_says_why(project: Project, measuring: list[str]) -> None:
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(project: Project, measuring: list[str]) -> None:
     project.write("test_it.py", TESTS)
     project.write("file", "")
+    refused(
+        project.run("--energy-json=file/energy.json", *measuring), f"{project.path}/file/energy.json cannot be written: Not a directory."
+    )
+
+
+@pytest.mark.parametrize("measuring", [[], ["--energy-budget"]], ids=["unmetered", "metered"])
+def test_one_that_cannot_be_written_any_more_makes_the_session_red_and_says_why(project: Project, measuring: list[str]) -> None:
+    project.write("test_it.py", TESTS)
+    project.write("conftest.py", f"{CONFTEST}\ndef pytest_runtest_setup(item):\n    (item.config.rootpath / 'file').write_text('')\n")
     result = project.run("--energy-json=file/energy.json", *measuring)
     result.assert_outcomes(passed=4)
     assert result.ret == 1
@@ -99,7 +109,7 @@ def test_a_report_that_cannot_be_written_makes_the_session_red_and_says_why(proj
 def test_a_report_onto_a_folder_cannot_be_written_either(project: Project) -> None:
     project.write("test_it.py", TESTS)
     (project.path / "folder").mkdir()
-    assert project.run("--energy-json=folder").ret == 1
+    refused(project.run("--energy-json=folder"), "folder cannot be written: Is a directory.")
     left: list[Path] = list(project.path.glob(".folder*"))
     assert left == []
 

@@ -15,6 +15,21 @@ TEST = """
 """
 
 
+def test_measuring_leaves_nothing_in_the_log_of_a_test(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        def test_it(energy_meter, world, caplog):
+            caplog.set_level("DEBUG")
+            energy_meter.measure(world.model(), list("abcd"))
+            with energy_meter.window("w"):
+                world.model()(["a"])
+            assert caplog.record_tuples == []
+        """,
+    )
+    project.measure().assert_outcomes(passed=1)
+
+
 def test_a_meter_of_the_projects_conftest_is_used_and_named(project: Project) -> None:
     project.toml('meters = ["nvml"]')
     project.write("test_it.py", TEST)

@@ -88,7 +88,6 @@ def test_both_sides_of_a_comparison_have_the_seed_of_this_session(project: Proje
     """Else each side would draw queries of its own, and be compared on them."""
     beside = Beside(project, monkeypatch, "pytest_randomly")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project.path), os.environ["PYTHONPATH"]]))
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     repository = Repository(project)
     project.write(
         "tests/test_app.py",

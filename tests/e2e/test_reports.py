@@ -53,14 +53,28 @@ def test_without_measuring_they_tell_the_accuracy(project: Project) -> None:
 
 @pytest.mark.parametrize("broken", FILES)
 def test_one_that_cannot_be_written_is_named_and_red_and_the_others_are_written(project: Project, broken: str) -> None:
-    project.write("test_it.py", TESTS)
-    (project.path / "out" / broken).mkdir(parents=True)
-    result = project.measure(*ALL, "-k", "within")
-    result.assert_outcomes(passed=1, deselected=1)
+    project.write(
+        "test_it.py",
+        TESTS
+        + f"""
+    def test_meanwhile(request):
+        (request.config.rootpath / "out" / "{broken}").mkdir(parents=True)
+    """,
+    )
+    result = project.measure(*ALL, "-k", "within or meanwhile")
+    result.assert_outcomes(passed=2, deselected=1)
     assert result.ret == 1
     name = {"energy.html": "HTML", "energy.md": "Markdown", "energy.txt": "OpenMetrics", "energy.json": "JSON"}[broken]
     result.stdout.fnmatch_lines(["test_within * PASS *", f"the {name} report was not written: *{broken} cannot be written: *"])
     assert all((project.path / "out" / file).is_file() for file in FILES if file != broken)
+
+
+@pytest.mark.parametrize("broken", FILES)
+def test_one_that_cannot_be_written_is_refused_before_anything_is_measured(project: Project, broken: str) -> None:
+    project.write("test_it.py", TESTS)
+    (project.path / "out" / broken).mkdir(parents=True)
+    refused(project.measure(*ALL), f"{broken} cannot be written: Is a directory.")
+    assert [path.name for path in (project.path / "out").iterdir()] == [broken]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")

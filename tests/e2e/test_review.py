@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .conftest import Project
 
 
@@ -68,18 +70,133 @@ def test_a_skip_does_not_hide_a_failed_budget_of_a_unittest_case(project: Projec
     result.stdout.fnmatch_lines(["*scored 0*under its floor of 0.9*"])
 
 
-def test_measuring_inside_an_open_window_is_refused(project: Project) -> None:
+@pytest.mark.parametrize("what", ["measure", "explain"])
+def test_measuring_inside_an_open_window_is_refused(project: Project, what: str) -> None:
     project.write(
         "test_it.py",
-        """
+        f"""
         def test_it(energy_meter, world):
             with energy_meter.window("outer"):
-                energy_meter.measure(world.model(0.5), list("abcd"))
+                energy_meter.{what}(world.model(0.5), list("abcd"))
         """,
     )
     result = project.measure()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*SettingsError: A window is open*"])
+
+
+def test_of_two_windows_one_in_the_other_neither_is_read(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        def test_it(energy_meter, world):
+            outer, inner = energy_meter.window("outer"), energy_meter.window("inner")
+            with outer, inner:
+                world.model(0.5)("abcd")
+        """,
+    )
+    result = project.measure("--energy-json=energy.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*SettingsError: A window is open*"])
+    assert not [run for run in project.report()["runs"] if run["blocks"]]
+
+
+def test_after_a_window_whose_body_raised_a_test_goes_on_measuring(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        def test_it(energy_meter, world):
+            with pytest.raises(ValueError), energy_meter.window("broken"):
+                raise ValueError
+            energy_meter.measure(world.model(0.5), list("abcd"))
+        """,
+    )
+    project.measure().assert_outcomes(passed=1)
+
+
+def test_what_is_measured_at_the_same_time_would_pay_for_each_other_and_is_refused(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import asyncio
+
+        def waiting(model):
+            async def ask(batch):
+                await asyncio.sleep(0)
+                return model(batch)
+            return ask
+
+        def test_together(energy_meter, world):
+            async def both():
+                dear, cheap = (waiting(world.model(joules)) for joules in (0.5, 0.1))
+                await asyncio.gather(
+                    energy_meter.ameasure(dear, list("abcd"), name="dear"), energy_meter.ameasure(cheap, list("abcd"), name="cheap")
+                )
+            asyncio.run(both())
+
+        def test_inside(energy_meter, world):
+            def model(batch):
+                with energy_meter.window("inner"):
+                    return world.model(0.5)(batch)
+            energy_meter.measure(model, list("abcd"))
+
+        def test_in_a_candidate(energy_meter, world):
+            model = world.model(0.5)
+
+            def measures(batch):
+                energy_meter.measure(model, list("ab"), name="inner")
+                return model(batch)
+
+            energy_meter.compare({"plain": model, "measures": measures}, list("abcd"))
+
+        def test_one_after_the_other(energy_meter, world):
+            async def both():
+                for name, joules in {"dear": 0.5, "cheap": 0.1}.items():
+                    await energy_meter.ameasure(waiting(world.model(joules)), list("abcd"), name=name)
+            asyncio.run(both())
+        """,
+    )
+    result = project.measure("--energy-json=energy.json")
+    result.assert_outcomes(passed=1, failed=3)
+    result.stdout.fnmatch_lines(
+        ["*SettingsError: This test is measuring something else*"] * 2
+        + ["*SettingsError: measures: This test is measuring something else*"]
+    )
+    found = {run["name"]: run["metrics"]["energy_per_query"]["value"] for run in project.report()["runs"] if run["test"].endswith("other")}
+    assert found == pytest.approx({"dear": 0.5, "cheap": 0.1})
+
+
+@pytest.mark.parametrize("option", ["--energy-budget", "-q"])
+def test_what_is_measured_when_the_test_has_been_judged_is_an_error(project: Project, option: str) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        KEPT = []
+
+        @pytest.fixture
+        def measured_at_the_end(energy_meter, world):
+            yield
+            energy_meter.measure(world.model(0.5), list("abcd"), name="end")
+
+        def test_fixture(measured_at_the_end):
+            pass
+
+        def test_keeps_its_meter(energy_meter):
+            KEPT.append(energy_meter)
+
+        def test_takes_the_meter_of_another(world):
+            KEPT[0].measure(world.model(0.5), list("abcd"))
+        """,
+    )
+    result = project.run(option)
+    result.assert_outcomes(passed=2, failed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*SettingsError: test_fixture has ended and was judged*", "*SettingsError: test_keeps_its_meter has ended*"]
+    )
 
 
 def test_a_test_that_is_run_twice_is_measured_afresh_and_reported_once(project: Project) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from .conftest import CONFTEST, Project
 from .test_bad_input import refused, said
 
 TEST = """
@@ -181,7 +181,7 @@ def test_a_baseline_file_cut_short_ends_the_session_before_it_starts_and_is_name
     (path,) = runs_of(saved)
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole[: len(whole) // 2], encoding="utf-8")
-    remedy = "Delete it, or restore it from version control."
+    remedy = "Where this was one, restore it or move it away."
     refused(saved.measure("--energy-baseline=main"), f"{path} is not a whole run file", remedy)
     path.write_text("", encoding="utf-8")
     refused(saved.measure("--energy-baseline=main"), f"{path} is not a whole run file", remedy)
@@ -218,8 +218,15 @@ def file_for_folder(saved: Project) -> Path:
     return path.parent
 
 
-def test_a_baseline_that_cannot_be_saved_makes_the_session_red_and_is_named(saved: Project) -> None:
+def test_a_baseline_that_cannot_be_saved_is_refused_before_anything_is_measured(saved: Project) -> None:
     folder = file_for_folder(saved)
+    refused(saved.measure("--energy-save=main"), f"{folder}/session.json cannot be written: Not a directory.")
+
+
+def test_a_baseline_that_cannot_be_saved_any_more_makes_the_session_red_and_is_named(saved: Project) -> None:
+    folder = file_for_folder(saved)
+    folder.unlink()
+    saved.write("conftest.py", f"{CONFTEST}\ndef pytest_runtest_setup(item):\n    open({str(folder)!r}, 'w').close()\n")
     result = saved.measure("--energy-save=main")
     result.assert_outcomes(passed=1)
     assert result.ret == 1

@@ -32,6 +32,22 @@ def served(project: Project) -> Project:
 
 
 @pytest.mark.alone(waits=True)
+@pytest.mark.parametrize("options", [(), ("--energy-budget", "--energy-max-seconds=1")], ids=["unmetered", "metered"])
+def test_nothing_that_the_client_or_a_lock_does_is_in_the_log_of_the_test(served: Project, options: tuple[str, ...]) -> None:
+    served.write(
+        "test_chat.py",
+        SERVER
+        + """
+    def test_chat(energy_meter, url, caplog):
+        caplog.set_level("DEBUG")
+        energy_meter.serve_load(url, PROMPTS, concurrency=2, max_tokens=3)
+        assert caplog.record_tuples == []
+    """,
+    )
+    served.run_apart(*options).assert_outcomes(passed=1)
+
+
+@pytest.mark.alone(waits=True)
 def test_each_load_is_a_run_with_budgets_of_its_own(served: Project) -> None:
     served.write(
         "test_chat.py",
@@ -87,6 +103,32 @@ def test_unmetered_each_prompt_is_asked_once_and_energy_is_not_there(served: Pro
     result = served.run_apart("-rs")
     result.assert_outcomes(passed=1, failed=1, skipped=1)
     result.stdout.fnmatch_lines(["*test_wrong*scored 0*", "*SKIPPED*energy_per_query was not measured*"])
+
+
+def test_unmetered_the_requests_that_failed_are_judged_as_the_answers_are(served: Project) -> None:
+    served.write(
+        "test_chat.py",
+        SERVER.replace("tokens=3", "tokens=3, faults=['', '500', '', '']")
+        + """
+    def load(energy_meter, url):
+        loads = energy_meter.serve_load(url, PROMPTS, concurrency=1, max_tokens=3)
+        assert loads[1].error_rate == "25 %"
+        assert loads[1].failed == {"status 500": 1}
+
+    @pytest.mark.energy_budget(error_rate="10 %", energy_per_query="1 nJ", tokens_per_query=100)
+    def test_some_fail(energy_meter, url):
+        load(energy_meter, url)
+
+    @pytest.mark.energy_budget(error_rate="30 %")
+    def test_few_enough(energy_meter, url):
+        load(energy_meter, url)
+    """,
+    )
+    result = served.run_apart("--energy-json=energy.json")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["test_some_fail (concurrency=1) failed 25* % of the requests*over its budget of 10 %*"])
+    words = [{each["metric"]: each["verdict"] for each in run["verdicts"]} for run in served.report()["runs"]]
+    assert words == [{"error_rate": "FAIL", "tokens_per_query": "UNMEASURED"}, {"error_rate": "PASS"}]
 
 
 def test_without_a_meter_a_load_has_times_and_its_energy_is_unmeasured(served: Project) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from .conftest import Project
+from .test_bad_input import refused
 
 TESTS = """
     import pytest
@@ -91,12 +92,28 @@ def test_a_file_of_codecarbons_own_is_added_to_and_codecarbon_adds_to_ours(measu
     assert not list(measured.path.glob("*.bak*"))
 
 
-def test_a_file_with_other_columns_is_left_as_it_is_and_the_verdicts_stand(measured: Project) -> None:
+def test_a_file_with_other_columns_is_left_as_it_is_and_refused_before_anything_is_measured(measured: Project) -> None:
     path = measured.write("emissions.csv", "a,b\n1,2\n")
+    refused(
+        measured.measure("--energy-codecarbon-csv=emissions.csv"), "has not the columns of CodeCarbon 3.3's emissions.csv. Name another"
+    )
+    assert path.read_text(encoding="utf-8") == "a,b\n1,2\n"
+    refused(measured.measure("--energy-codecarbon-csv=emissions.csv/more.csv"), "more.csv cannot be written: Not a directory.")
+    (measured.path / "folder").mkdir()
+    refused(measured.measure("--energy-codecarbon-csv=folder"), "folder cannot be written: Is a directory.")
+
+
+def test_where_a_file_got_other_columns_meanwhile_the_verdicts_stand(measured: Project) -> None:
+    measured.write("test_more.py", "def test_lean_more():\n    open('emissions.csv', 'w').write('a,b\\n1,2\\n')\n")
     result = measured.measure("--energy-codecarbon-csv=emissions.csv", "-k", "lean")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*row for CodeCarbon's CSV*not the columns of CodeCarbon 3.3's emissions.csv*Name another file*"])
-    assert path.read_text(encoding="utf-8") == "a,b\n1,2\n"
+    assert (measured.path / "emissions.csv").read_text(encoding="utf-8") == "a,b\n1,2\n"
+
+
+def test_a_row_may_begin_a_file_in_a_folder_that_is_not_there_yet(measured: Project) -> None:
+    measured.measure("--energy-codecarbon-csv=new/emissions.csv", "-k", "lean")
+    assert len(rows(measured.path / "new" / "emissions.csv")) == 1
 
 
 # MLflow
@@ -196,12 +213,13 @@ class Collector:
         return {each.value.string_value for each in attributes if each.key == "service.name"}
 
     def points(self) -> dict[str, list[Any]]:
-        """The gauge points by the name of their metric."""
+        """The points by the name of their metric."""
         found: dict[str, list[Any]] = {}
         for resource in self.resources():
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
-                    found.setdefault(f"{metric.name} {metric.unit}", []).extend(metric.gauge.data_points)
+                    shown = metric.gauge if metric.HasField("gauge") else metric.sum
+                    found.setdefault(f"{metric.name} {metric.unit}", []).extend(shown.data_points)
         return found
 
 
@@ -228,6 +246,10 @@ def test_opentelemetry_gets_a_gauge_for_each_metric(measured: Project, collector
     assert len(energies) == 3
     assert "greencompute.latency_p95 s" in points
     assert points["greencompute.session_energy J"][0].as_double > 0
+    (hardware,) = points["hw.energy J"]
+    named = {each.key: each.value.string_value for each in hardware.attributes}
+    assert (named["hw.type"], named["hw.id"][:4], bool(named["hw.name"])) == ("gpu", "GPU-", True)
+    assert hardware.as_double == pytest.approx(points["greencompute.session_energy J"][0].as_double)
 
 
 @pytest.mark.parametrize(

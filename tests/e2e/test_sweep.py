@@ -201,6 +201,25 @@ def test_bad_input_is_refused_with_a_remedy(project: Project) -> None:
     project.measure("--energy-max-seconds=5").assert_outcomes(passed=len(BAD) + 1)
 
 
+def test_sizes_of_numpy_are_sizes_and_stand_in_the_report_as_pythons(project: Project) -> None:
+    project.write(
+        "test_it.py",
+        """
+        import numpy as np
+
+        def test_sizes(energy_meter, world):
+            run = energy_meter.measure(world.model(), list("abcdefgh"), batch_size=np.int64(4), name="one")
+            assert run.energy_per_query > np.int64(0)
+            assert run.energy_per_query != np.int64(0)
+            energy_meter.compare({"a": world.model(), "b": world.model()}, list("abcd"), batch_size={"a": np.int64(2), "b": 1})
+            take = lambda batch, most: world.model()(batch)
+            energy_meter.sweep(take, list("abcd"), batch_size=np.int64(4), most=[np.int64(1), 2], name="sweep")
+        """,
+    )
+    project.measure("--energy-json=energy.json").assert_outcomes(passed=1)
+    assert [run["raw"]["batch_size"] for run in project.report()["runs"]] == [4, 2, 1, 4, 4]
+
+
 def test_a_latency_that_is_limited_is_timed_in_full_and_one_that_is_shown_only_is_not(project: Project) -> None:
     write(
         project,

@@ -33,14 +33,32 @@ def test_heading_table_and_totals(project: Project) -> None:
     result.stdout.re_match_lines(
         [
             r"^─+ energy: world gpu:0 Test GPU 3000, counter ─+$",
-            r"^test +energy/query +budget +p95 +budget +accuracy +verdict +limits from$",
-            r"^test_sentiment +0\.612 J ±0\.0 % +0\.8 J +10\.0 ms +40 ms +1\.00 ≥ 0\.9 +PASS +marker$",
-            r"^test_sentiment_large +1\.93 J ±0\.0 % +0\.8 J +88\.0 ms +40 ms +1\.00 ≥ 0\.9 +FAIL energy, latency +marker$",
+            r"^test +energy/query +budget +p95 +budget +accuracy +of budget +verdict +limits from$",
+            r"^test_sentiment +0\.612 J ±0\.0 % +0\.8 J +10\.0 ms +40 ms +1\.00 ≥ 0\.9 +██████▏·│··· +76 % +PASS +marker$",
+            r"^test_sentiment_large +1\.93 J ±0\.0 % +0\.8 J +88\.0 ms +40 ms +1\.00 ≥ 0\.9 +████████│██» +241 % +"
+            r"FAIL energy, latency +marker$",
             r"^total [\d.]+ k?J in \d+ s · smallest .* 0\.0 % · [\d.]+ s of device time a metered test, [\d.]+ J a second"
             r" · 2 budgets failed$",
         ],
         consecutive=False,
     )
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_tables_fit_a_narrow_terminal(project: Project, columns: int) -> None:
+    project.monkeypatch.setenv("COLUMNS", str(columns))
+    project.write("test_it.py", TESTS.replace("test_sentiment_large", "test_sentiment_large_" + "x" * 90))
+    lines = project.measure().stdout.lines
+    start = next(place for place, line in enumerate(lines) if "energy: world" in line)
+    end = next(place for place, line in enumerate(lines) if line.startswith("total"))
+    head, figures, *rows = lines[start + 1 : end]
+    assert (head.split(), figures.split()) == (
+        ["test", "verdict", "limits", "from"],
+        ["energy/query", "budget", "p95", "budget", "accuracy"],
+    )
+    assert [row.split()[0][:14] for row in rows[:4]] == ["test_sentiment", "0.612", "test_sentiment", "1.93"]
+    assert rows[2].endswith("x  FAIL energy, latency  marker")
+    assert max(map(len, (head, figures, *rows[:4]))) <= columns
 
 
 def test_verdicts_are_coloured_as_pytest_is_told_to(project: Project) -> None:

@@ -291,6 +291,7 @@ def test_a_window_wants_whole_numbers(project: Project, option: tuple[str, ...])
     project.write(
         "test_it.py",
         """
+        import numpy as np
         import pytest
         from pytest_greencompute import SettingsError
 
@@ -302,6 +303,12 @@ def test_a_window_wants_whole_numbers(project: Project, option: tuple[str, ...])
             with pytest.raises(SettingsError, match="tokens of a window is 1.5."), energy_meter.window("c") as w:
                 world.model()(["a"])
                 w.tokens = 1.5
+            with pytest.raises(SettingsError, match="tokens of a window is True."):
+                energy_meter.window("d", tokens=True)
+            with energy_meter.window("e", queries=np.int64(2)) as w:
+                world.model()(["a"])
+                w.tokens = np.int64(8)
+            assert (type(w.queries), type(w.tokens)) == (int, int)
         """,
     )
     project.run(*option).assert_outcomes(passed=1)

@@ -392,7 +392,6 @@ def test_what_is_only_set_up_measures_nothing_and_is_green(project: Project) -> 
 
 def test_a_subtest_does_not_end_the_test_of_the_other_side(project: Project) -> None:
     project.monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project.path), os.environ.get("PYTHONPATH", "")]))
-    project.monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     repository = Repository(project)
     project.write(
         "tests/test_app.py",

@@ -263,6 +263,18 @@ def test_a_modelled_figure_is_written_only_where_the_settings_name_its_meter_alo
     assert '"525 mJ"' in text(budgeted)
 
 
+def test_a_modelled_figure_may_become_the_limit_of_a_marker_that_names_its_meter(project: Project) -> None:
+    marker = '@pytest.mark.energy_budget(on=[{"meter": "world", "energy_per_query": "2 J"}])'
+    project.write("test_it.py", TEST.replace("    def test_it", f"    {marker}\n    def test_it"))
+    project.monkeypatch.setenv("WORLD_METHOD", "modelled")
+    project.toml('meters = ["nvml", "world"]')
+    result = project.measure("--energy-update=tighten")
+    result.stdout.fnmatch_lines(["limits in Python code are yours to change: the marker at test_it.py:4 energy_per_query 2 J -> 0.525 J"])
+    project.write("test_it.py", TEST.replace("    def test_it", '    @pytest.mark.energy_budget(energy_per_query="2 J")\n    def test_it'))
+    result = project.measure("--energy-update=tighten")
+    result.stdout.fnmatch_lines(["left as it is: the marker *test_it.py:4 energy_per_query (modelled)"])
+
+
 def test_a_file_that_changed_while_the_session_ran_is_not_overwritten_and_the_session_is_red(budgeted: Project) -> None:
     budgeted.write("test_it.py", TEST + "        with open('pyproject.toml', 'a') as file: file.write('# mine')\n")
     before = text(budgeted)
@@ -273,8 +285,13 @@ def test_a_file_that_changed_while_the_session_ran_is_not_overwritten_and_the_se
     assert text(budgeted) == f"{before}# mine"
 
 
-def test_a_file_that_is_read_only_is_not_written_and_the_session_is_red(budgeted: Project) -> None:
+def test_a_file_that_is_read_only_is_refused_before_anything_is_measured(budgeted: Project) -> None:
     (budgeted.path / "pyproject.toml").chmod(0o444)
+    refused(budgeted.measure("--energy-update=tighten"), "pyproject.toml is read-only, and --energy-update is to write limits into it.")
+
+
+def test_a_file_that_became_read_only_is_not_written_and_the_session_is_red(budgeted: Project) -> None:
+    budgeted.write("test_it.py", TEST + "        os.chmod('pyproject.toml', 0o444)\n")
     before = text(budgeted)
     result = budgeted.measure("--energy-update=tighten")
     result.assert_outcomes(passed=1)

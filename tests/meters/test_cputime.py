@@ -132,8 +132,16 @@ def test_after_a_child_is_lost_for_good_later_work_still_counts() -> None:
     assert [meter.read().energy_j for _ in range(3)] == [10.0, 10.0, 12.0]
 
 
-def test_a_system_without_proc_counts_no_running_children(tmp_path: Path) -> None:
+def test_a_system_without_proc_counts_running_children_where_psutil_sees_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = running_descendants_ns(tmp_path / "none")  # other tests may have left children that wait
+    child = burning_child(0.2, "print(flush=True); input()")
+    assert child.stdout is not None
+    child.stdout.readline()
+    seen = running_descendants_ns(tmp_path / "none") - before
+    monkeypatch.setitem(sys.modules, "psutil", None)
     assert running_descendants_ns(tmp_path / "none") == 0
+    child.communicate(b"\n")
+    assert 0.15e9 < seen < 2e9
 
 
 def test_descendants_are_read_from_files_as_the_kernel_writes_them(tmp_path: Path) -> None:

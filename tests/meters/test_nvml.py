@@ -18,13 +18,19 @@ import pytest
 from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.machine.processes import descends
+from pytest_greencompute.measuring.driver import run_metered
+from pytest_greencompute.measuring.effort import Effort
+from pytest_greencompute.measuring.script import open_instruments
+from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.base import Counter, Meter, MeterOptions
 from pytest_greencompute.meters.instruments import Instruments
 from pytest_greencompute.meters.nvml import NvmlCounter, NvmlMeter
 from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.testing.standin import STANDIN_FAULTS, StandIn, StandInDevice, compile_standin
+from pytest_greencompute.values.powers import COVERS_MODULE, DISAGREE, MAY_COVER_MODULE
 from pytest_greencompute.values.readings import Reading
+from pytest_greencompute.values.run import Run
 
 pytestmark = pytest.mark.alone(waits=True)
 
@@ -607,3 +613,70 @@ def test_unknown_faults_and_foreign_files_are_refused(make_standin: MakeStandIn,
 def test_importing_the_meter_imports_nothing_heavy() -> None:
     code = "import sys, pytest_greencompute.meters.nvml; print([m for m in ('numpy', 'torch', 'pynvml', 'pytest') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+# The counter against power, and what it covers
+
+
+FIELD = Sensor(0.05, 0.1)
+
+
+def measured(standin: StandIn, *allowed: str, seconds: float = 6.0) -> Run:
+    """A run of a model that works on the stand-in for 20 ms a query."""
+    instruments = open_instruments(["nvml"], allowed_marks=frozenset(allowed))
+
+    def model(batch: list[int]) -> list[int]:
+        standin.work(0, 0.02, 350)
+        return batch
+
+    try:
+        return run_metered(Task(model, list(range(10))), instruments, Effort(seconds))[0]
+    finally:
+        instruments.close()
+
+
+def gpu_whose_counter(**changes: float) -> StandInDevice:
+    """A GPU with a fast counter that is ``changes`` apart from its power fields, which see all of the time."""
+    return StandInDevice(Sensors(Sensor(0.02, 0.02, **changes), Sensor(0.05, 1.0), instant=FIELD))
+
+
+def test_an_honest_counter_has_nothing_said_against_it(make_standin: MakeStandIn) -> None:
+    run = measured(make_standin(gpu_whose_counter()))
+    assert not any("disagree" in note for note in run.notes)
+    assert not run.problem
+
+
+@pytest.mark.parametrize(("gain", "beyond"), [(0.71, False), (0.5, True)])  # what ten seconds can tell where reads are slow, too
+def test_a_counter_that_loses_energy_is_noted_and_one_that_loses_much_leaves_no_figure(
+    make_standin: MakeStandIn, gain: float, beyond: bool
+) -> None:
+    standin = make_standin(gpu_whose_counter(gain=gain))
+    run = measured(standin, seconds=10.0)
+    said = run.problem if beyond else " ".join(run.notes)
+    assert "the energy counter of gpu:0 and its power disagree (" in said
+    assert bool(run.problem) is beyond
+    if beyond:
+        allowed = measured(standin, DISAGREE, seconds=10.0)
+        assert not allowed.problem
+        assert any(note.endswith("which is allowed") for note in allowed.notes)
+
+
+def test_whether_a_counter_covers_the_module_is_found_by_the_scope_of_powers_and_not_by_a_name(make_standin: MakeStandIn) -> None:
+    for beside_w, note in ((300.0, COVERS_MODULE), (0.0, "")):
+        channels = Sensors(Sensor(0.02, 0.02, offset_w=beside_w), FIELD, instant=FIELD, module=replace(FIELD, offset_w=300))
+        standin = make_standin(StandInDevice(channels, name="NVIDIA GB300"))
+        (found,) = find()
+        assert found.source.note == MAY_COVER_MODULE
+        found.close()
+        for _ in range(3):  # where reads are slow there are few samples, which may leave it open, but say nothing wrong
+            run = measured(standin, seconds=10.0)
+            assert run.sources[0].note in (MAY_COVER_MODULE, note)
+            assert not run.problem
+            assert not any("disagree" in said for said in run.notes)
+            if run.sources[0].note == note:
+                break
+        assert run.sources[0].note == note
+    make_standin(StandInDevice(FAST, name="NVIDIA GH200 480GB"))
+    (found,) = find()
+    assert found.source.note == ""
+    found.close()

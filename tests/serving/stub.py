@@ -130,9 +130,9 @@ class Stub:
         await self.nap(its.first_s * slow)
         usage = {"usage": {"completion_tokens": len(words), **its.reports}} if its.usage else {}
         if fault == "drop":
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000\r\n\r\n{")
             return False
-        if not asked["stream"]:
+        if not asked["stream"] or fault == "whole":
             await self.nap(its.token_s * slow * len(words))
             said = "".join(words) + self.took(began_ns)
             text = {**({"message": {"content": said}} if chat else {"text": said}), "finish_reason": ended(fault)}

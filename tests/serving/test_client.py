@@ -111,6 +111,7 @@ def test_a_stream_that_ends_without_done_is_whole_where_it_said_that_it_ends() -
         ("stall", False, "no answer within 1 s", ""),
         ("malformed", True, "malformed answer", "no JSON"),
         ("malformed", False, "malformed answer", "no JSON"),
+        ("whole", True, "malformed answer", "got 'application/json'. Where the server does not stream, pass stream=False."),
         ("cut", True, "answer cut short", ""),
         ("no end", True, "answer cut short", "without a finish_reason"),
         ("ended by abort", True, "ended by abort", ""),

@@ -73,6 +73,18 @@ def test_sums_over_sums() -> None:
     assert figure(RUN, "inter_token_latency_p95").value == 0.003
 
 
+def test_joules_per_token_of_the_prompts_and_of_all_tokens() -> None:
+    told = replace(RUN, serving=replace(SERVING, prompt_tokens=1200))  # 20 a prompt
+    per_query, generated = figure(told, "energy_per_query").value, figure(told, "tokens_per_query").value
+    assert figure(told, "energy_per_input_token").value == pytest.approx(per_query / 20)
+    assert figure(told, "energy_per_total_token").value == pytest.approx(per_query / (20 + generated))
+    assert Figures(told, Aim()).of(METRICS["energy_per_total_token"]) == figure(told, "energy_per_total_token")
+    for metric in ("energy_per_input_token", "energy_per_total_token"):
+        assert "this one did not" in why(RUN, metric)
+        assert "only a server under load" in why(replace(RUN, serving=None), metric)
+        assert "this one did not" in why(replace(told, serving=replace(SERVING, prompt_tokens=1200, by_events=1)), metric)
+
+
 def test_each_interval_holds_its_figure_and_too_few_times_bound_one_side_only() -> None:
     for metric in ("energy_per_query", "energy_per_token", "throughput", "error_rate", "time_to_first_token_p50"):
         found = figure(RUN, metric)

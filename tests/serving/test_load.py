@@ -23,7 +23,7 @@ from pytest_greencompute.results.run_json import run_from_json, run_to_json
 from pytest_greencompute.serving.as_run import Load
 from pytest_greencompute.serving.load import measure_load, open_client
 from pytest_greencompute.serving.request import Request, request_of
-from pytest_greencompute.testing.sensor import PROFILES
+from pytest_greencompute.testing.sensor import PROFILES, Sensor, Sensors
 from pytest_greencompute.testing.standin import StandIn, StandInDevice
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.run import Run
@@ -117,6 +117,15 @@ def test_the_bill_is_all_energy_over_all_answers(machine: Machine) -> None:
     assert figure(run, "time_to_first_token_p50").value == pytest.approx(0.02, rel=0.5)
     assert figure(run, "inter_token_latency_p50").value == pytest.approx(0.005, rel=0.5)
     assert outputs == [f"{prompt} w0 w1 w2 w3 w4 w5 w6 " for prompt in PROMPTS]
+
+
+@pytest.mark.alone(waits=True)
+def test_a_counter_that_loses_half_of_the_energy_leaves_a_load_without_a_figure(machine: Machine) -> None:
+    field = Sensor(0.05, 0.1)
+    machine(StandInDevice(Sensors(Sensor(0.02, 0.02, gain=0.5), field, instant=field)))
+    with serving(Behaviour(first_s=0.02, token_s=0.005, tokens=8, each_w=20, jitter=0.3, holds=True)) as url:
+        run, _ = measured(url, 8, 10.0)
+    assert "the energy counter of gpu:0 and its power disagree" in run.problem
 
 
 @pytest.mark.alone(waits=True)

@@ -172,6 +172,7 @@ def test_what_a_usage_says() -> None:
     found = chunk_of(CHAT, json.dumps({"choices": [], "usage": usage}))
     assert found == Chunk(tokens=5, reasoning=3, prompt=10, cached=10)  # no more than there are
     assert chunk_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "prompt_tokens_details": {}}})).cached is None
+    assert chunk_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "completion_tokens": 10**400}})).tokens is None
     assert chunk_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "prompt_tokens_details": {"cached_tokens": 0}}})).cached == 0
 
 

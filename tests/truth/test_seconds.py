@@ -57,15 +57,15 @@ def test_a_phase_that_shows_in_pairs_of_single_blocks_begins_them_again_in_fresh
 
 
 class InStepLater(seconds.World):  # type: ignore[misc, name-defined]
-    """Power is even within queries, as if the phase did not matter, until two pairs have been measured."""
+    """Power is even within queries, as if the phase did not matter, until ``even`` pairs have been measured."""
 
-    pairs = 0
+    pairs, even = 0, 1
 
     def task(self, longer: float) -> Any:
         task = super().task(longer)
 
         def model(batch: list[int]) -> list[int]:
-            if self.pairs >= 2:
+            if self.pairs >= self.even:
                 return task.model(batch)  # type: ignore[no-any-return]
             self.gpu.set_power((seconds.BUSY_W + seconds.LOW_W) / 2)
             self.clock.sleep(self.case.query_s * longer)
@@ -77,8 +77,9 @@ class InStepLater(seconds.World):  # type: ignore[misc, name-defined]
 
 @pytest.mark.usefixtures("misled")
 @pytest.mark.parametrize("worse", [0.0, seconds.WORSE])
+@pytest.mark.parametrize("even", [1, 2])
 def test_a_phase_that_begins_to_matter_between_pairs_of_single_blocks_begins_them_again(
-    worse: float, monkeypatch: pytest.MonkeyPatch
+    even: int, worse: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_set = seconds.Launch.run_set
 
@@ -87,6 +88,9 @@ def test_a_phase_that_begins_to_matter_between_pairs_of_single_blocks_begins_the
         return run_set(launch, index)
 
     monkeypatch.setattr(seconds.Launch, "run_set", counted)
+    monkeypatch.setattr(InStepLater, "even", even)
     spent = [seconds.against_base(InStepLater(seconds.Case("a quarter", 0.05, worse), seed)) for seed in range(3)]
     assert {each.word for each in spent} == {"FAIL" if worse else "PASS"}
-    assert {each.launches for each in spent} == {5 if worse else 2}
+    again = [each.launches == (5 if worse else 2) for each in spent]
+    # A change that is beyond doubt after six pairs, of which four are in step, needs no other launch.
+    assert sum(again) >= (2 if worse and even == 2 else 3)

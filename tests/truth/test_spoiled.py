@@ -7,89 +7,19 @@ from collections.abc import Callable
 import pytest
 
 from pytest_greencompute.errors import MeterError
-from pytest_greencompute.estimates.by_metric import estimate
-from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
-from pytest_greencompute.measuring.driver import run_metered
-from pytest_greencompute.measuring.effort import Effort
-from pytest_greencompute.measuring.task import Task
-from pytest_greencompute.meters.instruments import Instruments
-from pytest_greencompute.testing.sensor import Sensor, Sensors
-from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
-from pytest_greencompute.values.metrics import METRICS
-from pytest_greencompute.values.run import Run
+from pytest_greencompute.estimates.estimate import Estimate, Missing
 
-SENSORS = {
-    "100/25": Sensor(0.1, 0.025),
-    "100/100": Sensor(0.1, 0.1),
-    "20/10": Sensor(0.02, 0.01),
-    "power only": Sensors(None, Sensor(0.1, 1.0)),
-}
-QUERY_S, WATTS, IDLE_W = 0.05, 300.0, 60.0
-TRUTH_J = QUERY_S * WATTS
+from . import soak
+from .scenes import SENSORS, STATES, Scene, clear, energy, fault, jump, neighbour, suspend
 
-
-class Scene:
-    """A simulated GPU under a model to which things happen: ``script`` maps a call's number to what is done before it."""
-
-    def __init__(
-        self, sensor: Sensor | Sensors, script: dict[int, Callable[[Scene], None]], *, allowed: frozenset[str] = frozenset()
-    ) -> None:
-        self.clock = SimulatedClock()
-        self.gpu = SimulatedGpu(self.clock, sensor=sensor, idle_w=IDLE_W)
-        self.script = script
-        self.calls = 0
-        self.neighbour_w = 0.0
-        # The counter has counted for a while, as a real one has since the driver was loaded.
-        self.gpu.work(100.0, WATTS)
-        counter = self.gpu.energy_counter() if self.gpu.sensors.counter else self.gpu.power_counter()
-        self.instruments = Instruments([counter], self.clock, allowed_marks=allowed)
-
-    def query(self, batch: list[int]) -> list[int]:
-        self.calls += 1
-        if self.calls in self.script:
-            self.script[self.calls](self)
-        self.gpu.set_power(WATTS + self.neighbour_w)
-        self.clock.sleep(QUERY_S)
-        self.gpu.set_power(IDLE_W + self.neighbour_w)
-        return batch
-
-    def run(self, seconds: float = 40.0) -> Run:
-        return run_metered(Task(self.query, list(range(16))), self.instruments, Effort(seconds))[0]
-
-
-def energy(run: Run) -> Estimate | Missing:
-    return estimate(run, METRICS["energy_per_query"], Aim())
-
-
-def fault(name: str) -> Callable[[Scene], None]:
-    return lambda scene: scene.gpu.fault(name)
-
-
-def neighbour(scene: Scene) -> None:
-    scene.neighbour_w = 100.0
-
-
-def suspend(scene: Scene) -> None:
-    scene.clock.suspend(30.0)
-
-
-def jump(scene: Scene) -> None:
-    scene.clock.sleep(20.0)
-
-
-def clear(scene: Scene) -> None:
-    scene.gpu.clear_faults()
-
-
-STATES = ("lost", "stuck", "throttled", "foreign", "slow read")
 WHEN = (20, 200, 420)
 SCRIPTS: dict[str, dict[int, Callable[[Scene], None]]] = {
     **{f"{name} from call {call} on": {call: fault(name)} for name in (*STATES, "reset") for call in WHEN},
     **{f"{name} for a moment at call {call}": {call: fault(name), call + 7: clear} for name in STATES for call in WHEN},
     **{f"resets at {call} and {call + 60}": {call: fault("reset"), call + 60: fault("reset")} for call in WHEN},
-    **{f"a neighbour from call {call} on": {call: neighbour} for call in WHEN},
-    **{f"suspended at call {call}": {call: suspend} for call in WHEN},
-    **{f"the clock jumps at call {call}": {call: jump} for call in WHEN},
+    **{f"a neighbour from call {call} on": {call: neighbour()} for call in WHEN},
+    **{f"suspended at call {call}": {call: suspend()} for call in WHEN},
+    **{f"the clock jumps at call {call}": {call: jump()} for call in WHEN},
 }
 
 
@@ -102,16 +32,23 @@ def test_no_fault_becomes_a_number(sensor: str, script: str) -> None:
     except MeterError:
         return  # said aloud: the test is red
     found = energy(run)
-    if isinstance(found, Estimate) and abs(found.value / TRUTH_J - 1) > 0.02:
-        assert any(block.marks for block in run.blocks), f"{found} where {TRUTH_J} J is true, and nothing was marked"
-        pytest.fail(f"{found} where {TRUTH_J} J is true: marked, and yet reported")
+    if isinstance(found, Estimate) and abs(found.value / scene.true_j - 1) > 0.02:
+        assert any(block.marks for block in run.blocks), f"{found} where {scene.true_j} J is true, and nothing was marked"
+        pytest.fail(f"{found} where {scene.true_j} J is true: marked, and yet reported")
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
 def test_without_a_fault_the_same_scene_is_measured_right(sensor: str) -> None:
-    found = energy(Scene(SENSORS[sensor], {}).run())
+    scene = Scene(SENSORS[sensor], {})
+    found = energy(scene.run())
     assert isinstance(found, Estimate)
-    assert abs(found.value / TRUTH_J - 1) < 0.02
+    assert abs(found.value / scene.true_j - 1) < 0.02
+
+
+def test_random_faults_leave_no_wrong_figure_unmarked() -> None:
+    found = list(soak.soak(hours=0.25, seed=0))
+    assert [each for each in found if each.outcome == "wrong"] == []
+    assert {"right", "refused: no figure", "refused: an error"} <= {each.outcome for each in found}
 
 
 def test_a_throttled_gpu_is_unmeasured_and_says_why() -> None:
@@ -137,19 +74,19 @@ def test_another_process_is_unmeasured_unless_it_is_allowed_by_name() -> None:
 
 
 def test_a_neighbour_whom_no_process_list_shows_is_seen_in_the_gaps() -> None:
-    found = energy(Scene(SENSORS["100/100"], {420: neighbour}).run())
+    found = energy(Scene(SENSORS["100/100"], {420: neighbour()}).run())
     assert isinstance(found, Missing)
     assert "another process" in found.reason
 
 
 def test_a_suspended_machine_loses_the_set_and_says_so() -> None:
-    run = Scene(SENSORS["100/100"], {420: suspend}).run()
+    run = Scene(SENSORS["100/100"], {420: suspend()}).run()
     assert any("suspended for 30 s" in note for note in run.notes)
     assert isinstance(energy(run), Estimate)
 
 
 def test_a_clock_jump_loses_the_set_and_says_so() -> None:
-    run = Scene(SENSORS["100/100"], {420: jump}).run()
+    run = Scene(SENSORS["100/100"], {420: jump()}).run()
     assert any("its clock jumped" in note for note in run.notes)
 
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Literal
 
 import numpy as np
 
 from pytest_greencompute.advising.levers import Configuration, Lever, Setting
 from pytest_greencompute.advising.search import KNOWN, Heat, Searched, Trial, search
+from pytest_greencompute.stats.distributions import paired_difference_interval
 from pytest_greencompute.stats.looks import looks, share
 from pytest_greencompute.stats.ratios import Ratio, pairs_ratio
 
 VALUES = (4, 2, 2, 2, 1, 1)  # of each lever, beside today's: a grid of 540 points
-SETUP_TURNS = 10.0  # what a configuration costs before its first turn: it is loaded, run once and warmed up
+QUERIES, SAMPLE = 512, 64
+PASS_TURNS = 8.0  # what a pass over all queries takes, in turns; a sample takes its share
+WARM_TURNS = 2.0  # what a configuration is warmed up for, however few the queries
 TURNS = 40
 ERROR = 0.005
 FLOOR = -0.01  # of accuracy, beside today's
+STAGES = 4
+Surface = Literal["pairs", "stages"]
 
 
 def lever(name: str) -> Lever:
@@ -27,35 +34,64 @@ def lever(name: str) -> Lever:
 class Landscape:
     """True energies and accuracies of all configurations, and turns with noise that are counted in seconds.
 
-    A turn takes as long as its configuration costs energy; today's takes one second.
+    A turn takes as long as its configuration costs energy; today's takes one second. ``surface``: the savings are multiplied, more or less
+    so for each pair of settings; or the model has stages, each setting makes one of them cheaper, and what is left of the others stays.
     """
 
-    def __init__(self, seed: int, noise: float, *, together: float = 0.06) -> None:
+    def __init__(self, seed: int, noise: float, *, surface: Surface = "pairs", sampled: bool = True, together: float = 0.06) -> None:
         self.luck = np.random.default_rng([seed, round(noise * 1e4)])
-        self.noise, self.seconds = noise, 0.0
+        self.noise, self.seconds, self.sampled = noise, 0.0, sampled
         levers = [lever(f"lever_{number}") for number in range(len(VALUES))]
         self.settings = [Setting(each, value + 1) for each, count in zip(levers, VALUES, strict=True) for value in range(count)]
-        self._alone = {each.name: float(self.luck.normal(-0.12, 0.25)) for each in self.settings}
-        pairs = itertools.combinations(self._alone, 2)
-        self._together = {frozenset(pair): float(self.luck.normal(0.0, together)) for pair in pairs}
-        self.lost = {name: float(self.luck.exponential(0.004)) * (self.luck.random() < 0.4) for name in self._alone}
+        names = [each.name for each in self.settings]
+        self._alone = {name: float(self.luck.normal(-0.12, 0.25)) for name in names}
+        self._together = {frozenset(pair): float(self.luck.normal(0.0, together)) for pair in itertools.combinations(names, 2)}
+        lost = {name: float(self.luck.exponential(0.004)) * (self.luck.random() < 0.4) for name in names}
+        self._wrong = {name: frozenset(np.flatnonzero(self.luck.random(QUERIES) < share).tolist()) for name, share in lost.items()}
+        self._sample = frozenset(self.luck.permutation(QUERIES)[:SAMPLE].tolist())
+        self._weights = self.luck.dirichlet(np.ones(STAGES))
+        self._stage = {each.name: int(self.luck.integers(STAGES)) for each in self.settings}
+        self.log_energy = cache(self._pairs if surface == "pairs" else self._stages)
 
-    def log_energy(self, configuration: Configuration) -> float:
+    def _pairs(self, configuration: Configuration) -> float:
         names = [each.name for each in configuration.settings]
         pairs = (self._together[frozenset(pair)] for pair in itertools.combinations(names, 2))
         return math.fsum(self._alone[name] for name in names) + math.fsum(pairs)
 
-    def missed(self, configuration: Configuration) -> str:
-        lost = math.fsum(self.lost[each.name] for each in configuration.settings)
-        return "scores less than the floor" if -lost < FLOOR else ""
+    def _stages(self, configuration: Configuration) -> float:
+        left = self._weights.copy()
+        for each in configuration.settings:
+            left[self._stage[each.name]] *= math.exp(3 * self._alone[each.name])
+        return math.log(left.sum())
 
-    def heat(self, configurations: Sequence[Configuration], over: Callable[[dict[str, Trial]], object]) -> list[Trial]:
+    def wrong(self, configuration: Configuration) -> frozenset[int]:
+        """The queries that it answers otherwise than today, and wrong."""
+        return frozenset().union(*(self._wrong[each.name] for each in configuration.settings))
+
+    def missed(self, configuration: Configuration) -> str:
+        return "scores less than the floor" if -len(self.wrong(configuration)) / QUERIES < FLOOR else ""
+
+    def _on_sample(self, configuration: Configuration) -> tuple[str, float]:
+        """Whether the sample is enough to tell that it misses the floor, and the share of it that is answered as today."""
+        wrong = len(self.wrong(configuration) & self._sample)
+        high = paired_difference_interval(0, wrong, SAMPLE, 0.9)[1]
+        return ("scores less than the floor" if high < FLOOR else "", 1 - wrong / SAMPLE)
+
+    def judge(self, configurations: Sequence[Configuration]) -> list[Trial]:
+        """All of their answers, and nothing else."""
+        self.seconds += PASS_TURNS * math.fsum(math.exp(self.log_energy(each)) for each in configurations[1:])
+        return [Trial(each, missed=self.missed(each)) for each in configurations[1:]]
+
+    def heat(
+        self, configurations: Sequence[Configuration], over: Callable[[dict[str, Trial]], object], *, on_sample: bool = False
+    ) -> list[Trial]:
         """Turns of all of them, until ``over`` names all or the turns have run out."""
         first, *others = configurations
         plan = looks(TURNS, first=3)
         changes: dict[str, list[float]] = {each.name: [] for each in others}
         running = {each.name: each for each in configurations}
-        self.seconds += sum(SETUP_TURNS * math.exp(self.log_energy(each)) for each in configurations)
+        begun = WARM_TURNS + PASS_TURNS * (SAMPLE / QUERIES if on_sample else 1)
+        self.seconds += begun * math.fsum(math.exp(self.log_energy(each)) for each in configurations)
         trials: dict[str, Trial] = {}
         for turn in range(1, TURNS + 1):
             base = self._turn(first)
@@ -63,16 +99,19 @@ class Landscape:
                 if each.name in running:
                     changes[each.name].append(self._turn(each) - base)
             if turn in plan:
-                trials = {each.name: self._trial(each, changes[each.name], len(plan)) for each in others}
+                trials = {each.name: self._trial(each, changes[each.name], len(plan), on_sample=on_sample) for each in others}
                 running = {name: each for name, each in running.items() if name not in set(over(trials))}  # type: ignore[call-overload]
                 if not running:
                     break
         return [trials[each.name] for each in others]
 
-    def _trial(self, configuration: Configuration, changes: Sequence[float], planned: int) -> Trial:
+    def _trial(self, configuration: Configuration, changes: Sequence[float], planned: int, *, on_sample: bool) -> Trial:
         each = share(ERROR, planned)
         ratio: Ratio = pairs_ratio(changes, low_error=each, high_error=each)
-        return Trial(configuration, ratio, self.missed(configuration))
+        missed, alike = (
+            self._on_sample(configuration) if on_sample else (self.missed(configuration), 1 - len(self.wrong(configuration)) / QUERIES)
+        )
+        return Trial(configuration, ratio, missed, alike=alike)
 
     def _turn(self, configuration: Configuration) -> float:
         log = self.log_energy(configuration)
@@ -80,14 +119,15 @@ class Landscape:
         return log + self.noise * float(self.luck.standard_normal())
 
     def searched(self) -> Searched:
-        steps, told = search(self.settings), None
+        steps, told = search(self.settings, sampled=self.sampled), None
         while True:
             try:
                 asked: Heat = steps.send(told) if told is not None else next(steps)
             except StopIteration as done:
                 found: Searched = done.value
                 return found
-            told = self.heat(asked.configurations, asked.over)
+            judging, on_sample = asked.purpose == "judge", self.sampled and asked.on_sample
+            told = self.judge(asked.configurations) if judging else self.heat(asked.configurations, asked.over, on_sample=on_sample)
 
     def grid(self) -> list[Configuration]:
         by_lever: dict[str, list[Setting | None]] = {}

@@ -57,9 +57,10 @@ def with_energy(result: Result, **fields: Any) -> Result:
 
 
 def compared(ratio: float, word: Word, ref: str = "main (0123abcd)", metric: str = "energy_per_query") -> Result:
-    """A result that was compared with a commit, ``ratio`` times worse give or take 0.02."""
+    """A result that was compared with a commit, ``ratio`` times worse give or take 0.02; 5 % are fine."""
     interval = Ratio(ratio, ratio - 0.02, ratio + 0.02)
-    verdict = Verdict(word, metric, "base_ref", f"{ratio:g} times worse.", where=ref, base=0.612 / ratio, ratio=interval)
+    base = 0.612 / ratio
+    verdict = Verdict(word, metric, "base_ref", f"{ratio:g} times worse.", limit=1.05 * base, where=ref, base=base, ratio=interval)
     return told(measured(), effect="fail" if word == "FAIL" else "green", extra=(verdict,))
 
 

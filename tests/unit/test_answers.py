@@ -312,10 +312,12 @@ def long_frame(last: int) -> Any:
         (SimpleNamespace(a=np.arange(LONG)), SimpleNamespace(a=np.arange(LONG) + (np.arange(LONG) == 5000))),
         (UserDict(a=np.arange(LONG)), UserDict(a=np.arange(LONG) + (np.arange(LONG) == 5000))),
         (deque([np.arange(LONG)]), deque([np.arange(LONG) + (np.arange(LONG) == 5000)])),
+        ({"a": 1, "b": 2}, {"a": 2, "b": 1}),
+        ({0.12341: "a", 0.12342: "b"}, {0.12341: "b", 0.12342: "a"}),
     ],
     ids=[
         *("frame", "dataclass", "empty", "empty", "empty", "columns", "index", "torch", "scipy", "shape", "hex", "view"),
-        *("names", "user", "deque"),
+        *("names", "user", "deque", "dict", "keys"),
     ],
 )
 def test_what_differs_has_another_digest_and_is_not_alike(one: Any, other: Any) -> None:
@@ -333,6 +335,16 @@ def test_what_differs_has_another_digest_and_is_not_alike(one: Any, other: Any) 
         (Box("a", 0.123456), Box("a", 0.123461)),
         (torch.tensor([0.5], dtype=torch.bfloat16), np.array([0.5])),
         (torch.nested.nested_tensor([torch.ones(1)], layout=torch.jagged), [[1.0]]),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ([{"label": "pos", "all": {"x": {1, 2}, "y": []}}], [{"all": {"y": [], "x": {2, 1}}, "label": "pos"}]),
+        (Box("a", {"a": 1, "b": 2}), Box("a", {"b": 2, "a": 1})),
+        (SimpleNamespace(a=1, b=2), SimpleNamespace(b=2, a=1)),
+        (UserDict(a=1, b=2), {"b": 2, "a": 1}),
+        (np.array([{"a": 1, "b": 2}, None], dtype=object), np.array([{"b": 2, "a": 1}, None], dtype=object)),
+        ({1: "a", 0.5: "b"}, {np.float64(0.5): "b", 1.0: "a"}),
+        ({np.int64(1): "a"}, {1: "a"}),
+        (set(), frozenset()),
+        (dict.fromkeys("ab").keys(), {"b", "a"}),
     ],
 )
 def test_what_is_the_same_has_the_same_digest(one: Any, other: Any) -> None:
@@ -348,10 +360,18 @@ def test_a_set_of_texts_has_one_digest_in_every_order() -> None:
 
 
 def test_objects_that_show_nothing_of_what_is_in_them_have_no_digest_and_a_note_says_so() -> None:
-    for hidden in (Shown("a"), [1, Shown("a")], {"a": Shown("a")}, lambda: 1, (each for each in ""), np.array([Shown("a")], dtype=object)):
+    for hidden in (
+        Shown("a"),
+        [1, Shown("a")],
+        {"a": Shown("a")},
+        lambda: 1,
+        (each for each in ""),
+        np.array([Shown("a")], dtype=object),
+    ):
         assert digests([hidden]) == ""
         assert untold([hidden]) in {"Shown", "function", "generator"}
         assert share_alike([hidden], [hidden]) is None
+    assert digests([{Shown("a"): 1}]) == ""
     assert untold([1, "a", Box("a", None)]) == ""
     missing = changed_answers("", "", METRICS["answers_changed"], 0.95)
     assert not isinstance(missing, Estimate)

@@ -6,14 +6,18 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from profiles import BERT, compared, with_times
 
 from pytest_greencompute.bisecting.belief import Extent
 from pytest_greencompute.bisecting.search import Ended, Suspects
-from pytest_greencompute.commits.git import Commit
+from pytest_greencompute.commands import bisect
+from pytest_greencompute.commits.git import Commit, GitError
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.pairing.beside_good import GoodNotMeasuredError
 from pytest_greencompute.report.bisected import Bisected, lines, to_json
 from pytest_greencompute.results.result import Explained
 from pytest_greencompute.store.bisects import BisectState, LaunchOfCommit, MeasuredSoFar
@@ -177,3 +181,37 @@ def test_the_json_has_the_answer_and_all_pairs() -> None:
     assert told["launches"][0]["pairs"] == [[0.5, 0.575]]
     assert told["skipped"] == [{"commit": "2" * 40, "reason": "it has no such test"}]
     assert json.loads(json.dumps(to_json(bisected("no rise"))))["suspects"] == []
+
+
+class Refused:
+    """Checkouts for which git has no room."""
+
+    closed = 0
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def resolve(self) -> None:
+        pass
+
+    def open(self) -> None:
+        raise GitError("no space left")
+
+    def of_test(self, _: str) -> list[object]:
+        return []
+
+    def close(self) -> None:
+        Refused.closed += 1
+
+
+def test_a_checkout_that_git_refused_is_tried_anew_and_nothing_of_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bisect, "Bases", Refused)
+    session: Any = SimpleNamespace(root=Path(), home=Path(), settings=SimpleNamespace(base_link=(), base_python=None))
+    told: Any = None
+    bench = bisect.Beside(session, told, METRICS["energy_per_query"], ["t.py::test_it"])
+    good, other = Commit("a", "a" * 40, "good"), Commit("b", "b" * 40, "other")
+    for times in (1, 2):
+        with pytest.raises(GoodNotMeasuredError) as refused:
+            bench.launch(good, other, 2, good_first=True)
+        assert "no space left" in str(refused.value.why)
+        assert Refused.closed == times

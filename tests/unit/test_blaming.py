@@ -93,6 +93,24 @@ CASES = {
             "factor: calls per query",
         ),
     ),
+    "calls beside the usual ones": (
+        *(MODEL, times(MODEL, 1.4), APART, APART),
+        {"tokens_per_query": 26.0, "calls_per_query": 1 / 16, "items_per_call": 16.0},
+        {"tokens_per_query": 36.0, "calls_per_query": 0.4, "items_per_call": 3.4},
+        "factor: calls per query",
+    ),
+    "more runs of a session": (
+        *({}, {}, {"chat.py:answer": 1.0}, {"chat.py:answer": 1.4}),
+        {"sessions'_tokens_per_query": 26.0, "sessions'_calls_per_query": 1 / 16, "items_per_session's_call": 16.0},
+        {"sessions'_tokens_per_query": 36.0, "sessions'_calls_per_query": 0.4, "items_per_session's_call": 3.4},
+        "factor: sessions' calls per query",
+    ),
+    "longer runs of a session": (
+        *({}, {}, {"chat.py:answer": 1.0}, {"chat.py:answer": 1.4}),
+        {"sessions'_tokens_per_query": 26.0, "sessions'_calls_per_query": 1 / 16},
+        {"sessions'_tokens_per_query": 36.0, "sessions'_calls_per_query": 1 / 16},
+        "factor: sessions' tokens per query",
+    ),
     "smaller batches": (
         *(MODEL, times(MODEL, 3), APART, APART),
         *({"batch_size": 16.0, "calls_per_query": 1 / 16}, {"batch_size": 2.0, "calls_per_query": 0.5}, "factor: batch size"),

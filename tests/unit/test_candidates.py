@@ -87,3 +87,19 @@ def test_why_there_is_no_energy_stands_in_the_row() -> None:
     (_, row) = rows(Candidate("a", measured(9.0, 1.0)), spoiled)
     assert row.no_energy == "another process used the GPU"
     assert lines([row])[1].endswith("another process used the GPU")
+
+
+def test_on_a_narrow_terminal_a_candidate_has_two_lines_and_a_long_reason_runs_over() -> None:
+    reason = "it raised ValueError: " + "no " * 40
+    made = [
+        Candidate(name, measured(joules, 1.0, scores=(1.0,) * 100, answers="0" * 1600), problem=problem)
+        for name, joules, problem in (("a", 20.0, ""), ("b", 9.0, ""), ("c", 9.0, reason))
+    ]
+    table = lines(rows(*made, floor=0.9), 60)
+    firsts = [line for line in table if not line.startswith(" ")]
+    assert [line.split()[0] for line in firsts] == ["candidate", "b", "c", "a"]
+    assert firsts[1].endswith("right-sized")
+    assert firsts[2].endswith(reason.strip())
+    assert len(table) % len(firsts) == 0
+    assert len(table) > len(firsts)
+    assert max(len(line) for line in table if reason.strip() not in line) <= 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.stats import binomtest, t
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
 from pytest_greencompute.judging.choice import ACCURACY, ENERGY, Candidate, Choice, Gain, grid, sweep_name
-from pytest_greencompute.judging.right_size import judge_floor, judge_right_size, times
+from pytest_greencompute.judging.right_size import judge_met, judge_right_size, times
 from pytest_greencompute.models.answers import digests
 from pytest_greencompute.stats.distributions import paired_difference_interval
 from pytest_greencompute.stats.ratios import Ratio
@@ -121,7 +122,7 @@ def test_a_candidate_without_a_figure_is_neither_the_leanest_nor_on_the_front() 
         ({"limits": {"latency_p95": 0.0}}, "The limit of latency_p95 is 0.0."),
         (
             {"limits": {"accuracy": 0.5}},
-            "'accuracy' does not limit a comparison. Known: latency_p50, latency_p95, latency_p99, throughput, and",
+            "'accuracy' does not limit a comparison. Known: latency_p50, latency_p90, latency_p95, latency_p99, throughput, and",
         ),
     ],
 )
@@ -378,16 +379,81 @@ def test_a_floor_that_nobody_meets_says_the_best() -> None:
         said.reason == "test_it: large, the configured candidate, scores 0.900, under the floor of 0.95."
         " No candidate meets the floor of 0.95; the best is large with 0.900."
     )
-    alone = judge_floor(found)
+    alone = judge_met(found)
     assert alone is not None
     assert (alone.word, alone.metric, alone.run) == ("FAIL", "accuracy", "large")
     assert alone.reason == "test_it: No candidate meets the floor of 0.95; the best is large with 0.900. broken: it raised ValueError: no."
 
 
-def test_a_floor_that_one_meets_or_that_cannot_be_judged_is_no_failure_of_its_own() -> None:
-    assert judge_floor(choice(*THREE, floor=0.9)) is None
-    assert judge_floor(choice(*THREE)) is None
-    assert judge_floor(choice(candidate("a", 1.0), candidate("b", 2.0), floor=0.9)) is None
+def test_a_floor_that_one_meets_is_no_failure_and_one_that_cannot_be_judged_is_unmeasured() -> None:
+    assert judge_met(choice(*THREE, floor=0.9)) is None
+    assert judge_met(choice(*THREE)) is None
+    unknown = judge_met(choice(candidate("a", 1.0), candidate("b", 2.0), floor=0.9))
+    assert unknown is not None
+    assert (unknown.word, unknown.metric, unknown.run) == ("UNMEASURED", "accuracy", "a")
+
+
+def timed(name: str, latency_s: float, right: int | None = None, **fields: Any) -> Candidate:
+    return candidate(name, 1.0, right, latencies=latencies([latency_s] * 200), **fields)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "asked", "says", "run"),
+    [
+        (
+            [timed("a", 0.2), timed("b", 0.05)],
+            {},
+            "No candidate meets the limit of 40 ms of latency_p95; the nearest is b with 50.0 ms.",
+            "b",
+        ),
+        (
+            [timed("a", 0.2), candidate("b", 1.0)],
+            {},
+            "No candidate meets the limit of 40 ms of latency_p95; the nearest is a with 0.200 s. b: has no latency_p95 to hold against"
+            " the limit of 40 ms.",
+            "a",
+        ),
+        (
+            [timed("a", 0.01, 50), timed("b", 0.05, 90)],
+            {"floor": 0.9},
+            "No candidate meets all that is asked; the nearest, b, has a latency_p95 of 50.0 ms, over the limit of 40 ms.",
+            "b",
+        ),
+        (
+            [timed("a", 0.05, 50), timed("b", 0.2, 60)],
+            {"floor": 0.9},
+            "No candidate meets the floor of 0.9; the best is b with 0.600.",
+            "b",
+        ),
+    ],
+    ids=["one limit", "one without a figure", "each meets something", "the floor first"],
+)
+def test_limits_that_nobody_meets_fail_as_a_floor_does(candidates: list[Candidate], asked: dict[str, Any], says: str, run: str) -> None:
+    found = judge_met(choice(*candidates, limits={"latency_p95": 0.04}, **asked))
+    assert found is not None
+    assert (found.word, found.run, found.reason) == ("FAIL", run, f"test_it: {says}")
+
+
+def test_a_throughput_that_nobody_has_names_the_fastest() -> None:
+    found = judge_met(choice(candidate("a", 1.0), candidate("b", 1.0), limits={"throughput": 1e6}))
+    assert found is not None
+    assert found.reason.startswith("test_it: No candidate meets the limit of 1000000 queries/s of throughput; the nearest is a with ")
+
+
+def test_of_limits_that_one_meets_or_that_nothing_was_metered_for_nothing_is_said() -> None:
+    fast, slow = timed("fast", 0.01), timed("slow", 0.2)
+    assert judge_met(choice(fast, slow, limits={"latency_p95": 0.04})) is None
+    assert judge_met(choice(fast, candidate("b", 1.0), limits={"latency_p95": 0.04})) is None
+    unmetered = [Candidate(each.name, replace(each.run, metered=False)) for each in (slow, timed("b", 0.3)) if each.run is not None]
+    assert judge_met(choice(*unmetered, limits={"latency_p95": 0.04})) is None
+
+
+def test_a_default_that_is_too_slow_where_nobody_is_fast_enough_names_the_nearest() -> None:
+    said = judge_right_size(choice(timed("a", 0.2), timed("b", 0.05), limits={"latency_p95": 0.04}), "a", 0.2)
+    assert said.reason == (
+        "test_it: a, the configured candidate, has a latency_p95 of 0.200 s, over the limit of 40 ms."
+        " No candidate meets the limit of 40 ms of latency_p95; the nearest is b with 50.0 ms."
+    )
 
 
 @pytest.mark.parametrize(

@@ -426,7 +426,7 @@ EVERYTHING = Provenance(
     ),
     footprint=Factors(1.0, 2.0, "EUR"),
     traced="coverage",
-    followed=Followed("asr", "A", "asr", "asr"),
+    followed=Followed("asr", "A", "asr", "asr", "2025-02", "there", 1.0, 2.0, 3),
     queries=Digests("a", "e", "Box"),
     references="r",
     score="accuracy",

@@ -24,7 +24,7 @@ from tests.quiet import in_steps
 
 BYTES_A_QUERY = 64
 STEPS_A_QUERY = 220  # of Python (tests/quiet.py); a per cent of a millisecond where a step takes 45 ns
-FEW, MANY = 2_000, 52_000
+FEW, MANY = 2_000, 22_000
 
 
 class Queries:

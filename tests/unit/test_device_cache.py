@@ -125,6 +125,17 @@ def test_another_users_file_a_link_and_what_is_no_file_are_left_aside(tmp_path: 
     assert "is no file of ours" in kept.keep([SEEN], {"gpu:0": CARD}, NOW)
 
 
+def test_one_that_cannot_be_kept_costs_no_other(tmp_path: Path) -> None:
+    kept = DeviceCache(tmp_path)
+    others = [replace(SEEN, domain=f"gpu:{number}", uuid=f"GPU-{number}") for number in (1, 2, 3)]
+    cards = {each.domain: replace(CARD, uuid=each.uuid) for each in others}
+    for each in others[:2]:
+        (tmp_path / f"{each.uuid}.json").mkdir()
+    said = kept.keep(others, cards, NOW)
+    assert said == f"{tmp_path / 'GPU-1.json'} is no file of ours; {tmp_path / 'GPU-2.json'} is no file of ours"
+    assert kept.recall("gpu:3", cards["gpu:3"], NOW)[0] is not None
+
+
 def test_where_nothing_can_be_written_that_is_returned_and_nothing_is_raised(tmp_path: Path) -> None:
     (tmp_path / "devices").write_text("in the way")
     assert "cannot be written" in DeviceCache(tmp_path / "devices").keep([SEEN], {"gpu:0": CARD}, NOW)

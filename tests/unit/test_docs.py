@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli
 
 from pytest_greencompute.machine.ci import VARIABLES
 from pytest_greencompute.meters.registry import BUILT_IN
@@ -15,6 +18,7 @@ from pytest_greencompute.settings.parse import ALLOWABLE
 from pytest_greencompute.values.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = "pytest_greencompute"
 REFERENCE = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 
@@ -48,3 +52,35 @@ def test_every_test_that_the_page_of_compatibility_names_is_there() -> None:
         written |= set(re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8")))
     assert len(named) > 20
     assert named <= written
+
+
+def pages_in(nav: Any) -> Iterator[str]:
+    """The pages of a site's navigation: texts, in lists and in tables of one title each."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for each in nav.values() if isinstance(nav, dict) else nav:
+            yield from pages_in(each)
+
+
+def test_the_site_leads_to_every_page_once() -> None:
+    """Zensical says nothing of a page that is missing, on either side."""
+    settings = tomli.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    docs = ROOT / "docs"
+    assert sorted(pages_in(settings["nav"])) == sorted(page.relative_to(docs).as_posix() for page in docs.rglob("*.md"))
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+@pytest.mark.parametrize("name", ["inconclusive", "unmeasured"])
+def test_what_the_pages_of_questions_quote_is_said_by_the_code(name: str) -> None:
+    """The first column of their tables, up to where a sentence holds a figure or a name."""
+    page = (ROOT / "docs" / "questions" / f"{name}.md").read_text(encoding="utf-8")
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / PACKAGE).rglob("*.py"))
+    quoted = [cell for cell in re.findall(r"^\| ([^|]+?) \|", page, re.MULTILINE) if cell not in ("---", "it says", "the reason")]
+    assert len(quoted) > 4
+    for cell in quoted:
+        words = max(re.split(r"…|`[^`]*`|\d[\d.]* ?%?|[(){}+]|merge-base\S*", cell), key=len).strip(" :.,")
+        assert words in code, f"{name}.md quotes {words!r}"

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pytest_greencompute.errors import MeterError, SettingsError
+from pytest_greencompute.errors import MeterError, MeterLostError, SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
 from pytest_greencompute.estimates.measured import MeasuredRun
@@ -23,12 +23,14 @@ from pytest_greencompute.measuring.script import measure, precise_enough
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.measuring.window import Window
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.watching import watched
 from pytest_greencompute.protocol.layout import Layout, Timing
 from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedCounter, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.provenance import Machine, Provenance
+from pytest_greencompute.values.readings import Reading
 from pytest_greencompute.values.run import Run
 
 FULL = Sensor(update_s=0.1, window_s=0.1)
@@ -561,6 +563,23 @@ def test_a_window_asked_too_early_or_left_by_an_error_has_no_energy() -> None:
         raise ZeroDivisionError
     assert not failed.closed
     assert failed.seconds == 0.0
+
+
+def test_a_window_whose_meter_is_lost_at_its_end_watches_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    model = watched(len, bench.clock)
+
+    def lost() -> dict[str, Reading]:
+        raise MeterLostError("gone")
+
+    def body() -> None:
+        model("ab")
+        monkeypatch.setattr(bench.instruments, "read_continuous", lost)
+
+    with pytest.raises(MeterLostError), Window("w", bench.instruments, AIM, skipping, watched=[model]):
+        body()
+    model("ab")
+    assert model.calls == 2
 
 
 def test_a_window_without_instruments_only_runs_its_body() -> None:

@@ -19,6 +19,7 @@ from pytest_greencompute.errors import MeterError, NotRatedError, SettingsError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate
 from pytest_greencompute.estimates.measured_kinds import ScoredRun
+from pytest_greencompute.estimates.star_scale import SOURCE, Leaderboard, Range
 from pytest_greencompute.estimates.stars import ScoreRequest
 from pytest_greencompute.measuring.effort import Effort
 from pytest_greencompute.measuring.energy_score import Progress, measure_score
@@ -136,7 +137,7 @@ def test_without_a_meter_no_pass_is_run() -> None:
 
 def test_the_provenance_says_task_class_and_claims() -> None:
     asked = ScoreRequest("text_generation", "B", 2, output_of_protocol=True)
-    kept = Followed("text_generation", "B", "", "text_generation")
+    kept = Followed("text_generation", "B", "", "text_generation", "2025-02", SOURCE, 54.556478, 615.390413, 3)
     assert Bench().score(asked=asked, effort=Effort()).provenance.followed == kept
 
 
@@ -183,11 +184,19 @@ def test_the_passes_of_an_earlier_session_count_and_only_the_others_are_run() ->
 # What is asked
 
 
+DECEMBER = Leaderboard("2025-12", "december", {("reasoning", "A"): Range(5, 55, 4), ("reasoning", "B"): Range(90, 90, 1)})
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
         ({"task": "text classification"}, "Did you mean 'text_classification'?"),
         ({"task": "text_generation"}, "is rated by class"),
+        ({"task": "reasoning", "model_class": "A"}, "no task 'reasoning'. It came in 2025-12: fetch"),
+        ({"task": "asr", "reference": "2025-03"}, "no leaderboard '2025-03' in this package"),
+        ({"task": "reasoning", "reference": DECEMBER}, "reasoning is rated by class. Known: A, B."),
+        ({"task": "reasoning", "model_class": "B", "reference": DECEMBER}, "All 1 models of this task use 90 Wh per 1,000 queries"),
+        ({"task": "asr", "reference": DECEMBER}, "The leaderboard of 2025-12 has no task 'asr'. Known: reasoning."),
         ({"task": "asr", "passes": 0}, "passes is 0. Write a whole number of at least 1; the protocol has 10."),
         ({"task": "asr", "passes": 10.0}, "passes is 10.0."),
         ({"task": "asr", "output_of_protocol": 1}, "output_of_protocol is 1. Write True if it holds, else False."),
@@ -303,6 +312,10 @@ def test_whatever_makes_other_passes_of_it_makes_another_key(other: dict[str, An
     ours, theirs = key(), key(**other)
     assert ours.get(name) != theirs.get(name)
     assert key() == ours
+
+
+def test_on_which_leaderboard_they_are_rated_makes_no_other_passes() -> None:
+    assert key(asked=replace(ASKED, reference=replace(DECEMBER, ranges={("asr", None): Range(1, 2, 2)}))) == key()
 
 
 @dataclass

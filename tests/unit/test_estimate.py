@@ -247,6 +247,7 @@ def test_a_problem_is_the_reason_for_every_energy_figure() -> None:
     outcomes = Figures(made, AIM).every()
     assert [name for name, outcome in outcomes.items() if isinstance(outcome, Estimate)] == [
         "latency_p50",
+        "latency_p90",
         "latency_p95",
         "latency_p99",
         "accuracy",

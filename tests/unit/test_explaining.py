@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -14,15 +15,19 @@ from profiles import BERT, compared, level, with_times
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Estimate
 from pytest_greencompute.explaining.alignment import align
+from pytest_greencompute.explaining.blaming import where as blaming_where
 from pytest_greencompute.explaining.difference import LevelDifference, Place
 from pytest_greencompute.explaining.explanation import Explanation, explain, explained
 from pytest_greencompute.explaining.factors import TOKENS
 from pytest_greencompute.explaining.profile import OUTSIDE, Cost, Factor, Level, Profile
 from pytest_greencompute.explaining.risen import Risen
+from pytest_greencompute.explaining.served import served
 from pytest_greencompute.results.profile_json import explained_from_json, explained_to_json, profile_from_json, profile_to_json
 from pytest_greencompute.results.result import Explained
 from pytest_greencompute.results.run_json import schema
 from pytest_greencompute.stats.ratios import Ratio
+from pytest_greencompute.values.readings import Block, Source, Span
+from pytest_greencompute.values.run import Run, Serving
 from pytest_greencompute.values.units import ENERGY
 
 
@@ -204,6 +209,12 @@ def test_pairs_alone_say_how_much_it_rose() -> None:
     assert found.certain
 
 
+def test_a_lone_pair_whose_noise_nobody_knows_is_certain_of_no_small_difference() -> None:
+    found = Risen.of_pairs([(1.0, 1.02)], 0.99)
+    assert found.low < 0 < found.difference_j < found.high
+    assert not found.certain
+
+
 @pytest.mark.parametrize("pairs", [[], [(0.0, 1.0)], [(1.0, -1.0)]])
 def test_no_pairs_are_no_difference(pairs: list[tuple[float, float]]) -> None:
     with pytest.raises(SettingsError):
@@ -241,7 +252,7 @@ def test_what_nobody_can_have_seen_is_refused(make: Any) -> None:
 def test_an_explanation_outlives_its_json() -> None:
     energies = joules(32.0, 31.9, 32.1), joules(38.0, 37.9, 38.1)
     sides = [
-        Profile((Factor("dtype", "bfloat16"), Factor(TOKENS, 8.0)), (level(rows, seed=seed),), ("a note",), 8)
+        Profile((Factor("dtype", "bfloat16"), Factor(TOKENS, 8.0)), (level(rows, seed=seed),), ("a note",), 8, 32)
         for seed, rows in enumerate((BERT, with_times(BERT, "output", times=1.5)))
     ]
     made = Explained("main", explain(*sides, *energies))
@@ -249,3 +260,51 @@ def test_an_explanation_outlives_its_json() -> None:
     jsonschema.validate(explained_to_json(made), {"$ref": "#/$defs/explained", "$defs": schema()["$defs"]})
     assert profile_from_json(profile_to_json(sides[0])) == sides[0]
     assert explained_from_json(explained_to_json(made)) == made
+
+
+def test_factors_of_other_queries_are_said_to_be() -> None:
+    risen = Risen(1.0, 2.0, 0.9, 1.1)
+    assert explained(Profile(counted=32), Profile(counted=32), risen).notes == ()
+    (note,) = explained(Profile(counted=32), Profile(counted=8), risen).notes
+    assert "32 queries of the base and 8 of this tree" in note
+
+
+# Servers
+
+
+def load(new: float = 10.0, prompt: int = 100, cached: int | None = 0, by_events: int = 0) -> Run:
+    tokens = tuple([new * 20.0] * 5)
+    seen = Serving(
+        8, 100, tokens=tokens, by_events=by_events, prompt_tokens=100 * prompt, cached_tokens=None if cached is None else 100 * cached
+    )
+    ends = [(index * 10**9, (index + 1) * 10**9) for index in range(5)]
+    blocks = tuple(Block(index, 0.0, 20.0, *each, {"gpu:0": Span(100.0, *each)}) for index, each in enumerate(ends))
+    return Run("test_it", "concurrency=8", 4, 8, metered=True, sources=(GPU,), blocks=blocks, serving=seen)
+
+
+GPU = Source("nvml", "gpu:0", "counter", "a GPU", "GPU-1", tick_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("more", "joules", "where"),
+    [
+        ({"new": 20.0}, 1.9, "Where: new tokens: 20, was 10: +0.900 J of +0.900 J."),
+        ({"prompt": 300}, 2.5, "Where: prompt tokens: 300, was 100: +1.50 J of +1.50 J."),
+        ({"cached": 0}, 1.5, "Where: cached share of the prompt: 0, was 0.8: +0.500 J of +0.500 J."),
+        ({"cached": 75}, 1.5, ""),
+        ({}, 1.5, ""),
+    ],
+)
+def test_what_was_asked_of_a_server_explains_what_it_uses(more: dict[str, Any], joules: float, where: str) -> None:
+    base, head = served(load(cached=80)), served(load(**{"cached": 80} | more))
+    made = explained(base, head, Risen(1.0, joules, joules - 1.05, joules - 0.95))
+    assert blaming_where(made) == where
+    assert math.prod(each.head for each in made.terms) == pytest.approx(joules)
+
+
+def test_what_a_server_does_not_say_is_no_factor() -> None:
+    seen = served(load(prompt=0, cached=None, by_events=3))
+    assert [each.name for each in seen.factors] == ["requests at a time"]
+    assert seen.notes
+    with pytest.raises(SettingsError, match="no load of a server"):
+        served(replace(load(), serving=None))

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
@@ -68,11 +69,60 @@ def test_the_verdict_comes_first_then_laxer_limits_failures_runs_and_what_change
         "1.2 times worse.",
         "Runs",
         "What changed",
-        "+20 % [+18 %, +22 %]",
+        "worse by",
         "Candidates",
         "Run by run",
         "History",
     )
+
+
+def test_a_picture_of_all_runs_comes_before_all_else_but_the_verdict() -> None:
+    red = replace(compared(1.2, "FAIL"), test="t.py::test_red")
+    text = Page(page([session(measured_blocks(), red, told(measured_run()), loosened=("test_x: the limit was 1 J",))], History())).text
+    assert order(
+        text,
+        "Energy budgets: FAIL",
+        "100 %",
+        "120 %",
+        "energy/query +20 % [+18 %, +22 %] against main (0123abcd)",
+        "77 %",
+        " J of 0.8 J",
+        "worst first: how much of its budget it takes or how many times the other run it is",
+        "1 run has no budget: in the table alone.",
+        "This change makes limits laxer",
+        "1 failure",
+        "Runs",
+    )
+
+
+def test_a_bar_has_its_word_and_its_marks_are_where_the_figures_are() -> None:
+    text = page([session(measured_blocks(budget=0.8))], History())
+    (drawn,) = re.findall(r'<svg class="bar.*?</svg>', text, re.DOTALL)
+    svg = ElementTree.fromstring(drawn)
+    assert (svg.get("class"), svg.get("aria-hidden")) == ("bar PASS", "true")
+    (fill,) = (float(each.get("width", "").rstrip("%")) for each in svg.iter("rect"))
+    limit, *interval = (float(each.get("x1", "").rstrip("%")) for each in svg.iter("line"))
+    assert fill / limit == pytest.approx(0.612 / 0.8, rel=0.01)
+    assert (len(interval), interval[0]) == (3, interval[1])
+    assert interval[1] < fill < interval[2]
+
+
+def test_many_runs_are_folded_after_the_worst_and_those_without_a_figure_say_why() -> None:
+    missing = ShownVerdict("energy_per_query", "UNMEASURED", "budget", "the counter is gone.", limit=1.0, effect="warn")
+    text = page([session(*many_runs(120), Result("t.py::test_gone", verdicts=(missing,)))], History())
+    seen, folded = text.partition("… and 97 more")[::2]
+    assert seen.count("<li>\n<b") == 24
+    assert folded.count("<li>\n<b") == 97
+    assert seen.count('<svg class="bar FAIL"') == 7
+    assert '<span class="why" title="the counter is gone.">' in seen
+
+
+def test_the_tolerance_is_a_line_of_the_picture_beside_another_run_alone() -> None:
+    assert page([session(compared(1.02, "PASS"), told(measured_run(), energy_per_query=0.8))], History()).count('class="limit fine"') == 1
+
+
+def test_a_page_of_runs_without_a_budget_has_no_picture() -> None:
+    assert '<figure class="bars">' not in page([session(told(measured_run()))], History())
 
 
 def test_failed_runs_are_open_and_the_others_are_folded() -> None:

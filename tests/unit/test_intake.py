@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_greencompute.commands.fleet import FOLDER, Intake
+from pytest_greencompute.commands.fleet import FOLDER, SECONDS, Intake
 from pytest_greencompute.commands.gather import bench_of
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.fleet.driving import PartEnd, drive
@@ -57,6 +57,13 @@ def test_a_report_that_cannot_be_kept_is_missing_with_the_reason_and_the_fleet_g
     assert "big: its report could not be written here: Not a directory" in reasons["a"]
     assert "big: it crashed" in reasons["b"]
     assert summary.exit_status == 1
+
+
+@pytest.mark.parametrize("text", ['{"a": 1' + "0" * 400 + "}", '{"a": null}', '{"a": [1]}', "[1]", "[" * 100_000, "\x00", ""])
+def test_seconds_that_somebody_made_up_are_not_known(tmp_path: Path, text: str) -> None:
+    (tmp_path / FOLDER).mkdir(parents=True)
+    (tmp_path / FOLDER / SECONDS).write_text(text, encoding="utf-8")
+    assert intake(tmp_path, ("a",)).seconds() == {}
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_runs(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ def test_a_file_that_somebody_edited_has_no_plot_rather_than_no_page() -> None:
     report["runs"][0]["raw"]["sets"][0][0][2] = 0
     (broken,) = summary_of(report).results
     assert plots.blocks_over_time(broken) is None
+    lost = with_energy(measured_blocks(), domain=None)  # which no report of ours holds
+    assert plots.blocks_over_time(lost) is None
 
 
 def test_several_devices_are_added_up() -> None:

@@ -17,7 +17,7 @@ from pytest_greencompute.explaining.profile import OUTSIDE, Level, Profile
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.profiling.marks import OUT, Mark, Owned, owned, without_marking
 from pytest_greencompute.profiling.modules import profile_modules
-from pytest_greencompute.profiling.passes import LOOKS, LookFor, profile
+from pytest_greencompute.profiling.passes import LOOKS, LookFor, from_the_middle, profile
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -313,6 +313,44 @@ def test_a_pass_is_over_the_queries_that_it_was_told() -> None:
     assert looked_at(lambda batch: batch, range(100), some=6, looks=()).queries == 6
 
 
+@pytest.mark.parametrize("batches", range(1, 40))
+def test_batches_are_taken_from_the_middle_of_a_list_on(batches: int) -> None:
+    """A sorted list's middle has usual queries; all of them are once each."""
+    assert list(from_the_middle(batches, 1)) == [batches // 2]
+    assert sorted(from_the_middle(batches, batches)) == list(range(batches))
+
+
+def test_more_queries_are_counted_than_are_timed() -> None:
+    """Sorted by length: of what is counted, the mean is that of the list."""
+    encoder = Encoder()
+
+    def model(batch: list[str]) -> list[float]:
+        time.sleep(0.01)
+        return answering(encoder)(batch)
+
+    found = looked_at(model, ["a" * (1 + number // 2) for number in range(64)], limit_s=2.0, some=8)
+    assert found.queries == 8
+    assert 14 < found.factor("tokens per query") < 19
+
+
+def test_a_slower_side_counts_over_the_queries_that_the_other_counted_over() -> None:
+    """Else two sides that are asked for the same would seem to have another number of tokens per query."""
+    encoder = Encoder()
+
+    def model(batch: list[str]) -> list[float]:
+        time.sleep(pause_s)
+        return answering(encoder)(batch)
+
+    queries, pause_s = ["a" * (1 + number // 2) for number in range(64)], 0.005
+    one = looked_at(model, queries, limit_s=2.0, looks=())
+    pause_s *= 2.5
+    other = looked_at(model, queries, limit_s=2.0, some=one.queries, counted=one.counted, looks=())
+    assert one.counted > one.queries
+    assert (other.queries, other.counted) == (one.queries, one.counted)
+    assert other.factor("tokens per query") == one.factor("tokens per query")
+    assert looked_at(model, queries, limit_s=0.2, some=one.queries, counted=64, looks=()).counted < 64
+
+
 def test_a_long_list_is_looked_at_in_part_and_that_is_said() -> None:
     def model(batch: list[int]) -> list[int]:
         time.sleep(0.02)
@@ -321,6 +359,15 @@ def test_a_long_list_is_looked_at_in_part_and_that_is_said() -> None:
     found = looked_at(model, range(64), looks=(), limit_s=1.0)
     assert 2 <= found.queries < 64
     assert any(f"looked at over {found.queries} of 64" in note for note in found.notes)
+
+
+def test_a_model_that_raises_at_once_leaves_a_profile_that_says_so() -> None:
+    def broken(_: object) -> list[object]:
+        raise ValueError("no weights")
+
+    found = profile(Task(broken, [1, 2], 2), limit_s=1.0)
+    assert found.notes == ("the queries: not looked at (ValueError: no weights)",)
+    assert found.levels == ()
 
 
 def test_the_time_for_it_ends() -> None:
@@ -332,6 +379,19 @@ def test_the_time_for_it_ends() -> None:
     found = looked_at(model, range(8), limit_s=1.0)
     assert time.monotonic() - begun < 4.0
     assert any("time for explaining was over" in note for note in found.notes)
+
+
+def test_what_a_pass_works_on_is_counted_however_slow_the_model_is() -> None:
+    """By then the time may be over, and without it nothing could be blamed."""
+    encoder = Encoder()
+
+    def model(batch: list[str]) -> list[float]:
+        time.sleep(0.3)
+        return answering(encoder)(batch)
+
+    found = looked_at(model, ["ab"] * 4, limit_s=0.5)
+    assert found.factor("tokens per query") == 2
+    assert not found.levels
 
 
 async def answers(batch: list[int]) -> list[int]:

@@ -6,11 +6,12 @@ import cProfile
 import json
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 from pytest_greencompute.errors import CannotError
 from pytest_greencompute.explaining.profile import Level
 from pytest_greencompute.profiling.functions import profile_functions
+from pytest_greencompute.profiling.sampling import Sampled, Sampler
 
 pytestmark = pytest.mark.alone  # shares of CPU time, sampled
 HERE = Path(__file__)
@@ -62,12 +64,37 @@ def named(function: Callable[..., object]) -> str:
     return f"{HERE.name}:{function.__name__}"
 
 
+def usual(levels: Iterable[Level], name: str) -> float:
+    """A function's share in the middle one: any may meet a busy moment."""
+    return statistics.median(shares(level).get(name, 0.0) for level in levels)
+
+
 def test_time_goes_to_the_functions_that_spend_it() -> None:
-    level = profile(both)
-    found = {name: share for name, share in shares(level).items() if "spin" in name}
-    assert found[named(spin)] > 0.9
-    assert level.clock == "cpu"
-    assert sum(level.seconds) / len(level.seconds) == pytest.approx(0.02 / 2, rel=0.15)  # per query, looking left out
+    levels = [profile(both) for _ in range(5)]
+    assert usual(levels, named(spin)) > 0.9
+    assert {level.clock for level in levels} == {"cpu"}
+
+
+def test_the_seconds_of_a_query_are_all_that_it_uses_but_the_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``both`` uses up 20 ms, of which looking takes the more, the more a busy machine delays it."""
+    parts: list[Sampled] = []
+    passes: list[float] = []
+    end = Sampler.end
+
+    def ended(sampler: Sampler) -> Sampled:
+        parts.append(end(sampler))
+        return parts[-1]
+
+    def run() -> None:
+        passes.append(time.monotonic())
+        both()
+
+    monkeypatch.setattr(Sampler, "end", ended)
+    level = profile(run)
+    seen_s, looking_s = (sum(getattr(part, what) for part in parts) / 1e9 / (len(passes) - 1) for what in ("whole_ns", "looking_ns"))
+    assert seen_s + looking_s == pytest.approx(0.02, rel=0.15)  # in all passes but the one in which calls were counted
+    assert looking_s > 0
+    assert statistics.fmean(level.seconds) == pytest.approx(seen_s / 2, rel=0.15)
 
 
 def test_calls_are_counted_per_query() -> None:
@@ -77,13 +104,14 @@ def test_calls_are_counted_per_query() -> None:
 
 def test_a_librarys_time_counts_under_the_function_that_called_it() -> None:
     """In a process of its own, as a side of a comparison is: in one that has loaded all that other tests need each look takes longer."""
-    code = "from tests.unit.test_profiling_functions import *; import json; level = profile(pattern, 1.0); "
-    code += "print(json.dumps([shares(level), {each.name: each.calls for each in level.costs}]))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=HERE.parents[2], capture_output=True, text=True, check=True, timeout=60)
-    found, calls = json.loads(done.stdout)
     name = f"re.compile from {named(pattern)}"
-    assert found[name] > 0.8
-    assert calls[name] == 10.0
+    code = "from tests.unit.test_profiling_functions import *; levels = [profile(pattern) for _ in range(5)]; "
+    code += f"calls = [each.calls for level in levels for each in level.costs if each.name == {name!r}]; "
+    code += f"print(json.dumps([usual(levels, {name!r}), calls]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HERE.parents[2], capture_output=True, text=True, check=True, timeout=60)
+    share, calls = json.loads(done.stdout)
+    assert share > 0.8
+    assert calls == [10.0] * 5
 
 
 def test_time_of_other_threads_counts_where_they_are() -> None:
@@ -95,8 +123,7 @@ def test_time_of_other_threads_counts_where_they_are() -> None:
     def worker() -> None:
         spin(0.04)
 
-    found = shares(profile(run))
-    assert found[named(spin)] > 0.8
+    assert usual((profile(run) for _ in range(5)), named(spin)) > 0.8
 
 
 def test_a_function_that_waits_uses_no_processor() -> None:
@@ -136,19 +163,19 @@ def test_a_timer_of_somebody_elses_goes_on() -> None:
     before = signal.signal(signal.SIGALRM, alarm)
     signal.setitimer(signal.ITIMER_REAL, 600)
     try:
-        level = profile(both, 0.3)
+        levels = [profile(both, 0.3) for _ in range(5)]
         assert signal.getsignal(signal.SIGALRM) is alarm
         assert 500 < signal.getitimer(signal.ITIMER_REAL)[0] <= 600
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert shares(level)[named(spin)] > 0.7  # by the other timer, which is coarser
+    assert usual(levels, named(spin)) > 0.7  # by the other timer, which is coarser
 
 
 def test_a_model_in_another_thread_is_seen_without_a_timer() -> None:
     with ThreadPoolExecutor() as pool:
-        level = pool.submit(profile, both).result()
-    assert shares(level)[named(spin)] > 0.7
+        levels = [pool.submit(profile, both).result() for _ in range(5)]
+    assert usual(levels, named(spin)) > 0.7
 
 
 def test_another_profiler_goes_on_and_calls_are_not_counted() -> None:

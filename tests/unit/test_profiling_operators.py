@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
+from typing import Any
 
 import pytest
 
@@ -30,10 +33,28 @@ def test_operators_have_calls_flops_types_and_shapes() -> None:
     assert 1 <= len(level.seconds) <= 4
 
 
+def test_the_profiler_prints_nothing_and_leaves_nothing_in_the_environment(capfd: pytest.CaptureFixture[str]) -> None:
+    before = dict(os.environ)
+    profile_operators(run, 2, 1.0)
+    assert dict(os.environ) == before
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_the_profiler_takes_to_start_does_not_count() -> None:
     calls = []
     level = profile_operators(lambda: (calls.append(1), run()), 1, 5.0)
     assert len(calls) == len(level.seconds) + 1
+
+
+def test_a_profiler_that_takes_long_to_start_is_no_pass_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    profiled, calls = operators._profiled, []
+
+    def slow_at_first(*given: Any) -> Any:
+        calls.append(time.sleep(0.0 if calls else 1.0))
+        return profiled(*given)
+
+    monkeypatch.setattr(operators, "_profiled", slow_at_first)
+    assert profile_operators(run, 2, 0.9).costs
 
 
 def test_a_pass_that_takes_too_long_is_not_looked_at_again() -> None:

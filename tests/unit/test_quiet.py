@@ -33,7 +33,7 @@ def machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> type[
     monkeypatch.setattr(tests.conftest, "Others", Machine)
     monkeypatch.setattr(Machine, "busy", False)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    pytester.makeconftest("from tests.conftest import pytest_runtest_protocol")
+    pytester.makeconftest("from tests.conftest import pytest_runtest_protocol, pytest_terminal_summary")
     pytester.makeini("[pytest]\nmarkers = alone: needs the machine")
     return Machine
 
@@ -62,13 +62,22 @@ def ran(pytester: pytest.Pytester, fails: int, mark: str = "alone") -> tuple[dic
     return result.parseoutcomes(), len((pytester.path / "runs").read_text()), result.stdout.str()
 
 
-def test_on_a_quiet_machine_a_failure_is_a_failure_at_once(pytester: pytest.Pytester, machine: type[Machine]) -> None:
-    assert ran(pytester, fails=1)[:2] == ({"failed": 1}, 1)
+@pytest.mark.parametrize(("busy", "tries"), [(False, 2), (True, 3)])
+def test_it_is_repeated_so_often_and_what_passed_then_is_named(
+    pytester: pytest.Pytester, machine: type[Machine], busy: bool, tries: int
+) -> None:
+    machine.busy = busy
+    for fails in range(tries):
+        outcomes, times, said = ran(pytester, fails)
+        (pytester.path / "runs").unlink()
+        assert (outcomes, times) == ({"passed": 1}, fails + 1)
+        assert ("1 passed when run again" in said and said.count("::test_it") == 1) is (fails > 0)
 
 
-def test_on_a_busy_machine_it_is_repeated(pytester: pytest.Pytester, machine: type[Machine]) -> None:
-    machine.busy = True
-    assert ran(pytester, fails=2)[:2] == ({"passed": 1}, 3)
+def test_on_a_quiet_machine_a_second_failure_is_a_failure(pytester: pytest.Pytester, machine: type[Machine]) -> None:
+    outcomes, times, said = ran(pytester, fails=9)
+    assert (outcomes, times) == ({"failed": 1}, 2)
+    assert "passed when run again" not in said
 
 
 def test_on_a_machine_that_stays_busy_it_is_left_out_with_the_reason(pytester: pytest.Pytester, machine: type[Machine]) -> None:
@@ -93,7 +102,7 @@ def workers(machine: type[Machine], monkeypatch: pytest.MonkeyPatch, tmp_path: P
         monkeypatch.setattr(tests.quiet, name, tmp_path / name)
 
 
-@pytest.mark.parametrize(("fails", "outcome", "times"), [(0, "passed", 1), (1, "passed", 2), (9, "failed", 2)])
+@pytest.mark.parametrize(("fails", "outcome", "times"), [(0, "passed", 1), (1, "passed", 2), (9, "failed", 3)])
 def test_what_failed_beside_others_is_run_again_by_itself_and_that_counts(
     pytester: pytest.Pytester, workers: None, fails: int, outcome: str, times: int
 ) -> None:

@@ -97,6 +97,15 @@ def test_beyond_the_scale_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "13 models; more than any of them" in told(capsys, "rate", "100", "--task", "asr")
 
 
+def board(folder: str, best: float = 0.001, worst: float = 0.006, name: str = "asr", column: str = "") -> str:
+    """A folder with one task's file: what its best and worst model use, in kWh per 1,000 queries; ``column`` is their class."""
+    Path(folder).mkdir()
+    head, rest = (",class", f",{column}") if column else ("", "")
+    rows = f"a,{best},5{rest}\nb,{worst},1{rest}\n"
+    Path(folder, f"{name}.csv").write_text(f"model,total_gpu_energy,energy_score{head}\n{rows}", encoding="utf-8")
+    return folder
+
+
 BAD = [
     (["-3", "--task", "asr"], "An energy of -3.0 Wh"),
     (["0", "--task", "asr"], "An energy of 0.0 Wh"),
@@ -110,7 +119,10 @@ BAD = [
     (["3.2", "--task", "text_generation"], "is rated by class"),
     (["3.2", "--task", "asr", "--class", "A"], "has no classes"),
     (["3.2", "--task", "asr", "--test", TEST], "is a figure; --test and --run choose among saved runs"),
-    (["3.2", "--task", "asr", "--reference", "2024-08"], "--reference is '2024-08', and there is no such file"),
+    (["3.2", "--task", "asr", "--reference", "2024-08"], "The reference is '2024-08', and there is no such file"),
+    (["3.2", "--task", "asr", "--reference", "undated"], "has no date, and stars belong to one dated leaderboard"),
+    (["3.2", "--task", "ocr", "--reference", "2026-08"], "The leaderboard of 2026-08 has no task 'ocr'."),
+    (["energy.json", "--task", "reasoning", "--class", "A"], "has no task 'reasoning'. It came in 2025-12: fetch"),
     (["nowhere.json", "--task", "asr"], "is no file, no folder and no baseline"),
     (["", "--task", "asr"], "holds no JSON report"),
     (["x" * 5000, "--task", "asr"], "cannot be read"),
@@ -130,6 +142,8 @@ def test_bad_input_exits_with_two_and_says_what_is_wrong(
     if args[0]:
         saved(measured())
         Path("broken.json").write_text('{"schema": ', encoding="utf-8")
+        board("2026-08")
+        board("undated")
     assert says in told(capsys, command, *args, status=2)
     assert not Path("energy-score.svg").exists()
 
@@ -151,14 +165,64 @@ def test_a_terminal_without_stars_gets_asterisks() -> None:
 
 
 def test_a_newer_leaderboard_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("2026-08").mkdir()
-    Path("2026-08/asr.csv").write_text("model,total_gpu_energy,energy_score\na,0.001,5\nb,0.006,1\n", encoding="utf-8")
+    board("2026-08")
     for path in ("2026-08", "2026-08/asr.csv"):
         found = json.loads(told(capsys, "rate", "3", "--task", "asr", "--reference", path, "--json"))
         assert (found["stars"], found["reference"], found["source"]) == (3, "2026-08", str(Path(path).absolute()))
 
 
+def test_the_stars_on_several_leaderboards_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    two = ("--reference", "2025-02", "--reference", board("2026-08"))
+    assert told(capsys, "rate", "3", "--task", "asr", *two).splitlines() == [
+        "★★★★★  5 of 5 stars for asr",
+        "energy: 3 Wh per 1,000 queries (10.8 J per query)",
+        "scale: 0.6197 (best) to 86.68 (worst) Wh per 1,000 queries, 13 models",
+        "reference: AI Energy Score, 2025-02, https://huggingface.co/spaces/AIEnergyScore/Leaderboard",
+        "",
+        "★★★☆☆  3 of 5 stars for asr",
+        "scale: 1.000 (best) to 6.000 (worst) Wh per 1,000 queries, 2 models",
+        f"reference: AI Energy Score, 2026-08, {Path.cwd() / '2026-08'}",
+        "",
+        "indicative only:",
+        "  - a bare figure: nothing shows how it was measured",
+    ]
+    found = json.loads(told(capsys, "rate", "3", "--task", "asr", *two, "--json"))
+    assert [(each["reference"], each["stars"]) for each in found] == [("2025-02", 5), ("2026-08", 3)]
+    said = told(capsys, "rate", saved(measured()), *two).splitlines()
+    assert (said.count(f"run: {TEST}"), [line for line in said if "of 5" in line]) == (
+        1,
+        ["★★★★★  5 of 5 stars for asr", "★☆☆☆☆  1 of 5 stars for asr"],
+    )
+    assert "A badge shows the stars on one leaderboard, and 2 are named." in told(capsys, "badge", "energy.json", *two, status=2)
+
+
+@pytest.mark.parametrize("others", [("2025-02", "2025-02"), ("2026-08", "copy-of-2026-08"), ("2026-08", "2026-08/asr.csv")])
+def test_two_references_of_one_date_are_refused(capsys: pytest.CaptureFixture[str], others: tuple[str, str]) -> None:
+    board("2026-08")
+    board("copy-of-2026-08")
+    said = told(capsys, "rate", "3", "--task", "asr", "--reference", others[0], "--reference", others[1], status=2)
+    assert f"Two references are of {others[0]}: {others[0]} and {others[1]}." in said
+
+
+def test_a_reference_without_the_task_is_refused_beside_one_that_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    two = ("--reference", board("2025-12", name="reasoning", column="A"), "--reference", "2025-02")
+    said = told(capsys, "rate", "3", "--task", "reasoning", "--class", "A", *two, status=2)
+    assert "The leaderboard of 2025-02 has no task 'reasoning'." in said
+
+
 # rate: a saved run
+
+
+def test_a_run_is_rated_on_the_leaderboard_that_it_was_measured_for(capsys: pytest.CaptureFixture[str]) -> None:
+    scale = {"reference": "2025-12", "source": "there", "lowest": 5.0, "highest": 15.0, "models": 4}
+    kept = {"task": "reasoning", "model_class": "A", "queries_of": "reasoning", "output_of": "", **scale}
+    path = saved(measured(provenance=provenance_from_json({PROTOCOL: kept}), tokens=(20,) * 1000, reasoning=(9,) * 1000))
+    found = json.loads(told(capsys, "rate", path, "--json"))
+    assert (found["stars"], found["reference"], found["source"], found["indicative"]) == (3, "2025-12", "there", [])
+    assert "5 of 5 stars for reasoning class A" in told(capsys, "rate", path, "--reference", board("2026-08", 0.02, 1, "reasoning", "A"))
+    assert "stars for asr" in told(capsys, "rate", path, "--task", "asr")  # which that scale is not of
+    told(capsys, "badge", path)
+    assert texts(ET.parse("energy-score.svg").getroot())[:2] == ["AI Energy Score 2025-12", "reasoning, class A"]
 
 
 def test_a_run_that_followed_the_protocol_is_rated_without_reservation(capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,8 +236,7 @@ def test_a_run_that_followed_the_protocol_is_rated_without_reservation(capsys: p
 def test_an_interval_that_spans_stars_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     path = saved(measured(provenance=Provenance()))
     # 10 Wh is where asr's edge would be if its best model used 0.4 and its worst 48.4.
-    Path("2026-08").mkdir()
-    Path("2026-08/asr.csv").write_text("model,total_gpu_energy,energy_score\na,0.0004,5\nb,0.0484,1\n", encoding="utf-8")
+    board("2026-08", 0.0004, 0.0484)
     args = ("rate", path, "--task", "asr", "--reference", "2026-08")
     assert "within its interval: 4 to 5 stars" in told(capsys, *args)
     found = json.loads(told(capsys, *args, "--json"))

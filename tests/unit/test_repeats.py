@@ -54,7 +54,7 @@ class Bench:
 
     def task(self, model: Callable[[Any], Any], queries: Any = TEXTS, **fields: Any) -> Task:
         def called(batch: Any) -> Any:
-            self.gpu.work(2e-5, 80.0)  # a call is never for nothing
+            self.gpu.work(1e-4, 80.0)  # a call is never for nothing
             return model(batch)
 
         return Task(model if fields.get("awaits") else called, queries, **fields)
@@ -203,7 +203,7 @@ def test_an_async_model_with_a_memory_is_refused(bench: Bench) -> None:
     remembered = by_dict(bench)
 
     async def model(batch: list[str]) -> list[str]:
-        bench.gpu.work(2e-5, 80.0)  # a call is never for nothing: millions of them would fill a second
+        bench.gpu.work(1e-4, 80.0)  # a call is never for nothing: millions of them would fill a second
         await asyncio.sleep(0)
         return list(remembered(batch))
 

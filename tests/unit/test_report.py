@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from making import latencies, run
-from telling import CPU, GPU, measured, session, told
+from telling import CPU, GPU, compared, measured, session, told
 
 from pytest_greencompute.errors import MeterError, NothingThereError
 from pytest_greencompute.estimates.by_metric import estimate
@@ -36,11 +36,11 @@ WIDTH = 60
 class Reporter:
     """Collects what is written."""
 
-    def __init__(self, encoding: str = "utf-8") -> None:
+    def __init__(self, encoding: str = "utf-8", width: int = 200) -> None:
         self.lines: list[str] = []
         self.marks: list[dict[str, bool]] = []
         file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-        self._tw = type("Writer", (), {"_file": file})()
+        self._tw = type("Writer", (), {"_file": file, "fullwidth": width})()
 
     def write_line(self, line: str, **marks: bool) -> None:
         self.lines.append(line)
@@ -125,6 +125,33 @@ def test_every_line_of_a_modelled_energy_says_so() -> None:
         assert "(modelled)" in verdict.reason
     counted = told(measured(), energy_per_query=0.8)
     assert "modelled" not in " ".join(line for line, _ in lines([counted])) + " ".join(remarks(session(counted)))
+
+
+def test_where_there_is_room_each_run_has_a_bar_and_where_there_is_little_two_lines() -> None:
+    runs = [told(measured(), energy_per_query=0.8, accuracy=0.92), compared(1.2, "FAIL"), told(measured())]
+    bare = lines(runs)
+    room = max(len(line) for line, _ in bare)
+    assert lines(runs, width=room) == bare
+    (head, _), *rows = lines(runs, width=200)
+    bars, verdicts = head.index("of budget or base"), head.index("verdict")
+    assert [row[bars:verdicts].strip() for row, _ in rows] == ["██████▏·│···    76 %", "████████│█┊»   120 %", ""]
+    assert [word for _, word in rows] == ["PASS", "FAIL", ""]
+    narrow = lines(runs, width=room - 1)
+    assert [line.split()[0] for line, _ in narrow] == ["test", "energy/query", *["test_y", "0.612"] * 3]
+    assert [word for _, word in narrow] == ["", "", "PASS", "PASS", "FAIL", "FAIL", "", ""]
+    assert "76 %" in narrow[2][0]
+    assert max(len(line) for line, _ in narrow) < room
+
+
+def test_a_terminal_has_the_width_that_pytest_says_and_signs_that_it_can_show() -> None:
+    long = replace(told(measured(), "fail", energy_per_query=0.5, latency_p95=0.01), test="t.py::test_" + "x" * 100)
+    for encoding, width in (("utf-8", 80), ("ascii", 80), ("ascii", 140)):
+        reporter = Reporter(encoding, width)
+        show_summary(reporter, session(long))
+        shown = reporter.lines[1:5]
+        assert [line.split()[0][:6] for line in shown] == ["test", "energy", "test_x", "0.612"]
+        assert max(map(len, shown)) <= width
+        assert encoding != "ascii" or all(line.isascii() for line in shown)
 
 
 # The lines around it

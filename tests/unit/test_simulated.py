@@ -249,8 +249,8 @@ def test_a_gpu_before_ampere_or_with_ga100_has_no_average(name: str) -> None:
 
 def test_the_same_change_on_every_channel_leaves_the_missing_ones_missing() -> None:
     changed = PROFILES["A100"].each(gain=0.9)
-    assert [channel and channel.gain for channel in changed.channels.values()] == [0.9, 0.9, None, 0.9]
-    assert [channel and channel.window_s for channel in PROFILES["H100"].channels.values()] == [0.1, 1.0, 1.0, 0.025]
+    assert [channel and channel.gain for channel in changed.channels.values()] == [0.9, 0.9, None, 0.9, None]
+    assert [channel and channel.window_s for channel in PROFILES["H100"].channels.values()] == [0.1, 1.0, 1.0, 0.025, None]
 
 
 def test_each_channel_has_its_own_rise_time_phase_and_price() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 import threading
@@ -92,6 +93,7 @@ def test_a_model_that_does_not_wait_has_no_note_however_busy_its_workers_are() -
 # In this process: a thread that spins after each call, as those of numeric libraries do
 
 SPIN_S = 0.08
+TIMES = 5  # that something is tried, and the middle one counts: any may meet a busy moment
 
 
 class Spinner:
@@ -164,26 +166,36 @@ def test_a_thread_at_work_is_seen_and_one_that_waits_is_not(spinner: Spinner) ->
     if anyone_at_work() is None:
         pytest.skip("this system shows no threads")
     assert wait_until_quiet().ended
-    spinner(None)
-    time.sleep(SPIN_S / 4)
-    assert anyone_at_work()
-    tail = wait_until_quiet()
-    assert tail.ended
-    assert 0.3 * SPIN_S < tail.seconds < 3 * SPIN_S
+    seen, tails = [], []
+    for _ in range(TIMES):
+        spinner(None)
+        time.sleep(SPIN_S / 4)
+        seen.append(anyone_at_work())
+        tails.append(wait_until_quiet())
+    assert statistics.mode(seen)
+    assert all(tail.ended for tail in tails)
+    assert 0.3 * SPIN_S < statistics.median(tail.seconds for tail in tails) < 3 * SPIN_S
 
 
 @pytest.mark.alone
 def test_the_tail_is_on_the_bill_of_the_window_that_caused_it_and_on_no_others(instruments: Instruments, spinner: Spinner) -> None:
-    worked_j, run = window(instruments, lambda: spinner(None))
-    waited_j, waiting = window(instruments, lambda: time.sleep(2 * SPIN_S))
-    tail_j = spinner.cpu_s * 10
-    assert worked_j > 0.7 * tail_j
-    assert waited_j < 0.2 * tail_j
-    assert any("idle workers went on spinning" in note and "on its bill" in note for note in run.notes)
-    assert not any("spinning" in note for note in waiting.notes)
-    apart_j, _ = window(instruments, lambda: spinner(None), apart=True)
-    assert apart_j < 0.5 * worked_j
-    assert window(instruments, lambda: time.sleep(2 * SPIN_S))[0] < 0.2 * tail_j
+    shares, said = [], []
+    for _ in range(TIMES):
+        before_s = spinner.cpu_s
+        worked_j, run = window(instruments, lambda: spinner(None))
+        waited_j, waiting = window(instruments, lambda: time.sleep(2 * SPIN_S))
+        tail_j = (spinner.cpu_s - before_s) * 10
+        apart_j, _ = window(instruments, lambda: spinner(None), apart=True)
+        after_j, _ = window(instruments, lambda: time.sleep(2 * SPIN_S))
+        shares.append((worked_j / tail_j, waited_j / tail_j, apart_j / worked_j, after_j / tail_j))
+        on_its_bill = any("idle workers went on spinning" in note and "on its bill" in note for note in run.notes)
+        said.append((on_its_bill, any("spinning" in note for note in waiting.notes)))
+    worked, waited, apart, after = map(statistics.median, zip(*shares, strict=True))
+    assert worked > 0.7
+    assert waited < 0.2
+    assert apart < 0.5
+    assert after < 0.2
+    assert statistics.mode(said) == (True, False)
 
 
 def within(instruments: Instruments, work: Callable[[], object]) -> tuple[float, float, float, float]:
@@ -240,8 +252,8 @@ def test_a_window_does_not_pay_for_what_works_on_beside_it_after_its_end(instrum
     server = threading.Thread(target=serve, daemon=True)
     server.start()
     try:
-        used_j, found_j, _, _ = within(instruments, lambda: time.sleep(0.1))
-        assert found_j < 1.5 * used_j
+        bills = [within(instruments, lambda: time.sleep(0.1)) for _ in range(TIMES)]
+        assert statistics.median(found_j / used_j for used_j, found_j, _, _ in bills) < 1.5
     finally:
         over = True
         server.join()

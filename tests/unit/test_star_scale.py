@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import pytest_greencompute
 from pytest_greencompute.errors import GreencomputeError, NotRatedError, SettingsError
-from pytest_greencompute.estimates.star_scale import CHECKS, CLAIM, FEBRUARY_2025, Conditions, Leaderboard, Range, rate
-from pytest_greencompute.store.leaderboard import read_entries, read_leaderboard
+from pytest_greencompute.estimates.star_scale import CHECKS, CLAIM, FEBRUARY_2025, Conditions, Leaderboard, Range, indicative, rate
+from pytest_greencompute.store.leaderboard import leaderboard_named, read_entries, read_leaderboard
 
 BESIDE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ai-energy-score-2025-02"
 PUBLISHED = Path(os.environ.get("GREENCOMPUTE_LEADERBOARD", BESIDE))
@@ -189,12 +189,52 @@ def test_a_label_has_no_length_that_could_differ() -> None:
     assert rate(3.2, task="text_classification", conditions=conditions).indicative == ()
 
 
+AS_GENERATED = replace(AS_PUBLISHED, queries_of="text_generation", output_of="", tokens=(10, 10))
+AS_REASONED = replace(AS_PUBLISHED, queries_of="reasoning", output_of="", tokens=(1, 8192), reasoning=1)
+LENGTHS = [
+    (AS_GENERATED, ()),
+    (replace(AS_GENERATED, reasoning=0), ()),
+    (replace(AS_GENERATED, tokens=None, output_of="text_generation"), ()),
+    (replace(AS_GENERATED, tokens=None), ("nothing says that the answers have the length that the protocol sets",)),
+    (replace(AS_GENERATED, tokens=(9, 10)), ("the answers have 9 to 10 new tokens; the protocol sets 10",)),
+    (replace(AS_GENERATED, tokens=(10, 11)), ("the answers have 10 to 11 new tokens; the protocol sets 10",)),
+    # What was counted holds, whatever was claimed.
+    (replace(AS_GENERATED, tokens=(64, 64), output_of="text_generation"), ("the answers have 64 new tokens; the protocol sets 10",)),
+    (AS_REASONED, ()),
+    (replace(AS_REASONED, tokens=(10, 10)), ()),
+    (replace(AS_REASONED, reasoning=None), ()),
+    (replace(AS_REASONED, tokens=None, output_of="reasoning"), ()),
+    (replace(AS_REASONED, tokens=(0, 900)), ("the answers have 0 to 900 new tokens; the protocol sets 1 to 8,192",)),
+    (replace(AS_REASONED, tokens=(20, 8193)), ("the answers have 20 to 8,193 new tokens; the protocol sets 1 to 8,192",)),
+    (replace(AS_REASONED, reasoning=0), ("no token of the answers is reasoning; the task is rated with reasoning on",)),
+    (
+        replace(AS_REASONED, tokens=None, output_of="text_generation"),
+        ("the answers have the length that the protocol for text_generation sets",),
+    ),
+]
+
+
+@pytest.mark.parametrize(("conditions", "reasons"), LENGTHS)
+def test_the_length_of_answers_is_what_was_counted_and_only_else_what_is_claimed(conditions: Conditions, reasons: tuple[str, ...]) -> None:
+    assert indicative(conditions, conditions.queries_of, "A") == reasons
+
+
+def test_answers_whose_length_no_protocol_sets_may_have_any() -> None:
+    assert rate(3.2, task="asr", conditions=replace(AS_PUBLISHED, tokens=(0, 10**6))).indicative == ()
+
+
 def test_every_check_is_watched_failing() -> None:
-    starts = [reason for _, reason in OTHERWISE]
+    starts = [reason for _, reason in OTHERWISE] + [reason for _, reasons in LENGTHS for reason in reasons if "length" not in reason]
     for check in CHECKS:
         for sentence in filter(None, (check.sentence, check.unknown)):
             words = sentence.partition("{")[0]
             assert any(start.startswith(words) or sentence.startswith(start) for start in starts), sentence
+
+
+def test_several_gpus_are_of_class_c_in_both_tasks_with_classes() -> None:
+    two = replace(AS_REASONED, devices=("NVIDIA H100 80GB HBM3",) * 2, domains=("gpu:0", "gpu:1"))
+    assert indicative(two, "reasoning", "C") == ()
+    assert indicative(two, "reasoning", "B") == ("measured on several GPUs; only class C is",)
 
 
 def test_only_class_c_may_use_several_gpus() -> None:
@@ -239,6 +279,11 @@ def test_any_real_number_is_an_energy(energy: Any) -> None:
         ({"task": "text-generation", "model_class": "A"}, "no task 'text-generation'. Did you mean 'text_generation'?"),
         ({"task": "ASR"}, "Did you mean 'asr'?"),
         ({"task": "poetry"}, "Known: asr, image_captioning, "),
+        (
+            {"task": "reasoning", "model_class": "A"},
+            "The leaderboard of 2025-02 has no task 'reasoning'. It came in 2025-12: fetch the files",
+        ),
+        ({"task": "reasoning", "model_class": "A"}, "/tree/main/data/energy and pass their folder, reference=… or --reference …."),
         ({"task": ""}, "no task ''"),
         ({"task": None}, "no task None"),
         ({"task": ["asr"]}, "no task ['asr']"),
@@ -275,6 +320,9 @@ def test_what_there_is_not_is_said_with_what_there_is(given_to: dict[str, Any], 
         lambda: Conditions(batch_size=-1),
         lambda: Conditions(queries=True),
         lambda: Conditions(passes=1.5),  # type: ignore[arg-type]
+        lambda: Conditions(tokens=(11, 10)),
+        lambda: Conditions(tokens=(-1, 10)),
+        lambda: Conditions(reasoning=-1),
     ],
 )
 def test_values_that_make_no_sense_are_refused_at_the_constructor(make: Any) -> None:
@@ -309,6 +357,37 @@ def test_a_newer_leaderboard_rates_from_a_file_or_a_folder(tmp_path: Path) -> No
     assert rate(3, task="asr", reference=read_leaderboard(path)).stars == 3
     with pytest.raises(SettingsError, match=r"2026-08 has no task 'summarization'.*Known: asr, reasoning"):
         rate(3, task="summarization", reference=board)
+
+
+def test_the_columns_that_files_have_since_december_2025_are_read_past(tmp_path: Path) -> None:
+    more = "test date,total_duration_seconds,total_tokens,gpu_energy_wh,tokens_per_joule,avg_energy_per_prompt_wh"
+    rows = "org/one,5.0,5,A,Oct 2025,1148.76,37614,50.5,0.2,5.0\norg/two (high),15.0,1,A,Oct 2025,1209.0,78548,63.1,0.3,6.3\n"
+    path = newer(tmp_path / "2025-12", f"model,total_gpu_energy,energy_score,class,{more}\n{rows}", "reasoning.csv")
+    board = read_leaderboard(path)
+    assert dict(board.ranges) == {("reasoning", "A"): Range(5000.0, 15000.0, 2)}
+    assert rate(9000, task="reasoning", model_class="A", reference=board).stars == 3
+    with pytest.raises(SettingsError, match=r"2025-12 has no task 'asr'\. Known: reasoning"):
+        rate(9000, task="asr", reference=board)
+    with pytest.raises(SettingsError, match=r"of 2026-01 has no task 'reasoning'\. Known: asr\.$"):  # which that month's could have had
+        rate(9000, task="reasoning", reference=replace(board, date="2026-01", ranges={("asr", None): Range(1, 2, 2)}))
+
+
+def test_stars_that_were_given_by_rank_are_another_rule(tmp_path: Path) -> None:
+    ranked = "".join(
+        f"{name},{kwh},{stars},A\n" for name, kwh, stars in (("a", 0.1, 5), ("b", 5, 4), ("c", 5.1, 3), ("d", 5.9, 2), ("e", 6.3, 1))
+    )
+    with pytest.raises(SettingsError, match="line 3: the published energy_score is 4, and the rule gives 2"):
+        read_leaderboard(newer(tmp_path / "2025-12", f"model,total_gpu_energy,energy_score,class\n{ranked}", "reasoning.csv"))
+
+
+def test_a_reference_is_named_by_its_date_or_its_path(tmp_path: Path) -> None:
+    path = newer(tmp_path / "2026-08", THREE)
+    assert leaderboard_named("2025-02", tmp_path) is FEBRUARY_2025
+    for named in ("2026-08", "2026-08/asr.csv", Path("2026-08"), path, str(path)):
+        assert leaderboard_named(named, tmp_path).date == "2026-08"
+    for wrong in ("2026-09", "", "x" * 5000, "a\0b", 7, None, b"2026-08"):
+        with pytest.raises(SettingsError, match=r"The reference is .* no such file|holds no CSV file"):
+            leaderboard_named(wrong, tmp_path)
 
 
 def test_a_byte_order_mark_blank_lines_and_spaces_do_no_harm(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from making import block, run, source
 from pytest_greencompute.errors import NotRatedError
 from pytest_greencompute.estimates.by_metric import estimate
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing
-from pytest_greencompute.estimates.star_scale import WH_PER_1000_QUERIES
+from pytest_greencompute.estimates.star_scale import WH_PER_1000_QUERIES, Range
 from pytest_greencompute.estimates.stars import NO_PROTOCOL, conditions_of, followed, rated_energy, rating_of, stars_of
 from pytest_greencompute.results.provenance_json import PROTOCOL, provenance_from_json, provenance_to_json
 from pytest_greencompute.values.metrics import METRICS
@@ -79,9 +79,50 @@ def test_blocks_of_one_set_are_no_passes_of_their_own_and_leave_no_interval() ->
     assert missing(passed(blocks=blocks)) == "the passes are too few for an interval of its energy"
 
 
+REASONING = Followed("reasoning", "A", "reasoning", "", "2025-12", "ai-energy-score-2025-12", 5.0, 55.0, 4)
+GENERATING = Followed("text_generation", "A", "text_generation")
+
+
+def test_the_stars_are_those_of_the_scale_that_the_run_was_measured_for() -> None:
+    made = passed(kept=REASONING, tokens=(8192, *[700] * 999), reasoning=(600,) * 1000)
+    assert (stars(passed(20.0, kept=REASONING, tokens=(700,) * 1000)).value, stars(made).value) == (4.0, 5.0)
+    rating, _ = rating_of(made, Aim())
+    assert (rating.reference, rating.source, rating.scale, rating.indicative) == ("2025-12", REASONING.source, Range(5.0, 55.0, 4), ())
+    # Of the same task, another leaderboard's scale gives others: 10 Wh are 5 stars in February 2025.
+    assert stars(passed(kept=replace(ASR, reference="2026-08", source="x", lowest=1.0, highest=11.0, models=3))).value == 1.0
+
+
+def test_a_scale_survives_its_json() -> None:
+    assert followed(passed(kept=provenance_to_json(Provenance(followed=REASONING))[PROTOCOL])) == REASONING
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
+        ({"tokens": (10,) * 1000}, ""),
+        ({"tokens": (10,) * 999 + (11,)}, "the answers have 10 to 11 new tokens; the protocol sets 10"),
+        ({"tokens": (10,) * 999}, "nothing says that the answers have the length"),  # of one it is not known
+        ({"tokens": ()}, "nothing says that the answers have the length"),
+        ({}, "nothing says that the answers have the length"),
+        ({"kept": REASONING, "tokens": (10,) * 1000, "reasoning": (0,) * 1000}, "no token of the answers is reasoning"),
+        ({"kept": REASONING, "tokens": (10,) * 1000, "reasoning": (0,) * 999 + (1,)}, ""),
+    ],
+)
+def test_the_runs_own_tokens_say_how_long_its_answers_are(fields: dict[str, Any], says: str) -> None:
+    rating, _ = rating_of(passed(**{"kept": GENERATING, **fields}), Aim())
+    assert rating.indicative == () if not says else [reason for reason in rating.indicative if reason.startswith(says)]
+    assert len(rating.indicative) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"kept": replace(REASONING, lowest=None)}, "The scale of 2025-12 that the run is rated on is not told whole"),
+        ({"kept": replace(REASONING, models=None)}, "The scale of 2025-12 that the run is rated on is not told whole"),
+        ({"kept": replace(REASONING, lowest=60.0)}, "A range of 60.0 to 55.0 Wh per 1,000 queries over 4 models is none"),
+        ({"kept": replace(REASONING, highest=5.0)}, "no scale to rate on"),
+        ({"kept": replace(REASONING, reference="last year")}, "A leaderboard is of 'last year'"),
+        ({"kept": replace(REASONING, reference="")}, "The leaderboard of 2025-02 has no task 'reasoning'. It came in 2025-12"),
         ({"provenance": Provenance()}, NO_PROTOCOL),
         ({"kept": {}}, NO_PROTOCOL),
         ({"kept": "asr"}, NO_PROTOCOL),

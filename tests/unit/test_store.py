@@ -8,6 +8,7 @@ import json
 import math
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,7 +35,7 @@ from pytest_greencompute.results.run_json import SCHEMA, read_runs, run_from_jso
 from pytest_greencompute.results.session import Facts, Refusal, together
 from pytest_greencompute.results.summary import Summary
 from pytest_greencompute.store.baselines import KEPT, Baselines
-from pytest_greencompute.store.files import to_json, write_atomically
+from pytest_greencompute.store.files import check_writable, to_json, write_atomically
 from pytest_greencompute.values.footprint import Factors, Footprint
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.provenance import PACKAGES, Device, Digests, Followed, Machine, Moments, Provenance, Served
@@ -126,7 +127,7 @@ def provenances(draw: st.DrawFn, facts: st.SearchStrategy[Any]) -> Provenance:
             Provenance,
             machine=machines,
             footprint=st.none() | st.builds(Factors, number, number, text),
-            followed=st.none() | st.builds(Followed, names, text, names, names),
+            followed=st.none() | st.builds(Followed, names, text, names, names, names, names, number, number, st.none() | st.integers()),
             queries=st.none() | st.builds(Digests, text, text, text),
             traced=text,
             references=text,
@@ -450,6 +451,45 @@ def test_a_folder_that_cannot_be_made_is_said_with_its_reason(tmp_path: Path) ->
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SettingsError, match=r"report\.json cannot be written: (Not a directory|File exists)"):
         write_atomically(tmp_path / "file" / "report.json", "{}")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("a" * 300, "File name too long"), ("a\0b", ".*null"), ("loop", "(Symlink loop|Too many levels)"), ("/dev/full", "No space left")],
+)
+def test_a_path_that_cannot_even_be_looked_at_is_said_with_its_reason(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    if name == "/dev/full" and not Path(name).exists():
+        pytest.skip("Linux has it")
+    if name == "loop" and sys.version_info >= (3, 13):
+        pytest.skip("it is replaced there")
+    with pytest.raises(SettingsError, match=f"cannot be written: {why}"):
+        write_atomically(tmp_path / name, "{}")
+    if name != "/dev/full":  # which shows only when it is written
+        with pytest.raises(SettingsError, match=f"cannot be written: {why}"):
+            check_writable(tmp_path / name)
+
+
+def test_that_a_place_can_be_written_is_found_out_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text("old")
+    for name in ("old.json", "new.json", "not/yet/there.json"):
+        check_writable(tmp_path / name)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old.json", "old")]
+    (tmp_path / "folder").mkdir()
+    for name, why in (("folder", "Is a directory"), ("old.json/new.json", "Not a directory"), ("old.json/a/b.json", "Not a directory")):
+        with pytest.raises(SettingsError, match=f"cannot be written: {why}"):
+            check_writable(tmp_path / name)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="who may write everywhere sees no difference")
+def test_a_folder_that_may_not_be_written_is_said_before_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    try:
+        for name in ("new.json", "not/yet/there.json"):
+            with pytest.raises(SettingsError, match="cannot be written: Permission denied"):
+                check_writable(tmp_path / name)
+    finally:
+        tmp_path.chmod(0o755)
 
 
 # Baselines

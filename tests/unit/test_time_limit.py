@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
 from making import run
 
 from pytest_greencompute.judging.budget import Line, Terms, resolve
+from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.measuring.time_limit import TimeLimit, seconds_a_set
 from pytest_greencompute.settings.build import build
 from pytest_greencompute.settings.sides import side_seconds
@@ -96,3 +98,17 @@ def test_another_set_is_begun_where_it_fits_or_what_there_is_says_nothing(sets: 
 def test_all_sides_have_equal_parts(settings: dict[str, object], given: float | None, seconds: float, tmp_path: object) -> None:
     made = build({"budget": True, **settings}, (), {}, tmp_path)  # type: ignore[arg-type]
     assert side_seconds(made, budget(given)) == pytest.approx(seconds)  # type: ignore[arg-type]
+
+
+def test_the_machine_s_clock_runs_on_where_a_test_has_frozen_the_functions_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = RealClock()
+    with monkeypatch.context() as frozen:
+        for name in ("perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time_ns"):
+            frozen.setattr(time, name, lambda: 0)
+        frozen.setattr(time, "sleep", lambda _: None)
+        begun_ns = clock.now_ns()
+        clock.sleep(0.01)
+        took_ns = clock.now_ns() - begun_ns
+        worked_ns = clock.processor_ns()
+    assert took_ns >= 10_000_000
+    assert worked_ns > 0

@@ -11,9 +11,10 @@ import pytest
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.budget import resolve
-from pytest_greencompute.pairing.told import Checkouts, Told
+from pytest_greencompute.pairing.told import Checkouts, Explaining, Told
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.settings.sides import of_side, told_to_sides
+from pytest_greencompute.values.behaviour import Behaviour
 from pytest_greencompute.values.footprint import Footprint
 
 WHOLE = Told(
@@ -40,6 +41,20 @@ def sent(told: Told) -> dict[str, Any]:
 @pytest.mark.parametrize("told", [WHOLE, Told(60.0), Told(60.0, spread="spread models")])
 def test_what_a_side_is_told_arrives_as_it_was(told: Told) -> None:
     assert Told.from_json(sent(told)) == told
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Explaining(3.0),
+        Explaining(3.0, "device", 8, 32, (), (Behaviour("gpu:0", "GPU-1", 0.1, 0.001, 0.0),)),
+        Explaining(3.0, replay=("Net.norm",)),
+    ],
+)
+def test_how_a_side_is_looked_at_arrives_as_it_was(how: Explaining) -> None:
+    told = json.loads(json.dumps(dataclasses.asdict(how), allow_nan=False))
+    assert Explaining.from_json({"what": "explain", **told}) == how
+    assert Explaining.from_json({"limit_s": 3.0}) == Explaining(3.0)
 
 
 def test_the_keys_are_those_that_every_version_reads() -> None:
@@ -69,6 +84,7 @@ NOT_TOLD = {
     "explain": "a side is told in so many words when it is to explain",
     "enabled": "a side measures",
     "advise": "advice is on this tree alone",
+    "advise_students": "advice is on this tree alone",
     "unmetered": "a side measures, and what is not compared runs as it is",
     "fleet": "what is expected of many hosts is asked where their reports are gathered",
     "lock_folder": "the process that compares holds the lock",

@@ -90,6 +90,15 @@ def test_what_is_nowhere_is_the_file(file: TomlFile) -> None:
     assert file.data["tool"]["greencompute"]["meters"] == ["nvml", "rapl"]
 
 
+def test_a_table_that_dotted_keys_make_stands_where_the_first_of_them_does(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('[tool]\nmax = 1\nbudgets."test_it".energy = 1\nbudgets."test_it".latency = 2\n[tool.other]\na = 1\n')
+    file = TomlFile(path, "x.toml")
+    assert [
+        file.where("tool", *keys) for keys in ((), ("budgets",), ("budgets", "test_it"), ("budgets", "test_it", "latency"), ("other",))
+    ] == [f"x.toml:{line}" for line in (1, 3, 3, 4, 5)]
+
+
 def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_bytes('a = "one\u2028line"\r\nb = 1\r\n'.encode())

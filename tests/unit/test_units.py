@@ -12,12 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_greencompute.errors import SettingsError
+from pytest_greencompute.estimates.estimate import Estimate
+from pytest_greencompute.judging.choice import Gain
 from pytest_greencompute.results.run_json import schema
+from pytest_greencompute.stats.ratios import Ratio
+from pytest_greencompute.values.footprint import Amount
 from pytest_greencompute.values.metrics import METRICS
 from pytest_greencompute.values.units import (
     DIMENSIONS,
     ENERGY,
     MASS,
+    MEMORY,
     MONEY,
     PLAIN,
     POWER,
@@ -113,6 +118,8 @@ def test_quantities_are_read_as_si(written: Any, dimension: Dimension, si: float
         ("0.8 kg", ENERGY, "is a mass of CO2e, not an energy"),
         ("1 JJ", ENERGY, "Did you mean 'J'?"),
         ("1 mj", ENERGY, "Did you mean 'mJ'?"),
+        ("1 KJ", ENERGY, "Did you mean 'kJ'?"),
+        ("1 gb", MEMORY, "Did you mean 'GB'?"),
         ("", ENERGY, "not a quantity"),
         ("   ", ENERGY, "not a quantity"),
         ("J", ENERGY, "not a quantity"),
@@ -290,3 +297,20 @@ def test_comparing_with_another_dimension_or_with_nonsense_is_an_error(other: An
 def test_comparing_two_dimensions_names_them_both() -> None:
     with pytest.raises(SettingsError, match="An energy does not compare with a time"):
         _ = Sized(0.8, ENERGY) < Sized(0.8, TIME)
+
+
+FIGURES = [
+    Sized(0.123456, ENERGY),
+    Estimate(0.123456, 0.12, 0.13, ENERGY, 9, 0.99),
+    Ratio(0.123456, 0.1, 0.2),
+    Gain(0.123456, 0.1, 0.2),
+    Amount(0.123456, 0.1, 0.2),
+]
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: type(figure).__name__)
+def test_a_figure_is_written_by_a_format_as_its_value_is_and_without_one_as_ever(figure: Any) -> None:
+    assert f"{figure:.3f} {figure:>8.1%}|{figure:g}" == "0.123    12.3%|0.123456"
+    assert f"{figure}" == str(figure) != "0.123456"
+    with pytest.raises(ValueError, match="Unknown format code"):
+        format(figure, "d")

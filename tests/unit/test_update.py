@@ -405,7 +405,7 @@ def test_an_open_interval_gives_no_limit(tmp_path: Path) -> None:
     made = planned(
         "loosen", one("latency_p95", 0.1), result(judged("FAIL", "latency_p95"), latency_p95=(0.5, 0.4, None)), tmp_path=tmp_path
     )
-    assert made.left == ["t.py::a latency_p95 (the interval is open)"]
+    assert made.left == ["t.py::a latency_p95 (its interval is open: more queries or --energy-max-seconds bound it)"]
 
 
 def test_a_figure_that_is_only_a_bound_gives_no_limit(tmp_path: Path) -> None:

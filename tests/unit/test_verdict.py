@@ -307,11 +307,14 @@ def test_a_change_below_the_absolute_floor_is_no_regression() -> None:
     bases, head = saved(1e-3, 1.001e-3, 0.999e-3), made(2e-3, 1.99e-3, 2.01e-3)
     assert against(head, bases).word == "FAIL"
     assert against(head, bases, floor=5e-3).word == "PASS"
+    assert against(head, bases, floor=5e-3).limit == pytest.approx(6e-3, rel=1e-3)
     assert against(head, bases, floor=1e-3).word == "INCONCLUSIVE"
     bases = [made(value, value * 0.99, value * 1.01, dimension=RATE) for value in (100.0, 100.1, 99.9)]
     head = made(50.0, 49.9, 50.1, dimension=RATE)
     assert against(head, bases, "throughput", floor=30).word == "FAIL"
     assert against(head, bases, "throughput", floor=60).word == "PASS"
+    assert against(head, bases, "throughput", floor=60).limit == pytest.approx(40.0, rel=1e-3)
+    assert against(head, bases, "throughput", floor=200).limit is None, "no change is larger"
 
 
 def test_a_baseline_without_the_metric_and_a_figure_that_has_no_ratio_are_unmeasured() -> None:

@@ -129,6 +129,13 @@ def test_answers_may_be_any_sequence_of_the_right_length(answers: Any) -> None:
     assert len(outputs) == 3
 
 
+def test_a_single_number_without_a_row_is_refused_and_its_usual_cause_named() -> None:
+    # The last batch holds one query, whose row squeeze() takes away, too.
+    workload = Workload(lambda batch: np.asarray(batch)[:, None].squeeze(), [1, 2, 3], 2, None)
+    with pytest.raises(SettingsError, match=r"a ndarray of shape \(\) for query 2\. .*squeeze\(-1\)"):
+        workload.first_pass(SimulatedClock())
+
+
 # Scores
 
 
