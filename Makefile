@@ -21,6 +21,8 @@ PINS := constraints.txt pyproject.toml
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
+# Where no bytecode is kept, each process of the tests compiles what it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # $(call install,WORDS FOR PIP): one line for each big download, all of pip's words in the log, the end of the log if it fails.
 define install

@@ -62,9 +62,15 @@ def short_limits(items: Iterable[pytest.Item], max_seconds: Callable[[pytest.Ite
 
 
 def side_options(config: pytest.Config) -> tuple[str, ...]:
-    """What the process of another side is to be told, so that its queries are the same: the seed of pytest-randomly."""
+    """What the process of another side is to be told, so that its plugins and queries are the same: the seed of pytest-randomly."""
     seed = getattr(config.option, "randomly_seed", None)
     if not isinstance(seed, int):
-        return ()
+        return _plugins(config)
     kept = () if config.option.randomly_reset_seed else ("--randomly-dont-reset-seed",)
-    return (f"--randomly-seed={seed}", *kept)
+    return (*_plugins(config), f"--randomly-seed={seed}", *kept)
+
+
+def _plugins(config: pytest.Config) -> tuple[str, ...]:
+    """Which plugins to load and which not, as far as ``-p`` says it: a test may use their fixtures."""
+    off = ("--disable-plugin-autoload",) if getattr(config.option, "disable_plugin_autoload", False) else ()  # since pytest 8.4
+    return (*off, *(f"-p{name}" for name in config.option.plugins if not name.startswith("pytest_greencompute.hooks.")))

@@ -21,6 +21,7 @@ from pytest_greencompute.pairing.started import Side, Started
 from pytest_greencompute.pairing.told import Checkouts, Told
 
 DROPPED = ("PYTEST_", "COV_", "GREENCOMPUTE_", "COVERAGE_")
+PLUGINS = ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PLUGINS")  # which plugins pytest loads: a side's test may use their fixtures
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +111,11 @@ class Bases:
         head = os.path.realpath(self.root)
         prepare = (str(Path(origin.__file__)), head, os.path.realpath(base.root), "--")
         environ = environ_of_side(self.environ)
+        options = self.options
+        if base.python is not None:  # it may lack these plugins, and those that know these options
+            environ, options = {name: value for name, value in environ.items() if name not in PLUGINS}, ()
         paths = environ.get("PYTHONPATH", "").split(os.pathsep)
         environ["PYTHONPATH"] = os.pathsep.join(origin.moved(each, Path(head), base.root) if each else each for each in paths)
-        # Another Python may lack the plugins that know these options.
-        options = self.options if base.python is None else ()
         return Side(base.label, base.root, node_id, environ, base.python or sys.executable, prepare, options)
 
     def head(self, node_id: str) -> Side:
@@ -172,5 +174,5 @@ class Bases:
 
 
 def environ_of_side(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a side's process: no options and no state of this pytest."""
-    return {name: value for name, value in environ.items() if not name.startswith(DROPPED)}
+    """The environment of a side's process: this pytest's plugins, but none of its options and nothing of its state."""
+    return {name: value for name, value in environ.items() if name in PLUGINS or not name.startswith(DROPPED)}

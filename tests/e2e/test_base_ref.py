@@ -179,6 +179,23 @@ def test_a_drop_of_accuracy_is_judged_on_the_same_queries_and_changed_answers_ar
     result.stdout.fnmatch_lines(["*: a drop (40 of 40 scores changed).*", "note: test_it: 40 of 40 answers changed against main (*)"])
 
 
+@pytest.mark.parametrize("by", ["the environment", "an option"])
+def test_a_side_loads_the_plugins_that_this_pytest_was_told_to_load(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    name = f"fixtures_by_{by.split()[1]}"
+    monkeypatch.syspath_prepend(repository.project.path)
+    repository.project.write(f"{name}.py", "import pytest\n\n@pytest.fixture\ndef queries():\n    return ['a', 'b']\n")
+    repository.project.write(
+        "tests/test_app.py", TEST.replace("(energy_meter)", "(energy_meter, queries)").replace('["a", "b", "c", "d"]', "queries * 2")
+    )
+    repository.commit()
+    if by == "the environment":
+        monkeypatch.setenv("PYTEST_PLUGINS", f"{os.environ['PYTEST_PLUGINS']},{name}")
+    repository.measure("main", "--energy-unmeasured=fail", *(("-p", name) if by == "an option" else ())).assert_outcomes(passed=1)
+    assert words(repository.project) == {"energy_per_query": "PASS", "accuracy": "PASS"}
+
+
 def test_several_commits_get_a_verdict_each(repository: Repository) -> None:
     repository.app(joules=0.8)
     repository.commit("wasteful")
