@@ -28,12 +28,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_greencompute.levers.process import as_it_was
 from tabulate import tabulate
 
 from pytest_greencompute.advising.levers import Configuration, Setting
 from pytest_greencompute.advising.search import Heat, Trial
 from pytest_greencompute.levers.table import rows, settings_of
+from pytest_greencompute.models.process import as_it_was
 from pytest_greencompute.session import heats
 from pytest_greencompute.session.advised import Advising
 
