@@ -10,8 +10,10 @@ pseudo-values), so that the mean of all pairs is the ratio of the figures, and e
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.judging.rule import is_number
@@ -31,14 +33,19 @@ def rank_in(size: int, fraction: float) -> int:
 
 def order_statistic(ordered: Sequence[float], size: int, rank: int) -> float:
     """The mean, over all choices of ``size`` of the values, of the one with this rank (1: the smallest)."""
-    count = len(ordered)
+    return math.fsum(map(operator.mul, _weights(len(ordered), size, rank), ordered[rank - 1 :]))
+
+
+@lru_cache(maxsize=64)
+def _weights(count: int, size: int, rank: int) -> tuple[float, ...]:
+    """How often each of so many ordered values is the one with this rank in a choice, from the first that can be."""
     # Value number i of the ordered ones is it in C(i - 1, rank - 1) C(count - i, size - rank) of the C(count, size) choices.
     chosen = math.comb(count - rank, size - rank)
-    total, found = math.comb(count, size), 0.0
+    total, weights = math.comb(count, size), []
     for number in range(rank, count - size + rank + 1):
-        found += chosen / total * ordered[number - 1]
+        weights.append(chosen / total)
         chosen = chosen * number * (count - number - size + rank) // ((number - rank + 1) * max(count - number, 1))
-    return found
+    return tuple(weights)
 
 
 def percentile_sections(sets: Sequence[Sequence[float]], fraction: float) -> list[float]:

@@ -399,11 +399,12 @@ def _worked(answer: Any, asked: int, stamp: Stamp, clock: Clock) -> Any:
 DEEP = 4
 _PROMISES = (types.FunctionType, types.MethodType, functools.partial)  # to be called, before anything is computed
 _COMPUTED = (str, bytes, int, float, type(None))
+_PLAIN = frozenset({*_COMPUTED, bool})
 
 
 def uncomputed(answer: Any, deep: int = DEEP) -> Any:
     """What in an answer is a promise of one, whose work is still to be done: to be awaited, waited for, iterated; None where nothing is."""
-    if isinstance(answer, _COMPUTED):
+    if isinstance(answer, _COMPUTED) or (isinstance(answer, list | tuple) and _PLAIN.issuperset(map(type, answer))):  # or a million ids
         return None
     if hasattr(answer, "dtype") and not hasattr(answer, "__dask_graph__"):
         return uncomputed(answer.tolist(), deep) if str(answer.dtype) == "object" and hasattr(answer, "tolist") else None

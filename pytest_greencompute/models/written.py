@@ -70,13 +70,15 @@ def padded(answers: Sequence[Any], together: int) -> tuple[int, int] | None:
 
 
 def _padded_in_front(rows: Sequence[list[int]], together: int) -> tuple[int, int] | None:
-    for index, row in enumerate(rows):
-        first, pad = index - index % together, _twice(row)
+    for first in range(0, len(rows), together):
         batch = rows[first : first + together]
-        cut = [without_padding(each[::-1], pad, None) for each in batch]
-        lengths = {len(each) for each, whole in zip(cut, batch, strict=True) if 0 < len(each) < len(whole)}
-        if pad is not None and len(lengths) > 1 and len(set(map(len, batch))) == 1 and not any(pad in each for each in cut):
-            return index, pad
+        if len(set(map(len, batch))) > 1:
+            continue
+        for pad in dict.fromkeys(pad for pad in map(_twice, batch) if pad is not None):
+            cut = [without_padding(each[::-1], pad, None) for each in batch]
+            lengths = {len(each) for each, whole in zip(cut, batch, strict=True) if 0 < len(each) < len(whole)}
+            if len(lengths) > 1 and not any(pad in each for each in cut):
+                return first + [*map(_twice, batch)].index(pad), pad
     return None
 
 

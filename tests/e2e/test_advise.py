@@ -140,8 +140,8 @@ def test_where_no_meter_works_a_build_is_not_green_for_want_of_advice(project: P
     write(
         project,
         f"""
-    def test_batching(energy_meter):
-        advised = energy_meter.advise(lambda batch: [query.upper() for query in batch], QUERIES, references=UPPER, {UNTOUCHED})
+    def test_batching(energy_meter, model):
+        advised = energy_meter.advise(model, QUERIES, references=UPPER, {UNTOUCHED})
         advised.assert_nothing_better_than("20 %")
     """,
     )
