@@ -111,12 +111,14 @@ def spun_on(tail: Spin, bill: str) -> tuple[str, ...]:
 class Spinning:
     """What the workers of a measured model did beside the thread that calls it: what is to be noted of it.
 
-    A model that waits (for a service, a file, a timer) pays for workers that spin meanwhile: that is on its bill, as it is in use.
+    A model that waits (for a service, a file, a timer) pays for workers that spin meanwhile: that is on its bill, as it is in use. Where time
+    is made up (``real`` is False) nobody is looked for: the machine's threads have nothing to do with it.
     """
 
-    __slots__ = ("_alive_s", "_began", "_ended_ns", "_others_s", "_seen", "_tail", "_waited_s", "_worked_s")
+    __slots__ = ("_alive_s", "_began", "_ended_ns", "_others_s", "_real", "_seen", "_tail", "_waited_s", "_worked_s")
 
-    def __init__(self) -> None:
+    def __init__(self, *, real: bool = True) -> None:
+        self._real = real
         self._tail = Spin()
         self._worked_s = self._waited_s = self._others_s = 0.0
         self._began = (0.0, 0.0)
@@ -133,7 +135,7 @@ class Spinning:
         self._worked_s += worked.seconds
         self._waited_s += waited_s
         self._others_s += self._alive_s - self._began[1]
-        self._seen = self._seen or (waited_s > WAITS * worked.seconds and anyone_at_work() is True)
+        self._seen = self._seen or (self._real and waited_s > WAITS * worked.seconds and anyone_at_work() is True)
 
     def since_work(self, now_ns: int) -> bool:
         """Whether others have been at work since the last block ended."""

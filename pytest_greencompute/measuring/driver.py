@@ -319,7 +319,7 @@ class _Driver:
         self._task = task
         self._inside = inside
         self._repeats = repeats
-        self.spinning = Spinning()
+        self.spinning = Spinning(real=is_real(instruments.clock))
         self._fallen: Mapping[str, float] | None = None  # before the other side's turn, until the counters have been read after it
         self._crowd: Callable[[], str] = crowd if is_real(instruments.clock) else str  # simulated time has no machine
 
