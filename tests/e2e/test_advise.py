@@ -515,14 +515,14 @@ def test_the_command_gives_advice_on_a_test_as_it_stands_and_fits_students_where
 ) -> None:
     """In real time, with a model that works a while on each query."""
     pytest.importorskip("sklearn")
-    project.toml('meters = ["cputime"]\ncpu_watts_per_core = 10\nlock_folder = "locks"')
+    project.toml('meters = ["cputime"]\ncpu_watts_per_core = 10\nlock_folder = "locks"\nmax_seconds = 15')
     project.write(
         "test_it.py",
         """
         QUERIES = [f"a {'good' if place % 3 else 'bad'} film, number {place}" for place in range(64)]
 
         def model(batch):
-            return ["fresh" if "good" in query and sum(range(200_000)) else "rotten" for query in batch]
+            return ["fresh" if "good" in query and sum(range(50_000)) else "rotten" for query in batch]
 
         def test_it(energy_meter):
             energy_meter.measure(model, QUERIES, references=["fresh" if "good" in query else "rotten" for query in QUERIES])
