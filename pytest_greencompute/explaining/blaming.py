@@ -60,7 +60,7 @@ def blamed(explanation: Explanation) -> tuple[Blame, ...]:
 
     Empty where there is no difference, or nothing that can be told from noise has grown with it.
     """
-    if not explanation.risen.certain:
+    if not explanation.risen.certain or explanation.unseen:
         return ()
     places = _places(explanation)
     factor = _factor(explanation, places)
@@ -69,8 +69,10 @@ def blamed(explanation: Explanation) -> tuple[Blame, ...]:
 
 def where(explanation: Explanation) -> str:
     """'Where: encoder.layer.*.intermediate (12 alike): +0.86 J of +0.92 J [88 %, 99 %]; now float32, was bfloat16.' Empty where no place
-    can be named.
+    can be named. Where what was looked at does not show the difference, it says that.
     """
+    if explanation.unseen:
+        return f"Where: {explanation.unseen}."
     found = blamed(explanation)
     return f"Where: {found[0].text}." if found else ""
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_greencompute.estimates.estimate import Estimate
 from pytest_greencompute.explaining.difference import LevelDifference, levels
 from pytest_greencompute.explaining.factors import ChangedFactor, Term, changed, product
 from pytest_greencompute.explaining.profile import Profile
 from pytest_greencompute.explaining.risen import Risen
+from pytest_greencompute.explaining.unseen import unseen
 from pytest_greencompute.stats.ratios import Ratio
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why the joules per query of ``head`` are others than those of ``base``: worked out of both profiles and what the verdict says."""
+    """Why the joules per query of ``head`` are others than those of ``base``: worked out of both profiles and what the verdict says.
+
+    ``unseen`` says so where what was looked at does not show the difference: then nothing is to blame, and all of it is left.
+    """
 
     base: Profile
     head: Profile
@@ -23,6 +27,7 @@ class Explanation:
     changed: tuple[ChangedFactor, ...]
     levels: tuple[LevelDifference, ...]
     notes: tuple[str, ...] = ()
+    unseen: str = ""
 
 
 def explain(base: Profile, head: Profile, base_energy: Estimate, head_energy: Estimate, ratio: Ratio | None = None) -> Explanation:
@@ -38,4 +43,7 @@ def explained(base: Profile, head: Profile, risen: Risen) -> Explanation:
     notes = tuple(dict.fromkeys((*base.notes, *head.notes)))
     if base.counted and head.counted and base.counted != head.counted:
         notes += (f"factors were counted over {base.counted} queries of the base and {head.counted} of this tree, which may be others",)
-    return Explanation(base, head, risen, product(base, head, risen), changed(base, head), levels(base, head, risen), notes)
+    found, why = levels(base, head, risen), unseen(base, head, risen)
+    if why:
+        found = tuple(replace(each, places=(), unattributed_j=risen.difference_j) for each in found)
+    return Explanation(base, head, risen, product(base, head, risen), changed(base, head), found, notes, why)

@@ -11,6 +11,7 @@ from pytest_greencompute.explaining.risen import Risen
 TOKENS, FLOPS = "tokens per query", "flops per query"
 CALLS, ITEMS = "calls per query", "items per call"
 SESSION_CALLS, SESSION_ITEMS, SESSION_TOKENS = "sessions' calls per query", "items per session's call", "sessions' tokens per query"
+SECONDS = "seconds per query"
 NEW, PROMPT, CACHED = "new tokens", "prompt tokens", "cached share of the prompt"
 
 

@@ -111,8 +111,8 @@ def spun_on(tail: Spin, bill: str) -> tuple[str, ...]:
 class Spinning:
     """What the workers of a measured model did beside the thread that calls it: what is to be noted of it.
 
-    A model that waits (for a service, a file, a timer) pays for workers that spin meanwhile: that is on its bill, as it is in use. Where time
-    is made up (``real`` is False) nobody is looked for: the machine's threads have nothing to do with it.
+    A model that waits (for a service, a file, a timer) pays for workers that spin meanwhile: that is on its bill, as it is in use. Where
+    time is made up (not ``real``) nobody is looked for: the machine's threads have nothing to do with it.
     """
 
     __slots__ = ("_alive_s", "_began", "_ended_ns", "_others_s", "_real", "_seen", "_tail", "_waited_s", "_worked_s")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_greencompute.errors import GreencomputeError
+from pytest_greencompute.explaining.factors import SECONDS
 from pytest_greencompute.explaining.profile import Factor, Level, LevelKind, Profile, Ticking
 from pytest_greencompute.machine.clock import Clock, RealClock
 from pytest_greencompute.measuring.task import Prepared, Task
@@ -194,7 +195,7 @@ def _plain(passes: _Passes, pace: _Pace) -> tuple[Factor, ...]:
     """What a pass takes, and what is known of it beforehand."""
     return (
         Factor("batch size", float(passes.workload.batch_size)),
-        Factor("seconds per query", pace.seconds / passes.queries, "s"),
+        Factor(SECONDS, pace.seconds / passes.queries, "s"),
         Factor("processors", pace.processor_s / pace.seconds),
     )
 

@@ -18,6 +18,7 @@ from pytest_greencompute.report.escape import printable
 from pytest_greencompute.results.result import ENERGY, Explained, Result
 from pytest_greencompute.session.tests import MeteredTest
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import Machine
 from pytest_greencompute.values.run import Run
 
 
@@ -47,6 +48,9 @@ def asked_for(verdicts: Sequence[Verdict], kind: str, *, always: bool) -> list[A
         if always or failed:
             found.append(Asked(verdict, scaled(head, base_j / head.value), head))
     return found
+
+
+OUTSIDE = "environment variables, files that git does not hold, installed packages, the machine"
 
 
 Looking = Callable[[Asked], tuple[Profile, Profile]]  # what base and head are seen to do
@@ -99,11 +103,17 @@ def where_of(test: MeteredTest, verdict: Verdict) -> str:
     return "" if explained is None or METRICS[verdict.metric].kind != "energy" else printable(explained.where)
 
 
-def commit_of(saved: Sequence[Sequence[Run]], test: MeteredTest) -> str:
-    """The commit of the newest saved run of a test. Raises SettingsError where there is none that could be looked at."""
+def commit_of(saved: Sequence[Sequence[Run]], test: MeteredTest, here: Machine) -> str:
+    """The commit of the newest saved run of a test. Raises SettingsError where there is none that could be looked at, or where it is that
+    of this tree ``here``: launched again, both sides would do the same.
+    """
     machines = [run.provenance.machine for runs in saved for run in runs if run.test == test.node_id]
     if not machines or not machines[-1].commit:
         raise SettingsError("The baseline does not say of which commit it is.")
     if machines[-1].dirty:
         raise SettingsError("The baseline is of a tree that differed from its commit.", remedy="Save it from a clean tree.")
+    if machines[-1].commit == here.commit and here.dirty is False:
+        raise SettingsError(
+            f"The baseline is of the same code, commit {here.commit[:10]}.", remedy=f"What differs is outside of it: {OUTSIDE}."
+        )
     return machines[-1].commit

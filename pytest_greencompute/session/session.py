@@ -252,7 +252,7 @@ class Session:
             tell = self.tell(test)
             say, aim, budget = (lambda what: tell(Tell(what))), self.aim(test), self.budget(test)
             try:
-                commits = self._commits((commit_of(self.saved, test),))
+                commits = self._commits((commit_of(self.saved, test, self.machine),))
                 with contextlib.closing(commits.bases):
                     commits.bases.open()
                     contest = commits.contest(test, budget, aim, say, self.opened.instruments)

@@ -86,6 +86,25 @@ def test_a_failure_against_a_baseline_names_the_function_that_does_more(pipeline
     assert no_worktree_is_left(pipeline)
 
 
+def test_the_same_code_is_not_launched_again_since_both_sides_would_do_the_same(
+    pipeline: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = pipeline.project
+    source = (project.path / "app.py").read_text(encoding="utf-8")
+    project.write("app.py", "import os\n" + source.replace("joules=0.5", 'joules=float(os.environ.get("JOULES", 0.5))'))
+    sha = pipeline.commit()
+    project.measure("--energy-save", "demo").assert_outcomes(passed=1)
+    monkeypatch.setenv("JOULES", "1.0")
+    result = project.measure("--energy-baseline", "demo", "--energy-json=energy.json")
+    result.assert_outcomes(failed=1)
+    (run,) = project.report()["runs"]
+    assert "explained" not in run
+    (note,) = (each for each in run["notes"] if each.startswith("not explained"))
+    same = f"not explained against demo: The baseline is of the same code, commit {sha[:10]}. What differs is outside of it: "
+    assert note == f"{same}environment variables, files that git does not hold, installed packages, the machine."
+    result.stdout.fnmatch_lines([f"note: test_it: {same}*"])
+
+
 def test_nothing_is_looked_at_where_that_is_switched_off(pipeline: Repository) -> None:
     fail(pipeline, "--energy-explain=off")
     (run,) = pipeline.project.report()["runs"]
