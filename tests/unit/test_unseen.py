@@ -6,15 +6,18 @@ from dataclasses import replace
 
 import pytest
 from profiles import BERT, level
+from telling import measured, session, told
 
 from pytest_greencompute.explaining.blaming import blamed, where
 from pytest_greencompute.explaining.explanation import Explanation, explained
 from pytest_greencompute.explaining.factors import SECONDS
 from pytest_greencompute.explaining.profile import Factor, Joules, Level, Profile, Ticking
 from pytest_greencompute.explaining.risen import Risen
+from pytest_greencompute.report import html, markdown
 from pytest_greencompute.report.explained import lines
 from pytest_greencompute.results.profile_json import explained_from_json, explained_to_json
 from pytest_greencompute.results.result import Explained
+from pytest_greencompute.store.history import History
 
 TWICE = Risen(1.0, 2.0, 0.8, 1.2, base_sd=0.02)
 
@@ -76,3 +79,10 @@ def test_without_a_level_on_both_sides_nothing_tells() -> None:
 def test_a_report_says_it_again() -> None:
     made = Explained("demo", of(looked(1.0), looked(1.02, seed=1)))
     assert explained_from_json(explained_to_json(made)).explanation.unseen == made.explanation.unseen
+
+
+def test_markdown_and_the_page_say_it() -> None:
+    summary = session(replace(told(measured()), explained=(Explained("demo", of(looked(1.0), looked(1.02, seed=1))),)))
+    assert "what makes the difference was not there" in markdown.write([summary])
+    pytest.importorskip("plotly")
+    assert "what makes the difference was not there" in html.page([summary], History((), ()))
