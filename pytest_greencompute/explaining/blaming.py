@@ -34,6 +34,7 @@ NEAR = 0.25  # of the growth: two factors that account for it to within that say
 SAME = 0.01  # by which counts of the same work may differ
 APART = 3.0  # times as much as the rest: so much has grown what is to blame for less than most of the difference
 INSIDE = 0.6  # of a module's difference: a function that has so much of it is the place
+NEWLY = 1 / 3  # likewise of one that was not there before: that it is new is a fact, and a sampler sees only a part of what it costs
 BATCH, PADDING = "batch size", "padding"
 MISSED = 0.1  # of the prompts: a share in a server's cache that changed by less is chance
 SILENT = {"threads", "gradients", "training"}  # settings that make modules dearer, few of them or all, and give them no other work
@@ -181,7 +182,8 @@ def _inner(modules: Sequence[Place], functions: Iterable[Place]) -> list[Place]:
     likely = [each for each in functions if each.certain and _is_no_module(each)]
     together = math.fsum(each.difference_j for each in modules)
     for each in likely:
-        if INSIDE <= each.difference_j / (together or math.inf) <= 1 / INSIDE:
+        least = NEWLY if each.state == "new" else INSIDE
+        if least <= each.difference_j / (together or math.inf) <= 1 / INSIDE:
             return [each]
     same = [(module, next((each for each in likely if _same(each, module)), None)) for module in modules]
     return [module if function is None else function for module, function in same]

@@ -150,8 +150,13 @@ def test_a_module_with_other_work_is_named_where_no_clock_can_tell_it() -> None:
     assert first(profile(MODEL, APART), head, unsure=0.95) == "modules: Model.layer.2"
 
 
-def test_a_hook_is_named_though_the_module_has_more_operators_with_it() -> None:
-    base, head = profile(MODEL, APART), profile(times(MODEL, 2, "Model.layer.0.mlp"), {**APART, " chat.py:hook": 0.3})
+@pytest.mark.parametrize(
+    ("sampled", "guilty"), [(1.0, "functions: chat.py:hook"), (0.45, "functions: chat.py:hook"), (0.15, "modules: Model.layer.0")]
+)
+def test_a_new_hook_is_named_though_the_module_has_more_operators_with_it_and_a_sampler_sees_a_part(sampled: float, guilty: str) -> None:
+    """``sampled``: so much of what the module costs more."""
+    hook = {" chat.py:hook": sampled * MODEL["Model.layer.0.mlp"]}
+    base, head = profile(MODEL, APART), profile(times(MODEL, 2, "Model.layer.0.mlp"), {**APART, **hook})
     rows = [
         tuple(replace(each, operators=9.0 if "0.mlp" in each.name and more else 5.0) for each in side.levels[0].costs)
         for side, more in ((base, False), (head, True))
@@ -159,7 +164,7 @@ def test_a_hook_is_named_though_the_module_has_more_operators_with_it() -> None:
     sides = [
         replace(side, levels=(replace(side.levels[0], costs=costs), side.levels[1])) for side, costs in zip((base, head), rows, strict=True)
     ]
-    assert first(*sides) == "functions: chat.py:hook"
+    assert first(*sides) == guilty
 
 
 def test_a_setting_is_named_where_no_place_has_most_of_it() -> None:
