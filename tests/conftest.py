@@ -28,7 +28,9 @@ TRIES = 3
 TRIES_IN_QUIET = 2  # a host that takes the CPU away for half a second, or slows it, is seen by nobody here
 SECOND = "passed when run again"
 # What a busy machine can bring about: another figure, verdict or outcome, a measurement given up, time over. Any other error is ours.
-BY_BUSY_MACHINES = re.compile(r"assert |AssertionError$|Failed$|BudgetsFailedError$|(NoMeter|MeterLost|HeldUp|Meter)Error$|\w*Timeout")
+BY_BUSY_MACHINES = re.compile(
+    r"assert |AssertionError$|Failed$|BudgetsFailedError$|(NoMeter|MeterLost|HeldUp|Meter|Cannot)Error$|\w*Timeout"
+)
 
 
 def pytest_configure() -> None:

@@ -109,6 +109,23 @@ def test_what_failed_beside_others_is_run_again_by_itself_and_that_counts(
     assert ran(pytester, fails, "alone(waits=True)")[:2] == ({outcome: 1}, times)
 
 
+@pytest.mark.parametrize(
+    ("kind", "again"),
+    [
+        ("pytest_greencompute.errors.CannotError: the meter tells it to 15% only", True),
+        ("pytest_greencompute.errors.MeterLostError: gone", True),
+        ("assert 0.2 < 0.1", True),
+        ("subprocess.TimeoutExpired: timed out", True),
+        ("KeyError: 'name'", False),
+        ("pytest_greencompute.errors.SettingsError: no", False),
+    ],
+)
+def test_a_meter_that_cannot_tell_may_be_the_machines_and_an_error_of_the_code_is_not(kind: str, again: bool) -> None:
+    assert (
+        tests.conftest.BY_BUSY_MACHINES.match(kind if kind.startswith("assert ") else kind.partition(":")[0].rpartition(".")[2]) is not None
+    ) is again
+
+
 def is_locked(path: Path) -> bool:
     with path.open() as file:
         try:
