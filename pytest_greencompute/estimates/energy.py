@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from statistics import NormalDist
 
 from pytest_greencompute.estimates.counted import tokens_of
 from pytest_greencompute.estimates.domains import idle_watts, judged_sources, net_energy, why_spoiled
@@ -20,6 +19,7 @@ from pytest_greencompute.estimates.over_sets import (
     queries_in,
     tokens_of_server,
 )
+from pytest_greencompute.stats.distributions import normal_reach
 from pytest_greencompute.stats.intervals import FINEST, positive_low
 from pytest_greencompute.values.metrics import METRICS, Metric
 from pytest_greencompute.values.readings import Block, Method, Source
@@ -119,7 +119,7 @@ def _idle_error(metric: Metric, blocks: Sequence[Block], idle: Mapping[str, tupl
     joules = 0.0
     for domain, (_, error) in idle.items():
         joules += error * sum(block.spans[domain].seconds - (0.0 if whole else block.busy_s) for block in blocks)
-    return NormalDist().inv_cdf((1 + confidence) / 2) * joules
+    return normal_reach(confidence) * joules
 
 
 def _stamping(run: Run, sources: Sequence[Source]) -> float:

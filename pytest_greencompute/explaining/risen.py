@@ -6,10 +6,10 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.estimates.estimate import Estimate
+from pytest_greencompute.stats.distributions import normal_reach
 from pytest_greencompute.stats.ratios import Ratio, pairs_ratio
 
 UNKNOWN = 0.05  # of a figure without an interval: what it may be off by (standard deviation)
@@ -71,7 +71,7 @@ class Risen:
     @classmethod
     def _apart(cls, base: tuple[float, float], head: tuple[float, float], confidence: float) -> Risen:
         """Of two figures that have nothing to do with each other, each with its standard error."""
-        half, rise = _z(confidence) * math.hypot(base[1], head[1]), head[0] - base[0]
+        half, rise = normal_reach(confidence) * math.hypot(base[1], head[1]), head[0] - base[0]
         return cls(base[0], head[0], rise - half, rise + half, confidence, base[1])
 
     @classmethod
@@ -90,8 +90,4 @@ def _reach(ratio: Ratio) -> tuple[float, float]:
 
 def _sd(figure: Estimate) -> float:
     half = figure.half_width
-    return UNKNOWN * abs(figure.value) if half is None else half / _z(figure.confidence)
-
-
-def _z(confidence: float) -> float:
-    return NormalDist().inv_cdf((1 + confidence) / 2)
+    return UNKNOWN * abs(figure.value) if half is None else half / normal_reach(figure.confidence)

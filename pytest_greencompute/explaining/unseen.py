@@ -7,11 +7,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from statistics import NormalDist
 
 from pytest_greencompute.explaining.factors import SECONDS, changed
 from pytest_greencompute.explaining.profile import Joules, Level, Profile
 from pytest_greencompute.explaining.risen import Risen
+from pytest_greencompute.stats.distributions import normal_reach
 
 LAUNCH = 0.03  # by which the passes of two launches of the same code differ (standard deviation of the logarithm)
 ALONE = 0.05  # the same of a lone pass, of whose scatter nobody knows
@@ -27,7 +27,7 @@ def unseen(base: Profile, head: Profile, risen: Risen) -> str:
         return ""
     least = math.log1p(nearest / risen.base_j)
     shown = [*_shown(base, head)]
-    reach = NormalDist().inv_cdf((1 + risen.confidence) / 2)
+    reach = normal_reach(risen.confidence)
     grown = [(math.copysign(each, each * least), error) for each, error in shown]
     if not shown or any(each >= PART * abs(least) or each + reach * error >= abs(least) for each, error in grown):
         return ""

@@ -6,13 +6,12 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 from pytest_greencompute.estimates.estimate import Estimate, Missing, Outcome, figure, is_bound
 from pytest_greencompute.judging.budget import Limit
 from pytest_greencompute.judging.by_limit import judge_budget, why_unsure
 from pytest_greencompute.judging.verdict import Verdict, Word, bounds_of, unmeasured, word_of_bounds
-from pytest_greencompute.stats.distributions import mcnemar_p
+from pytest_greencompute.stats.distributions import mcnemar_p, normal_reach
 from pytest_greencompute.stats.intervals import bootstrap_low, mean_interval
 from pytest_greencompute.stats.looks import share
 from pytest_greencompute.stats.ratios import PRIORS, LaunchLevel, Ratio, launches_ratio
@@ -56,7 +55,7 @@ def level_of(estimate: Estimate, confidence: float) -> LaunchLevel:
     """One launch's level; its error by the larger relative distance to an end of the interval that is known, 0 where both are open."""
     ends = [end for end in (estimate.low, estimate.high) if end is not None]
     half = max((abs(end - estimate.value) / estimate.value for end in ends), default=0.0)
-    return LaunchLevel(math.log(estimate.value), half / NormalDist().inv_cdf((1 + confidence) / 2))
+    return LaunchLevel(math.log(estimate.value), half / normal_reach(confidence))
 
 
 def largest_fine(tolerance: float, *, floor: float, level: float, better: Better) -> float:

@@ -29,6 +29,7 @@ from pytest_greencompute.judging.by_other_run import (
 )
 from pytest_greencompute.judging.judge import named
 from pytest_greencompute.judging.verdict import ORDER, Verdict, Word
+from pytest_greencompute.stats.distributions import normal_reach
 from pytest_greencompute.stats.looks import share
 from pytest_greencompute.stats.ratios import LaunchLevel, Ratio, level_ratio
 from pytest_greencompute.values.metrics import METRICS, Metric
@@ -228,7 +229,7 @@ def _of_ratios(ratios: Sequence[Ratio], confidence: float, alarms: int) -> Ratio
 
 def _level(ratio: Ratio, confidence: float) -> LaunchLevel:
     ends = [abs(math.log(end / ratio.value)) for end in (ratio.low, ratio.high) if 0 < end < math.inf]
-    return LaunchLevel(math.log(ratio.value), max(ends, default=0.0) / statistics.NormalDist().inv_cdf((1 + confidence) / 2))
+    return LaunchLevel(math.log(ratio.value), max(ends, default=0.0) / normal_reach(confidence))
 
 
 def disagreeing(hosts: Sequence[HostFigures], names: Sequence[str]) -> list[str]:

@@ -12,7 +12,6 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Any, NoReturn
 
 from pytest_greencompute.errors import CannotError
@@ -28,6 +27,7 @@ from pytest_greencompute.profiling.alone import MOST_BYTES, Alone, CallKeeper, R
 from pytest_greencompute.profiling.hooked import Hooked, all_modules, names_of
 from pytest_greencompute.profiling.marks import owned
 from pytest_greencompute.protocol.layout import BLOCK_LAGS, seconds_of_ticks
+from pytest_greencompute.stats.distributions import normal_reach
 
 SHORT_S = 0.5e-3  # of a call: the marks around one take 2 to 10 µs, which is no small part of less
 MATTERS = 0.01  # of a pass, those alike together: what has less is to blame for no difference that fails
@@ -83,7 +83,7 @@ class ReplayMeter:
         read = window.result().energy_per_query
         if read.half_width is None:
             raise CannotError("the meter leaves open how much it is")
-        return Joules(read.value, read.half_width / NormalDist().inv_cdf((1 + read.confidence) / 2))
+        return Joules(read.value, read.half_width / normal_reach(read.confidence))
 
 
 def _no_figure(metric: str) -> NoReturn:

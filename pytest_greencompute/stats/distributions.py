@@ -134,13 +134,18 @@ def mcnemar_p(worse: int, better: int) -> float:
     return 1.0 if n == 0 else 1.0 - binomial_cdf(worse - 1, n, 0.5)
 
 
+def normal_reach(confidence: float) -> float:
+    """How many standard errors a two-sided interval of a normal figure reaches either way: 2.58 at 99 %."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
 def paired_difference_interval(gained: int, lost: int, n: int, confidence: float) -> tuple[float, float]:
     """Interval of the difference of two shares of right answers to the same ``n`` questions.
 
     ``gained`` questions are right only now, ``lost`` only before. The score interval of Tango, Statistics in Medicine 17 (1998): the
     differences at which the score test does not reject, which holds near zero discordant answers too.
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = normal_reach(confidence)
 
     def score(difference: float) -> float:
         b = -gained - lost + (2 * n - gained + lost) * difference
