@@ -84,7 +84,8 @@ def read_part(path: Path, name: str) -> PartReport:
             # Not by way of ``summary_of``: it leaves samples out that somebody has edited.
             read = [result_from_json(data) for data in report["runs"]]
             runs = tuple(PartRun(each, each.run) for each in read)
-            problem = _too_many_sets([each for part in runs for each in (part.run, *part.shown.bases.values()) if each is not None])
+            every = [each for part in runs for each in (part.run, part.shown.linked, *part.shown.bases.values())]
+            problem = _too_many_sets([each for each in every if each is not None])
     except SettingsError as error:
         raise SettingsError(error.message.replace(str(path), name), remedy=error.remedy) from error
     except MADE_UP as error:
@@ -124,7 +125,7 @@ def _too_much(report: JsonObject) -> str:
     for run in report["runs"]:
         if len(run["test"]) > MOST_NAME or len(run["name"] or "") > MOST_NAME:
             return f"has a test whose name is longer than {MOST_NAME:,} characters"
-        for each in (run, *(base["run"] for base in run.get("bases", ()))):
+        for each in (run, *(base["run"] for base in run.get("bases", ())), *([run["linked"]] if "linked" in run else [])):
             raw = each["raw"] or {}
             samples += sum(map(len, raw.get("sets", ()))) + sum(len(value) for value in raw.values() if isinstance(value, list))
             if raw.get("looks", 1) > MOST_LOOKS:

@@ -137,6 +137,8 @@ def _asked_for(result: Result) -> dict[str, Json]:
         found["against"] = [_pairs_to_json(each) for each in result.against]
     if result.bases:
         found["bases"] = [{"ref": ref, "run": run_to_json(run)} for ref, run in result.bases.items()]
+    if result.linked is not None:
+        found["linked"] = run_to_json(result.linked)
     if result.explained:
         found["explained"] = [explained_to_json(each) for each in result.explained]
     if result.profile is not None:
@@ -296,6 +298,7 @@ def result_from_json(data: JsonObject, *, samples: bool = True) -> Result:
         hosts=data.get("hosts", 0),
         explained=explained,
         profile=profile,
+        linked=run_from_json(data["linked"]) if samples and "linked" in data else None,
     )
 
 

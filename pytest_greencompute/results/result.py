@@ -198,7 +198,8 @@ class Result:
     ``blocks`` is how many were measured, ``against`` its pairs with other commits, ``bases`` the runs there, ``candidate`` its row where
     several were compared, and ``year`` what a year of the session's traffic would use. ``explained``: why it uses more than at a commit,
     ``profile`` what it was seen to do where nobody compares it. Where many hosts were gathered, it is the run of
-    ``hosts`` of them (0: none has it) on one kind of ``hardware``.
+    ``hosts`` of them (0: none has it) on one kind of ``hardware``. ``linked``: what the next card measured of the same candidate, where
+    candidates were spread over several.
     """
 
     test: str
@@ -221,6 +222,7 @@ class Result:
     hosts: int = 0
     explained: tuple[Explained, ...] = ()
     profile: Profile | None = None
+    linked: Run | None = None
 
     @classmethod
     def of(

@@ -20,6 +20,7 @@ from pytest_greencompute.values.metrics import METRICS
 
 if TYPE_CHECKING:
     from pytest_greencompute.stats.ratios import Ratio
+    from pytest_greencompute.values.run import Run
 
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
@@ -88,6 +89,11 @@ class Comparison:
     def problems(self) -> dict[str, str]:
         """Why each of the other candidates could not be measured, by name."""
         return {each.name: each.problem for each in self.choice.candidates if each.run is None}
+
+    @property
+    def linked(self) -> dict[str, Run]:
+        """What the next card measured of the candidates that join two, by the name of their run."""
+        return {self.run_name(each.name): each.linked for each in self.choice.candidates if each.linked is not None}
 
     @property
     def right_sized(self) -> str | None:

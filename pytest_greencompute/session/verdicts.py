@@ -31,7 +31,9 @@ def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, 
     verdicts: list[Verdict] = []
     candidates = _candidates(test, budget, bench, ended=ended)
     broken: dict[str | None, str] = {}
+    linked: dict[str, Run] = {}
     for comparison in test.comparisons:
+        linked |= comparison.linked
         broken |= {comparison.run_name(name): problem for name, problem in comparison.problems.items()}
     only, names = len(runs) + len(broken) == 1, [run.name for run in runs]
     lost = _lost(test, bench, names) if ended else ()
@@ -49,7 +51,7 @@ def judged(test: MeteredTest, budget: Budget, bench: Bench, settings: Settings, 
         noted = notes if test.contest is None else (*test.contest.notes(head), *notes)
         shown, footprint = _shown(found, settings.policy), bench.aim.footprint
         result = Result.of(run, outcomes, shown, footprint=footprint, notes=noted, against=of_pairs, candidate=row, bases=bases)
-        test.results.append(replace(result, profile=test.profiles.get(run.name)))
+        test.results.append(replace(result, profile=test.profiles.get(run.name), linked=linked.get(run.name or "")))
         verdicts.extend(found)
     missing = missing_runs(budget, runs, test.subject, metered=settings.enabled, broken=broken) if ended else ()
     missing += tuple(each for each in lost if each.run not in names)

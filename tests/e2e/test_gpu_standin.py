@@ -220,6 +220,11 @@ def test_a_sweep_over_two_equal_gpus_is_one_comparison(project: Project, machine
     runs = {run["name"]: run for run in project.report()["runs"]}
     cards = {name: [device["uuid"] for device in run["provenance"]["devices"].values()] for name, run in runs.items()}
     assert cards == {f"batch_size={size}": [standin.uuid(place)] for size, place in ((1, 0), (4, 0), (16, 1))}
+    # What joins the two cards is in the report, so that the ratios can be worked out again from it.
+    assert [name for name, run in runs.items() if "linked" in run] == ["batch_size=4"]
+    both = runs["batch_size=4"]["raw"], runs["batch_size=4"]["linked"]["raw"]
+    assert all(each["sets"] for each in both)
+    assert both[0] != both[1]
 
 
 @pytest.mark.parametrize(
