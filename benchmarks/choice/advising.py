@@ -152,6 +152,7 @@ def _some(seed: int, count: int, *lists: Sequence[Any]) -> list[list[Any]]:
 def advice(energy_meter: Any, name: str, seed: int, queries: int, levers: Sequence[str]) -> None:
     """Ask for advice as anybody would."""
     example = MODELS[name](seed, queries)
+    floor = _floor(energy_meter, example)
     began = time.monotonic()
     advised = energy_meter.advise(
         example.model,
@@ -160,7 +161,7 @@ def advice(energy_meter: Any, name: str, seed: int, queries: int, levers: Sequen
         references=example.references,
         score=example.score,
         collate=example.collate,
-        floor=_floor(energy_meter, example),
+        floor=floor,
         levers=levers or example.levers,
     )
     do = [

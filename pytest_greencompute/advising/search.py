@@ -29,15 +29,15 @@ SAMPLED: tuple[Purpose, ...] = ("screen", "combine")  # a sample of the queries 
 class Trial:
     """What a heat showed of a configuration: how many times the energy of the heat's first it uses, None where there is no figure.
 
-    ``missed`` says which demand it does not meet, ``problem`` why it could not be measured; both are empty where all is well. ``alike`` is
-    the share of the heat's queries that it answers as today's configuration does, None where that is not known.
+    ``missed`` says which demand it does not meet, ``problem`` why it could not be measured; both are empty where all is well.
+    ``as_good``: none of the heat's queries is known to be answered worse than by today's configuration.
     """
 
     configuration: Configuration
     ratio: Ratio | None = None
     missed: str = ""
     problem: str = ""
-    alike: float | None = None
+    as_good: bool = False
 
     @property
     def usable(self) -> bool:
@@ -183,7 +183,7 @@ class _Searching:
 
     def _doubted(self, trial: Trial) -> bool:
         """Whether what it does to the accuracy must be seen on all queries before anything is built on it."""
-        return self.sampled and trial.alike != 1 and trial.configuration.key not in self.good
+        return self.sampled and not trial.as_good and trial.configuration.key not in self.good
 
     def _may_be_good(self, configuration: Configuration) -> bool:
         """Whether it holds nothing that is known to miss a demand."""

@@ -145,7 +145,7 @@ def _warm_up(plan: Plan, sofar: Warm, first_pass_s: float | None) -> Generator[A
     judged = bool(plan.sources) or plan.timing == "whole"
     least = WARMUP_CHUNKS if first_pass_s is None else least_chunks(first_pass_s)
     limit_s, spent, batch_s = WARMUP_LIMIT_S if judged else SHORT_WARMUP_S, 0.0, sofar.batch_s
-    limit_s = 0.0 if plan.rough and first_pass_s is not None else limit_s
+    limit_s = LEAST_CHUNKS * WARMUP_CHUNK_S if plan.rough and first_pass_s is not None else limit_s
     chunks: list[tuple[Part, Worked]] = []
     while True:
         chunk = part(len(chunks), plan.batches, batch_s, WARMUP_CHUNK_S)
@@ -156,7 +156,7 @@ def _warm_up(plan: Plan, sofar: Warm, first_pass_s: float | None) -> Generator[A
         batch_s = max(worked.seconds / len(chunk), FASTEST_BATCH_S)
         proven = len(chunks) >= least and _as_at_first(chunks, (first_pass_s or 0.0) + spent)
         level = proven or _levelled([each.seconds / each.queries for _, each in chunks])
-        if level or (spent >= limit_s and len(chunks) >= LEAST_CHUNKS):
+        if level or (spent >= limit_s and (plan.rough or len(chunks) >= LEAST_CHUNKS)):
             break
     timed = [latency for _, each in chunks[-LEAST_CHUNKS:] for latency in each.latencies]
     trend = () if level or not judged or plan.rough else (f"time per query was still changing when warm-up ended after {spent:.0f} s",)

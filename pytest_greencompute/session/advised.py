@@ -36,7 +36,8 @@ from pytest_greencompute.values.units import RATIO, show_limit, show_share
 __tracebackhide__ = True  # a traceback in a test shows the user's lines and our sentence
 
 FEW_QUERIES = 30  # of fewer nobody can tell what becomes of their accuracy
-ASKED_TWICE = 64  # queries, for whether the model answers alike
+ASKED_TWICE, TWICE_S = 64, 5.0  # queries, for whether the model answers alike: fewer where they take longer, but a few
+FEW_TWICE = 8
 NAME = "advice"
 LATENCY = METRICS["latency_p50"]
 
@@ -145,7 +146,8 @@ class Advising:
             )
         task = replace(shared, queries=queries, references=listed_references(shared.references))
         run, self._answers = run_once(task, self.asking.mode.clock)
-        _, again = run_once(task, self.asking.mode.clock, ASKED_TWICE)
+        in_time = int(TWICE_S * len(queries) / max(run.seconds, 1e-9))
+        _, again = run_once(task, self.asking.mode.clock, min(ASKED_TWICE, max(FEW_TWICE, in_time)))
         notes: tuple[str, ...] = ()
         same = share_alike(again, self._answers[: len(again)])
         if same is not None and same < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -89,7 +90,13 @@ class Heats:
             self.last, self.outputs = choice, self._outputs
         ended = heat.purpose == "confirm"
         return [
-            Trial(configuration, choice.ratio(each, first), self._missed(heat, choice, each, ended=ended), each.problem, each.alike)
+            Trial(
+                configuration,
+                choice.ratio(each, first),
+                self._missed(heat, choice, each, ended=ended),
+                each.problem,
+                _as_good(each, asked.run),
+            )
             for configuration, each in zip(heat.configurations[1:], choice.candidates[1:], strict=True)
         ]
 
@@ -182,6 +189,14 @@ class Heats:
             return ""
         under = "" if self.least is None else f", under the floor of {show_limit(self.least, RATIO)}"
         return f"it loses {gain} of accuracy on {len(self.sample.answers)} queries{under}"
+
+
+def _as_good(each: Candidate, today: Run) -> bool:
+    """Whether each query is answered as today, or scores no less."""
+    if each.alike == 1:
+        return True
+    now, before = (None if run is None else run.scores for run in (each.run, today))
+    return now is not None and before is not None and len(now) == len(before) and all(map(operator.ge, now, before))
 
 
 def _never(_: int | None) -> NoReturn:

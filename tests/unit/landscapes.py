@@ -71,11 +71,11 @@ class Landscape:
     def missed(self, configuration: Configuration) -> str:
         return "scores less than the floor" if -len(self.wrong(configuration)) / QUERIES < FLOOR else ""
 
-    def _on_sample(self, configuration: Configuration) -> tuple[str, float]:
-        """Whether the sample is enough to tell that it misses the floor, and the share of it that is answered as today."""
+    def _on_sample(self, configuration: Configuration) -> tuple[str, bool]:
+        """Whether the sample is enough to tell that it misses the floor, and whether all of it is answered as well as today."""
         wrong = len(self.wrong(configuration) & self._sample)
         high = paired_difference_interval(0, wrong, SAMPLE, 0.9)[1]
-        return ("scores less than the floor" if high < FLOOR else "", 1 - wrong / SAMPLE)
+        return ("scores less than the floor" if high < FLOOR else "", not wrong)
 
     def judge(self, configurations: Sequence[Configuration]) -> list[Trial]:
         """All of their answers, and nothing else."""
@@ -108,10 +108,8 @@ class Landscape:
     def _trial(self, configuration: Configuration, changes: Sequence[float], planned: int, *, on_sample: bool) -> Trial:
         each = share(ERROR, planned)
         ratio: Ratio = pairs_ratio(changes, low_error=each, high_error=each)
-        missed, alike = (
-            self._on_sample(configuration) if on_sample else (self.missed(configuration), 1 - len(self.wrong(configuration)) / QUERIES)
-        )
-        return Trial(configuration, ratio, missed, alike=alike)
+        missed, as_good = self._on_sample(configuration) if on_sample else (self.missed(configuration), not self.wrong(configuration))
+        return Trial(configuration, ratio, missed, as_good=as_good)
 
     def _turn(self, configuration: Configuration) -> float:
         log = self.log_energy(configuration)

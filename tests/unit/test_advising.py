@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
@@ -28,12 +28,12 @@ def driven(
     settings: list[Setting],
     energies: Mapping[str, float],
     missed: Mapping[str, str] | None = None,
-    alike: Mapping[str, float] | None = None,
+    worse: Collection[str] | None = None,
 ) -> tuple[Searched, list[Heat]]:
-    """What is found where each configuration truly uses so much, and the heats that were asked for. With ``alike``, the shares of a sample
-    that are answered as today (all, where it does not say), what is ``missed`` shows on all queries alone.
+    """What is found where each configuration truly uses so much, and the heats that were asked for. With ``worse``, those that
+    answer some of a sample worse than today, what is ``missed`` shows on all queries alone.
     """
-    sampled = alike is not None
+    sampled = worse is not None
     steps, heats, told = search(settings, sampled=sampled), list[Heat](), None
     while True:
         try:
@@ -46,7 +46,7 @@ def driven(
         told = [
             replace(
                 trial(*each.settings, ratio=energies[each.name] / base, missed=whole.get(each.name, "")),
-                alike=(alike or {}).get(each.name, 1.0),
+                as_good=each.name not in (worse or ()),
             )
             for each in others
         ]
@@ -109,9 +109,9 @@ def purposes(heats: list[Heat]) -> list[str]:
     return [heat.purpose for heat in heats]
 
 
-def test_what_answers_a_sample_otherwise_is_judged_on_all_queries_before_anything_is_built_on_it() -> None:
+def test_what_answers_some_of_a_sample_worse_is_judged_on_all_queries_before_anything_is_built_on_it() -> None:
     energies = {"as it is": 1.0, "one=1": 0.5, "one=2": 0.6, "other": 0.9, "one=2 + other": 0.5, "other + one=1": 0.4}
-    found, heats = driven([ONE, TWO, OTHER], energies, {"one=1": "it loses 3 points"}, {"one=1": 0.98})
+    found, heats = driven([ONE, TWO, OTHER], energies, {"one=1": "it loses 3 points"}, ["one=1"])
     assert purposes(heats) == ["screen", "judge", "combine", "judge", "confirm"]
     assert [each.name for each in heats[1].configurations] == ["as it is", "one=1"]
     assert all("one=1" not in each.name for heat in heats[2:] for each in heat.configurations)
@@ -120,9 +120,9 @@ def test_what_answers_a_sample_otherwise_is_judged_on_all_queries_before_anythin
     assert str(in_vain(found, {})[0]) == "one=1: it loses 3 points"
 
 
-def test_what_answers_all_of_a_sample_as_today_is_judged_once_in_the_end() -> None:
+def test_what_answers_all_of_a_sample_as_well_is_judged_once_in_the_end() -> None:
     energies = {"as it is": 1.0, "one=1": 0.5, "other": 0.9, "one=1 + other": 0.4}
-    found, heats = driven([ONE, OTHER], energies, alike={})
+    found, heats = driven([ONE, OTHER], energies, worse=[])
     assert purposes(heats) == ["screen", "combine", "judge", "confirm"]
     assert [each.name for each in heats[2].configurations] == ["as it is", "one=1 + other"]
     assert found.best is not None
@@ -131,7 +131,7 @@ def test_what_answers_all_of_a_sample_as_today_is_judged_once_in_the_end() -> No
 def test_where_the_best_misses_the_floor_on_all_queries_its_parts_are_judged_and_the_rest_is_built_on() -> None:
     energies = {"as it is": 1.0, "one=1": 0.5, "other": 0.6, "one=1 + other": 0.3}
     missed = dict.fromkeys(("one=1", "one=1 + other"), "it loses 3 points")
-    found, heats = driven([ONE, OTHER], energies, missed, {})
+    found, heats = driven([ONE, OTHER], energies, missed, [])
     assert [[each.name for each in heat.configurations[1:]] for heat in heats if heat.purpose == "judge"] == [
         ["one=1 + other"],
         ["one=1", "other"],
@@ -141,13 +141,13 @@ def test_where_the_best_misses_the_floor_on_all_queries_its_parts_are_judged_and
 
 def test_of_a_combination_that_misses_what_its_parts_do_not_the_leanest_part_is_left() -> None:
     energies = {"as it is": 1.0, "one=1": 0.5, "other": 0.6, "one=1 + other": 0.3}
-    found, heats = driven([ONE, OTHER], energies, {"one=1 + other": "it loses 3 points"}, {})
+    found, heats = driven([ONE, OTHER], energies, {"one=1 + other": "it loses 3 points"}, [])
     assert [each.configuration.name for each in found.confirmed] == ["one=1"]
     assert purposes(heats)[-1] == "confirm"
 
 
 def test_where_nothing_pays_on_a_sample_today_is_measured_on_all_queries_beside_what_was_nearest() -> None:
-    found, heats = driven([ONE, OTHER], {"as it is": 1.0, "one=1": 1.3, "other": 1.1}, alike={})
+    found, heats = driven([ONE, OTHER], {"as it is": 1.0, "one=1": 1.3, "other": 1.1}, worse=[])
     assert purposes(heats) == ["screen", "confirm"]
     assert [each.name for each in heats[1].configurations] == ["as it is", "other"]
     assert found.best is None
