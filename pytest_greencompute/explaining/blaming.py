@@ -37,7 +37,7 @@ INSIDE = 0.6  # of a module's difference: a function that has so much of it is t
 NEWLY = 1 / 3  # likewise of one that was not there before: that it is new is a fact, and a sampler sees only a part of what it costs
 BATCH, PADDING = "batch size", "padding"
 MISSED = 0.1  # of the prompts: a share in a server's cache that changed by less is chance
-SILENT = {"threads", "gradients", "training"}  # settings that make modules dearer, few of them or all, and give them no other work
+SILENT = {"threads", "gradients", "training"}  # settings that make modules and what calls them dearer, and give them no other work
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def _factor(explanation: Explanation, places: Sequence[Place]) -> Blame | None:
     told = math.fsum(each.difference_j for each in places) / risen.difference_j
     known = {each.name: each for each in explanation.changed}
     if told >= MOSTLY and not (work if work.accounts else time).everywhere:
-        if places[0].kind != "modules" or work.accounts:
+        if work.accounts or _has_other_work(places[0]):
             return None
         known = {name: each for name, each in known.items() if name in SILENT}  # the same work takes longer there
     found = next((name for name, holds in CAUSES if name in known and holds(known, grew)), None)

@@ -124,6 +124,14 @@ CASES = {
         *(MODEL, times(MODEL, 2, "Model.embed"), APART, APART),
         *({"threads": 1.0}, {"threads": 8.0}, "factor: threads"),
     ),
+    "gradients of which the caller has most": (
+        *(MODEL, times(MODEL, 1.1), APART, times(APART, 2.5, "chat.py:mean")),
+        *({"gradients": "off"}, {"gradients": "on"}, "factor: gradients"),
+    ),
+    "a new function beside gradients": (
+        *(MODEL, times(MODEL, 1.1), APART, {**APART, "chat.py:show": 0.4}),
+        *({"gradients": "off"}, {"gradients": "on"}, "functions: chat.py:show"),
+    ),
     "one layer in another type": (
         *(MODEL, times(MODEL, 3, "Model.layer.1.mlp"), APART, APART),
         *({"dtype": "bfloat16"}, {"dtype": "bfloat16, float32"}, "modules: Model.layer.1.mlp"),
