@@ -24,6 +24,7 @@ ENERGY = METRICS["energy_per_query"]
 BLUE, ORANGE, RED, GREY = "#3b82c4", "#d9822b", "#d64545", "#8a8f98"  # each stands out on white and on near black
 LINES = (BLUE, ORANGE, "#3f9d6d", "#a06cd5", RED, GREY)
 IN_SIGHT = (0.4, 2.5)  # a budget further from the figure than that many times would flatten all else
+EQUAL = 0.05  # of a value lies below and above it where an axis has only that one
 DIGITS = 6
 JOULES = {"tickformat": ".3~s", "ticksuffix": "J"}
 Drawn: TypeAlias = Mapping[str, Any]  # Plotly's own values, as JSON has them
@@ -235,6 +236,7 @@ def front(compared: ComparisonRows) -> Plot | None:
                 "yaxis": {
                     "title": {"text": plot_text(metric.label)},
                     **({} if by == "accuracy" else {"tickformat": ".3~s", "ticksuffix": "s"}),
+                    **_around([each.y for each in rows]),
                 },
             },
         },
@@ -245,6 +247,12 @@ def front(compared: ComparisonRows) -> Plot | None:
         ("candidate", "energy/query", metric.label),
         tuple((each.row.candidate, show(each.joules, ENERGY.dimension), show(each.y, metric.dimension)) for each in rows),
     )
+
+
+def _around(values: Sequence[float]) -> dict[str, list[float]]:
+    """The range of an axis on which all values are the same, which Plotly would begin at nought and end at twice the value."""
+    low, high = min(values), max(values)
+    return {"range": _all((low - EQUAL * (abs(low) or 1.0), high + EQUAL * (abs(high) or 1.0)))} if low == high else {}
 
 
 def _grouped(rows: Sequence[_Placed]) -> list[tuple[tuple[str, str, str], list[_Placed]]]:

@@ -31,8 +31,13 @@ def made_of(**fields: Any) -> list[Plot]:
 
 def without(result: Result, metric: str) -> Result:
     """A candidate's result without one of its figures."""
+    return having(result, metric, None)
+
+
+def having(result: Result, metric: str, value: float | None) -> Result:
+    """A candidate's result with another figure."""
     assert result.candidate is not None
-    return replace(result, candidate=replace(result.candidate, figures={**result.candidate.figures, metric: None}))
+    return replace(result, candidate=replace(result.candidate, figures={**result.candidate.figures, metric: value}))
 
 
 def test_every_figure_is_one_that_plotly_knows() -> None:
@@ -136,6 +141,13 @@ def test_the_right_sized_candidate_is_a_star_and_the_front_is_joined() -> None:
         "other": ["large"],
     }
     assert plot.figure["layout"]["xaxis"]["type"] == "log"
+
+
+def test_an_axis_of_equal_accuracies_does_not_reach_to_twice_of_them() -> None:
+    (compared,) = comparisons([having(each, "accuracy", 1.0) for each in candidates()])
+    plot = plots.front(compared)
+    assert plot is not None
+    assert plot.figure["layout"]["yaxis"]["range"] == [0.95, 1.05]
 
 
 def test_without_an_accuracy_latency_stands_against_energy() -> None:
