@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pytest_greencompute.advising.levers import Configuration
-from pytest_greencompute.advising.search import LEAST, Searched, Trial
+from pytest_greencompute.advising.search import LEAST, Screened, Searched
 from pytest_greencompute.judging.choice import Gain
 from pytest_greencompute.stats.ratios import Ratio
 from pytest_greencompute.values.footprint import Footprint, Year, show_year
@@ -83,15 +83,17 @@ class Advice:
 def in_vain(found: Searched, refused: dict[str, str]) -> tuple[InVain, ...]:
     """What is not part of the best configuration, each with the reason."""
     best = found.best.configuration if found.best else Configuration()
-    tried = [InVain(each.configuration.name, _why(each)) for each in found.alone if each.configuration.settings[0] not in best.settings]
+    tried = [InVain(each.setting.name, _why(each)) for each in found.screened if each.setting not in best.settings]
     return (*tried, *(InVain(name, f"not here: {why}") for name, why in refused.items()))
 
 
-def _why(trial: Trial) -> str:
+def _why(screened: Screened) -> str:
+    trial, base = screened.trial, screened.base
     if trial.problem or trial.missed or trial.ratio is None:
         return trial.problem or trial.missed or "it has no figure of energy"
     ratio = trial.ratio
     if ratio.value >= 1 - LEAST:
         low, high = significant(ratio.low, 3), significant(ratio.high, 3)
-        return f"it uses {significant(ratio.value, 3)} times the energy [{low}, {high}]"
-    return f"it saves {show_share(1 - ratio.value)} alone, and nothing more together with what is advised"
+        return f"it uses {significant(ratio.value, 3)} times the energy{f' of {base.name}' if base.settings else ''} [{low}, {high}]"
+    beside = f"beside {base.name}" if base.settings else "alone"
+    return f"it saves {show_share(1 - ratio.value)} {beside}, and nothing more together with what is advised"

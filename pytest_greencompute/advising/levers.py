@@ -111,7 +111,7 @@ LEVERS = {
         ),
         Lever("batch_size", "batching", "queries that can wait for each other", "batch_size={value}"),
         Lever("truncate", "input", "texts", "query = query[:{value}]  # characters"),
-        Lever("by_length", "batching", "queries that have a length and can wait", "queries = sorted(queries, key=len)"),
+        Lever("by_length", "input", "queries that have a length and can wait", "queries = sorted(queries, key=len)"),
         Lever("answer_once", "memory", "queries that come again", "answers = {}  # by query: look there before asking the model"),
         Lever("max_new_tokens", "generation", "a Generator", _GENERATOR.format("max_new_tokens={value}")),
         Lever("stop_at_line", "generation", "a Generator", _GENERATOR.format('stop_strings=["\\n"]')),

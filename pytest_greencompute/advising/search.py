@@ -8,10 +8,10 @@ measured once more, from scratch, beside today's configuration.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pytest_greencompute.advising.levers import Configuration, Setting
+from pytest_greencompute.advising.levers import Configuration, LeverKind, Setting
 from pytest_greencompute.stats.ratios import Ratio
 
 LEAST = 0.02  # a smaller share of the energy is not looked for
@@ -19,9 +19,10 @@ KNOWN = 1.02  # what both sides of a ratio are within once more turns would chan
 ROUGHLY = 1.06  # likewise of a lever that is only ranked among others
 MAY_HELP = 1.2  # a lever that costs no more than that alone may still pay together with others
 ADVISED = 3  # single settings that are named beside all of them together
-MOST_HEATS = 8
+MOST_HEATS = 9
 WIDTH = 6  # settings that are tried beside the best so far, those first that save most alone
 Purpose = Literal["screen", "combine", "judge", "confirm"]
+TOGETHER: LeverKind = "batching"  # levers that set how many queries are asked together
 SAMPLED: tuple[Purpose, ...] = ("screen", "combine")  # a sample of the queries does for these
 
 
@@ -78,8 +79,7 @@ class Heat:
 
     def _excludes(self, one: Trial, other: Trial) -> bool:
         """Whether only the better of the two is of use: of two values of a lever; of all that are to be added to one configuration."""
-        mine, theirs = ({each.lever.place for each in trial.configuration.settings} for trial in (one, other))
-        return self.purpose == "combine" or mine == theirs
+        return self.purpose == "combine" or _places(one.configuration) == _places(other.configuration)
 
 
 def _known(ratio: Ratio, within: float) -> bool:
@@ -87,10 +87,19 @@ def _known(ratio: Ratio, within: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
-    """What a search found: each setting alone against today's configuration, and what fresh turns confirmed, the best of it first."""
+class Screened:
+    """A setting added to ``base``, today's configuration or the best way to ask several queries together: its ``trial`` against that."""
 
-    alone: tuple[Trial, ...]
+    setting: Setting
+    base: Configuration
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a search found: each setting as it was screened, and what fresh turns confirmed against today's, the best of it first."""
+
+    screened: tuple[Screened, ...]
     confirmed: tuple[Trial, ...]
     heats: int
 
@@ -106,10 +115,11 @@ Search = Generator[Heat, Sequence[Trial], Searched]
 def search(settings: Sequence[Setting], most_heats: int = MOST_HEATS, *, sampled: bool = False) -> Search:
     """Ask for heats, be told a trial for each configuration but the heat's first, and return what was found.
 
-    Each setting is measured alone. The best of them is then joined by the next best, one more in each configuration, and the leanest of
+    How many queries are asked together comes first, since all else takes less time at the best of that and pays otherwise there. Each other
+    setting is then measured beside it. The best of them is joined by the next best, one more in each configuration, and the leanest of
     these by whatever makes it leaner still, values of other levers and other values of its own, until nothing does. In the end all of it
     together and its best parts are measured again, from scratch. ``sampled``: up to then a sample of the queries was asked, so that
-    whatever answers some of it otherwise, and the best in the end, are judged on all queries.
+    whatever answers some of it worse, and the best in the end, are judged on all queries.
     """
     if not settings:
         return Searched((), (), 0)
@@ -125,22 +135,21 @@ class _Searching:
     most_heats: int
     sampled: bool
     today: Configuration = field(default_factory=Configuration)
-    alone: list[Trial] = field(default_factory=list)
+    screened: list[Screened] = field(default_factory=list)
     lean: dict[Configuration, float] = field(default_factory=dict)
     good: set[frozenset[str]] = field(default_factory=set)
     bad: list[frozenset[str]] = field(default_factory=list)
     heats: int = 0
 
     def all_of(self, settings: Sequence[Setting]) -> Search:
-        self.alone = [*(yield self._heat("screen", self.today, [Configuration((each,)) for each in settings]))]
-        self.lean |= {each.configuration: _times(each) for each in self.alone if each.usable}
-        while doubtful := [each.configuration for each in self._firsts() if self._doubted(each)]:
-            yield from self._judge(doubtful)
-        ranked = self._ranked()
-        if not ranked or _times(ranked[0]) > 1 - LEAST:
+        base = best = self.today
+        for stage in ([each for each in settings if (each.lever.kind == TOGETHER) == first] for first in (True, False)):
+            if stage:
+                base = self._leanest()
+                best = yield from self._screen(base, stage)
+        if not best.settings:
             return (yield from self._in_vain())
-        best = ranked[0].configuration
-        joined = _prefixes([each.configuration.settings[0] for each in ranked if _times(each) < 1 - LEAST]) or self._beside(best)
+        joined = self._prefixes(base) or self._beside(best)
         while True:
             if joined and self.heats < self.most_heats:
                 best = yield from self._combined(best, joined)
@@ -149,37 +158,61 @@ class _Searching:
             else:
                 if (less := self._with_less(best)) and self.heats < self.most_heats:
                     yield from self._combined(best, less)
-                best = min(filter(self._may_be_good, self.lean), key=self.lean.__getitem__, default=self.today)
+                best = self._leanest()
             if not best.settings or self.lean[best] > 1 - LEAST:
                 return (yield from self._in_vain())
             joined = self._beside(best)
         confirmed = yield self._heat("confirm", self.today, self._to_confirm(best))
         return self._found(confirmed)
 
+    def _screen(self, base: Configuration, settings: Sequence[Setting]) -> Generator[Heat, Sequence[Trial], Configuration]:
+        """Add each of the settings to ``base``: the leanest of all that was screened so far and may be good."""
+        trials = yield self._heat("screen", base, [base.having(each) for each in settings])
+        self.screened += [Screened(setting, base, trial) for setting, trial in zip(settings, trials, strict=True)]
+        self._note(base, trials)
+        while doubtful := [each.trial.configuration for each in self._firsts() if self._doubted(each.trial)]:
+            yield from self._judge(doubtful)
+        return self._leanest()
+
+    def _note(self, base: Configuration, trials: Iterable[Trial]) -> None:
+        """How much those that can be used take of today's energy."""
+        self.lean |= {each.configuration: self.lean.get(base, 1.0) * _times(each) for each in trials if each.usable}
+
+    def _leanest(self) -> Configuration:
+        """Of all that was measured and may be good; today's where none of it saves."""
+        saving = [each for each, lean in self.lean.items() if lean <= 1 - LEAST and self._may_be_good(each)]
+        return min(saving, key=self.lean.__getitem__, default=self.today)
+
     def _in_vain(self) -> Search:
         """Nothing pays. Today's configuration has its figures on all queries, for which something must take turns with it."""
         if not self.sampled:
             return self._found(())
-        nearest = min(self.alone, key=lambda each: (not each.usable, _times(each)))
-        return self._found((yield self._heat("confirm", self.today, [nearest.configuration])))
+        nearest = min(self.screened, key=lambda each: (not each.trial.usable, _times(each.trial)))
+        return self._found((yield self._heat("confirm", self.today, [nearest.trial.configuration])))
 
     def _found(self, confirmed: Sequence[Trial]) -> Searched:
         """What was asked for from scratch, and is certain to save."""
         saving = sorted((each for each in confirmed if each.usable and each.ratio is not None and each.ratio.high < 1), key=_times)
-        return Searched(tuple(self.alone), tuple(saving), self.heats)
+        return Searched(tuple(self.screened), tuple(saving), self.heats)
 
     def _heat(self, purpose: Purpose, first: Configuration, others: Sequence[Configuration]) -> Heat:
         self.heats += purpose != "judge"
         return Heat(purpose, (first, *others))
 
-    def _ranked(self) -> list[Trial]:
-        """The settings that may still pay, those first that save most alone."""
-        return sorted((each for each in self.alone if each.usable and _times(each) <= MAY_HELP), key=_times)
+    def _ranked(self, least: float = MAY_HELP) -> list[Screened]:
+        """The settings that use no more than that, those first that save most."""
+        return sorted(
+            (each for each in self.screened if each.trial.usable and _times(each.trial) <= least), key=lambda each: _times(each.trial)
+        )
 
-    def _firsts(self) -> list[Trial]:
+    def _firsts(self) -> list[Screened]:
         """Of each lever what saves most."""
-        saving = [each for each in self._ranked() if _times(each) < 1 - LEAST]
-        return [*{each.configuration.settings[0].lever.place: each for each in reversed(saving)}.values()]
+        return [*{each.setting.lever.place: each for each in reversed(self._ranked(1 - LEAST))}.values()][::-1]
+
+    def _prefixes(self, base: Configuration) -> tuple[Configuration, ...]:
+        """``base`` with the first two of the settings that save most beside it, with the next, and so on; of each lever the first."""
+        parts = [each.setting for each in self._firsts() if each.base == base and each.setting.lever.place not in _places(base)]
+        return tuple(Configuration((*base.settings, *parts[:count])) for count in range(2, len(parts) + 1))
 
     def _doubted(self, trial: Trial) -> bool:
         """Whether what it does to the accuracy must be seen on all queries before anything is built on it."""
@@ -195,7 +228,7 @@ class _Searching:
         missed = {each.configuration: each for each in trials if each.missed or each.problem}
         self.good |= {each.key for each in configurations if each not in missed}
         self.bad += [each.key for each in missed]
-        self.alone = [missed.get(each.configuration, each) for each in self.alone]
+        self.screened = [replace(each, trial=missed.get(each.trial.configuration, each.trial)) for each in self.screened]
 
     def _holds(self, configuration: Configuration) -> Generator[Heat, Sequence[Trial], bool]:
         """Whether it meets what is asked on all queries; where it does not, its parts are judged, too."""
@@ -214,7 +247,7 @@ class _Searching:
         """The leanest of these that meets what is asked; ``best``, which they are measured beside, where none is leaner."""
         trials = yield self._heat("combine", best, joined)
         self.lean |= {each: float("inf") for each in joined}
-        self.lean |= {each.configuration: self.lean[best] * _times(each) for each in trials if each.usable}
+        self._note(best, trials)
         for each in sorted((each for each in trials if each.usable and _times(each) <= 1 - LEAST), key=_times):
             if not self._doubted(each) or (yield from self._holds(each.configuration)):
                 return each.configuration
@@ -222,7 +255,13 @@ class _Searching:
 
     def _beside(self, best: Configuration) -> tuple[Configuration, ...]:
         """One more setting beside the best, or in the place of one."""
-        return self._unseen(best.having(each.configuration.settings[0]) for each in self._ranked())
+        ranked = sorted(self._ranked(), key=self._beside_base)
+        return self._unseen(best.having(each.setting) for each in ranked if self._beside_base(each) <= MAY_HELP)
+
+    def _beside_base(self, screened: Screened) -> float:
+        """How many times what it was screened beside; of what stands in that itself, how many times the best of its like."""
+        base = self.screened[-1].base
+        return _times(screened.trial) / (1.0 if screened.base == base else self.lean.get(base, 1.0))
 
     def _with_less(self, bad: Configuration) -> tuple[Configuration, ...]:
         """All but one of what misses a demand together."""
@@ -234,16 +273,14 @@ class _Searching:
         return tuple(each for each in configurations if each.key not in seen and self._may_be_good(each))[:WIDTH]
 
     def _to_confirm(self, best: Configuration) -> tuple[Configuration, ...]:
-        """All of it together, and those of its parts that save most alone."""
-        ranked = [each.configuration for each in self._ranked() if _times(each) < 1 - LEAST]
-        return (best, *(each for each in [each for each in ranked if each.settings[0] in best.settings][:ADVISED] if each != best))
+        """All of it together, and those of its parts that save most, alone."""
+        parts = [Configuration((each.setting,)) for each in self._ranked(1 - LEAST) if each.setting in best.settings]
+        return (best, *(each for each in parts[:ADVISED] if each != best))
 
 
 def _times(trial: Trial) -> float:
     return float("inf") if trial.ratio is None else trial.ratio.value
 
 
-def _prefixes(parts: Sequence[Setting]) -> tuple[Configuration, ...]:
-    """The first of these settings with the next, with the next two, and so on; of each lever the first."""
-    best = list({each.lever.place: each for each in reversed(parts)}.values())[::-1]
-    return tuple(Configuration(tuple(best[:count])) for count in range(2, len(best) + 1))
+def _places(configuration: Configuration) -> set[str]:
+    return {each.lever.place for each in configuration.settings}

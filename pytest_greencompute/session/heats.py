@@ -61,7 +61,7 @@ class Exam:
 @dataclass
 class Heats:
     """How heats are measured: ``whole`` and ``sample`` are what is asked, ``least`` and ``limited`` what a configuration must meet, and
-    ``called`` is the name of the comparison. ``last`` is the last choice beside today's configuration, ``outputs`` are its answers.
+    ``called`` is the name of the comparison. ``last`` is the last choice with today's configuration first, ``outputs`` are its answers.
     """
 
     asking: Asking
@@ -86,7 +86,7 @@ class Heats:
         asked = self.sample if heat.on_sample else self.whole
         choice = self._judged(heat, asked) if heat.purpose == "judge" else self._measured(heat, asked)
         first = choice.candidates[0]
-        if heat.purpose in {"screen", "confirm"}:
+        if not heat.configurations[0].settings and heat.purpose != "judge":
             self.last, self.outputs = choice, self._outputs
         ended = heat.purpose == "confirm"
         return [

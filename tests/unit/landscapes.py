@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from pytest_greencompute.advising.levers import Configuration, Lever, Setting
+from pytest_greencompute.advising.levers import Configuration, Lever, LeverKind, Setting
 from pytest_greencompute.advising.search import KNOWN, Heat, Searched, Trial, search
 from pytest_greencompute.stats.distributions import paired_difference_interval
 from pytest_greencompute.stats.looks import looks, share
@@ -27,21 +27,22 @@ STAGES = 4
 Surface = Literal["pairs", "stages"]
 
 
-def lever(name: str) -> Lever:
-    return Lever(name, "runtime", "nothing", f"{name}({{value}})")
+def lever(name: str, kind: LeverKind = "runtime") -> Lever:
+    return Lever(name, kind, "nothing", f"{name}({{value}})")
 
 
 class Landscape:
     """True energies and accuracies of all configurations, and turns with noise that are counted in seconds.
 
     A turn takes as long as its configuration costs energy; today's takes one second. ``surface``: the savings are multiplied, more or less
-    so for each pair of settings; or the model has stages, each setting makes one of them cheaper, and what is left of the others stays.
+    so for each pair of settings; or the model has stages, each setting makes one of them cheaper, and what is left of the others stays. The
+    first lever sets how many queries are asked together: all its values make the same stage cheaper.
     """
 
     def __init__(self, seed: int, noise: float, *, surface: Surface = "pairs", sampled: bool = True, together: float = 0.06) -> None:
         self.luck = np.random.default_rng([seed, round(noise * 1e4)])
         self.noise, self.seconds, self.sampled = noise, 0.0, sampled
-        levers = [lever(f"lever_{number}") for number in range(len(VALUES))]
+        levers = [lever(f"lever_{number}", "runtime" if number else "batching") for number in range(len(VALUES))]
         self.settings = [Setting(each, value + 1) for each, count in zip(levers, VALUES, strict=True) for value in range(count)]
         names = [each.name for each in self.settings]
         self._alone = {name: float(self.luck.normal(-0.12, 0.25)) for name in names}
@@ -50,7 +51,8 @@ class Landscape:
         self._wrong = {name: frozenset(np.flatnonzero(self.luck.random(QUERIES) < share).tolist()) for name, share in lost.items()}
         self._sample = frozenset(self.luck.permutation(QUERIES)[:SAMPLE].tolist())
         self._weights = self.luck.dirichlet(np.ones(STAGES))
-        self._stage = {each.name: int(self.luck.integers(STAGES)) for each in self.settings}
+        stages = {each.name: int(self.luck.integers(STAGES)) for each in self.settings}
+        self._stage = stages | {each.name: stages[names[0]] for each in self.settings[: VALUES[0]]}
         self.log_energy = cache(self._pairs if surface == "pairs" else self._stages)
 
     def _pairs(self, configuration: Configuration) -> float:

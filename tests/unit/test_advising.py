@@ -153,6 +153,27 @@ def test_where_nothing_pays_on_a_sample_today_is_measured_on_all_queries_beside_
     assert found.best is None
 
 
+def test_how_many_queries_are_asked_together_comes_first_and_all_else_is_tried_beside_the_best_of_it() -> None:
+    eight, many = (Setting(lever("size", "batching"), value) for value in (8, 32))
+    energies = {"as it is": 1.0, "size=8": 0.5, "size=32": 0.3, "size=32 + one=1": 0.15, "size=32 + other": 0.297, "one=1": 0.9}
+    energies |= {"size=32 + one=1 + other": 0.149, "one=1 + size=8": 0.4}
+    found, heats = driven([ONE, eight, OTHER, many], energies)
+    assert purposes(heats)[:2] == ["screen", "screen"]
+    assert [each.name for each in heats[0].configurations] == ["as it is", "size=8", "size=32"]
+    assert [each.name for each in heats[1].configurations] == ["size=32", "size=32 + one=1", "size=32 + other"]
+    assert [each.name for each in heats[-1].configurations] == ["as it is", "size=32 + one=1", "size=32", "one=1"]
+    assert [str(each) for each in in_vain(found, {})] == [
+        "size=8: it saves 50 % alone, and nothing more together with what is advised",
+        "other: it uses 0.990 times the energy of size=32 [0.989, 0.991]",
+    ]
+
+
+def test_where_no_number_of_queries_together_pays_all_else_is_tried_beside_today() -> None:
+    eight = Setting(lever("size", "batching"), 8)
+    _, heats = driven([eight, ONE], {"as it is": 1.0, "size=8": 1.3, "one=1": 0.8})
+    assert [[each.name for each in heat.configurations] for heat in heats[:2]] == [["as it is", "size=8"], ["as it is", "one=1"]]
+
+
 # What is dropped
 
 
