@@ -138,7 +138,7 @@ def test_modules_are_told_by_name_with_their_calls_and_work() -> None:
 
 
 def test_what_a_pass_works_on_is_counted() -> None:
-    found = looked_at(answering(Encoder()))
+    found = looked_at(answering(Encoder()), limit_s=100.0)  # so that a busy machine looks at all of the queries, too
     assert (found.factor("tokens per query"), found.factor("padding")) == (4.0, 0.25)
     assert (found.factor("calls per query"), found.factor("items per call"), found.factor("batch size")) == (0.5, 2.0, 2.0)
     assert (found.factor("dtype"), found.factor("gradients"), found.factor("training")) == ("float32", "off", "on")
