@@ -126,6 +126,17 @@ def _judged(*args: Any) -> JudgedHooks:
     return judged_after_all(*args)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A session may end before it began: collecting its tests is what begins it."""
+    config, ledger = session.config, session.config.stash[LEDGER]
+    another = config.option.collectonly or is_worker(config) or SIDE in os.environ
+    if ledger.ending is None and session.exitstatus == pytest.ExitCode.OK and not another and is_asked(config, [], []):
+        from pytest_greencompute.hooks.given import say_never_began
+
+        say_never_began(session, ledger)
+
+
 @pytest.fixture
 def energy_meter(request: pytest.FixtureRequest) -> Generator[EnergyMeter, None, None]:
     """Measures model inference: ``energy_meter.measure(model, queries, …)`` and ``energy_meter.window(name)``."""

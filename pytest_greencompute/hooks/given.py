@@ -14,7 +14,7 @@ import pytest
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.hooks import workers
-from pytest_greencompute.hooks.ledger import may_have_settings, where_from
+from pytest_greencompute.hooks.ledger import Ledger, may_have_settings, where_from
 from pytest_greencompute.hooks.names import MARKER, options_given
 from pytest_greencompute.report.escape import fitted
 from pytest_greencompute.settings.build import build
@@ -53,6 +53,15 @@ def check_options(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--energy-{lone[0].name} does nothing without --energy-budget: add it.")
     if "only" in given and "skip" in given:
         raise pytest.UsageError("--energy-only and --energy-skip leave no test to run: use one of them.")
+
+
+def say_never_began(session: pytest.Session, ledger: Ledger) -> None:
+    """Of a session under meters that ``pytest.exit`` has ended as if all were well before it could begin: that it judged nothing."""
+    settings = settings_of(session.config, options_given(session.config))
+    if settings.enabled:
+        red = settings.policy.fails_unmeasured
+        ledger.say("the session was stopped before its tests were collected: nothing was judged", bad=red)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED if red else session.exitstatus
 
 
 def workers_of(config: pytest.Config) -> int | None:

@@ -159,6 +159,9 @@ class Ledger:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.ending is not None:
             self.ending.show(terminalreporter)
+            return
+        for sentence, bad in self.said:
+            terminalreporter.write_line(f"energy: {sentence}", red=bad)
 
     def pytest_unconfigure(self) -> None:
         if self.ending is not None:

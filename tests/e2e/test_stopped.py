@@ -61,6 +61,21 @@ def test_where_a_budget_without_a_figure_is_red_so_is_a_session_that_was_stopped
     assert "the session was stopped: 1 test" in said(result)
 
 
+@pytest.mark.parametrize("hook", ["pytest_collection_modifyitems", "pytest_collection"])
+def test_a_session_that_ends_well_before_its_tests_were_collected_has_judged_nothing(project: Project, hook: str) -> None:
+    project.write("test_it.py", TESTS.format(stop="pass"))
+    conftest = (project.path / "conftest.py").read_text(encoding="utf-8")
+    project.write("conftest.py", f"{conftest}\ndef {hook}():\n    import pytest\n    pytest.exit('so', returncode=0)\n")
+    sentence = "energy: the session was stopped before its tests were collected: nothing was judged"
+    for options, status in ((["--energy-strict"], 1), ([], 0)):
+        result = project.measure(*options)
+        assert result.ret == status
+        assert sentence in said(result)
+    plain = project.run()
+    assert plain.ret == 0
+    assert sentence not in said(plain)
+
+
 def test_no_limit_is_updated_by_a_part_of_a_session(project: Project) -> None:
     project.toml('[tool.greencompute.budgets."test_it.py::test_first"]\nenergy_per_query = "800 mJ"\n')
     before = (project.path / "pyproject.toml").read_text(encoding="utf-8")
