@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pytest_greencompute.pairing.beside_good import BesideGood, GoodNotMeasuredE
 from pytest_greencompute.pairing.started import DisturbedError, NoSuchTestError, NotMeasuredError
 from tests.e2e.conftest import Project
 from tests.e2e.test_base_ref import SIMULATED, TEST
+from tests.e2e.test_signals import HEEDING_CTRL_C
 
 APP = """
 from world import world
@@ -142,6 +143,51 @@ def test_what_was_found_is_explained_beside_the_commit_before(
     assert "app.py:infer: +" in said
     found = json.loads((planted.project.path / "found.json").read_text(encoding="utf-8"))
     assert "app.py:infer: +" in found["explanation"]["where"]
+
+
+@pytest.mark.alone
+def test_a_bisect_that_ctrl_c_ends_in_the_midst_of_a_launch_leaves_nothing_behind_and_goes_on(planted: Planted) -> None:
+    """A process of its own, with real launches."""
+    shas = history(planted, 0.5, 0.5, 0.7, 0.7)
+    meters = planted.project.path / "tmp" / "meters"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(meters), os.environ["PYTHONPATH"]])}
+    command = [sys.executable, "-m", "pytest_greencompute.cli", "bisect", "--good", shas[0], "--bad", "HEAD", "--confidence", "0.9", NODE]
+
+    def kept() -> list[Any]:
+        return [each for state in planted.states for each in json.loads(state.read_text(encoding="utf-8"))["launches"]]
+
+    with (planted.project.path / "stderr").open("wb") as err:
+        process = subprocess.Popen([sys.executable, "-c", HEEDING_CTRL_C, *command[1:]], env=environ, stderr=err)
+        wait_until(lambda: bool(kept()) or process.poll() is not None, 60)
+        wait_until(lambda: bool(sides_of(process.pid)) or process.poll() is not None, 60)
+        sides = sides_of(process.pid)
+        assert sides
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert "Stopped. The same command goes on from here." in (planted.project.path / "stderr").read_text(encoding="utf-8")
+    wait_until(lambda: not any(map(is_running, sides)), 10)
+    before = kept()
+    assert before
+    assert len(planted.git("worktree", "list").splitlines()) == 1
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{shas[2][:10]} number 2: here energy/query rose" in done.stdout
+    assert f"going on after {len(before)} launch" in done.stdout + done.stderr
+    assert kept()[: len(before)] == before
+
+
+def sides_of(pid: int) -> list[int]:
+    """The processes that measure a side for that one."""
+    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    return [int(number) for number, parent, args in rows if int(parent) == pid and "python" in args]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 TIRED = """
