@@ -522,7 +522,7 @@ def test_the_command_gives_advice_on_a_test_as_it_stands_and_fits_students_where
         QUERIES = [f"a {'good' if place % 3 else 'bad'} film, number {place}" for place in range(64)]
 
         def model(batch):
-            return ["fresh" if "good" in query and sum(range(50_000)) else "rotten" for query in batch]
+            return ["fresh" if "good" in query and sum(range(150_000)) else "rotten" for query in batch]
 
         def test_it(energy_meter):
             energy_meter.measure(model, QUERIES, references=["fresh" if "good" in query else "rotten" for query in QUERIES])
