@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import io
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -220,6 +221,19 @@ def training(model: Any) -> None:
     model.train()
 
 
+def recast(model: Any) -> None:
+    """One layer's widest weights go to another type and back in each call."""
+    dense = model.encoder.layer[2].intermediate.dense
+
+    def forward(states: Any) -> Any:
+        weight = dense.weight
+        for _ in range(4):
+            weight = weight.double().to(states.dtype)
+        return states @ weight.T + dense.bias
+
+    dense.forward = forward
+
+
 class Chat:
     """SmolLM2-135M that writes on after each prompt."""
 
@@ -296,12 +310,12 @@ def onnx(*, head_batch: int = 16, **head: Any) -> tuple[Side, Side]:
 class Words:
     """TF-IDF and a logistic regression of scikit-learn, with the project's own words."""
 
-    def __init__(self, *, compiles: bool = False, longest: int = 2) -> None:
+    def __init__(self, *, compiles: bool = False, longest: int = 2, cleans: bool = False, sure: bool = False) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
 
-        self.compiles, self.longest = compiles, longest
+        self.compiles, self.longest, self.cleans, self.sure = compiles, longest, cleans, sure
         self.pattern = re.compile(self.written(""))
         self.model = make_pipeline(TfidfVectorizer(analyzer=self.words), LogisticRegression(max_iter=200))
         training = sentiment.load_reviews()[0]
@@ -320,7 +334,16 @@ class Words:
         re.purge()
         return re.compile(self.written(re.escape(line[:20])))
 
+    def cleaned(self, line: str) -> str:
+        for sign in "aeiou":
+            line = re.sub(rf"{sign}+(?=[^{sign}])", sign, line)
+        return line
+
     def __call__(self, lines: list[str]) -> list[Any]:
+        if self.cleans:
+            lines = [self.cleaned(line) for line in lines]
+        if self.sure and self.model.predict_proba(lines).max() > 1:
+            raise ValueError
         return list(self.model.predict(lines))
 
 
@@ -332,8 +355,8 @@ def words(**head: Any) -> tuple[Side, Side]:
 class Signals:
     """A numpy pipeline: each signal is smoothed, its spectrum taken, and held against patterns."""
 
-    def __init__(self, *, loop: bool = False, caches: bool = True) -> None:
-        self.loop, self.caches = loop, caches
+    def __init__(self, *, loop: bool = False, caches: bool = True, whole: bool = False, writes: bool = False) -> None:
+        self.loop, self.caches, self.whole, self.writes = loop, caches, whole, writes
         self.patterns = np.random.default_rng(3).normal(size=(64, 513))
         self.known: dict[tuple[int, ...], np.ndarray] = {}
         self.asked = 0
@@ -349,7 +372,12 @@ class Signals:
         return np.apply_along_axis(lambda row: np.convolve(row, kernel, "same"), 1, signals)
 
     def spectrum(self, signals: np.ndarray) -> np.ndarray:
+        if self.whole:
+            return np.abs(np.fft.fft(np.concatenate([signals, signals], axis=1), axis=1))[:, :1026:2]
         return np.abs(np.fft.rfft(signals, axis=1))
+
+    def written(self, spectra: np.ndarray) -> np.ndarray:
+        return np.array(json.loads(json.dumps(spectra.tolist())))
 
     def window(self, length: int) -> np.ndarray:
         self.asked += 1
@@ -368,7 +396,8 @@ class Signals:
 
     def __call__(self, batch: list[np.ndarray]) -> list[Any]:
         signals = np.stack(batch) * self.window(1024)
-        return list(self.score(self.spectrum(self.smooth(signals))))
+        spectra = self.spectrum(self.smooth(signals))
+        return list(self.score(self.written(spectra) if self.writes else spectra))
 
 
 def signals(**head: Any) -> tuple[Side, Side]:
@@ -435,5 +464,12 @@ ALSO = (
         r"factor: sessions' tokens per query|functions: onnxruntime\.\S+ from .*Onnx\.forward",
     ),
     Planted("smaller batches in ONNX", lambda: onnx(head_batch=2), r"factor: batch size|functions: .*_planted\.py:Onnx\.(embed|forward)"),
+    Planted(
+        "weights cast in each call", lambda: sentences(4, changed=recast), r"modules: BertModel\.encoder\.layer\.2\S*|functions: .*recast.*"
+    ),
+    Planted("words cleaned by patterns", lambda: words(cleans=True), r"functions: (re\.\S+ from )?\S*_planted\.py:Words\.cleaned"),
+    Planted("probabilities, then classes", lambda: words(sure=True), r"functions: .*(Words\.(words|__call__)|sklearn\.).*"),
+    Planted("a whole spectrum, twice as long", lambda: signals(whole=True), r"functions: .*_planted\.py:Signals\.spectrum"),
+    Planted("written as JSON and read", lambda: signals(writes=True), r"functions: .*(json\.\S+ from )?\S*_planted\.py:Signals\.written"),
     Planted("longer groups of words", lambda: words(longest=6), r"functions: .*_planted\.py:Words\.words|functions: sklearn\.\S+ from .*"),
 )
