@@ -26,7 +26,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.models.answers import Keeper, fields_of
 from pytest_greencompute.models.awaiting import finished, settled
-from pytest_greencompute.models.devices import synchronizer
+from pytest_greencompute.models.devices import may_queue, synchronizer, wait_for
 from pytest_greencompute.models.queries import Batches, Made, plain
 from pytest_greencompute.protocol.parts import Part, Worked
 from pytest_greencompute.values.run import Latency
@@ -134,7 +134,7 @@ class Workload:
     the model returns is awaited, where it can be; then only the methods with an ``a`` before their names run it.
     """
 
-    __slots__ = ("_awaits", "_collate", "_model", "_queries", "_sync", "batch_size", "batches", "queries", "stamps")
+    __slots__ = ("_awaits", "_collate", "_model", "_queries", "_sync", "_waits", "batch_size", "batches", "queries", "stamps")
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Workload:
         self._queries = queries
         self._collate = collate
         self._awaits = awaits
-        self._sync = synchronizer()
+        self._sync, self._waits = synchronizer(), False  # waits: answers of the first pass were still to be computed when they came
         self.queries = len(queries)
         self.batch_size = size
         self.batches = math.ceil(self.queries / size)
@@ -212,6 +212,7 @@ class Workload:
             answer = await self._call(batch)
             if len(self.stamps) < LAZY:
                 self._sync = synchronizer()
+            self._waits |= may_queue() and wait_for(answer)
             self._sync()
             self.stamps.append(stamp := stamping.end())
             answer = _worked(answer, held, stamp, clock)
@@ -240,7 +241,10 @@ class Workload:
 
     async def _call(self, batch: Any) -> Any:
         answer = self._model(batch if self._collate is None else self._collate(batch))
-        return await settled(answer) if self._awaits else answer
+        answer = await settled(answer) if self._awaits else answer
+        if self._waits:
+            wait_for(answer)
+        return answer
 
     def run(self, part: Part, clock: Clock) -> Worked:
         """As ``arun``, for a model that is not awaited."""
@@ -248,15 +252,15 @@ class Workload:
 
     async def arun(self, part: Part, clock: Clock) -> Worked:
         """Run a part back to back, the device synchronised at both ends. Answers are thrown away."""
-        model, size, collate, awaits = self._model, self.batch_size, self._collate, self._awaits
+        model, size, collate = self._model, self.batch_size, self._collate
         passes, walk = self._passes(len(part)), iter(part)
         self._sync()
         start_ns = clock.now_ns()
         for queries in passes:
             for index in itertools.islice(walk, self.batches):
                 batch = queries[index * size : (index + 1) * size]
-                if awaits:
-                    await settled(model(batch if collate is None else collate(batch)))
+                if self._awaits or self._waits:
+                    await self._call(batch)
                 else:
                     model(batch if collate is None else collate(batch))  # kept in no variable: it would live through the next call
         self._sync()
