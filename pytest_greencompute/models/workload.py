@@ -357,7 +357,7 @@ def _answers(answer: Any, asked: int, first: int, rows: Callable[[Any], list[Any
             f"The model returned a {type(answer).__name__} for {where}, which is to be awaited.",
             remedy="Measure an async model with: run = await energy_meter.ameasure(model, queries).",
         )
-    if answer is None or isinstance(answer, str | bytes) or hasattr(answer, "keys") or not hasattr(answer, "__len__"):
+    if answer is None or isinstance(answer, str | bytes | set | frozenset) or hasattr(answer, "keys") or not hasattr(answer, "__len__"):
         raise SettingsError(
             f"The model returned a {type(answer).__name__} for {where}.",
             remedy="It is called with a batch and must return one answer per query, in order, as a list, a tuple, an array or a tensor.",
@@ -387,8 +387,8 @@ LISTED_S = 0.001
 
 def _worked(answer: Any, asked: int, stamp: Stamp, clock: Clock) -> Any:
     """A sequence of a class of its own as a list. Raises SettingsError for one that does its work only when it is asked for its items."""
-    plain = isinstance(answer, list | tuple | str | bytes) or any(hasattr(answer, name) for name in ("dtype", "shape", "keys"))
-    if plain or not hasattr(answer, "__len__") or len(answer) != asked:
+    known = any(hasattr(answer, name) for name in ("dtype", "shape", "keys"))
+    if known or isinstance(answer, list | tuple | str | bytes | set | frozenset) or not hasattr(answer, "__len__") or len(answer) != asked:
         return answer
     start_ns = clock.now_ns()
     listed = [*answer]

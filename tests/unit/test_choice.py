@@ -597,3 +597,13 @@ def test_figures_are_quantities_and_reasons() -> None:
     assert isinstance(found.outcome(LARGE, ACCURACY), Estimate)
     assert found.value(LARGE, ACCURACY) == 0.9
     assert found.value(Candidate("x", problem="it raised"), ACCURACY) is None
+
+
+def test_scores_in_per_cent_meet_no_floor() -> None:
+    several = [
+        Candidate(name, replace(measured(joules), scores=(score,) * HUNDRED)) for name, joules, score in [("a", 8, 90.0), ("b", 2, 3.0)]
+    ]
+    made = choice(*several, floor=0.9)
+    assert made.right_sized is None
+    assert made.shortfall(several[1]).startswith("has no accuracy to hold against the floor of 0.9: a query scores 3, and a limit of")
+    assert choice(*several).right_sized == "b"

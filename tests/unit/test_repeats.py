@@ -676,7 +676,6 @@ class Queued:
             self._done = True
             self._bench.work()
 
-
     def tolist(self) -> list[float]:
         return [0.25, 0.75]
 
