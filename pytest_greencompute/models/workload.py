@@ -44,6 +44,7 @@ with contextlib.suppress(ImportError):  # Windows has none
 OUT_OF_MEMORY = ("outofmemoryerror", "out of memory", "resource_exhausted", "failed to allocate memory", "alloc_failed", "memoryerror")
 ALONE_IN_IT = 0.9  # of the processor's time: the calling thread does the work
 LAZY = 3  # batches in which a model may still be loading what its device is found by
+LISTED_S = 0.001  # longer than this takes to list answers that are there
 ALONE = 64  # batches of a part that are asked one by one, to be held against the first pass
 
 
@@ -382,9 +383,6 @@ def _answers(answer: Any, asked: int, first: int, rows: Callable[[Any], list[Any
     return rows(answer)
 
 
-LISTED_S = 0.001
-
-
 def _worked(answer: Any, asked: int, stamp: Stamp, clock: Clock) -> Any:
     """A sequence of a class of its own as a list. Raises SettingsError for one that does its work only when it is asked for its items."""
     known = any(hasattr(answer, name) for name in ("dtype", "shape", "keys"))
@@ -424,8 +422,9 @@ def uncomputed(answer: Any, deep: int = DEEP) -> Any:
 
 
 def _is_result_to_come(answer: Any) -> bool:
-    """Whether it is what a pool of processes or threads gives at once (``apply_async``)."""
-    return all(callable(getattr(type(answer), name, None)) for name in ("get", "ready", "wait", "successful"))
+    """Whether it is what a pool of processes or threads gives at once (``apply_async``), or torch (``torch.jit.fork``)."""
+    kinds = (("get", "ready", "wait", "successful"), ("wait", "value", "then"))
+    return any(all(callable(getattr(type(answer), name, None)) for name in kind) for kind in kinds)
 
 
 def _remedy(uncomputed: Any, *, awaits: bool) -> str:
@@ -438,7 +437,7 @@ def _remedy(uncomputed: Any, *, awaits: bool) -> str:
         return "Return what it gives: list(…)."
     if hasattr(uncomputed, "__dask_graph__"):
         return "Return what it computes: .compute()."
-    return "Return what it holds once it is done: .result(), or .get()."
+    return "Return what it holds once it is done: .result(), .get() or .wait()."
 
 
 def _close(answers: Iterable[Any]) -> None:

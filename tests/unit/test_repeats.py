@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import csv
 import functools
+import importlib
 import io
 import itertools
 import queue
@@ -593,6 +594,10 @@ def a_future() -> concurrent.futures.Future[int]:
     return concurrent.futures.Future()
 
 
+def a_future_of_torch() -> Any:
+    return importlib.import_module("torch").futures.Future()
+
+
 async def a_coroutine() -> int:
     return 1
 
@@ -615,6 +620,7 @@ async def a_stream() -> Any:
         (lambda: functools.partial(len, "ab"), "call it"),
         (lambda: Bench().work, "call it"),
         (lambda: SimpleNamespace(text=a_future()), "result"),
+        (a_future_of_torch, "wait"),
     ],
 )
 def test_an_answer_that_has_not_been_computed_is_refused_metered_or_not(
