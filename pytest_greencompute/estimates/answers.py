@@ -10,6 +10,8 @@ from pytest_greencompute.stats.intervals import mean_interval
 from pytest_greencompute.values.metrics import Metric
 from pytest_greencompute.values.run import ANSWER_DIGITS, Run
 
+MOST_SCORE = 1 + 1e-6  # a share, but for how floats are rounded
+
 
 def errors_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
     """The share of the requests that failed, with its binomial interval. What is judged is the figure: failures come in bursts."""
@@ -34,6 +36,12 @@ def score_of(run: Run, metric: Metric, aim: Aim) -> Outcome:
         return Estimate(value, low, high, metric.dimension, n, aim.confidence)
     _, t_low, t_high = mean_interval(run.scores, aim.confidence)
     return Estimate(value, t_low, t_high, metric.dimension, n, aim.confidence)
+
+
+def no_share(run: Run) -> str:
+    """Why the scores of a run cannot be held against a limit, which is a share of 1 at most; empty where they can."""
+    most = max(run.scores or (0.0,))
+    return "" if most <= MOST_SCORE else f"a query scores {most:.4g}, and a limit of accuracy is a share: let score= return 0 to 1"
 
 
 def changed_answers(before: str, now: str, metric: Metric, confidence: float) -> Outcome:

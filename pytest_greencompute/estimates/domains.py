@@ -10,6 +10,8 @@ from pytest_greencompute.estimates.estimate import Aim, Missing
 from pytest_greencompute.values.readings import WHOLES, Block, Source, beside_others, names_of
 from pytest_greencompute.values.run import Run
 
+STILL_S = 2.0  # so long a counter of the built-in meters may not have changed, either
+
 
 def judged_sources(run: Run, aim: Aim) -> tuple[Source, ...] | Missing:
     """The sources whose energy counts: GPUs wherever one is metered, unless ``domains`` says otherwise; idle GPUs left out."""
@@ -37,6 +39,8 @@ def judges_processor(run: Run, aim: Aim) -> bool:
 
 
 def _working(run: Run, chosen: Sequence[Source]) -> tuple[Source, ...] | Missing:
+    if still := [source.domain for source in chosen if _stood_still(run, source)]:
+        return Missing(f"the counter of {', '.join(still)} stood still while the queries ran: 0 J, which nothing that is switched on uses")
     working = tuple(source for source in chosen if not (_shows_work(source.domain) and stood_idle(run, source)))
     if working:
         return working
@@ -79,6 +83,12 @@ def stood_idle(run: Run, source: Source) -> bool:
         return False
     power = sum(net_energy(block, source.domain, watts) for block in blocks) / busy
     return power - watts <= max(0.02 * watts, 3 * error)
+
+
+def _stood_still(run: Run, source: Source) -> bool:
+    """Whether the counter of a device has counted nothing for longer than one may; a model counts what was worked, which may be nothing."""
+    spans = [block.spans[source.domain] for block in run.blocks]
+    return source.method != "modelled" and not any(span.energy_j for span in spans) and sum(span.seconds for span in spans) > STILL_S
 
 
 def net_energy(block: Block, domain: str, idle_w: float) -> float:

@@ -28,7 +28,9 @@ def energy_of(runs: Sequence[Run], index: int, aim: Aim) -> Outcome:
         if isinstance(energy, Missing):
             return energy
         if part is None:
-            return Missing("no time inside the watched model is known")
+            return Missing(
+                "no time inside the watched model is known: it was not seen, or what it returned was a stream, to be worked on later"
+            )
         parts.append((energy, part * run.queries))
     if not parts:
         return Missing("nothing was measured since the model is watched")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_greencompute.errors import SettingsError
-from pytest_greencompute.estimates.answers import changed_answers
+from pytest_greencompute.estimates.answers import changed_answers, no_share
 from pytest_greencompute.estimates.by_metric import of_set
 from pytest_greencompute.estimates.domains import judged_sources
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome
@@ -144,6 +144,8 @@ class Choice:
         """A figure of a candidate, or why there is none. Energy that came out as nothing or less is none: no ratio can be made of it."""
         if candidate.run is None:
             return Missing(candidate.problem or "it was not measured")
+        if metric is ACCURACY and self.floor is not None and (why := no_share(candidate.run)):
+            return Missing(why)
         found = self._of(candidate, candidate.run).of(metric)
         if metric is ENERGY and isinstance(found, Estimate) and found.value <= 0:
             return Missing(f"its energy came out as {show(found.value, metric.dimension)} per query, too little for this meter to tell")
@@ -190,7 +192,8 @@ class Choice:
             value, shown = self.value(candidate, metric), show_limit(limit, metric.dimension)
             called = f"the floor of {shown}" if metric is ACCURACY else f"the limit of {shown}"
             if value is None:
-                return Shortfall(metric, f"has no {name} to hold against {called}", known=False)
+                why = no_share(candidate.run) if metric is ACCURACY and candidate.run is not None else ""
+                return Shortfall(metric, f"has no {name} to hold against {called}{f': {why}' if why else ''}", known=False)
             if metric.better == "lower" and not value <= limit:
                 return Shortfall(metric, f"has a {name} of {show(value, metric.dimension)}, over {called}")
             if metric.better == "higher" and not value >= limit:

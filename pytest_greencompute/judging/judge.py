@@ -11,7 +11,7 @@ import datetime
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pytest_greencompute.estimates.answers import changed_answers
+from pytest_greencompute.estimates.answers import changed_answers, no_share
 from pytest_greencompute.estimates.estimate import Aim, Estimate, Missing, Outcome, with_systematic
 from pytest_greencompute.estimates.of_run import Figures
 from pytest_greencompute.judging.budget import Budget, Limit
@@ -173,6 +173,8 @@ def times_open(head: Figures, key: str | None, budget: Budget, bench: Bench, sub
 
 
 def _by_limit(head: Figures, metric: Metric, limit: Limit, bench: Bench, subject: str) -> Verdict:
+    if metric.kind == "score" and (why := no_share(head.run)):
+        return unmeasured(metric, subject, why)
     by_interval = not metric.exact or (metric.kind == "score" and bench.accuracy_confidence is not None)
     if metric.kind == "score" and bench.accuracy_confidence is not None:
         head = head.at(bench.accuracy_confidence)

@@ -12,7 +12,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.models.adapters import adapted
 from pytest_greencompute.models.answers import unlike_shapes
 from pytest_greencompute.models.queries import Batches, Queries, collected, plain
-from pytest_greencompute.models.scoring import Score, check_references, check_score, scores
+from pytest_greencompute.models.scoring import Score, check_paired, check_references, check_score, scores
 from pytest_greencompute.models.tallies import Watchable
 from pytest_greencompute.models.workload import Workload
 from pytest_greencompute.values.run import Run
@@ -57,6 +57,7 @@ class Prepared:
     __slots__ = ("_count_tokens", "count", "hearing", "notes", "references", "task", "workload")
 
     def __init__(self, task: Task) -> None:
+        check_paired(task.queries, task.references)
         queries, self.notes = collected(task.queries)
         listed = plain(queries)
         size = listed.size if isinstance(listed, Batches) else task.batch_size

@@ -15,7 +15,7 @@ from pytest_greencompute.machine.spinning import Spin, spun_on
 from pytest_greencompute.measuring.believed import believed
 from pytest_greencompute.meters.beside import PowerBeside
 from pytest_greencompute.meters.instruments import Instruments
-from pytest_greencompute.models.devices import synchronizer
+from pytest_greencompute.models.devices import wait_for_all
 from pytest_greencompute.models.tallies import OncePass
 from pytest_greencompute.models.watching import WatchedModel
 from pytest_greencompute.protocol.messages import Learn, Wait
@@ -149,7 +149,7 @@ class Window:
             self.notes += instruments.look()
             self._a = dict(instruments.ticks())
         self._marks = instruments.marks()
-        synchronizer()()
+        wait_for_all()
         self._beside = instruments.beside(self._a)
         self._a.update(instruments.read_continuous())
         self._times, self.running = (instruments.clock.now_ns(), 0), True
@@ -167,7 +167,7 @@ class Window:
         if instruments is None or failed:
             self._stop_watching(0.0, failed=failed)
             return
-        synchronizer()()
+        wait_for_all()
         end_ns = instruments.clock.now_ns()
         self._b = instruments.read_continuous()
         if instruments.own:  # reading it costs what it counts: once, from the moment before to the moment after

@@ -6,6 +6,7 @@ Libraries are known by what their objects have, or by a module that is loaded: n
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
@@ -28,6 +29,9 @@ ROWS = (list, tuple, deque)
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in the repr of an object: another one in each process
 # What a repr says that says nothing of what is in an object: '<pkg.Result object at 0x7f…>', '<function answer at …>'.
 NAMELESS = re.compile(r"<(?:[\w.<>]+ object(?: [\w.<>]+)?|memory|function [\w.<>]+) at 0x[0-9a-fA-F]+>")
+
+NAMELESS_OBJECT = re.compile(r"<(?:\w+\.)*(?:<locals>\.)?(\w+) object at 0x[0-9a-fA-F]+>")  # within another one
+LEFT_OUT = "..."  # of a long array or tensor, in a repr
 
 
 class UntoldError(Exception):
@@ -258,8 +262,8 @@ def digest(answer: Any) -> str:
 
 def text_of(answer: Any) -> str:
     """An answer in words that are the same in every process, and others for another answer. Raises UntoldError."""
-    if isinstance(answer, float) or type(answer) in ATOMS:
-        return f"{answer + 0.0:.4g}" if isinstance(answer, float) else repr(answer)  # -0.0 is 0.0
+    if isinstance(answer, float | complex) or type(answer) in ATOMS:
+        return _text_of_number(answer) if isinstance(answer, float | complex) else repr(answer)
     if isinstance(answer, Mapping):
         return f"{{{','.join(sorted(f'{_text_of_key(key)}:{text_of(each)}' for key, each in answer.items()))}}}"
     if isinstance(answer, ROWS):
@@ -270,6 +274,12 @@ def text_of(answer: Any) -> str:
     if _is_array(held):
         return _text_of_table(answer, held) if labels(answer) else _text_of_array(held, sparse=_is_sparse(answer))
     return _text_of_object(answer) if held is answer else text_of(held)
+
+
+def _text_of_number(number: complex) -> str:
+    if isinstance(number, float):
+        return f"{number + 0.0:.4g}"  # -0.0 is 0.0
+    return f"({_text_of_number(number.real)}, {_text_of_number(number.imag)}j)"
 
 
 def _text_of_key(key: Any) -> str:
@@ -300,15 +310,24 @@ def _text_of_object(answer: Any) -> str:
     plain = answer.tolist() if hasattr(answer, "tolist") else answer
     if type(plain) is not type(answer):
         return text_of(plain)
-    fields = _fields(answer)
+    fields = _fields(answer) or _shown(answer)
     if fields is not None:
-        return f"{type(answer).__qualname__}({', '.join(f'{name}={text_of(each)}' for name, each in fields.items())})"
+        return _text_of_fields(answer, fields)
     if hasattr(answer, "getpalette"):  # an image of Pillow's shows its size alone
         return f"{answer.mode}{answer.size}{hashlib.blake2b(answer.tobytes()).hexdigest()}{answer.getpalette()}"
     said = answer.tobytes().hex() if isinstance(answer, memoryview) else repr(answer)
     if NAMELESS.fullmatch(said):
         raise UntoldError(type(answer).__name__)
+    if LEFT_OUT in said and (holds := fields_of(answer)):
+        with contextlib.suppress(UntoldError):
+            return _text_of_fields(answer, holds)
+    if inside := NAMELESS_OBJECT.search(said):  # answers that differ in it alone would be one
+        raise UntoldError(inside[1])
     return ADDRESS.sub("", said)  # which is another one in each process
+
+
+def _text_of_fields(answer: Any, fields: Attributes) -> str:
+    return f"{type(answer).__qualname__}({', '.join(f'{name}={text_of(each)}' for name, each in fields.items())})"
 
 
 # --- what things are --------------------------------------------------------------------------------------------------
@@ -341,6 +360,8 @@ def opened(value: Any) -> Any:
         return _opened_tensor(value)
     if hasattr(value, "toarray"):
         return value.toarray()
+    if hasattr(value, "__cuda_array_interface__") and callable(getattr(value, "get", None)):
+        return value.get()  # CuPy's, which refuse to be taken for numpy's unasked
     if not hasattr(value, "__array__"):
         return value
     import numpy as np
@@ -359,8 +380,8 @@ def _opened_tensor(tensor: Any) -> Any:
     tensor = tensor.cpu().resolve_conj().resolve_neg()
     try:
         return tensor.numpy()
-    except TypeError:  # numpy has no bfloat16
-        return tensor.float().numpy()
+    except TypeError:  # numpy has no bfloat16, and no complex numbers of half precision
+        return (tensor.cfloat() if tensor.is_complex() else tensor.float()).numpy()
 
 
 def labels(value: Any) -> tuple[Any, ...]:
@@ -375,6 +396,13 @@ def fields_of(value: Any) -> Attributes:
     """What a dataclass, or an object of a class of somebody's own, holds by name; nothing of anything else."""
     holds = getattr(value, "__dict__", None)
     return _fields(value) or (holds if type(holds) is dict and not isinstance(value, type) else {})
+
+
+def _shown(value: Any) -> Attributes | None:
+    """The fields of a dataclass that has no ``==`` by them, but the ``repr`` that shows them: long arrays in part, and with all digits."""
+    params: Any = vars(type(value)).get("__dataclass_params__")
+    told = params is not None and params.repr
+    return {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.repr} if told else None
 
 
 def _fields(value: Any) -> Attributes | None:

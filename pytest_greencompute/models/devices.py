@@ -1,6 +1,7 @@
 """Waiting for accelerators, found without importing them: only a torch that the test has loaded is asked.
 
-Work on an accelerator is queued; without a synchronisation a clock or a meter sees the queueing, not the work.
+Work on an accelerator is queued; without a synchronisation a clock or a meter sees the queueing, not the work. Some libraries hand out
+arrays that are still to be computed, on a processor, too: these are waited for one by one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from pytest_greencompute.models.answers import fields_of
 from pytest_greencompute.models.precision import is_module
+
+QUEUEING = ("jax", "mlx", "cupy")  # libraries whose arrays may be returned before they are computed
+DEEP = 4  # containers within containers of an answer
 
 
 def synchronizer() -> Callable[[], None]:
@@ -61,6 +66,37 @@ def _xpu(torch: Any) -> list[Callable[[], None]]:
     if xpu is None or not getattr(xpu, "is_initialized", bool)():
         return []
     return [_waiting(xpu.synchronize, index) for index in range(xpu.device_count())]
+
+
+def wait_for(answer: Any, deep: int = DEEP) -> bool:
+    """Wait until the arrays of ``QUEUEING`` in an answer are computed; whether there are any. MLX computes none unless asked."""
+    library = type(answer).__module__.partition(".")[0]
+    if callable(wait := getattr(answer, "block_until_ready", None)):  # JAX
+        wait()
+        return True
+    if library == "mlx":
+        sys.modules["mlx.core"].eval(answer)
+        return True
+    if library == "cupy" and hasattr(answer, "device"):
+        answer.device.synchronize()
+        return True
+    if library == "builtins" and not isinstance(answer, dict | list | tuple):
+        return False
+    held = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list | tuple) else fields_of(answer).values()
+    found = [wait_for(each, deep - 1) for each in held] if deep else []  # all of them are waited for
+    return any(found)
+
+
+def wait_for_all() -> None:
+    """Wait for all accelerators, and for all arrays that JAX has: of a window nobody knows the answers."""
+    synchronizer()()
+    live: Callable[[], list[Any]] | None = getattr(sys.modules.get("jax"), "live_arrays", None)
+    wait_for([] if live is None else live())
+
+
+def may_queue() -> bool:
+    """Whether a library is loaded whose arrays are to be waited for."""
+    return any(name in sys.modules for name in QUEUEING)
 
 
 def fixed_place(model: object) -> str:

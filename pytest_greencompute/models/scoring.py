@@ -35,12 +35,20 @@ def listed_references(references: Iterable[Any] | None) -> list[Any] | None:
     """The references as a list; None where there are none. Raises SettingsError for what is no list of them."""
     if references is None:
         return None
-    alone = isinstance(references, str | bytes | Mapping) or getattr(references, "shape", None) == ()
+    alone = isinstance(references, str | bytes | Mapping | set | frozenset) or getattr(references, "shape", None) == ()
     if alone or not (hasattr(references, "__iter__") or hasattr(references, "__getitem__")):
         raise SettingsError(
             f"references is a {type(references).__name__}.", remedy="Pass a list with one entry per query, or leave it out."
         )
     return list(references)
+
+
+def check_paired(queries: Any, references: Iterable[Any] | None) -> None:
+    """Raises SettingsError for queries that have no order, where something is held against each."""
+    if references is not None and isinstance(queries, set | frozenset):
+        raise SettingsError(
+            f"queries is a {type(queries).__name__}, which has no order for references to follow.", remedy="Pass both as lists."
+        )
 
 
 def check_references(references: Iterable[Any] | None, queries: int) -> list[Any] | None:

@@ -26,10 +26,10 @@ class Tally:
     """What was counted of one watched model over a stretch of time. ``keeps`` outputs and flags, or only adds up.
 
     ``outputs`` are those not counted yet, each with the call's number and first argument. ``asked`` is what each call of the batch that is
-    running asked, where somebody takes that (``OncePass.done``).
+    running asked, where somebody takes that (``OncePass.done``). ``later``: it returned a stream, whose work is done outside of the call.
     """
 
-    __slots__ = ("asked", "calls", "flags", "keeps", "nanoseconds", "outputs", "prompts")
+    __slots__ = ("asked", "calls", "flags", "keeps", "later", "nanoseconds", "outputs", "prompts")
 
     def __init__(self, *, keeps: bool, by_batch: bool = False) -> None:
         self.asked: list[Prompts] | None = [] if by_batch else None
@@ -37,8 +37,14 @@ class Tally:
         self.prompts = 0
         self.nanoseconds = 0
         self.keeps = keeps
+        self.later = False
         self.flags: dict[str, str] = {}
         self.outputs: list[tuple[int, Any, Any, Mapping[str, Any]]] = []
+
+    @property
+    def inside_ns(self) -> int | None:
+        """The time inside; None where it is not that of the work."""
+        return None if self.later else self.nanoseconds
 
 
 class Watchable(Protocol):
@@ -117,7 +123,7 @@ class OncePass:
 
     def share(self, seconds: float) -> tuple[float | None, ...]:
         """The part of ``seconds`` that was spent inside each model."""
-        return tuple(_part(tally.nanoseconds, seconds * 1e9) for tally in self._tallies)
+        return tuple(_part([tally.inside_ns], seconds * 1e9) for tally in self._tallies)
 
 
 def reached_by(asked: Sequence[Prompts], size: int) -> tuple[int, int]:
@@ -140,12 +146,12 @@ class Inside:
     __slots__ = ("_by_start",)
 
     def __init__(self) -> None:
-        self._by_start: dict[int, tuple[int, ...]] = {}
+        self._by_start: dict[int, tuple[int | None, ...]] = {}
 
     def note(self, start_ns: int, tallies: Sequence[Tally]) -> None:
         """The work that began at ``start_ns`` counted into ``tallies``, one a model."""
         if tallies:
-            self._by_start[start_ns] = tuple(tally.nanoseconds for tally in tallies)
+            self._by_start[start_ns] = tuple(tally.inside_ns for tally in tallies)
 
     def shared(self, watching: Watching | None, blocks: Sequence[Block]) -> Watching | None:
         """``watching`` with the part of the blocks' time that was spent inside each model."""
@@ -153,10 +159,11 @@ class Inside:
         if watching is None or not seen:
             return watching
         busy = sum(block.end_ns - block.start_ns for _, block in seen)
-        shares = [_part(sum(inside[index] for inside, _ in seen), busy) for index in range(len(watching.models))]
+        shares = [_part([inside[index] for inside, _ in seen], busy) for index in range(len(watching.models))]
         return replace(watching, models=tuple(replace(each, share=part) for each, part in zip(watching.models, shares, strict=True)))
 
 
-def _part(inside: float, whole: float) -> float | None:
-    """A share of time; calls at the same time may add up to more than there is."""
-    return min(1.0, inside / whole) if whole > 0 else None
+def _part(inside: Sequence[int | None], whole: float) -> float | None:
+    """A share of time, None where a part of it is not known; calls at the same time may add up to more than there is."""
+    known = [each for each in inside if each is not None]
+    return min(1.0, sum(known) / whole) if whole > 0 and len(known) == len(inside) else None

@@ -9,6 +9,7 @@ What counts is what the model wrote: the token that ended a row is one of them, 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -163,10 +164,11 @@ def _checked_ids(answer: Any, where: str) -> list[int]:
 class _ByTokenizer:
     """Counts texts by encoding them, and ids without the padding behind them."""
 
-    __slots__ = ("_closing", "_eos", "_heard", "_opening", "_pad", "_tokenizer", "_vocabulary")
+    __slots__ = ("_closing", "_decode", "_encode", "_eos", "_heard", "_opening", "_pad", "_vocabulary")
 
     def __init__(self, tokenizer: Any, opening: str, closing: str, heard: Heard | None = None) -> None:
-        self._tokenizer = tokenizer
+        self._encode = _with(tokenizer.encode, add_special_tokens=False)
+        self._decode = _with(tokenizer.decode, skip_special_tokens=False)
         self._heard = heard
         self._opening, self._closing = opening, closing
         self._pad = getattr(tokenizer, "pad_token_id", None)
@@ -179,15 +181,26 @@ class _ByTokenizer:
             tokens, text = self._encoded(answer), answer
         else:
             given = self._checked(answer, where)
-            ids = given if isinstance(answer, Ids) else without_padding(given, self._pad, self._eos)
+            ids = given if isinstance(answer, Ids) else self._unpadded(given)
             known = None if self._heard is None else self._heard.tokens(given, where)
-            tokens, text = len(ids) if known is None else known, self._tokenizer.decode(ids, skip_special_tokens=False)
+            tokens, text = len(ids) if known is None else known, self._decode(ids)
         # Encoding a part by itself can cut it otherwise than the whole, which must not make it longer than the whole.
         return Counted(tokens, min(tokens, sum(map(self._encoded, reasoning_spans(text, self._opening, self._closing)))))
 
     def _encoded(self, text: str) -> int:
-        encoded = self._tokenizer.encode(text, add_special_tokens=False)
-        return len(getattr(encoded, "ids", encoded))
+        encoded = self._encode(text)
+        ids = getattr(encoded, "ids", encoded)
+        if hasattr(ids, "keys") or len(getattr(ids, "shape", ())) > 1 or (len(ids) and isinstance(ids[0], list | tuple)):
+            raise SettingsError(
+                f"The tokenizer encodes a text as {_shown(ids)}, which is no flat list of ids.",
+                remedy="Pass a function of an answer that counts its tokens.",
+            )
+        return len(ids)
+
+    def _unpadded(self, ids: list[int]) -> list[int]:
+        """Without the padding behind; a model of a tokenizer that has none pads with the end, of which it writes one."""
+        ends = without_padding(ids, self._pad, self._eos)
+        return ends if isinstance(self._eos, list) else without_padding(ends, self._eos, self._eos)
 
     def _checked(self, answer: Any, where: str) -> list[int]:
         ids = ids_of(answer)
@@ -203,6 +216,17 @@ class _ByTokenizer:
                 remedy="Pass the tokenizer of the model that generated the ids.",
             )
         return ids
+
+
+def _with(method: Callable[..., Any], **options: bool) -> Callable[[Any], Any]:
+    """A method with those of the options that it takes: tokenizers of transformers and tokenizers do, those of tiktoken do not."""
+    try:
+        known = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):  # it does not say: compiled code
+        return functools.partial(method, **options)
+    if any(each.kind is each.VAR_KEYWORD for each in known) or set(options) <= {each.name for each in known}:
+        return functools.partial(method, **options)
+    return method
 
 
 class _ByFunction:

@@ -97,6 +97,7 @@ class WatchedModel:
             self._add(tally, now() - start, args, kwargs, output)
 
     def _add(self, tally: Tally, nanoseconds: int, args: tuple[Any, ...], kwargs: Keywords, output: Any) -> None:
+        tally.later = tally.later or hasattr(output, "__next__") or hasattr(output, "__anext__")
         if not tally.keeps:
             with self._lock:
                 tally.nanoseconds += nanoseconds
@@ -131,7 +132,12 @@ class WatchedModel:
 
     @property
     def seconds(self) -> float:
-        """Time inside, in seconds; calls at the same time each count."""
+        """Time inside, in seconds; calls at the same time each count. Raises MeterError where what was returned was a stream."""
+        if self._whole.later:
+            raise MeterError(
+                f"What {self.watched_name} returned was a stream, whose work is done outside of the call: the time inside is not its own.",
+                remedy="Watch a function that returns what the stream gives.",
+            )
         return self._whole.nanoseconds / 1e9
 
     @property
@@ -173,6 +179,7 @@ class WatchedModel:
             self._whole.calls += tally.calls
             self._whole.prompts += tally.prompts
             self._whole.nanoseconds += tally.nanoseconds
+            self._whole.later = self._whole.later or tally.later
             if outputs:
                 self._whole.outputs += tally.outputs
 

@@ -26,7 +26,7 @@ from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.clock import Clock
 from pytest_greencompute.models.answers import Keeper, fields_of
 from pytest_greencompute.models.awaiting import finished, settled
-from pytest_greencompute.models.devices import synchronizer
+from pytest_greencompute.models.devices import may_queue, synchronizer, wait_for
 from pytest_greencompute.models.queries import Batches, Made, plain
 from pytest_greencompute.protocol.parts import Part, Worked
 from pytest_greencompute.values.run import Latency
@@ -44,6 +44,7 @@ with contextlib.suppress(ImportError):  # Windows has none
 OUT_OF_MEMORY = ("outofmemoryerror", "out of memory", "resource_exhausted", "failed to allocate memory", "alloc_failed", "memoryerror")
 ALONE_IN_IT = 0.9  # of the processor's time: the calling thread does the work
 LAZY = 3  # batches in which a model may still be loading what its device is found by
+LISTED_S = 0.001  # longer than this takes to list answers that are there
 ALONE = 64  # batches of a part that are asked one by one, to be held against the first pass
 
 
@@ -134,7 +135,7 @@ class Workload:
     the model returns is awaited, where it can be; then only the methods with an ``a`` before their names run it.
     """
 
-    __slots__ = ("_awaits", "_collate", "_model", "_queries", "_sync", "batch_size", "batches", "queries", "stamps")
+    __slots__ = ("_awaits", "_collate", "_model", "_queries", "_sync", "_waits", "batch_size", "batches", "queries", "stamps")
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class Workload:
         self._queries = queries
         self._collate = collate
         self._awaits = awaits
-        self._sync = synchronizer()
+        self._sync, self._waits = synchronizer(), False  # waits: answers of the first pass were still to be computed when they came
         self.queries = len(queries)
         self.batch_size = size
         self.batches = math.ceil(self.queries / size)
@@ -212,6 +213,7 @@ class Workload:
             answer = await self._call(batch)
             if len(self.stamps) < LAZY:
                 self._sync = synchronizer()
+            self._waits |= may_queue() and wait_for(answer)
             self._sync()
             self.stamps.append(stamp := stamping.end())
             answer = _worked(answer, held, stamp, clock)
@@ -240,7 +242,10 @@ class Workload:
 
     async def _call(self, batch: Any) -> Any:
         answer = self._model(batch if self._collate is None else self._collate(batch))
-        return await settled(answer) if self._awaits else answer
+        answer = await settled(answer) if self._awaits else answer
+        if self._waits:
+            wait_for(answer)
+        return answer
 
     def run(self, part: Part, clock: Clock) -> Worked:
         """As ``arun``, for a model that is not awaited."""
@@ -248,15 +253,15 @@ class Workload:
 
     async def arun(self, part: Part, clock: Clock) -> Worked:
         """Run a part back to back, the device synchronised at both ends. Answers are thrown away."""
-        model, size, collate, awaits = self._model, self.batch_size, self._collate, self._awaits
+        model, size, collate = self._model, self.batch_size, self._collate
         passes, walk = self._passes(len(part)), iter(part)
         self._sync()
         start_ns = clock.now_ns()
         for queries in passes:
             for index in itertools.islice(walk, self.batches):
                 batch = queries[index * size : (index + 1) * size]
-                if awaits:
-                    await settled(model(batch if collate is None else collate(batch)))
+                if self._awaits or self._waits:
+                    await self._call(batch)
                 else:
                     model(batch if collate is None else collate(batch))  # kept in no variable: it would live through the next call
         self._sync()
@@ -353,7 +358,7 @@ def _answers(answer: Any, asked: int, first: int, rows: Callable[[Any], list[Any
             f"The model returned a {type(answer).__name__} for {where}, which is to be awaited.",
             remedy="Measure an async model with: run = await energy_meter.ameasure(model, queries).",
         )
-    if answer is None or isinstance(answer, str | bytes) or hasattr(answer, "keys") or not hasattr(answer, "__len__"):
+    if answer is None or isinstance(answer, str | bytes | set | frozenset) or hasattr(answer, "keys") or not hasattr(answer, "__len__"):
         raise SettingsError(
             f"The model returned a {type(answer).__name__} for {where}.",
             remedy="It is called with a batch and must return one answer per query, in order, as a list, a tuple, an array or a tensor.",
@@ -378,13 +383,10 @@ def _answers(answer: Any, asked: int, first: int, rows: Callable[[Any], list[Any
     return rows(answer)
 
 
-LISTED_S = 0.001
-
-
 def _worked(answer: Any, asked: int, stamp: Stamp, clock: Clock) -> Any:
     """A sequence of a class of its own as a list. Raises SettingsError for one that does its work only when it is asked for its items."""
-    plain = isinstance(answer, list | tuple | str | bytes) or any(hasattr(answer, name) for name in ("dtype", "shape", "keys"))
-    if plain or not hasattr(answer, "__len__") or len(answer) != asked:
+    known = any(hasattr(answer, name) for name in ("dtype", "shape", "keys"))
+    if known or isinstance(answer, list | tuple | str | bytes | set | frozenset) or not hasattr(answer, "__len__") or len(answer) != asked:
         return answer
     start_ns = clock.now_ns()
     listed = [*answer]
@@ -420,8 +422,9 @@ def uncomputed(answer: Any, deep: int = DEEP) -> Any:
 
 
 def _is_result_to_come(answer: Any) -> bool:
-    """Whether it is what a pool of processes or threads gives at once (``apply_async``)."""
-    return all(callable(getattr(type(answer), name, None)) for name in ("get", "ready", "wait", "successful"))
+    """Whether it is what a pool of processes or threads gives at once (``apply_async``), or torch (``torch.jit.fork``)."""
+    kinds = (("get", "ready", "wait", "successful"), ("wait", "value", "then"))
+    return any(all(callable(getattr(type(answer), name, None)) for name in kind) for kind in kinds)
 
 
 def _remedy(uncomputed: Any, *, awaits: bool) -> str:
@@ -434,7 +437,7 @@ def _remedy(uncomputed: Any, *, awaits: bool) -> str:
         return "Return what it gives: list(…)."
     if hasattr(uncomputed, "__dask_graph__"):
         return "Return what it computes: .compute()."
-    return "Return what it holds once it is done: .result(), or .get()."
+    return "Return what it holds once it is done: .result(), .get() or .wait()."
 
 
 def _close(answers: Iterable[Any]) -> None:

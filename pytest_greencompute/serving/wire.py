@@ -50,7 +50,8 @@ ENDS: Mapping[str, bool] = {
     "tool_use": False,
 }
 _ERROR = "error in the answer"
-_REASONING = ("reasoning_content", "reasoning")  # vLLM, SGLang and llama.cpp; Ollama
+# What a model writes beside a text. Reasoning is so called by vLLM, SGLang and llama.cpp; and by Ollama.
+_WRITTEN = ("reasoning_content", "reasoning", "tool_calls", "function_call", "refusal")
 
 
 class AnswerError(Exception):
@@ -172,7 +173,8 @@ def answer_of(endpoint: Endpoint, text: str | bytes) -> Chunk:
         raise AnswerError("malformed answer", "it has no choices")
     text = _text(choice, endpoint.answer)
     told = _usage(found)
-    tokens = None if text and told.tokens == 0 else told.tokens  # it cannot be: the server does not count
+    speaks = bool(text) or _writes(choice, endpoint.answer)
+    tokens = None if speaks and told.tokens == 0 else told.tokens  # it cannot be: the server does not count
     return replace(told, text=text, speaks=True, tokens=tokens, ends=True, cut=_ended(choice) is True)
 
 
@@ -183,7 +185,7 @@ def chunk_of(endpoint: Endpoint, data: str) -> Chunk:
     if choice is None:  # the event of the usage, and those that keep a connection alive
         return _usage(found)
     text, ended = _text(choice, endpoint.chunk), _ended(choice)
-    speaks = bool(text) or _reasons(choice, endpoint.chunk)
+    speaks = bool(text) or _writes(choice, endpoint.chunk)
     return replace(_usage(found), text=text, speaks=speaks, ends=ended is not None, cut=ended is True)
 
 
@@ -277,9 +279,10 @@ def _text(choice: Fields, key: str) -> str:
     return text
 
 
-def _reasons(choice: Fields, key: str) -> bool:
+def _writes(choice: Fields, key: str) -> bool:
+    """Whether something other than a text was written."""
     held = _holder(choice, key)
-    return any(held.get(name) for name in (*_REASONING, "tool_calls"))
+    return any(held.get(name) for name in _WRITTEN)
 
 
 def _usage(found: Fields) -> Chunk:
@@ -290,6 +293,9 @@ def _usage(found: Fields) -> Chunk:
     prompt, generated = _count(usage, "prompt_tokens") or 0, _count(usage, "completion_tokens")
     cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
     reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0
+    # A part of what was generated; some gateways count it apart, and then the parts make more, or the total says so.
+    if generated is not None and (reasoning > generated or 0 < reasoning == (_count(usage, "total_tokens") or 0) - prompt - generated):
+        generated += reasoning
     return Chunk(
         tokens=generated,
         reasoning=min(reasoning, generated or 0),

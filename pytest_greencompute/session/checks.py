@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.models.queries import Queries, collected
-from pytest_greencompute.models.scoring import Score
+from pytest_greencompute.models.scoring import Score, check_paired
 from pytest_greencompute.session.tests import MeteredTest
 
 if TYPE_CHECKING:  # it names what only a metered session loads
@@ -85,6 +85,7 @@ class Asking:
         **others: Any,
     ) -> Task:
         """What is to be measured of this test, as for ``Task``. ``model`` None: of several candidates, each has its own."""
+        check_paired(queries, references)  # whoever collects the queries for several candidates makes a list of a set
         fields = (model, queries, batch_size, references, score, collate, name, self.test.node_id)
         return Task(*fields, reasoning=self.markers(reasoning), watched=self.test.watched, **others)
 

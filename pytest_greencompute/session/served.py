@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_greencompute.estimates.by_host import hosts_noted
 from pytest_greencompute.estimates.measured_kinds import ServedRun
-from pytest_greencompute.models.scoring import Score, listed_references
+from pytest_greencompute.models.scoring import Score, check_paired, listed_references
 from pytest_greencompute.serving.as_run import Load
 from pytest_greencompute.serving.client import Client
 from pytest_greencompute.serving.load import ask_once, check_answers, measure_load, open_client
@@ -50,6 +50,7 @@ class Loads:
         Raises SettingsError, MeterError.
         """
         mode, test = self.asking.mode, self.asking.test
+        check_paired(prompts, self.loads[0].references)
         wanted = request_of(url, prompts, environ=os.environ, meters_see_hosts=mode.sees_hosts, **sent)
         self.asking.run_nothing()
         client, answering = open_client(wanted, model, mode.clock)

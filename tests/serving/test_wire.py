@@ -114,8 +114,10 @@ def test_whole_answers() -> None:
     assert answer_of(CHAT, json.dumps(chat)) == Chunk("Yes.", speaks=True, tokens=3, ends=True)
     text = {"choices": [{"text": "Yes."}]}
     assert answer_of(TEXT, json.dumps(text)) == Chunk("Yes.", speaks=True, tokens=None, ends=True)
-    called = {"choices": [{"message": {"content": None, "tool_calls": [{}]}}]}
-    assert answer_of(CHAT, json.dumps(called)).text == ""
+    called = {"choices": [{"message": {"content": None, "tool_calls": [{}]}}], "usage": {"completion_tokens": 0}}
+    assert answer_of(CHAT, json.dumps(called)) == Chunk("", speaks=True, tokens=None, ends=True)  # it does not count
+    nothing = {"choices": [{"message": {"content": None}}], "usage": {"completion_tokens": 0}}
+    assert answer_of(CHAT, json.dumps(nothing)).tokens == 0
 
 
 def test_parts_of_a_stream() -> None:
@@ -126,6 +128,8 @@ def test_parts_of_a_stream() -> None:
     assert part({"content": "Y"}) == Chunk("Y", speaks=True)
     assert part({"reasoning_content": "Hm"}) == Chunk("", speaks=True)
     assert part({"reasoning": "Hm", "content": None}).speaks
+    for name, written in (("function_call", {"name": "f", "arguments": ""}), ("refusal", "I can't."), ("tool_calls", [{}])):
+        assert part({name: written, "content": None}) == Chunk(speaks=True)
     assert part({}, finish_reason="stop") == Chunk(ends=True)
     assert chunk_of(CHAT, '{"choices": [], "usage": {"completion_tokens": 9}}') == Chunk(tokens=9)
     assert chunk_of(TEXT, '{"choices": [{"text": "Y", "finish_reason": null}]}') == Chunk("Y", speaks=True)
@@ -174,6 +178,21 @@ def test_what_a_usage_says() -> None:
     assert chunk_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "prompt_tokens_details": {}}})).cached is None
     assert chunk_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "completion_tokens": 10**400}})).tokens is None
     assert chunk_of(CHAT, json.dumps({"choices": [], "usage": {**usage, "prompt_tokens_details": {"cached_tokens": 0}}})).cached == 0
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"completion_tokens": 16}, 100),  # reasoning that is more than all cannot be a part of it
+        ({"completion_tokens": 90, "total_tokens": 184}, 174),
+        ({"completion_tokens": 90, "total_tokens": 100}, 90),
+        ({"completion_tokens": 90, "total_tokens": "184"}, 90),
+    ],
+)
+def test_reasoning_that_is_counted_apart_is_counted(usage: dict[str, Any], tokens: int) -> None:
+    told = {"prompt_tokens": 10, **usage, "completion_tokens_details": {"reasoning_tokens": 84}}
+    found = chunk_of(CHAT, json.dumps({"choices": [], "usage": told}))
+    assert (found.tokens, found.reasoning) == (tokens, 84)
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,36 @@ def test_ordinary_answers_have_the_digests_that_saved_baselines_hold() -> None:
 LONG = 10_000
 
 
+@dataclass(eq=False)
+class Plain:
+    """As many write one that holds arrays, whose == says neither yes nor no."""
+
+    of: Any
+
+
+class Spelled:
+    """Its repr leaves out most of a long array."""
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+    def __repr__(self) -> str:
+        return f"Spelled({self.of})"
+
+
+class OnGpu:
+    """As an array of CuPy's: it is copied by ``get``, and never without being asked."""
+
+    def __init__(self, values: Any) -> None:
+        self._values, self.__cuda_array_interface__ = np.array(values), {"version": 3}
+
+    def __array__(self) -> Any:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def get(self) -> Any:
+        return self._values
+
+
 def long_frame(last: int) -> Any:
     return pandas.DataFrame({"a": [*range(LONG), last]})
 
@@ -314,10 +344,14 @@ def long_frame(last: int) -> Any:
         (deque([np.arange(LONG)]), deque([np.arange(LONG) + (np.arange(LONG) == 5000)])),
         ({"a": 1, "b": 2}, {"a": 2, "b": 1}),
         ({0.12341: "a", 0.12342: "b"}, {0.12341: "b", 0.12342: "a"}),
+        (Plain(np.arange(LONG)), Plain(np.arange(LONG) + (np.arange(LONG) == 5000))),
+        (Spelled(np.arange(LONG)), Spelled(np.arange(LONG) + (np.arange(LONG) == 5000))),
+        (Spelled([torch.zeros(LONG)]), Spelled([torch.arange(LONG) == 5000])),
+        (OnGpu([1.0, 2.0]), OnGpu([3.0, 2.0])),
     ],
     ids=[
         *("frame", "dataclass", "empty", "empty", "empty", "columns", "index", "torch", "scipy", "shape", "hex", "view"),
-        *("names", "user", "deque", "dict", "keys"),
+        *("names", "user", "deque", "dict", "keys", "plain dataclass", "repr", "repr of list", "cupy"),
     ],
 )
 def test_what_differs_has_another_digest_and_is_not_alike(one: Any, other: Any) -> None:
@@ -344,11 +378,21 @@ def test_what_differs_has_another_digest_and_is_not_alike(one: Any, other: Any) 
         ({1: "a", 0.5: "b"}, {np.float64(0.5): "b", 1.0: "a"}),
         ({np.int64(1): "a"}, {1: "a"}),
         (set(), frozenset()),
+        (Plain([0.123456, 1 + 0.123456j]), Plain([0.123461, 1 + 0.123461j])),
+        (np.array([1.0000001 + 2j]), np.array([1 + 2j])),
         (dict.fromkeys("ab").keys(), {"b", "a"}),
     ],
 )
 def test_what_is_the_same_has_the_same_digest(one: Any, other: Any) -> None:
     assert digests([one]) == digests([other])
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+def test_complex_numbers_of_half_precision_keep_their_imaginary_part() -> None:
+    half = torch.tensor([1 + 2j]).to(torch.complex32)
+    assert equal(half, [1 + 2j])
+    assert not equal(half, [1 + 0j])
+    assert digests([half]) == digests([[1 + 2j]])
 
 
 def test_a_set_of_texts_has_one_digest_in_every_order() -> None:
@@ -375,6 +419,12 @@ def test_objects_that_show_nothing_of_what_is_in_them_have_no_digest_and_a_note_
     assert untold([1, "a", Box("a", None)]) == ""
     missing = changed_answers("", "", METRICS["answers_changed"], 0.95)
     assert not isinstance(missing, Estimate)
+
+
+def test_what_shows_nothing_within_another_object_has_no_digest_either() -> None:
+    assert digests([Spelled(Shown("a")), 1]) == ""
+    assert untold([1, Spelled([Shown("a")])]) == "Shown"
+    assert digests([Spelled(len)]) != ""
 
 
 def test_a_note_names_queries_that_cannot_be_told_apart_where_they_are_to_be_compared() -> None:

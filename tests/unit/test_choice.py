@@ -41,6 +41,12 @@ def candidate(name: str, joules: float | Sequence[float], right: int | None = No
     return Candidate(name, measured(joules, right, **fields))
 
 
+def too_little(name: str, right: int | None = None) -> Candidate:
+    """One of whose second the counter has shown nothing."""
+    blocks = [block(0.0, busy_s=0.1, gap_s=0.0, set_index=index) for index in range(10)]
+    return Candidate(name, run(blocks, scores=None if right is None else scores(right)))
+
+
 def choice(*candidates: Candidate, **asked: Any) -> Choice:
     return Choice(candidates, AIM, **{"subject": "test_it", **asked})
 
@@ -99,7 +105,7 @@ def test_the_best_is_the_most_accurate_and_there_is_none_without_references() ->
 
 
 def test_a_candidate_without_a_figure_is_neither_the_leanest_nor_on_the_front() -> None:
-    broken, nothing = Candidate("broken", problem="it raised ValueError: no"), candidate("nothing", 0.0, 99)
+    broken, nothing = Candidate("broken", problem="it raised ValueError: no"), too_little("nothing", 99)
     spoiled = candidate("spoiled", 0.1, 99, problem="the meter was lost")
     found = choice(*THREE, broken, nothing, spoiled)
     assert found.right_sized == "tfidf"
@@ -461,7 +467,7 @@ def test_a_default_that_is_too_slow_where_nobody_is_fast_enough_names_the_neares
     [
         (Candidate("other", problem="it raised ValueError: no"), "other (it raised ValueError: no)"),
         (candidate("other", 1.0, 90, problem="the meter was lost"), "other (the meter was lost)"),
-        (candidate("other", 0.0, 90), "other (its energy came out as 0 J per query, too little for this meter to tell)"),
+        (too_little("other", 90), "other (its energy came out as 0 J per query, too little for this meter to tell)"),
         (candidate("other", 1.0), "other (no references were given to measure(), so there is no accuracy)"),
     ],
 )
@@ -490,7 +496,7 @@ def test_what_nobody_could_have_chosen_does_not_matter(left_out: Candidate) -> N
         (Candidate("mine", problem="it raised ValueError: no"), {}, "has no energy_per_query to judge: it raised ValueError: no."),
         (candidate("mine", 1.0, problem="the meter was lost"), {}, "has no energy_per_query to judge: the meter was lost."),
         (
-            candidate("mine", 0.0),
+            too_little("mine"),
             {},
             "has no energy_per_query to judge: its energy came out as 0 J per query, too little for this meter to",
         ),
@@ -597,3 +603,13 @@ def test_figures_are_quantities_and_reasons() -> None:
     assert isinstance(found.outcome(LARGE, ACCURACY), Estimate)
     assert found.value(LARGE, ACCURACY) == 0.9
     assert found.value(Candidate("x", problem="it raised"), ACCURACY) is None
+
+
+def test_scores_in_per_cent_meet_no_floor() -> None:
+    several = [
+        Candidate(name, replace(measured(joules), scores=(score,) * HUNDRED)) for name, joules, score in [("a", 8, 90.0), ("b", 2, 3.0)]
+    ]
+    made = choice(*several, floor=0.9)
+    assert made.right_sized is None
+    assert made.shortfall(several[1]).startswith("has no accuracy to hold against the floor of 0.9: a query scores 3, and a limit of")
+    assert choice(*several).right_sized == "b"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_greencompute.models.devices import synchronizer
+from pytest_greencompute.models.devices import synchronizer, wait_for_all
 
 
 def torch_like(waited: list[str], *, cuda: int | None = None, mps: bool | None = None, xpu: int | None = None) -> Any:
@@ -54,3 +54,12 @@ def test_every_accelerator_that_is_in_use_is_waited_for(
     monkeypatch.setitem(sys.modules, "torch", torch_like(waited, **parts))
     synchronizer()()
     assert waited == expected
+
+
+def test_a_window_waits_for_whatever_jax_has_still_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    arrays = [SimpleNamespace(block_until_ready=lambda name=name: waited.append(name)) for name in ("one", "other")]
+    monkeypatch.setitem(sys.modules, "torch", torch_like(waited, cuda=1))
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(live_arrays=lambda: arrays))
+    wait_for_all()
+    assert waited == ["cuda:0", "one", "other"]

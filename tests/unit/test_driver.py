@@ -352,6 +352,9 @@ def test_an_unmetered_run_may_keep_only_the_first_queries_and_says_so() -> None:
         ({"queries": {"a": 1}}, "queries is a dict"),
         ({"queries": 5}, "queries is a int"),
         ({"references": [1, 2]}, "2 references for 20 queries"),
+        ({"references": set(range(20))}, "references is a set"),
+        ({"queries": set("abc"), "references": ["A", "B", "C"]}, "queries is a set, which has no order for references to follow"),
+        ({"queries": frozenset("abc"), "references": iter("ABC")}, "queries is a frozenset"),
         ({"score": "f1"}, "score is 'f1'"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": True}, "batch_size is True"),
@@ -377,6 +380,8 @@ def test_bad_input_is_refused_before_anything_is_run(fields: dict[str, Any], say
         (lambda batch: None, "returned a NoneType for queries 0 to 3"),
         (lambda batch: "text", "returned a str"),
         (dict.fromkeys, "returned a dict"),
+        (set, "returned a set"),  # in whatever order
+        (frozenset, "returned a frozenset"),
         (lambda batch: (each for each in batch), "returned a generator"),
         (lambda batch: 3.0, "returned a float"),
     ],

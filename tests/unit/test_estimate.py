@@ -217,6 +217,21 @@ def test_where_all_gpus_stood_idle_the_model_did_not_run_there() -> None:
     assert "gpu:0" in missing(made).reason
 
 
+@pytest.mark.parametrize(("energy", "domains"), [({"gpu:0": 0.0}, "gpu:0"), ({"gpu:0": 5.0, "gpu:1": 0.0}, "gpu:1"), ({"cpu": 0.0}, "cpu")])
+def test_a_counter_that_stood_still_is_no_figure_of_nothing(energy: dict[str, float], domains: str) -> None:
+    still = run([block(energy, set_index=index) for index in range(9)], sources=tuple(map(source, energy)))
+    for name in ("energy_per_query", "average_power"):
+        outcome = estimate(still, METRICS[name], Aim())
+        assert isinstance(outcome, Missing)
+        assert outcome.reason.startswith(f"the counter of {domains} stood still while the queries ran: 0 J")
+    window = replace(still, blocks=(block(energy, busy_s=3.0),), window=True)
+    assert isinstance(estimate(window, METRICS["energy_per_query"], Aim()), Missing)
+    modelled = replace(still, sources=tuple(replace(each, method="modelled") for each in still.sources))
+    assert isinstance(estimate(modelled, METRICS["energy_per_query"], Aim()), Estimate)
+    alone = Aim(domains=("gpu:0",))
+    assert isinstance(estimate(still, METRICS["energy_per_query"], alone), Estimate) is (len(energy) > 1)
+
+
 def test_a_cpu_is_never_said_to_stand_idle() -> None:
     made = run([block({"cpu": 24}, set_index=k) for k in range(4)], sources=(source("cpu"),), idles=(idle(20, "cpu"), idle(20, "cpu")))
     assert figured(made).value == pytest.approx(2.0)

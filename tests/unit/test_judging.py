@@ -437,3 +437,12 @@ def test_a_change_is_split_in_two_only_where_tokens_were_counted_on_both_sides()
     match = Match(BaseOfTest("main", None), {}, Aim(), run=side(50, 10).run, launched=((), ()))
     assert notes_of(match, side(60, 12)) == ("against main: tokens per query +20 %, energy per token +0.0 %",)
     assert notes_of(match, side(50, 10)) == ()
+
+
+@pytest.mark.parametrize("scores", [(85.0,) * 10, (100.0,) + (0.0,) * 99, (1.0,) * 9 + (1.5,)])
+@pytest.mark.parametrize("more", [{}, {"accuracy_confidence": 0.95}])
+def test_scores_in_per_cent_are_not_held_against_a_share(scores: tuple[float, ...], more: dict[str, Any]) -> None:
+    verdict = judged(measured(scores=scores), budget(accuracy="90 %"), **more)["accuracy", "budget"]
+    assert verdict.word == "UNMEASURED"
+    assert f"a query scores {max(scores):g}, and a limit of accuracy is a share: let score= return 0 to 1" in verdict.reason
+    assert judged(measured(scores=(1.0 + 1e-9,) * 10), budget(accuracy="90 %"))["accuracy", "budget"].word == "PASS"

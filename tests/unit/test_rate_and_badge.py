@@ -294,7 +294,8 @@ def test_the_processors_energy_is_no_gpus(capsys: pytest.CaptureFixture[str]) ->
         ({"problem": "the meter was lost"}, "has no energy that could be rated: the meter was lost."),
         ({"blocks": ()}, "no block was measured"),
         ({"metered": False, "blocks": ()}, "has no energy that could be rated"),
-        ({"blocks": [block(0.0, queries=1000, set_index=k) for k in range(10)]}, "it came out as 0 J per query"),
+        ({"blocks": [block(0.0, queries=1000, set_index=k, busy_s=0.1, gap_s=0.0) for k in range(10)]}, "it came out as 0 J per query"),
+        ({"blocks": [block(0.0, queries=1000, set_index=k) for k in range(10)]}, "the counter of gpu:0 stood still"),
     ],
 )
 def test_what_has_no_measured_energy_is_not_rated(

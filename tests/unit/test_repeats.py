@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import csv
 import functools
+import importlib
 import io
 import itertools
 import queue
@@ -30,6 +31,7 @@ from pytest_greencompute.measuring.once import run_once
 from pytest_greencompute.measuring.script import measure, precise_enough
 from pytest_greencompute.measuring.task import Task
 from pytest_greencompute.meters.instruments import Instruments
+from pytest_greencompute.models.devices import wait_for
 from pytest_greencompute.testing.sensor import Sensor
 from pytest_greencompute.testing.simulated import SimulatedClock, SimulatedGpu
 from pytest_greencompute.values.metrics import METRICS
@@ -592,6 +594,10 @@ def a_future() -> concurrent.futures.Future[int]:
     return concurrent.futures.Future()
 
 
+def a_future_of_torch() -> Any:
+    return importlib.import_module("torch").futures.Future()
+
+
 async def a_coroutine() -> int:
     return 1
 
@@ -614,6 +620,7 @@ async def a_stream() -> Any:
         (lambda: functools.partial(len, "ab"), "call it"),
         (lambda: Bench().work, "call it"),
         (lambda: SimpleNamespace(text=a_future()), "result"),
+        (a_future_of_torch, "wait"),
     ],
 )
 def test_an_answer_that_has_not_been_computed_is_refused_metered_or_not(
@@ -660,6 +667,45 @@ class Untold:
 
     def __init__(self, text: str) -> None:
         self.text = text
+
+
+class Queued:
+    """An array that a library returns before it is computed: the work is done when somebody waits for it."""
+
+    dtype, shape = "float32", (2,)
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench, self._done = bench, False
+
+    def block_until_ready(self) -> None:
+        if not self._done:
+            self._done = True
+            self._bench.work()
+
+    def tolist(self) -> list[float]:
+        return [0.25, 0.75]
+
+
+@pytest.mark.parametrize("holds", [lambda array: array, lambda array: {"logits": (array,)}, lambda array: SimpleNamespace(of=[array])])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_answers_that_are_still_to_be_computed_are_waited_for(
+    bench: Bench, holds: Callable[[Any], Any], batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace())
+    run = bench.run(lambda batch: [holds(Queued(bench)) for _ in batch], batch_size=batch_size)
+    assert joules(run) == pytest.approx(0.02 * 300, rel=0.05)
+    assert all(each.seconds >= 0.02 * each.queries for each in run.latencies)
+    assert run.latencies
+
+
+def test_so_are_those_of_libraries_that_wait_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[Any] = []
+    array, of_gpu = type("array", (), {"__module__": "mlx.core"})(), type("ndarray", (), {"__module__": "cupy._core"})()
+    of_gpu.device = SimpleNamespace(synchronize=lambda: waited.append("cupy"))
+    monkeypatch.setitem(sys.modules, "mlx.core", SimpleNamespace(eval=waited.append))
+    assert wait_for([{"a": array}, (of_gpu, 1)])
+    assert waited == [array, "cupy"]
+    assert not wait_for(["text", 1, np.zeros(3), None, {"a": [1.0]}])
 
 
 def test_objects_that_nothing_tells_apart_are_answers(bench: Bench) -> None:

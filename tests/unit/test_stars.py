@@ -137,7 +137,8 @@ def test_the_runs_own_tokens_say_how_long_its_answers_are(fields: dict[str, Any]
         ({"batch_size": 4}, "only indicative: the batch size was 4"),
         ({"problem": "the meter was lost"}, "has no energy that could be rated: the meter was lost"),
         ({"blocks": ()}, "no block was measured"),
-        ({"blocks": [block(0.0, queries=1000, set_index=k) for k in range(10)]}, "it came out as 0 J per query"),
+        ({"blocks": [block(0.0, queries=1000, set_index=k, busy_s=0.1, gap_s=0.0) for k in range(10)]}, "it came out as 0 J per query"),
+        ({"blocks": [block(0.0, queries=1000, set_index=k) for k in range(10)]}, "the counter of gpu:0 stood still"),
     ],
 )
 def test_anything_else_has_no_stars_and_says_why(fields: dict[str, Any], says: str) -> None:

@@ -8,6 +8,7 @@ import itertools
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -184,7 +185,7 @@ def test_a_tokenizer_counts_ids_and_finds_reasoning_in_them() -> None:
         (31, 31, "abE", 3),
         (31, 31, "ab", 2),
         (31, 31, "EE", 1),
-        (None, 31, "abEE", 4),
+        (None, 31, "abEE", 3),  # transformers pads with the end where there is no token for it, and a model stops at the first
     ],
 )
 def test_padding_behind_the_text_is_not_counted(pad: int | None, eos: int, answer: str, tokens: int) -> None:
@@ -308,3 +309,28 @@ def test_counts_take_at_most_twenty_bytes_a_query() -> None:
 
     held(100)
     assert (held(1200) - held(200)) / 1000 <= 20
+
+
+class Bare:
+    """As tiktoken's: no options for what is special, and no padding."""
+
+    eos_token_id = 9
+
+    def encode(self, text: str) -> list[int]:
+        return [len(word) for word in text.split()]
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(map(str, ids))
+
+
+def test_a_tokenizer_without_options_counts_and_rows_padded_with_the_end_have_one() -> None:
+    counter = counter_of(Bare())
+    assert count_answers(counter, ["one two three"]) == ((3,), (0,))
+    assert count_answers(counter, [[5, 6, 9, 9, 9], [5, 6, 7, 8, 9], [9, 9, 9, 9, 9], [5, 6, 7, 8, 8]], 4)[0] == (3, 5, 1, 5)
+
+
+@pytest.mark.parametrize("encoded", [np.array([[1, 2, 3]]), [[1, 2, 3]], {"input_ids": [1, 2, 3], "attention_mask": [1, 1, 1]}])
+def test_an_encoding_that_is_no_flat_list_is_not_counted(encoded: Any) -> None:
+    counter = counter_of(SimpleNamespace(encode=lambda _text: encoded, decode=str))
+    with pytest.raises(SettingsError, match="which is no flat list of ids"):
+        count_answers(counter, ["a text"])

@@ -21,7 +21,7 @@ from pytest_greencompute.judging.budget import Limit
 from pytest_greencompute.judging.by_limit import judge_budget
 from pytest_greencompute.machine.clock import RealClock
 from pytest_greencompute.models.calls import answers_of, flags_in, prompts_in, prompts_of
-from pytest_greencompute.models.tallies import OncePass, set_aside
+from pytest_greencompute.models.tallies import Inside, OncePass, set_aside
 from pytest_greencompute.models.watching import PENDING, WatchedModel, watched
 from pytest_greencompute.results.run_json import run_from_json, run_to_json
 from pytest_greencompute.testing.simulated import SimulatedClock
@@ -425,6 +425,32 @@ def test_energy_is_shared_out_by_time_over_all_measured_runs() -> None:
     assert found.low is not None
     assert found.low < found.value
     assert "shared out by the time" in found.note
+
+
+async def counting_up(count: int) -> Any:
+    for each in range(count):
+        yield each
+
+
+@pytest.mark.parametrize("stream", [counting_up, lambda count: (each for each in range(count)), lambda count: map(str, range(count))])
+def test_a_stream_that_is_worked_on_after_the_call_has_no_share_of_the_time(stream: Any) -> None:
+    model, other = watch(stream, name="streams"), watch(len, name="whole")
+    with OncePass([model, other]) as once:
+        model(3)
+        other("abc")
+        once.done(1)
+    assert [each is None for each in once.share(1.0)] == [True, False]
+    inside, measured = Inside(), block(50.0, queries=1, gap_s=0.0)
+    with set_aside([model, other]) as tallies:
+        model(3)
+        other("abc")
+        inside.note(measured.start_ns, tallies)
+    found = inside.shared(once.found(1), [measured])
+    assert found is not None
+    assert [each.share is None for each in found.models] == [True, False]
+    with pytest.raises(MeterError, match="What streams returned was a stream"):
+        _ = model.seconds
+    assert other.seconds > 0
 
 
 def test_energy_that_cannot_be_shared_out_says_why() -> None:
