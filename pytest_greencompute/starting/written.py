@@ -136,6 +136,7 @@ NAME-budget:
 """
 RUN = "python -m pytest --energy-budget --energy-only"
 PYTHONS = ("3.12", "3.13", "3.14", "3.11", "3.10")
+PIP = "python -m pip install"
 FOR_TESTS = ("test", "tests", "testing", "dev")
 
 
@@ -165,7 +166,8 @@ def install_line(home: Home, library: ModelLibrary) -> str:
     group = next((each for each in FOR_TESTS if each in home.groups), "")
     parts = [ours, *((f"-e '.[{extra}]'" if extra else "-e .",) if home.installable else ()), *((f"--group {group}",) if group else ())]
     wanted = [f"-r {path}" for path in home.requirements if re.fullmatch(r"requirements([-_.]?(dev|test|tests))?\.txt", path)]
-    return " ".join(["python -m pip install", *parts, *wanted])
+    newer = [f"{PIP} 'pip>=25.1' &&"] if group else []  # older ones know no --group; the image python:3.12 has one
+    return " ".join([*newer, PIP, *parts, *wanted])
 
 
 def python_for(asked: str) -> str:
