@@ -226,6 +226,7 @@ def _say_next(start: _Start) -> None:
         found = f"\n     such as: {home.suggestions[0].line}" if home.suggestions else ""
         steps.append(f"put your own model and queries into {start.test}{found}")
         steps += _to_import(start)
+        steps += _to_serve(start, run)
         steps.append(f"{run} --energy-update loosen\n     says which limits your model needs")
         steps.append(f"{run} --energy-update tighten\n     says which are closer to what it uses, once it is green")
     elif "[tool.greencompute.budgets" in text_of(start.folder / PROJECT):
@@ -233,6 +234,17 @@ def _say_next(start: _Start) -> None:
     steps.append(f"commit the files: each {'pull' if start.remote.forge == 'GitHub' else 'merge'} request is then measured")
     where = [] if start.folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(start.folder))}"]
     tell_to_copy("\n".join(["\nNext:", *(f"  {number}. {step}" for number, step in enumerate([*where, *steps], 1))]))
+
+
+def _to_serve(start: _Start, run: str) -> list[str]:
+    """What has the test of a server run, which is skipped so far."""
+    if start.library.extra != "serving":
+        return []
+    client = all(map(installed, ("httpx", "httpx_sse")))
+    return [
+        *([] if client else ["pip install 'pytest-greencompute[serving]'    for the test of your server"]),
+        f"MODEL_SERVER=http://127.0.0.1:8000 {run}\n     measures your server, too, where that is its address",
+    ]
 
 
 def _to_import(start: _Start) -> list[str]:

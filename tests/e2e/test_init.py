@@ -269,6 +269,19 @@ def test_code_that_tests_cannot_import_yet_has_a_step_of_its_own(
     assert f". {step}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.usefixtures("unmeasured")
+def test_the_test_of_a_server_has_steps_of_its_own(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "requirements.txt").write_text("openai\n", encoding="utf-8")
+    monkeypatch.setattr(command, "installed", lambda module: there and module.startswith("httpx"))
+    assert cli.main(["init", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"MODEL_SERVER=http://127.0.0.1:8000 python -m pytest --energy-budget {WRITTEN[0]}\n     measures your server" in said
+    assert ("pip install 'pytest-greencompute[serving]'" in said) is not there
+
+
 @pytest.mark.usefixtures("unmeasured")
 def test_the_test_names_the_projects_own_callables_and_they_are_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     package = tmp_path / "src" / "unheard_of"
