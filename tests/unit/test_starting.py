@@ -412,6 +412,20 @@ def test_the_pipeline_installs_what_the_project_needs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("home", "line"),
+    [
+        (Home(), "pytest-greencompute scikit-learn"),
+        (Home(declared=frozenset({"numpy"}), requirements=("requirements.txt",)), "pytest-greencompute scikit-learn -r requirements.txt"),
+        (Home(declared=frozenset({"scikit-learn"}), requirements=("requirements.txt",)), "pytest-greencompute -r requirements.txt"),
+        (Home(declared=frozenset({"scikit-learn"}), installable=True), "pytest-greencompute -e ."),
+        (Home(declared=frozenset({"scikit-learn"})), "pytest-greencompute scikit-learn"),
+    ],
+)
+def test_the_pipeline_installs_the_library_that_nothing_else_brings(home: Home, line: str) -> None:
+    assert install_line(home, BY_NAME["scikit-learn"]) == f"python -m pip install {line}"
+
+
+@pytest.mark.parametrize(
     ("text", "installable"),
     [
         ('[project]\nname = "x"\n', True),
