@@ -280,6 +280,7 @@ def test_the_test_of_a_server_has_steps_of_its_own(
     said = capsys.readouterr().out
     assert f"MODEL_SERVER=http://127.0.0.1:8000 python -m pytest --energy-budget {WRITTEN[0]}\n     measures your server" in said
     assert ("pip install 'pytest-greencompute[serving]'" in said) is not there
+    assert "# Without a GPU or RAPL there is no energy of it: " in (tmp_path / WRITTEN[0]).read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("unmeasured")
