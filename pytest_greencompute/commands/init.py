@@ -80,8 +80,9 @@ def init(folder: Path, environ: Mapping[str, str]) -> int:
     if start.benchmarks:
         _limit_benchmarks(start, folder / PROJECT, added=added)
     _write_pipeline(start)
-    if start.wrote:
-        _say_next(start)
+    if not start.wrote:
+        tell("nothing was written: all of it is there")
+    _say_next(start)
     return 0 if start.wrote else 1
 
 
@@ -224,7 +225,8 @@ def _say_next(start: _Start) -> None:
     if (start.folder / start.test).exists():
         found = f"\n     such as: {home.suggestions[0].line}" if home.suggestions else ""
         steps.append(f"put your own model and queries into {start.test}{found}")
-        steps += ["pip install -e .    so that it can be imported"] if home.suggestions and not _importable(start) else []
+        steps += _to_import(start)
+        steps += _to_serve(start, run)
         steps.append(f"{run} --energy-update loosen\n     says which limits your model needs")
         steps.append(f"{run} --energy-update tighten\n     says which are closer to what it uses, once it is green")
     elif "[tool.greencompute.budgets" in text_of(start.folder / PROJECT):
@@ -234,7 +236,25 @@ def _say_next(start: _Start) -> None:
     tell_to_copy("\n".join(["\nNext:", *(f"  {number}. {step}" for number, step in enumerate([*where, *steps], 1))]))
 
 
-def _importable(start: _Start) -> bool:
-    """Whether tests that run in the folder can import what was found."""
-    top = start.home.suggestions[0].module.partition(".")[0]
-    return installed(top) or (start.folder / top).is_dir() or (start.folder / f"{top}.py").is_file()
+def _to_serve(start: _Start, run: str) -> list[str]:
+    """What has the test of a server run, which is skipped so far."""
+    if start.library.extra != "serving":
+        return []
+    client = all(map(installed, ("httpx", "httpx_sse")))
+    return [
+        *([] if client else ["pip install 'pytest-greencompute[serving]'    for the test of your server"]),
+        f"MODEL_SERVER=http://127.0.0.1:8000 {run}\n     measures your server, too, where that is its address",
+    ]
+
+
+def _to_import(start: _Start) -> list[str]:
+    """What lets tests that run in the folder import the project's code, where they cannot."""
+    home, settled = start.home, (start.folder / "pytest.ini").is_file()
+    found = home.suggestions[0].module.partition(".")[0] if home.suggestions else ""
+    there = not found or installed(found) or (start.folder / found).is_dir() or (start.folder / f"{found}.py").is_file()
+    if home.installable and (home.hidden or not there):
+        return ["pip install -e .    so that it can be imported"]
+    if home.hidden:
+        how = "pythonpath = src    in pytest.ini" if settled else f'pythonpath = ["src"]    in {PROJECT}, below [tool.pytest.ini_options]'
+        return [f"{how}, so that it can be imported"]
+    return []

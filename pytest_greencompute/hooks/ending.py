@@ -195,7 +195,7 @@ class EndMetered(EndUnmetered):
         if session.config.getoption("setuponly", False) or (over and self.ledger.metered):
             return
         skip = self.ledger.config.option.energy_skip or self.measuring.settings.skip
-        why, asked_for = why_nothing(session, self.ledger.metered, self.ledger.skipped, left_out=skip)
+        why, asked_for = why_nothing(session, self.ledger.metered, self.ledger.skipped, self.ledger.uncollected, left_out=skip)
         red = self.measuring.settings.policy.fails_unmeasured and not asked_for and session.exitstatus == pytest.ExitCode.OK
         also = ". In CI, and with --energy-strict, that is red: --energy-unmeasured warn lets it pass" if red else ""
         self._say(session, f"{why}{also}", red=red)

@@ -74,6 +74,7 @@ class Ledger:
         self.broke: dict[str, str] = {}
         self.said: list[tuple[str, bool]] = []
         self.skipped: list[str] = []
+        self.uncollected: list[str] = []
         self.places: dict[str, tuple[str, int]] = {}
         self._superseded: dict[str, set[tuple[str, str]]] = {}
 
@@ -143,9 +144,9 @@ class Ledger:
         self.not_measured = [(each, reason) for each, reason in self.not_measured if each != test]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file that is skipped whole has no test that could say so."""
-        if report.skipped and _speaks_of_us(self.config.rootpath / report.nodeid.partition("::")[0]):
-            self.skipped.append(report.nodeid)
+        """A file that is skipped whole, or does not import, has no test that could say so."""
+        if not report.passed and _speaks_of_us(self.config.rootpath / report.nodeid.partition("::")[0]):
+            (self.skipped if report.skipped else self.uncollected).append(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.ending is not None:

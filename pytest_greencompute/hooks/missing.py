@@ -28,11 +28,13 @@ SELECTING = {
 SHARING = ("splits", "num_shards", "test-group-count")
 
 
-def why_nothing(session: pytest.Session, metered: Set[str], skipped: Sequence[str], *, left_out: bool) -> tuple[str, bool]:
+def why_nothing(
+    session: pytest.Session, metered: Set[str], skipped: Sequence[str], uncollected: Sequence[str], *, left_out: bool
+) -> tuple[str, bool]:
     """Why no test was judged, in words, and whether the user asked for it by selecting other tests.
 
-    ``metered`` are the tests that use energy_meter, ``skipped`` the files that speak of it and were skipped whole. ``left_out``: the user
-    left them out by name, with --energy-skip.
+    ``metered`` are the tests that use energy_meter, ``skipped`` the files that speak of it and were skipped whole, ``uncollected`` those
+    that broke as they were collected. ``left_out``: the user left them out by name, with --energy-skip.
     """
     config = session.config
     chosen = metered if config.pluginmanager.hasplugin("dsession") else metered & {item.nodeid for item in session.items}
@@ -44,6 +46,8 @@ def why_nothing(session: pytest.Session, metered: Set[str], skipped: Sequence[st
     if metered:
         how = "" if by_option else ", and not by -k, -m or another option that was typed"
         return f"nothing was judged: the tests that use energy_meter ({len(metered)}) were left out{how}", by_option
+    if uncollected:
+        return f"nothing was judged: {listed(sorted(uncollected), 1)}, which speaks of energy_meter, was not collected", False
     return "no test uses energy_meter, so nothing was measured", by_option or _part_selected(config)
 
 

@@ -358,7 +358,8 @@ def _answers(answer: Any, asked: int, first: int, rows: Callable[[Any], list[Any
             f"The model returned a {type(answer).__name__} for {where}, which is to be awaited.",
             remedy="Measure an async model with: run = await energy_meter.ameasure(model, queries).",
         )
-    if answer is None or isinstance(answer, str | bytes | set | frozenset) or hasattr(answer, "keys") or not hasattr(answer, "__len__"):
+    keyed = hasattr(answer, "keys") and getattr(answer, "ndim", None) != 1  # a column of pandas has keys, and holds a value a row
+    if answer is None or isinstance(answer, str | bytes | set | frozenset) or keyed or not hasattr(answer, "__len__"):
         raise SettingsError(
             f"The model returned a {type(answer).__name__} for {where}.",
             remedy="It is called with a batch and must return one answer per query, in order, as a list, a tuple, an array or a tensor.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from pytest_greencompute.results.result import ENERGY as FIRST
 from pytest_greencompute.results.result import Result
 from pytest_greencompute.results.summary import Summary
@@ -92,6 +94,18 @@ def remarks(summary: Summary) -> list[str]:
     if summary.footprint is not None and not summary.footprint.applies:
         found.append("pue changes nothing here: it applies to country, carbon_intensity, electricity_price and traffic, and none is set")
     return list(dict.fromkeys(found))
+
+
+def look_closer(summary: Summary) -> list[str]:
+    """The command that shows where the energy goes of the first run that is red for it; none where that was shown beside another commit."""
+    for run in summary.results:
+        budgets = [each for each in run.verdicts if each.effect == "fail" and each.word == "FAIL" and METRICS[each.metric].kind == "energy"]
+        whole = run.run is None or not run.run.window
+        if whole and run.candidate is None and not run.explained and any(each.kind in ("budget", "baseline") for each in budgets):
+            words = ["greencompute", "explain", run.test, *([] if run.name is None else ["--run", run.name])]
+            since = " (--base-ref HEAD: what is new in it since the last commit)" if summary.dirty else ""
+            return [f"where its energy goes: {shlex.join(words)}{since}"]
+    return []
 
 
 def totals(summary: Summary) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from pytest_greencompute.report import candidates, explained, room
 from pytest_greencompute.report.columns import folded
 from pytest_greencompute.report.escape import fitted, printable
-from pytest_greencompute.report.summary import heading, loosened, remarks, totals, unmetered, warnings, years
+from pytest_greencompute.report.summary import heading, look_closer, loosened, remarks, totals, unmetered, warnings, years
 from pytest_greencompute.report.table import comparisons, lines
 from pytest_greencompute.results.summary import Summary
 
@@ -42,7 +42,7 @@ def show_summary(reporter: Any, summary: Summary) -> None:
         reporter.write_line(line)
     for test, reason in summary.not_measured:
         reporter.write_line(printable(f"not measured: {test} ({reason})"))
-    for sentence in (*years(summary), *remarks(summary)):
+    for sentence in (*years(summary), *remarks(summary), *look_closer(summary)):
         reporter.write_line(printable(sentence))
     if summary.total and summary.total.effect == "fail":
         reporter.write_line(printable(summary.total.reason), red=True)

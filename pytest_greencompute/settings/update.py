@@ -332,7 +332,7 @@ def update(way: str, findings: Findings, settings: Settings) -> list[tuple[str, 
             said.append((f"updated {len(told)} limit{'' if len(told) == 1 else 's'} in {file.name}: {_some(told)}", False))
         if refused:
             said.append((f"{file.name} could not be edited here without touching the rest; write it by hand: {_some(refused)}", True))
-    else:
+    elif not made.by_hand:  # which stand in no file of ours
         said.append((f"{file.name} was not updated: no limit to {way}", False))
     if made.by_hand:
         said.append((f"limits in Python code are yours to change: {_some(made.by_hand)}", False))

@@ -37,6 +37,12 @@ def in_setup_cfg(text: str) -> frozenset[str]:
     return _names(line for each in lists for line in each.splitlines())
 
 
+def is_package(data: TomlTable) -> bool:
+    """Whether pip can install the project with what it depends on: by its [project], or by Poetry's own table where Poetry builds it."""
+    poetry = _table(data, "tool", "poetry")
+    return "project" in data or bool(poetry and "build-system" in data and poetry.get("package-mode", True))
+
+
 def extras_of(data: TomlTable) -> frozenset[str]:
     """The names of the project's extras."""
     return frozenset(map(str, _table(data, "project", "optional-dependencies")))

@@ -20,6 +20,7 @@ from pytest_greencompute.starting.code import OwnCallable, PythonFile, module_na
 MOST_FILES, MOST_FOLDERS, MOST_BYTES = 500, 2000, 200_000
 SKIPPED = {"node_modules", "site-packages", "build", "dist", "docs", "__pycache__", "venv", "env"}
 TESTS = {"tests", "test", "testing", "benchmarks", "bench", "benches"}
+PYTEST_FILES = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")  # in which pytest may be told of more
 NO_MODULES = {"setup.py", "noxfile.py", "conftest.py"}
 SAFE = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")  # a path that means itself in a shell, in YAML and in a comment
 Installed = Callable[[str], bool]
@@ -40,7 +41,8 @@ class Remote:
 class Home:
     """A project as it was found. ``declared`` are the packages that its files name (None: it has no such files), ``imported`` what its code
     imports, ``benchmarks`` the node ids of tests that use pytest-benchmark, ``tests`` the folder of its tests from its own, and
-    ``requirements`` its requirements files. ``whole``: all of it was looked at. ``code``: it has Python files beside its tests."""
+    ``requirements`` its requirements files. ``whole``: all of it was looked at. ``code``: it has Python files beside its tests. ``hidden``
+    is a module of it that its tests cannot import: it lies below src, is not installed, and pytest is not told (empty: there is none)."""
 
     declared: frozenset[str] | None = None
     imported: frozenset[str] = frozenset()
@@ -54,6 +56,7 @@ class Home:
     installable: bool = False
     whole: bool = True
     code: bool = False
+    hidden: str = ""
 
 
 def look(folder: Path) -> Home:
@@ -73,9 +76,10 @@ def look(folder: Path) -> Home:
         dependencies.extras_of(data),
         dependencies.groups_of(data),
         dependencies.pythons_of(data),
-        "project" in data or (folder / "setup.py").is_file() or "[metadata]" in text_of(folder / "setup.cfg"),
+        dependencies.is_package(data) or (folder / "setup.py").is_file() or "[metadata]" in text_of(folder / "setup.cfg"),
         whole,
         bool(own),
+        _hidden(folder, [path for path, _ in found if not _is_test(path)]),
     )
 
 
@@ -111,7 +115,8 @@ def forge_of(addresses: list[str], *, gitlab: bool) -> tuple[str, str]:
                 return forge, f"git remote {name}"
     if gitlab:
         return "GitLab", "there is a .gitlab-ci.yml"
-    return "GitHub", f"assumed: {'the git remote is elsewhere' if remotes else 'there is no git remote'}"
+    elsewhere = "the git remote is elsewhere; on a GitLab, make .gitlab-ci.yml first"
+    return "GitHub", f"assumed: {elsewhere if remotes else 'there is no git remote'}"
 
 
 # --- its dependencies, its tests ---------------------------------------------------------------------------------------
@@ -200,6 +205,13 @@ def _module(folder: Path, path: Path) -> str:
         return module_name(parts[1:])
     tops = [depth for depth in range(len(parts) - 1) if (folder.joinpath(*parts[: depth + 1]) / "__init__.py").is_file()]
     return module_name(parts[min(tops, default=0) :])
+
+
+def _hidden(folder: Path, own: list[str]) -> str:
+    below = [PurePosixPath(path).parts[1].removesuffix(".py") for path in own if path.startswith("src/")]
+    if any("pythonpath" in text_of(folder / name) for name in PYTEST_FILES):
+        return ""
+    return next((module for module in below if module.isidentifier() and not installed(module)), "")
 
 
 def _ranked(files: list[PythonFile]) -> tuple[OwnCallable, ...]:

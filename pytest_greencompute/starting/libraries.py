@@ -194,6 +194,7 @@ def model(batch):
     assert len(run.outputs) == len(queries)""",
     """\
 # Its limits are wide: nothing was measured. `pytest --energy-budget --energy-update tighten` says what to write instead.
+# Without a GPU or RAPL there is no energy of it: `cputime` sees only what the test itself has started.
 @pytest.mark.skipif(not SERVER, reason="no server yet: set MODEL_SERVER to its address")
 @pytest.mark.energy_budget(
     **{"concurrency=8": {"latency_p95": "30 s", "error_rate": "1 %"}}

@@ -136,6 +136,7 @@ NAME-budget:
 """
 RUN = "python -m pytest --energy-budget --energy-only"
 PYTHONS = ("3.12", "3.13", "3.14", "3.11", "3.10")
+PIP = "python -m pip install"
 FOR_TESTS = ("test", "tests", "testing", "dev")
 
 
@@ -163,9 +164,14 @@ def install_line(home: Home, library: ModelLibrary) -> str:
     ours = f"'pytest-greencompute[{library.extra}]'" if library.extra else "pytest-greencompute"
     extra = next((each for each in FOR_TESTS if each in home.extras), "")
     group = next((each for each in FOR_TESTS if each in home.groups), "")
-    parts = [ours, *((f"-e '.[{extra}]'" if extra else "-e .",) if home.installable else ()), *((f"--group {group}",) if group else ())]
     wanted = [f"-r {path}" for path in home.requirements if re.fullmatch(r"requirements([-_.]?(dev|test|tests))?\.txt", path)]
-    return " ".join(["python -m pip install", *parts, *wanted])
+    own = ["-e ." if not extra else f"-e '.[{extra}]'"] if home.installable else []
+    listed = [*own, *([f"--group {group}"] if group else []), *wanted]
+    brought = listed and (home.declared or frozenset()).intersection(library.packages)
+    # The test of a server imports no client, and what it does need is our extra.
+    library_itself = [library.packages[0]] if library.packages and not library.extra and not brought else []
+    newer = [f"{PIP} 'pip>=25.1' &&"] if group else []  # older ones know no --group; the image python:3.12 has one
+    return " ".join([*newer, PIP, ours, *library_itself, *listed])
 
 
 def python_for(asked: str) -> str:

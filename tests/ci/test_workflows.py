@@ -375,9 +375,9 @@ def test_the_gitlab_job_that_init_writes_can_turn_a_merge_request_red(tmp_path: 
         assert "${" not in str(job["script"])
     assert (plain["image"], plain["artifacts"]["reports"]) == ("python:3.12", {"junit": "energy-junit.xml"})
     assert (inside["image"], inside["artifacts"]["paths"]) == ("python:3.13", ["apps/shop/energy.json"])
-    assert (
-        inside["script"][0]
-        == "cd apps/shop && python -m pip install 'pytest-greencompute[serving]' -e '.[test]' --group dev -r requirements.txt"
+    assert inside["script"][0] == (
+        "cd apps/shop && python -m pip install 'pip>=25.1'"
+        " && python -m pip install 'pytest-greencompute[serving]' -e '.[test]' --group dev -r requirements.txt"
     )
 
 

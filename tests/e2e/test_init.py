@@ -133,7 +133,9 @@ def test_init_never_overwrites_and_says_what_it_left(tmp_path: Path, capsys: pyt
         path.write_text(text, encoding="utf-8")
     assert cli.main(["init", str(tmp_path)]) == 1
     assert {path: path.read_text(encoding="utf-8") for path in mine} == mine
-    assert capsys.readouterr().out.count("left as it is: ") == 3
+    said = capsys.readouterr().out
+    assert said.count("left as it is: ") == 3
+    assert "\nnothing was written: all of it is there\n\nNext:\n  1. " in said
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -248,6 +250,39 @@ def test_a_folder_of_a_repository_gets_its_workflow_at_the_top(tmp_path: Path) -
 # --- what was found ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("files", "step"),
+    [
+        ({"pyproject.toml": '[project]\nname = "x"\n'}, "pip install -e .    so that it can be imported"),
+        ({"pytest.ini": "[pytest]\n"}, "pythonpath = src    in pytest.ini, so that it can be imported"),
+        ({}, 'pythonpath = ["src"]    in pyproject.toml, below [tool.pytest.ini_options], so that it can be imported'),
+    ],
+)
+@pytest.mark.usefixtures("unmeasured")
+def test_code_that_tests_cannot_import_yet_has_a_step_of_its_own(
+    files: dict[str, str], step: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in {**files, "src/unheard_of.py": "class Router:\n    def route(self, texts): ...\n"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert cli.main(["init", str(tmp_path)]) == 0
+    assert f". {step}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.usefixtures("unmeasured")
+def test_the_test_of_a_server_has_steps_of_its_own(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "requirements.txt").write_text("openai\n", encoding="utf-8")
+    monkeypatch.setattr(command, "installed", lambda module: there and module.startswith("httpx"))
+    assert cli.main(["init", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"MODEL_SERVER=http://127.0.0.1:8000 python -m pytest --energy-budget {WRITTEN[0]}\n     measures your server" in said
+    assert ("pip install 'pytest-greencompute[serving]'" in said) is not there
+    assert "# Without a GPU or RAPL there is no energy of it: " in (tmp_path / WRITTEN[0]).read_text(encoding="utf-8")
+
+
 @pytest.mark.usefixtures("unmeasured")
 def test_the_test_names_the_projects_own_callables_and_they_are_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     package = tmp_path / "src" / "unheard_of"
@@ -257,7 +292,7 @@ def test_the_test_names_the_projects_own_callables_and_they_are_never_run(tmp_pa
     said, test = capsys.readouterr().out, (tmp_path / WRITTEN[0]).read_text(encoding="utf-8")
     assert "found: scikit-learn" in said
     assert "from unheard_of.model import predict" in said
-    assert "pip install -e ." in said
+    assert "below [tool.pytest.ini_options], so that it can be imported" in said
     assert "#     from unheard_of.model import predict\n" in test
     ast.parse(test)
 

@@ -72,6 +72,15 @@ def test_no_metered_test_is_red_unless_others_were_selected(project: Project) ->
             result.stdout.fnmatch_lines(["no test uses energy_meter, so nothing was measured"])
 
 
+def test_a_file_that_does_not_import_is_named_instead(project: Project) -> None:
+    project.write("test_it.py", "import nowhere_to_be_found" + METERED)
+    project.write("test_plain.py", PLAIN)
+    for args in ([], ["--continue-on-collection-errors"]):
+        result = project.measure(*args)
+        result.stdout.fnmatch_lines(["nothing was judged: test_it.py, which speaks of energy_meter, was not collected"])
+        assert "no test uses energy_meter" not in said(result)
+
+
 def test_a_part_of_a_suite_that_is_always_metered_may_be_without_energy(project: Project) -> None:
     project.toml("budget = true")
     project.write("unit/test_plain.py", PLAIN)

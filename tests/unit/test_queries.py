@@ -139,3 +139,10 @@ def test_a_column_is_a_list_and_a_table_is_sliced_by_position() -> None:
     assert [type(each) for each in seen] == [pandas.DataFrame] * 2
     with pytest.raises(SettingsError, match="empty"):
         collected(pandas.DataFrame({"x": []}))
+
+
+def test_a_column_is_an_answer_a_row_whatever_its_index_and_a_table_is_none() -> None:
+    table = pandas.DataFrame({"x": [1, 2, 3]}, index=[7, 8, 9])
+    assert run_once(Task(lambda batch: batch["x"] * 2, table, 2), SimulatedClock())[1] == [2, 4, 6]
+    with pytest.raises(SettingsError, match=r"returned a DataFrame for queries 0 to 1\. .* one answer per query"):
+        run_once(Task(lambda batch: batch, table, 2), SimulatedClock())

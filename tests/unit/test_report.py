@@ -20,7 +20,7 @@ from pytest_greencompute.protocol.messages import Tell
 from pytest_greencompute.report.forms import FORMS, Form, loaded
 from pytest_greencompute.report.junit import properties
 from pytest_greencompute.report.progress import ProgressLine
-from pytest_greencompute.report.summary import heading, remarks, totals
+from pytest_greencompute.report.summary import heading, look_closer, remarks, totals
 from pytest_greencompute.report.table import lines
 from pytest_greencompute.report.terminal import show_summary, write
 from pytest_greencompute.results.document import meter
@@ -28,6 +28,7 @@ from pytest_greencompute.results.result import Result, ShownVerdict
 from pytest_greencompute.results.session import Facts, Refusal, together
 from pytest_greencompute.settings.settings import Settings
 from pytest_greencompute.values.metrics import METRICS
+from pytest_greencompute.values.provenance import Machine
 from pytest_greencompute.values.run import Watched, Watching
 
 WIDTH = 60
@@ -204,6 +205,30 @@ def test_a_session_is_told_in_order_and_colours_follow_the_words() -> None:
     assert [mark for mark in reporter.marks if mark] == [{"green": True}, {"red": True}, {"red": True}]
     assert "not measured: t.py::test_z (skipped)" in reporter.lines
     assert reporter.lines[-1].startswith("total 3.1 kJ")
+
+
+def test_the_first_red_energy_says_what_shows_where_it_goes() -> None:
+    red = told(measured(test="t.py::test_y[a b]"), "fail", energy_per_query=0.5)
+    first = "where its energy goes: greencompute explain 't.py::test_y[a b]'"
+    machine = Machine(commit="0123abcd", dirty=True)
+    named = told(measured(test="t.py::test_y", name="prefill"), "fail", energy_per_query=0.5)
+    assert look_closer(session(red, red)) == [first]
+    assert look_closer(session(red, machine=machine)) == [f"{first} (--base-ref HEAD: what is new in it since the last commit)"]
+    assert look_closer(session(named)) == ["where its energy goes: greencompute explain t.py::test_y --run prefill"]
+    reporter = Reporter()
+    show_summary(reporter, session(red))
+    assert first in reporter.lines
+
+
+def test_what_is_green_slow_or_explained_already_says_nothing_of_explaining() -> None:
+    for result in (
+        told(measured(), energy_per_query=0.8),
+        told(measured(), "warn", energy_per_query=0.5),
+        told(measured(), "fail", accuracy=0.99),
+        told(replace(measured(), blocks=measured().blocks[:1], window=True), "fail", energy_per_query=0.5),
+        compared(1.5, "FAIL"),
+    ):
+        assert look_closer(session(result)) == []
 
 
 def test_a_terminal_that_cannot_show_the_dash_gets_a_plain_one() -> None:

@@ -165,6 +165,27 @@ def test_a_project_is_found_with_its_code_its_tests_and_its_benchmarks(tmp_path:
     assert home.code
 
 
+@pytest.mark.parametrize(
+    ("files", "hidden"),
+    [
+        ({"src/shop/model.py": ""}, "shop"),
+        ({"src/shop/__init__.py": "", "pytest.ini": "[pytest]\npythonpath = src\n"}, ""),
+        ({"src/shop.py": "", "pyproject.toml": '[tool.pytest.ini_options]\npythonpath = ["src"]\n'}, ""),
+        ({"src/shop.py": ""}, "shop"),
+        ({"src/pytest/x.py": ""}, ""),
+        ({"shop/model.py": ""}, ""),
+        ({"src/tests/test_x.py": ""}, ""),
+    ],
+)
+def test_code_below_src_is_hidden_from_tests_until_it_is_installed_or_pytest_is_told(
+    files: dict[str, str], hidden: str, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert look(tmp_path).hidden == hidden
+
+
 def test_an_empty_folder_declares_nothing(tmp_path: Path) -> None:
     assert look(tmp_path) == Home()
 
@@ -207,6 +228,12 @@ def test_a_huge_tree_is_looked_at_in_part_and_that_is_known(tmp_path: Path, monk
 )
 def test_the_forge_is_that_of_the_remote(addresses: list[str], gitlab: bool, forge: str) -> None:
     assert forge_of(addresses, gitlab=gitlab)[0] == forge
+
+
+def test_a_forge_that_is_assumed_says_what_makes_it_the_other() -> None:
+    assert forge_of(["origin\tgit@git.mine.org:x.git (fetch)"], gitlab=False)[1] == (
+        "assumed: the git remote is elsewhere; on a GitLab, make .gitlab-ci.yml first"
+    )
 
 
 def test_a_project_in_a_folder_of_its_repository_has_its_pipeline_at_the_top(tmp_path: Path) -> None:
@@ -305,6 +332,15 @@ def test_first_limits_have_headroom_over_the_figure_and_its_interval_and_hold_wh
     assert "modelled by cputime" in modelled.measured
 
 
+@pytest.mark.parametrize(("seconds", "limit"), [(0.00116, "20 ms"), (0.0099, "30 ms"), (0.000_02, "60 us")])
+def test_a_first_limit_of_latency_leaves_room_for_a_turn_that_others_take(seconds: float, limit: str) -> None:
+    session, result = Summary(True, Facts(sources=(GPU,)), ()), told(measured())
+    short = replace(result.metrics["latency_p95"], value=seconds, low=seconds, high=seconds)
+    limits = limits_of(replace(result, metrics={**result.metrics, "latency_p95": short}), session)
+    assert limits is not None
+    assert limits.limits["latency_p95"] == limit
+
+
 def test_no_limit_follows_from_a_figure_that_is_not_there_or_open() -> None:
     session = Summary(True, Facts(sources=(GPU,)), ())
     result = told(measured())
@@ -371,8 +407,37 @@ def test_the_pipeline_installs_what_the_project_needs() -> None:
     plain = install_line(replace(home, installable=True), PLAIN)
     assert plain == "python -m pip install pytest-greencompute -e '.[test]' -r requirements.txt -r requirements-dev.txt"
     assert install_line(Home(groups=frozenset({"dev"})), BY_NAME["a model server"]) == (
-        "python -m pip install 'pytest-greencompute[serving]' --group dev"
+        "python -m pip install 'pip>=25.1' && python -m pip install 'pytest-greencompute[serving]' --group dev"
     )
+
+
+@pytest.mark.parametrize(
+    ("home", "line"),
+    [
+        (Home(), "pytest-greencompute scikit-learn"),
+        (Home(declared=frozenset({"numpy"}), requirements=("requirements.txt",)), "pytest-greencompute scikit-learn -r requirements.txt"),
+        (Home(declared=frozenset({"scikit-learn"}), requirements=("requirements.txt",)), "pytest-greencompute -r requirements.txt"),
+        (Home(declared=frozenset({"scikit-learn"}), installable=True), "pytest-greencompute -e ."),
+        (Home(declared=frozenset({"scikit-learn"})), "pytest-greencompute scikit-learn"),
+    ],
+)
+def test_the_pipeline_installs_the_library_that_nothing_else_brings(home: Home, line: str) -> None:
+    assert install_line(home, BY_NAME["scikit-learn"]) == f"python -m pip install {line}"
+
+
+@pytest.mark.parametrize(
+    ("text", "installable"),
+    [
+        ('[project]\nname = "x"\n', True),
+        ('[tool.poetry]\nname = "x"\n[build-system]\nbuild-backend = "poetry.core.masonry.api"\n', True),
+        ('[tool.poetry]\nname = "x"\npackage-mode = false\n[build-system]\nbuild-backend = "poetry.core.masonry.api"\n', False),
+        ('[tool.poetry]\nname = "x"\n', False),
+        ("[tool.greencompute]\n", False),
+    ],
+)
+def test_what_pip_can_install_is_known_from_the_file(text: str, installable: bool, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    assert look(tmp_path).installable == installable
 
 
 @pytest.mark.parametrize(
