@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 import threading
 import time
 from collections import Counter
@@ -191,9 +192,10 @@ def test_a_hook_of_the_users_own_is_part_of_its_module_and_works_on() -> None:
 
     encoder.layer[1].up.register_forward_hook(hook)
     level = modules_of(looked_at(answering(encoder)))
-    longest = max(level.costs, key=lambda each: each.mean_s)
+    # The middle of its passes: in one of them a busy machine may have taken a turn elsewhere.
+    longest = max(level.costs, key=lambda each: statistics.median(each.seconds))
     assert longest.name == "Encoder.layer.1.up"
-    assert longest.mean_s > 0.001
+    assert statistics.median(longest.seconds) > 0.001
     before = seen["calls"]
     answering(encoder)(["a"])
     assert seen["calls"] == before + 1
