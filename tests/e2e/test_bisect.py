@@ -158,12 +158,16 @@ def test_a_bisect_that_ctrl_c_ends_in_the_midst_of_a_launch_leaves_nothing_behin
 
     with (planted.project.path / "stderr").open("wb") as err:
         process = subprocess.Popen([sys.executable, "-c", HEEDING_CTRL_C, *command[1:]], env=environ, stderr=err)
-        wait_until(lambda: bool(kept()) or process.poll() is not None, 60)
-        wait_until(lambda: bool(sides_of(process.pid)) or process.poll() is not None, 60)
-        sides = sides_of(process.pid)
-        assert sides
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        try:
+            wait_until(lambda: bool(kept()) or process.poll() is not None, 60)
+            while not (sides := sides_of(process.pid)) and process.poll() is None:  # those of a launch may end at any time
+                time.sleep(0.02)
+            assert sides, (planted.project.path / "stderr").read_text(encoding="utf-8")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130, (planted.project.path / "stderr").read_text(encoding="utf-8")
+        finally:
+            process.kill()
+            process.wait()
     assert "Stopped. The same command goes on from here." in (planted.project.path / "stderr").read_text(encoding="utf-8")
     wait_until(lambda: not any(map(is_running, sides)), 10)
     before = kept()
