@@ -88,6 +88,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     """After all others, since they may mark tests; the tests that they leave out are counted all the same."""
     before = list(items)
     yield
+    config.stash[LEDGER].collected = True
     if not config.option.collectonly:
         known = set(before)
         _collected(session, config, [*before, *(item for item in items if item not in known)], items)
@@ -130,8 +131,8 @@ def _judged(*args: Any) -> JudgedHooks:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A session may end before it began: collecting its tests is what begins it."""
     config, ledger = session.config, session.config.stash[LEDGER]
-    another = config.option.collectonly or is_worker(config) or SIDE in os.environ
-    if ledger.ending is None and session.exitstatus == pytest.ExitCode.OK and not another and is_asked(config, [], []):
+    stopped = not ledger.collected and ledger.ending is None and session.exitstatus == pytest.ExitCode.OK
+    if stopped and not (is_worker(config) or SIDE in os.environ) and is_asked(config, [], []):
         from pytest_greencompute.hooks.given import say_never_began
 
         say_never_began(session, ledger)

@@ -147,23 +147,18 @@ class _Searching:
             if stage:
                 base = self._leanest()
                 best = yield from self._screen(base, stage)
-        if not best.settings:
-            return (yield from self._in_vain())
         joined = self._prefixes(base) or self._beside(best)
-        while True:
+        while best.settings:
             if joined and self.heats < self.most_heats:
                 best = yield from self._combined(best, joined)
             elif (yield from self._holds(best)):
-                break
+                return self._found((yield self._heat("confirm", self.today, self._to_confirm(best))))
             else:
                 if (less := self._with_less(best)) and self.heats < self.most_heats:
                     yield from self._combined(best, less)
                 best = self._leanest()
-            if not best.settings or self.lean[best] > 1 - LEAST:
-                return (yield from self._in_vain())
             joined = self._beside(best)
-        confirmed = yield self._heat("confirm", self.today, self._to_confirm(best))
-        return self._found(confirmed)
+        return (yield from self._in_vain())
 
     def _screen(self, base: Configuration, settings: Sequence[Setting]) -> Generator[Heat, Sequence[Trial], Configuration]:
         """Add each of the settings to ``base``: the leanest of all that was screened so far and may be good."""
@@ -199,15 +194,14 @@ class _Searching:
         self.heats += purpose != "judge"
         return Heat(purpose, (first, *others))
 
-    def _ranked(self, least: float = MAY_HELP) -> list[Screened]:
-        """The settings that use no more than that, those first that save most."""
-        return sorted(
-            (each for each in self.screened if each.trial.usable and _times(each.trial) <= least), key=lambda each: _times(each.trial)
-        )
+    def _saving(self) -> list[Screened]:
+        """The settings that save, those first that save most."""
+        saving = (each for each in self.screened if each.trial.usable and _times(each.trial) <= 1 - LEAST)
+        return sorted(saving, key=lambda each: _times(each.trial))
 
     def _firsts(self) -> list[Screened]:
         """Of each lever what saves most."""
-        return [*{each.setting.lever.place: each for each in reversed(self._ranked(1 - LEAST))}.values()][::-1]
+        return [*{each.setting.lever.place: each for each in reversed(self._saving())}.values()][::-1]
 
     def _prefixes(self, base: Configuration) -> tuple[Configuration, ...]:
         """``base`` with the first two of the settings that save most beside it, with the next, and so on; of each lever the first."""
@@ -254,14 +248,13 @@ class _Searching:
         return best
 
     def _beside(self, best: Configuration) -> tuple[Configuration, ...]:
-        """One more setting beside the best, or in the place of one."""
-        ranked = sorted(self._ranked(), key=self._beside_base)
-        return self._unseen(best.having(each.setting) for each in ranked if self._beside_base(each) <= MAY_HELP)
-
-    def _beside_base(self, screened: Screened) -> float:
-        """How many times what it was screened beside; of what stands in that itself, how many times the best of its like."""
-        base = self.screened[-1].base
-        return _times(screened.trial) / (1.0 if screened.base == base else self.lean.get(base, 1.0))
+        """One more setting beside the best, or in the place of one: those first that use least of what they were screened beside, and of
+        the ways to ask several queries together, of the best of these.
+        """
+        base = self.lean.get(self.screened[-1].base, 1.0)
+        times = {each.setting: self.lean[each.trial.configuration] / base for each in self.screened if each.trial.usable}
+        may_help = sorted((each for each in times if times[each] <= MAY_HELP), key=times.__getitem__)
+        return self._unseen(map(best.having, may_help))
 
     def _with_less(self, bad: Configuration) -> tuple[Configuration, ...]:
         """All but one of what misses a demand together."""
@@ -274,7 +267,7 @@ class _Searching:
 
     def _to_confirm(self, best: Configuration) -> tuple[Configuration, ...]:
         """All of it together, and those of its parts that save most, alone."""
-        parts = [Configuration((each.setting,)) for each in self._ranked(1 - LEAST) if each.setting in best.settings]
+        parts = [Configuration((each.setting,)) for each in self._saving() if each.setting in best.settings]
         return (best, *(each for each in parts[:ADVISED] if each != best))
 
 

@@ -7,10 +7,8 @@ import statistics
 from collections.abc import Sequence
 
 from pytest_greencompute.estimates.estimate import Aim, Missing
-from pytest_greencompute.values.readings import WHOLES, Block, Source, beside_others, names_of
+from pytest_greencompute.values.readings import STILL_S, WHOLES, Block, Source, beside_others, names_of
 from pytest_greencompute.values.run import Run
-
-STILL_S = 2.0  # so long a counter of the built-in meters may not have changed, either
 
 
 def judged_sources(run: Run, aim: Aim) -> tuple[Source, ...] | Missing:

@@ -57,7 +57,7 @@ class Ending(Protocol):
 
 class Ledger:
     """What one pytest session knows of energy. ``mode`` is how its tests measure, and ``ending`` what becomes of that, once tests have been
-    collected that measure, or something was asked for.
+    collected that measure, or something was asked for. ``collected``: all tests have been.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -73,6 +73,7 @@ class Ledger:
         self.not_measured: list[tuple[str, str]] = []
         self.broke: dict[str, str] = {}
         self.said: list[tuple[str, bool]] = []
+        self.collected = False
         self.skipped: list[str] = []
         self.uncollected: list[str] = []
         self.places: dict[str, tuple[str, int]] = {}

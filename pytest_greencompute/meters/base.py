@@ -19,9 +19,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from pytest_greencompute.errors import GreencomputeError, MeterError
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.values.readings import Method, Reading, Source
+from pytest_greencompute.values.readings import STILL_S, Method, Reading, Source
 
-STILL_S = 2.0  # a counter that has not changed for so long stands still
 DeviceFacts = Mapping[str, str | float | int | bool | None]  # by name, plain JSON values
 Sees = Literal["gpus", "process", "machine", "hosts", ""]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.meters.base import STILL_S, Counter
+from pytest_greencompute.meters.base import Counter
 from pytest_greencompute.meters.tick_clock import Seen
-from pytest_greencompute.values.readings import Reading
+from pytest_greencompute.values.readings import STILL_S, Reading
 
 SLOW_READ_S = 0.005
 SLOW_FROM_S = 0.0005  # a read that takes longer is too slow to watch every tick with

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from pytest_greencompute.errors import MeterError, MeterLostError
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.meters.base import STILL_S, Counter
+from pytest_greencompute.meters.base import Counter
 from pytest_greencompute.meters.learnt import Learnt
 from pytest_greencompute.meters.polls import EARLY, SLOW_FROM_S, SLOW_READ_S, Poll, SeenTicks, sampled, stands_still, watch
 from pytest_greencompute.meters.tick_clock import Due, Seen, TickClock
 from pytest_greencompute.protocol.tail import LAG_SHORTEST_TICK_S, idle_over
 from pytest_greencompute.values.behaviour import Behaviour
-from pytest_greencompute.values.readings import Idle, Reading, Source
+from pytest_greencompute.values.readings import STILL_S, Idle, Reading, Source
 
 PROBE_CHANGES = 5
 RECHECKED_CHANGES = 1  # of a counter that another process has probed: one period, which must be as told

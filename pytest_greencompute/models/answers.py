@@ -13,7 +13,7 @@ import hashlib
 import re
 import sys
 from collections import UserDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +31,7 @@ ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in the repr of an object: another
 NAMELESS = re.compile(r"<(?:[\w.<>]+ object(?: [\w.<>]+)?|memory|function [\w.<>]+) at 0x[0-9a-fA-F]+>")
 
 NAMELESS_OBJECT = re.compile(r"<(?:\w+\.)*(?:<locals>\.)?(\w+) object at 0x[0-9a-fA-F]+>")  # within another one
+DEEP = 4  # containers within containers of an answer that are looked into
 LEFT_OUT = "..."  # of a long array or tensor, in a repr
 
 
@@ -396,6 +397,13 @@ def fields_of(value: Any) -> Attributes:
     """What a dataclass, or an object of a class of somebody's own, holds by name; nothing of anything else."""
     holds = getattr(value, "__dict__", None)
     return _fields(value) or (holds if type(holds) is dict and not isinstance(value, type) else {})
+
+
+def held_in(answer: Any) -> Iterable[Any]:
+    """What an answer holds: the items of a list, the values of a dict, the fields of an object."""
+    if isinstance(answer, list | tuple):
+        return answer
+    return answer.values() if isinstance(answer, dict) else fields_of(answer).values()
 
 
 def _shown(value: Any) -> Attributes | None:

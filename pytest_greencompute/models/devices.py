@@ -12,11 +12,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pytest_greencompute.models.answers import fields_of
+from pytest_greencompute.models.answers import DEEP, held_in
 from pytest_greencompute.models.precision import is_module
 
 QUEUEING = ("jax", "mlx", "cupy")  # libraries whose arrays may be returned before they are computed
-DEEP = 4  # containers within containers of an answer
 
 
 def synchronizer() -> Callable[[], None]:
@@ -28,11 +27,11 @@ def synchronizer() -> Callable[[], None]:
     if len(waits) == 1:
         return waits[0]
 
-    def wait_for_all() -> None:
+    def wait_for_each() -> None:
         for wait in waits:
             wait()
 
-    return wait_for_all
+    return wait_for_each
 
 
 def _nothing() -> None:
@@ -82,8 +81,7 @@ def wait_for(answer: Any, deep: int = DEEP) -> bool:
         return True
     if library == "builtins" and not isinstance(answer, dict | list | tuple):
         return False
-    held = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list | tuple) else fields_of(answer).values()
-    found = [wait_for(each, deep - 1) for each in held] if deep else []  # all of them are waited for
+    found = [wait_for(each, deep - 1) for each in held_in(answer)] if deep else []  # all of them are waited for
     return any(found)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from pytest_greencompute.errors import SettingsError
 from pytest_greencompute.machine.clock import Clock
-from pytest_greencompute.models.answers import Keeper, fields_of
+from pytest_greencompute.models.answers import DEEP, Keeper, held_in
 from pytest_greencompute.models.awaiting import finished, settled
 from pytest_greencompute.models.devices import may_queue, synchronizer, wait_for
 from pytest_greencompute.models.queries import Batches, Made, plain
@@ -399,7 +399,6 @@ def _worked(answer: Any, asked: int, stamp: Stamp, clock: Clock) -> Any:
     return listed
 
 
-DEEP = 4
 _PROMISES = (types.FunctionType, types.MethodType, functools.partial)  # to be called, before anything is computed
 _COMPUTED = (str, bytes, int, float, type(None))
 _PLAIN = frozenset({*_COMPUTED, bool})
@@ -418,8 +417,7 @@ def uncomputed(answer: Any, deep: int = DEEP) -> Any:
     graph = getattr(answer, "__dask_graph__", None)
     if callable(graph) and not isinstance(answer, type):
         return answer if graph() is not None else None
-    held = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list | tuple) else fields_of(answer).values()
-    return next((found for each in held if (found := uncomputed(each, deep - 1)) is not None), None) if deep else None
+    return next((found for each in held_in(answer) if (found := uncomputed(each, deep - 1)) is not None), None) if deep else None
 
 
 def _is_result_to_come(answer: Any) -> bool:

@@ -15,6 +15,7 @@ WHOLES = ("soc", "board")  # domains that hold all others: a system on a chip, a
 FOREIGN = "another process"  # the mark that makes a run UNMEASURED wherever it stands
 DOMAINS = ("gpu", "cpu", "dram", *WHOLES)  # the kinds that our meters have; one of several devices is gpu:0
 METHODS: tuple[Method, ...] = ("counter", "integrated", "modelled")
+STILL_S = 2.0  # a counter that has not changed for so long stands still
 SET_BY_APPLICATION = "the application set "  # how the note begins that names the flags by which it switched reasoning on
 
 
